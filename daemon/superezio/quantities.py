@@ -1,0 +1,65 @@
+"""Amounts as people write them: `8GiB`, `60s`, and back."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
+_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that `text` names: `8GiB`, `8G`, `512MiB`, `1.5GiB`, `10000000`.
+
+    `K M G T` and `KiB MiB GiB TiB` are powers of 1024, as memory is counted; `KB MB GB TB` are
+    powers of 1000. Raises ValueError, with an example, for anything else or for zero.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"cannot read {text!r} as a size: write it like 8GiB, 512MiB or 10GB")
+    number, letter, binary = match.groups()
+    has_byte_unit = text.strip().upper().endswith("B")
+    base = 1000 if letter and has_byte_unit and not binary else 1024
+    size = round(float(number) * base ** _POWERS[letter.upper()])
+    if size <= 0:
+        raise ValueError(f"cannot use {text!r} as a size: it has to be more than zero")
+    return size
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that `text` names: `60s`, `1m30s`, `250ms`, `2h`, or plain seconds.
+
+    Raises ValueError, with an example, for anything else.
+    """
+    stripped = text.strip()
+    if re.fullmatch(r"\d+(\.\d+)?", stripped):
+        return float(stripped)
+    parts = _DURATION_PART.findall(stripped)
+    if not parts or "".join(number + unit for number, unit in parts) != stripped:
+        raise ValueError(f"cannot read {text!r} as a duration: write it like 60s, 1m30s or 250ms")
+    return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
+
+
+def format_size(size: float) -> str:
+    """Return `size` bytes for people, in binary units: `8.0 GiB`, `512 MiB`."""
+    if abs(size) >= 1 << 30:
+        return f"{size / (1 << 30):.1f} GiB"
+    if abs(size) >= 1 << 20:
+        return f"{size / (1 << 20):.0f} MiB"
+    return f"{size / 1024:.0f} KiB" if size else "0"
+
+
+def format_duration(seconds: float) -> str:
+    """Return `seconds` for people with the two largest units: `3d 4h`, `1m 30s`, `250ms`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    whole = round(seconds)
+    parts = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if whole >= length:
+            parts.append(f"{whole // length}{unit}")
+            whole %= length
+    return " ".join(parts[:2])

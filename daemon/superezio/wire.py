@@ -1,0 +1,480 @@
+"""What goes over the socket: parameters, results and events, as typed structs.
+
+Units are in the names (`_bytes`, `_c`, `_w`, `_ms`, `_s`, `_percent`). A value that a card, a
+driver or the caller's role does not give is null: never 0, never left out. Results only ever gain
+members; parameters with a name that is not here are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+Policy = Literal["best_fit", "spread", "exclusive"]
+LeaseMode = Literal["process", "connection"]
+LeaseState = Literal[
+    "queued", "granted", "growing", "active", "draining", "orphaned", "released", "lost"
+]
+GpuStatus = Literal["ok", "unknown", "lost", "detached"]
+Level = Literal["normal", "warm", "hot", "critical", "unknown"]
+FitnessState = Literal["healthy", "suspect", "quarantined", "probation"]
+Verdict = Literal["healthy", "degraded", "unhealthy"]
+Severity = Literal["info", "warning", "critical"]
+Role = Literal["observer", "user", "admin"]
+
+
+class Params(Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """Base of all parameters: by name, and an unknown name is an error that names it."""
+
+
+class Result(Struct, kw_only=True):
+    """Base of all results: every member is always there, and clients ignore new ones."""
+
+
+class NoParams(Params):
+    """For methods that take nothing."""
+
+
+class Meta(Struct, kw_only=True, omit_defaults=True, gc=False):
+    """The extension member `meta` of a request. Unknown members are ignored."""
+
+    correlation_id: str | None = None
+    session_id: str | None = None
+    traceparent: str | None = None
+    deadline_ms: int | None = None
+    idempotency_key: str | None = None
+
+
+# --- system -------------------------------------------------------------------------------------
+
+
+class Pong(Result):
+    pid: int
+    uptime_s: float
+
+
+class SystemInfo(Result):
+    version: str
+    protocol: int
+    pid: int
+    started_at: str
+    uptime_s: float
+    gpu_driver: str
+    driver_version: str | None
+    cuda_version: str | None
+    socket: str
+    runtime_dir: str
+    state_dir: str
+    config_files: list[str]
+    log_level: str
+    uid: int
+    role: Role
+    connections: int
+    requests: int
+
+
+class ReloadResult(Result):
+    """What a reload did: keys in force at once, and keys that wait for a restart."""
+
+    applied: list[str]
+    restart_required: list[str]
+    config_files: list[str]
+
+
+class LogLevelParams(Params):
+    """`level` None asks; otherwise one of debug, info, warning, error, critical."""
+
+    level: str | None = None
+
+
+class LogLevelResult(Result):
+    level: str
+    previous: str
+
+
+# --- health -------------------------------------------------------------------------------------
+
+
+class HealthReason(Result):
+    """Why the verdict is not healthy: one visible condition, and what mends it."""
+
+    check: str
+    severity: Severity
+    message: str
+    action: str
+    since_s: float
+    gpu: str | None
+
+
+class CheckState(Result):
+    """One declared check and how it stands. `hidden_by` names the failed check it depends on."""
+
+    check: str
+    passing: bool
+    visible: bool
+    severity: Severity
+    message: str
+    hidden_by: str | None
+    gpu: str | None
+
+
+class Health(Result):
+    verdict: Verdict
+    reasons: list[HealthReason]
+    checks: list[CheckState]
+    watchdog_enabled: bool
+    watchdog_withheld: bool
+
+
+# --- gpus ---------------------------------------------------------------------------------------
+
+
+class Gpu(Result):
+    """One GPU: identity, latest sample, and what may be leased on it."""
+
+    uuid: str
+    index: int
+    pci_bus_id: str
+    name: str
+    driver_version: str | None
+    cuda_version: str | None
+    compute_capability: str | None
+    compute_mode: str | None
+    mig_mode: str | None
+    status: GpuStatus
+    status_reason: str | None
+    level: Level
+    fitness: FitnessState
+    cordoned: bool
+    cordon_reason: str | None
+    admissible: bool
+    blocked_reason: str | None
+    vram_total_bytes: int | None
+    vram_used_bytes: int | None
+    vram_free_bytes: int | None
+    vram_driver_reserved_bytes: int | None
+    vram_reserved_bytes: int
+    vram_foreign_bytes: int | None
+    vram_leasable_bytes: int
+    leases: int
+    utilization_core_percent: int | None
+    utilization_memory_percent: int | None
+    temperature_c: int | None
+    memory_temperature_c: int | None
+    slowdown_temperature_c: int | None
+    shutdown_temperature_c: int | None
+    max_temperature_c: int | None
+    memory_max_temperature_c: int | None
+    margin_c: int | None
+    power_w: float | None
+    power_limit_w: float | None
+    energy_j: float | None
+    fan_percent: int | None
+    clock_core_mhz: int | None
+    clock_memory_mhz: int | None
+    throttle_reasons: list[str] | None
+    ecc_enabled: bool | None
+    ecc_corrected: int | None
+    ecc_uncorrected: int | None
+    pcie_generation: int | None
+    pcie_generation_max: int | None
+    pcie_width: int | None
+    pcie_width_max: int | None
+    sample_age_s: float | None
+
+
+class GpuList(Result):
+    gpus: list[Gpu]
+
+
+class GpuParams(Params):
+    """`gpu` is a UUID, a unique prefix of one (with or without `GPU-`), or an index."""
+
+    gpu: str
+
+
+class OptionalGpuParams(Params):
+    gpu: str | None = None
+
+
+class CordonParams(Params):
+    gpu: str
+    reason: str = ""
+
+
+class GpuProcess(Result):
+    """A process that uses a GPU. Personal members are null where the caller may not see them."""
+
+    gpu: str
+    pid: int
+    type: str
+    vram_bytes: int | None
+    user: str | None
+    uid: int | None
+    command: str | None
+    unit: str | None
+    container: str | None
+    lease: str | None
+
+
+class GpuProcessList(Result):
+    processes: list[GpuProcess]
+
+
+class HistoryParams(Params):
+    """`since_s`: how far back. The resolution is 1 s up to 15 minutes and 15 s up to 24 h."""
+
+    gpu: str
+    since_s: float = 900.0
+
+
+class HistoryPoint(Result, array_like=True):
+    """One interval of one metric: seconds ago, and least, mean and most in it."""
+
+    age_s: float
+    min: float
+    mean: float
+    max: float
+
+
+class GpuHistory(Result):
+    gpu: str
+    resolution_s: float
+    temperature_c: list[HistoryPoint]
+    power_w: list[HistoryPoint]
+    utilization_core_percent: list[HistoryPoint]
+    vram_used_bytes: list[HistoryPoint]
+
+
+class ProbeState(Result):
+    """Answer of gpu.attach and gpu.detach."""
+
+    attached: bool
+
+
+# --- leases -------------------------------------------------------------------------------------
+
+
+class PlacementParams(Params):
+    """What is asked of the GPUs: `vram_bytes` on each of `count` GPUs."""
+
+    vram_bytes: int
+    count: int = 1
+    policy: Policy = "best_fit"
+    prefer: list[str] = []
+    avoid: list[str] = []
+
+
+class AcquireParams(Params):
+    """Ask for a lease.
+
+    `wait_ms` 0 answers at once (a lease, or no_capacity); more waits in the queue that long.
+    `mode` process binds the lease to `holder_pid`, or to the caller; connection binds it to the
+    connection that asked. `priority` is capped by the caller's role.
+    """
+
+    vram_bytes: int
+    count: int = 1
+    policy: Policy = "best_fit"
+    prefer: list[str] = []
+    avoid: list[str] = []
+    mode: LeaseMode = "process"
+    holder_pid: int | None = None
+    name: str | None = None
+    wait_ms: int = 0
+    priority: int = 0
+
+
+class GpuReason(Result):
+    """Why one GPU was chosen or passed over. `code` is stable, `message` is for people."""
+
+    uuid: str
+    index: int
+    name: str
+    admitted: bool
+    chosen: bool
+    code: str
+    message: str
+    free_bytes: int
+    needed_bytes: int
+    foreign_bytes: int
+    reserved_bytes: int
+
+
+class Placement(Result):
+    """A decision with its reasons: `grant`, `wait` (may fit later) or `never`."""
+
+    decision: Literal["grant", "wait", "never"]
+    policy: Policy
+    vram_bytes: int
+    count: int
+    chosen: list[str]
+    gpus: list[GpuReason]
+    summary: str
+
+
+class LeaseGpu(Result):
+    """One GPU of a lease: what is reserved there, and what its processes use now."""
+
+    uuid: str
+    index: int | None
+    reserved_bytes: int
+    actual_bytes: int | None
+
+
+class HolderProcess(Result):
+    """A process a lease is bound to. The start time tells a reused pid from the process."""
+
+    pid: int
+    start_time: int
+    command: str | None
+
+
+class Lease(Result):
+    id: str
+    state: LeaseState
+    mode: LeaseMode
+    uid: int
+    name: str | None
+    policy: Policy
+    priority: int
+    gpus: list[LeaseGpu]
+    holder: list[HolderProcess]
+    holder_confirmed: bool
+    environment: dict[str, str]
+    placement: Placement | None
+    correlation_id: str | None
+    granted_at: str
+    age_s: float
+
+
+class LeaseParams(Params):
+    lease: str
+
+
+class LeaseAttachParams(Params):
+    """Bind `pid` to the lease; `start_time` (clock ticks since boot), if given, must match."""
+
+    lease: str
+    pid: int
+    start_time: int | None = None
+
+
+class ReleaseResult(Result):
+    """`released` is False when the lease was already gone: release is idempotent."""
+
+    lease: str
+    released: bool
+
+
+class Waiter(Result):
+    """An acquire in the queue: its place (1 is next), and why it waits."""
+
+    id: str
+    position: int
+    uid: int
+    name: str | None
+    vram_bytes: int
+    count: int
+    policy: Policy
+    priority: int
+    waited_s: float
+    remaining_s: float
+    reason: str
+
+
+class LeaseList(Result):
+    leases: list[Lease]
+    queue: list[Waiter]
+
+
+# --- events, sessions, rpc ----------------------------------------------------------------------
+
+
+class Event(Result):
+    """Something that changed. `seq` grows by one per event of this daemon."""
+
+    seq: int
+    time: str
+    type: str
+    severity: Severity
+    message: str
+    gpu: str | None
+    lease: str | None
+    uid: int | None
+    correlation_id: str | None
+    data: dict[str, Any]
+
+
+class SubscribeParams(Params):
+    """`types` are names or prefixes (`lease.`); empty means all. `replay`: past events first."""
+
+    types: list[str] = []
+    replay: int = 0
+
+
+class SubscribeResult(Result):
+    """`replay` has the past events asked for; pushed ones follow with `seq` >= `next_seq`."""
+
+    subscription: str
+    next_seq: int
+    replay: list[Event]
+
+
+class EventNotification(Result):
+    """`params` of the notification `event`. `lost`: events dropped just before this one."""
+
+    subscription: str
+    event: Event
+    lost: int
+
+
+class UnsubscribeParams(Params):
+    subscription: str
+
+
+class Done(Result):
+    """`done` is False when there was nothing to do."""
+
+    done: bool
+
+
+class SessionOpenParams(Params):
+    """`token`, from an earlier open by the same uid, resumes that session."""
+
+    name: str | None = None
+    token: str | None = None
+
+
+class SessionOpened(Result):
+    session_id: str
+    token: str
+    resumed: bool
+
+
+class SessionCloseParams(Params):
+    session_id: str
+
+
+class Session(Result):
+    session_id: str
+    name: str | None
+    uid: int
+    pid: int | None
+    implied: bool
+    connections: int
+    requests: int
+    errors: int
+    opened_at: str
+    idle_s: float
+
+
+class SessionList(Result):
+    sessions: list[Session]
+
+
+class CancelParams(Params):
+    """`id` of the request in flight on this connection."""
+
+    id: int | str
