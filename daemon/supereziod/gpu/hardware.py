@@ -1,0 +1,194 @@
+"""The seam to the hardware: what a driver gives, and what the rest of the daemon sees of it.
+
+A `GpuDriver` blocks and may hang: it is called in the probe process alone. Everything that leaves
+it is a frozen value. What a card does not support is None.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from superezio.wire import FitnessState, GpuStatus, Level
+
+ProcessType = Literal["C", "G", "C+G", "M", "M+C"]
+#: `threshold`: slowdown threshold minus temperature. `t_limit`: the card's own margin, which is
+#: not trusted at or below zero without a second signal.
+MarginSource = Literal["threshold", "t_limit"]
+FaultKind = Literal[
+    "no_library", "no_driver", "version_mismatch", "gpu_lost", "hang", "no_permission", "unknown"
+]
+
+# Bits of the throttle (clocks event) reasons, as NVML defines them.
+SW_THERMAL_SLOWDOWN = 0x20
+HW_THERMAL_SLOWDOWN = 0x40
+HW_POWER_BRAKE = 0x80
+
+
+class Value(Struct, frozen=True, kw_only=True):
+    """Base of the values that cross from the driver to the daemon."""
+
+
+class DriverInfo(Value):
+    """What an opened driver says of itself."""
+
+    driver: Literal["nvml", "simulated"]
+    driver_version: str | None
+    cuda_version: str | None
+    gpu_count: int
+
+
+class GpuIdentity(Value):
+    """What does not change while the driver is loaded. Temperatures in degrees Celsius."""
+
+    uuid: str
+    index: int
+    pci_bus_id: str
+    name: str
+    compute_capability: str | None
+    vram_total_bytes: int | None
+    slowdown_temperature_c: int | None
+    shutdown_temperature_c: int | None
+    max_temperature_c: int | None
+    memory_max_temperature_c: int | None
+
+
+class ProcessUse(Value):
+    """VRAM of one process on one GPU, the driver's lists merged by pid with max, never summed."""
+
+    pid: int
+    type: ProcessType
+    vram_bytes: int | None
+
+
+class GpuDetails(Value):
+    """What is read with a process pass only, because it changes slowly or costs driver time."""
+
+    compute_mode: Literal["default", "exclusive_process", "prohibited"] | None
+    mig_mode: Literal["enabled", "disabled", "no_permission"] | None
+    memory_temperature_c: int | None
+    power_limit_w: float | None
+    energy_j: float | None
+    fan_percent: int | None
+    clock_core_mhz: int | None
+    clock_memory_mhz: int | None
+    ecc_enabled: bool | None
+    ecc_corrected: int | None
+    ecc_uncorrected: int | None
+    pcie_generation: int | None
+    pcie_generation_max: int | None
+    pcie_width: int | None
+    pcie_width_max: int | None
+
+
+class GpuSample(Value):
+    """One reading of one GPU. `taken_ns` is CLOCK_MONOTONIC, the same in every process.
+
+    A sample with `processes` is a pass: its memory and its processes were read together, and only
+    such a sample enters a placement. Where the driver cannot tell used from reserved memory,
+    `vram_driver_reserved_bytes` is None and `vram_used_bytes` includes the reserve.
+    """
+
+    uuid: str
+    taken_ns: int
+    vram_total_bytes: int | None
+    vram_used_bytes: int | None
+    vram_free_bytes: int | None
+    vram_driver_reserved_bytes: int | None
+    utilization_core_percent: int | None
+    utilization_memory_percent: int | None
+    temperature_c: int | None
+    margin_c: int | None
+    margin_source: MarginSource | None
+    power_w: float | None
+    throttle_mask: int | None
+    details: GpuDetails | None = None
+    processes: tuple[ProcessUse, ...] | None = None
+
+
+class Fault(Value):
+    """What is wrong with the driver (no `uuid`) or with one GPU."""
+
+    kind: FaultKind
+    message: str
+    uuid: str | None = None
+    index: int | None = None
+
+
+class Xid(Value):
+    """A critical error event that the driver reported. 999 is one it could not name."""
+
+    uuid: str
+    xid: int
+    taken_ns: int
+
+
+class FaultError(Exception):
+    """Raised by a driver call; `fault` says what is wrong, and with which GPU."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+class GpuDriver(Protocol):
+    """What the probe asks of a driver. Each call may block for ever and may raise FaultError."""
+
+    def open(self) -> DriverInfo:
+        """Initialise the driver, once."""
+
+    def identify(self, index: int) -> GpuIdentity:
+        """Read what does not change of the GPU at `index` (0 <= index < gpu_count)."""
+
+    def sample(self, uuid: str, *, with_processes: bool) -> GpuSample:
+        """Read an identified GPU; with its details and processes if asked."""
+
+    def wait_xid(self, timeout_s: float) -> Xid | None:
+        """Wait for a critical error on any identified GPU; None when the time is over."""
+
+    def close(self) -> None:
+        """Give the driver back."""
+
+
+class Block(Value):
+    """Why a GPU admits nothing: a stable code, and a sentence."""
+
+    code: str
+    message: str
+
+
+class GpuView(Value):
+    """One GPU as the daemon knows it now. `last_pass` is the newest sample with processes."""
+
+    identity: GpuIdentity
+    status: GpuStatus
+    status_reason: str | None
+    sample: GpuSample | None
+    last_pass: GpuSample | None
+    details: GpuDetails | None
+    level: Level
+    fitness: FitnessState
+    cordoned: bool
+    cordon_reason: str | None
+    block: Block | None
+
+    @property
+    def uuid(self) -> str:
+        """The GPU's UUID, by which everything refers to it."""
+        return self.identity.uuid
+
+
+class Snapshot(Value):
+    """All GPUs. `ready` is False until the first probe has answered for every GPU or failed."""
+
+    taken_ns: int
+    ready: bool
+    attached: bool
+    driver: DriverInfo | None
+    driver_fault: Fault | None
+    gpus: tuple[GpuView, ...]
+
+    def find(self, uuid: str) -> GpuView | None:
+        """Return the GPU with that UUID."""
+        return next((gpu for gpu in self.gpus if gpu.identity.uuid == uuid), None)

@@ -1,0 +1,44 @@
+"""Which request the running code works for: carried by ContextVars into every log line."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextvars import ContextVar
+from typing import Final
+
+from msgspec import Struct
+
+_CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class RequestScope(Struct, frozen=True, kw_only=True):
+    """Who asks what: the fields that stand on every log line and event of a request."""
+
+    correlation_id: str
+    session_id: str | None = None
+    uid: int | None = None
+    pid: int | None = None
+    method: str | None = None
+
+
+#: None outside a request, as in the daemon's own background work.
+current_scope: ContextVar[RequestScope | None] = ContextVar("current_scope", default=None)
+
+
+def new_id() -> str:
+    """Return a fresh correlation id: 128 random bits in hex."""
+    return os.urandom(16).hex()
+
+
+def accept_id(given: str | None) -> str:
+    """Return the client's id if it is well-formed, else a fresh one."""
+    if given is not None and _CLIENT_ID.fullmatch(given):
+        return given
+    return new_id()
+
+
+def correlation_id() -> str | None:
+    """Return the id of the request that the running code works for, if any."""
+    scope = current_scope.get()
+    return scope.correlation_id if scope is not None else None

@@ -1,0 +1,88 @@
+"""What changed: one call both writes the journal and reaches the subscribers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from superezio.wire import Event, Severity
+from supereziod.observability.correlation import current_scope
+
+Listener = Callable[[Event], None]
+
+_LEVELS = {"info": "info", "warning": "warning", "critical": "critical"}
+
+
+class EventLog:
+    """A bounded history of events, and those who want to hear of new ones.
+
+    `emit` is synchronous and must be called on the event loop, right after the state it tells of
+    was changed. A listener must not block and must not raise.
+    """
+
+    def __init__(
+        self,
+        *,
+        capacity: int = 4096,
+        logger: Any = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._history: deque[Event] = deque(maxlen=capacity)
+        self._listeners: list[Listener] = []
+        self._log = logger if logger is not None else structlog.get_logger()
+        self._now = now
+        self.next_seq = 1
+
+    def emit(
+        self,
+        type_: str,
+        message: str,
+        *,
+        severity: Severity = "info",
+        gpu: str | None = None,
+        lease: str | None = None,
+        uid: int | None = None,
+        **data: Any,
+    ) -> Event:
+        """Record an event of `type_` (`family.what`); `message` is one plain sentence.
+
+        `uid` is whom it belongs to, where it is personal. `data` goes to subscribers and journal
+        alike: never secrets.
+        """
+        scope = current_scope.get()
+        event = Event(
+            seq=self.next_seq,
+            time=self._now().isoformat(timespec="milliseconds"),
+            type=type_,
+            severity=severity,
+            message=message,
+            gpu=gpu,
+            lease=lease,
+            uid=uid,
+            correlation_id=scope.correlation_id if scope is not None else None,
+            data=data,
+        )
+        self.next_seq += 1
+        self._history.append(event)
+        fields = {"gpu": gpu, "lease": lease, "owner_uid": uid, "message": message}
+        getattr(self._log, _LEVELS[severity])(
+            type_, **{k: v for k, v in fields.items() if v is not None}, **data
+        )
+        for listener in tuple(self._listeners):
+            listener(event)
+        return event
+
+    def recent(self, count: int) -> list[Event]:
+        """Return up to `count` of the newest events, oldest first."""
+        if count <= 0:
+            return []
+        return list(self._history)[-count:]
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` for each event from now on, until the returned function is called."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
