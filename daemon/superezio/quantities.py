@@ -23,7 +23,7 @@ def parse_size(text: str) -> int:
     number, letter, binary = match.groups()
     has_byte_unit = text.strip().upper().endswith("B")
     base = 1000 if letter and has_byte_unit and not binary else 1024
-    size = round(float(number) * base ** _POWERS[letter.upper()])
+    size = round(float(number) * int(base ** _POWERS[letter.upper()]))
     if size <= 0:
         raise ValueError(f"cannot use {text!r} as a size: it has to be more than zero")
     return size

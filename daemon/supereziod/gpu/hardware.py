@@ -26,11 +26,7 @@ HW_THERMAL_SLOWDOWN = 0x40
 HW_POWER_BRAKE = 0x80
 
 
-class Value(Struct, frozen=True, kw_only=True):
-    """Base of the values that cross from the driver to the daemon."""
-
-
-class DriverInfo(Value):
+class DriverInfo(Struct, frozen=True, kw_only=True):
     """What an opened driver says of itself."""
 
     driver: Literal["nvml", "simulated"]
@@ -39,7 +35,7 @@ class DriverInfo(Value):
     gpu_count: int
 
 
-class GpuIdentity(Value):
+class GpuIdentity(Struct, frozen=True, kw_only=True):
     """What does not change while the driver is loaded. Temperatures in degrees Celsius."""
 
     uuid: str
@@ -54,7 +50,7 @@ class GpuIdentity(Value):
     memory_max_temperature_c: int | None
 
 
-class ProcessUse(Value):
+class ProcessUse(Struct, frozen=True, kw_only=True):
     """VRAM of one process on one GPU, the driver's lists merged by pid with max, never summed."""
 
     pid: int
@@ -62,7 +58,7 @@ class ProcessUse(Value):
     vram_bytes: int | None
 
 
-class GpuDetails(Value):
+class GpuDetails(Struct, frozen=True, kw_only=True):
     """What is read with a process pass only, because it changes slowly or costs driver time."""
 
     compute_mode: Literal["default", "exclusive_process", "prohibited"] | None
@@ -82,7 +78,7 @@ class GpuDetails(Value):
     pcie_width_max: int | None
 
 
-class GpuSample(Value):
+class GpuSample(Struct, frozen=True, kw_only=True):
     """One reading of one GPU. `taken_ns` is CLOCK_MONOTONIC, the same in every process.
 
     A sample with `processes` is a pass: its memory and its processes were read together, and only
@@ -107,7 +103,7 @@ class GpuSample(Value):
     processes: tuple[ProcessUse, ...] | None = None
 
 
-class Fault(Value):
+class Fault(Struct, frozen=True, kw_only=True):
     """What is wrong with the driver (no `uuid`) or with one GPU."""
 
     kind: FaultKind
@@ -116,7 +112,7 @@ class Fault(Value):
     index: int | None = None
 
 
-class Xid(Value):
+class Xid(Struct, frozen=True, kw_only=True):
     """A critical error event that the driver reported. 999 is one it could not name."""
 
     uuid: str
@@ -151,14 +147,14 @@ class GpuDriver(Protocol):
         """Give the driver back."""
 
 
-class Block(Value):
+class Block(Struct, frozen=True, kw_only=True):
     """Why a GPU admits nothing: a stable code, and a sentence."""
 
     code: str
     message: str
 
 
-class GpuView(Value):
+class GpuView(Struct, frozen=True, kw_only=True):
     """One GPU as the daemon knows it now. `last_pass` is the newest sample with processes."""
 
     identity: GpuIdentity
@@ -179,7 +175,7 @@ class GpuView(Value):
         return self.identity.uuid
 
 
-class Snapshot(Value):
+class Snapshot(Struct, frozen=True, kw_only=True):
     """All GPUs. `ready` is False until the first probe has answered for every GPU or failed."""
 
     taken_ns: int

@@ -28,7 +28,7 @@ class EventLog:
         self,
         *,
         capacity: int = 4096,
-        logger: Any = None,
+        logger: Any = None,  # noqa: ANN401 - structlog's loggers are lazy proxies
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._history: deque[Event] = deque(maxlen=capacity)
@@ -46,7 +46,7 @@ class EventLog:
         gpu: str | None = None,
         lease: str | None = None,
         uid: int | None = None,
-        **data: Any,
+        **data: Any,  # noqa: ANN401 - whatever msgspec can encode
     ) -> Event:
         """Record an event of `type_` (`family.what`); `message` is one plain sentence.
 
