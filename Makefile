@@ -1,0 +1,68 @@
+# superezio: what a developer types. `make help` lists it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# The lock files carry hashes for every wheel; pip checks them.
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+WHEEL_VENV := build/wheel-venv
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev demo test lint unit system wheel-test coverage bench soak lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.runtime: requirements.lock requirements-build.lock pyproject.toml
+	@echo "setting up $(VENV) (the first time takes a minute)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r requirements.lock -r requirements-build.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q $(VENV)/lib daemon ctl || true
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/.runtime ## install the daemon and superezioctl into .venv
+
+dev: $(VENV)/.dev ## install what the tests need, too
+
+demo: $(VENV)/.runtime ## the main job on simulated GPUs, on one screen
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/demo.sh
+
+lint: $(VENV)/.dev ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint coverage wheel-test ## everything this machine can run; says what it could not and why
+
+coverage: $(VENV)/.dev
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=90
+
+unit: $(VENV)/.dev ## the quick tests
+	$(BIN)/pytest tests/unit
+
+system: $(VENV)/.dev ## the tests in a booted systemd (root)
+	$(BIN)/pytest tests/system
+
+wheel-test: $(VENV)/.dev
+	rm -rf build/wheel $(WHEEL_VENV)
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-dev.lock
+	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps build/wheel/superezio-*.whl
+	SUPEREZIO_TEST_INSTALLED=1 $(WHEEL_VENV)/bin/pytest tests/unit tests/integration -m "not slow"
+
+lock: ## write the lock files anew from pyproject.toml (needs uv)
+	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 pyproject.toml -o requirements.lock
+	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 --group build -o requirements-build.lock
+	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 --group dev pyproject.toml -o requirements-dev.lock
+
+clean: ## remove what was built
+	rm -rf build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
