@@ -8,18 +8,24 @@ from contextvars import ContextVar
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 class RequestScope(Struct, frozen=True, kw_only=True):
-    """Who asks what: the fields that stand on every log line and event of a request."""
+    """Who asks what: the fields that stand on every log line and event of a request.
+
+    `gpu` and `lease` are not known when a request comes in: `note` adds them.
+    """
 
     correlation_id: str
     session_id: str | None = None
     uid: int | None = None
     pid: int | None = None
     method: str | None = None
+    gpu: str | None = None
+    lease: str | None = None
 
 
 #: None outside a request, as in the daemon's own background work.
@@ -42,3 +48,13 @@ def correlation_id() -> str | None:
     """Return the id of the request that the running code works for, if any."""
     scope = current_scope.get()
     return scope.correlation_id if scope is not None else None
+
+
+def note(*, gpu: str | None = None, lease: str | None = None) -> None:
+    """Put the GPU or the lease that the request turned out to be about on its further lines.
+
+    Lasts as long as the request's own scope does; without one, nothing happens.
+    """
+    scope = current_scope.get()
+    if scope is not None:
+        current_scope.set(replace(scope, gpu=gpu or scope.gpu, lease=lease or scope.lease))

@@ -1,0 +1,162 @@
+"""Sets logging up, once, for the whole process: structlog, and the standard library's through it.
+
+Parts log with `structlog.get_logger()`: an event name, a `message` sentence for people, and fields.
+The level can be changed at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, Self
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from supereziod.observability.journald import (
+    JOURNAL_SOCKET,
+    JournaldSink,
+    is_journal,
+    render_entry,
+)
+from supereziod.observability.log_fields import Stamp, add_scope
+from supereziod.observability.log_formats import ConsoleRenderer, render_json
+from supereziod.observability.log_writer import LogWriter, StreamSink
+
+LogFormat = Literal["auto", "journald", "json", "console"]
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+LEVELS: Final[tuple[LogLevel, ...]] = ("debug", "info", "warning", "error", "critical")
+STDERR: Final = 2
+
+
+def choose_format(
+    wanted: LogFormat, *, fd: int = STDERR, environ: Mapping[str, str] = os.environ
+) -> Literal["journald", "json", "console"]:
+    """Resolve `auto`: the journal if `fd` leads there, text on a terminal, else JSON."""
+    if wanted != "auto":
+        return wanted
+    if is_journal(fd, environ):
+        return "journald"
+    return "console" if os.isatty(fd) else "json"
+
+
+class Logging:
+    """Logging as it is set up now. Close it last: it sends what is still queued."""
+
+    def __init__(
+        self,
+        *,
+        log_format: LogFormat = "auto",
+        level: LogLevel = "info",
+        fd: int = STDERR,
+        journal_socket: str = JOURNAL_SOCKET,
+        environ: Mapping[str, str] = os.environ,
+        capacity: int = 10_000,
+    ) -> None:
+        self.log_format = choose_format(log_format, fd=fd, environ=environ)
+        self._leading: list[Processor] = [
+            add_scope,
+            Stamp(),
+            structlog.processors.format_exc_info,
+        ]
+        self._render: Callable[[Any, str, EventDict], Any]
+        sink: Any
+        if self.log_format == "journald":
+            self._render, sink = render_entry, JournaldSink(journal_socket)
+        elif self.log_format == "console":
+            colour = os.isatty(fd) and not environ.get("NO_COLOR")
+            self._render, sink = ConsoleRenderer(colour=colour), StreamSink(fd)
+        else:
+            self._render, sink = render_json, StreamSink(fd)
+        self._writer: LogWriter[Any] = LogWriter(sink, notice=self._drop_notice, capacity=capacity)
+        self._bridge = _StandardLibraryBridge()
+        self.level: LogLevel = level
+        self._install()
+
+    @property
+    def dropped(self) -> int:
+        """Lines lost so far because the reader did not keep up."""
+        return self._writer.dropped
+
+    def set_level(self, level: LogLevel) -> LogLevel:
+        """Log from `level` on, at once and everywhere. Return what it was."""
+        previous, self.level = self.level, level
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+        logging.getLogger().setLevel(level.upper())
+        return previous
+
+    def close(self, *, timeout_s: float = 2.0) -> bool:
+        """Send what is queued and stop. False: the reader did not take it all in time."""
+        logging.getLogger().removeHandler(self._bridge)
+        logging.captureWarnings(capture=False)
+        structlog.reset_defaults()
+        return self._writer.close(timeout_s=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self.close()
+
+    def _install(self) -> None:
+        structlog.configure(
+            processors=[*self._leading, self._as_argument],
+            logger_factory=lambda *_: _Outlet(self._writer.put),
+            # Not cached, so that a change of level reaches loggers that parts hold on to.
+            cache_logger_on_first_use=False,
+        )
+        self.set_level(self.level)
+        logging.getLogger().addHandler(self._bridge)
+        logging.captureWarnings(capture=True)
+
+    def _as_argument(
+        self,
+        logger: WrappedLogger,
+        method: str,
+        fields: EventDict,
+    ) -> tuple[tuple[Any], dict[str, Any]]:
+        return (self._render(logger, method, fields),), {}
+
+    def _drop_notice(self, dropped: int) -> Any:  # noqa: ANN401 - as the format has it
+        fields: EventDict = {
+            "event": "logging.dropped",
+            "message": f"dropped {dropped} log lines: their reader did not keep up",
+            "dropped": dropped,
+        }
+        for processor in self._leading:
+            fields = processor(None, "warning", fields)  # type: ignore[assignment]
+        return self._render(None, "warning", fields)
+
+
+class _Outlet:
+    """What structlog takes for a logger: every level goes the same way."""
+
+    def __init__(self, put: Callable[[Any], None]) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = put
+        self.exception = put
+
+
+class _StandardLibraryBridge(logging.Handler):
+    """Sends asyncio's, warnings' and libraries' records the way of all others."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = getattr(structlog.get_logger(), level_name(record.levelno))
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):
+            message = f"{record.msg} {record.args}"  # arguments that do not fit their message
+        log(
+            "python",
+            message=message,
+            logger=record.name,
+            exc_info=record.exc_info or None,
+        )
+
+
+def level_name(number: int) -> LogLevel:
+    """Return our name of a standard library level, the one below where it lies between two."""
+    for name in reversed(LEVELS):
+        if number >= logging.getLevelNamesMapping()[name.upper()]:
+            return name
+    return "debug"
