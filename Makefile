@@ -59,6 +59,9 @@ wheel-test: $(VENV)/.dev
 	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps build/wheel/superezio-*.whl
 	SUPEREZIO_TEST_INSTALLED=1 $(WHEEL_VENV)/bin/pytest tests/unit tests/integration -m "not slow"
 
+bench: $(VENV)/.dev ## measure the budgets (SHORT=1: a quick look)
+	cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BIN)/python -m bench $(if $(SHORT),--short)
+
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 --group build -o requirements-build.lock

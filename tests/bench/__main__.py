@@ -1,0 +1,199 @@
+"""`make bench`: the budgets, measured in one run against baselines of the same minute.
+
+    python -m bench [--short] [--json FILE]
+
+Absolute figures do not carry from one machine to another, so each is printed beside its baseline
+(a raw uvloop echo server, `python -c pass`) and as the median of interleaved pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from live_daemon import LiveDaemon
+
+HERE = Path(__file__).parent
+PING = '{"jsonrpc":"2.0","id":1,"method":"system.ping"}'
+EIGHT_GPUS = "".join('[[gpu]]\nprofile = "RTX 3060"\n' for _ in range(8))
+
+Row = tuple[str, str, str, str]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--short", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    options = parser.parse_args()
+    rounds, seconds = (3, 0.5) if options.short else (9, 2.0)
+    with tempfile.TemporaryDirectory(prefix="superezio-bench-") as name:
+        directory = Path(name)
+        load = build_load(directory)
+        rows = [
+            *request_rows(directory, load, rounds, seconds),
+            *start_rows(directory, rounds),
+            *command_rows(directory, rounds * 3),
+            *idle_rows(directory, 5.0 if options.short else 30.0),
+        ]
+    print_table(rows)
+    if options.json:
+        options.json.write_text(json.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows]))
+    return 0
+
+
+def build_load(directory: Path) -> Path:
+    binary = directory / "load"
+    subprocess.run(["gcc", "-O2", "-o", binary, HERE / "load.c"], check=True)
+    return binary
+
+
+def request_rows(directory: Path, load: Path, rounds: int, seconds: float) -> Iterator[Row]:
+    """CPU and latency per request, server and client on one core: no idle wake-up counts."""
+    daemon = LiveDaemon(directory / "request").start()
+    echo_path = directory / "echo.sock"
+    echo = subprocess.Popen([sys.executable, HERE / "echo_server.py", echo_path])
+    cpu = min(os.sched_getaffinity(0))
+    try:
+        for pid in (daemon.pid, echo.pid):
+            os.sched_setaffinity(pid, {cpu})
+        for label, connections, depth, figure, budget in (
+            ("server CPU per request, 256 connections", 256, 1, "server_cpu_us", "2.2 / 1.7"),
+            ("p50, one connection, one core", 1, 1, "p50_us", "1.6 / 1.35"),
+            ("server CPU per request, 64 deep", 1, 64, "server_cpu_us", ""),
+        ):
+            pairs = [
+                (
+                    run_load(load, daemon.socket_path, daemon.pid, connections, depth, seconds),
+                    run_load(load, echo_path, echo.pid, connections, depth, seconds),
+                )
+                for _ in range(rounds)
+            ]
+            ours, base = ([pair[side][figure] for pair in pairs] for side in (0, 1))
+            ratio = statistics.median(a / b for a, b in zip(ours, base, strict=True))
+            yield (
+                f"system.ping: {label}",
+                f"{statistics.median(ours):.1f} us (echo {statistics.median(base):.1f})",
+                f"{ratio:.2f} x",
+                budget and f"{budget} x",
+            )
+    finally:
+        echo.terminate()
+        echo.wait()
+        daemon.stop()
+        daemon.close()
+
+
+def run_load(
+    load: Path, socket: Path, pid: int, connections: int, depth: int, seconds: float
+) -> dict[str, float]:
+    cpu = str(min(os.sched_getaffinity(0)))
+    command = ["taskset", "-c", cpu, load, socket, connections, depth, seconds, PING, pid]
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, check=True)
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def start_rows(directory: Path, rounds: int) -> Iterator[Row]:
+    """From spawn to READY=1, on simulated GPUs that answer."""
+    times = []
+    for number in range(rounds):
+        daemon = LiveDaemon(directory / f"start{number}")
+        begun = time.monotonic()
+        daemon.start()
+        times.append((time.monotonic() - begun) * 1000)
+        daemon.stop()
+        daemon.close()
+    yield ("spawn to READY=1", f"{statistics.median(times):.0f} ms", "", "500 ms")
+
+
+def command_rows(directory: Path, rounds: int) -> Iterator[Row]:
+    """A whole `superezioctl --json gpu list` beside a Python that does nothing."""
+    ctl = Path(sys.executable).with_name("superezioctl")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    with running(directory / "ctl") as daemon:
+        environment["SUPEREZIO_SOCKET"] = str(daemon.socket_path)
+
+        def timed(command: list[str]) -> float:
+            begun = time.perf_counter()
+            subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+            return (time.perf_counter() - begun) * 1000
+
+        ours: Callable[[], float] = lambda: timed([str(ctl), "--json", "gpu", "list"])  # noqa: E731
+        base: Callable[[], float] = lambda: timed([sys.executable, "-c", "pass"])  # noqa: E731
+        ours(), base()
+        pairs = [(ours(), base()) for _ in range(rounds)]
+    a, b = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
+    ratio = statistics.median(pair[0] / pair[1] for pair in pairs)
+    yield (
+        "superezioctl --json gpu list",
+        f"{a:.0f} ms (python -c pass {b:.0f})",
+        f"{ratio:.2f} x",
+        "3 x",
+    )
+
+
+def idle_rows(directory: Path, seconds: float) -> Iterator[Row]:
+    """CPU and memory with 8 GPUs and nobody asking: the daemon and its probe."""
+    with running(directory / "idle", scenario=EIGHT_GPUS) as daemon:
+        pids = [daemon.pid, *children_of(daemon.pid)]
+        time.sleep(2.0)
+        before, begun = cpu_seconds(pids), time.monotonic()
+        time.sleep(seconds)
+        used = (cpu_seconds(pids) - before) / (time.monotonic() - begun)
+        memory = sum(pss_bytes(pid) for pid in pids) / (1 << 20)
+    yield ("idle with 8 GPUs: CPU of a core", f"{used * 100:.2f} %", "", "0.5 %")
+    yield ("idle with 8 GPUs: PSS, probe included", f"{memory:.0f} MB", "", "70 MB")
+
+
+@contextmanager
+def running(directory: Path, scenario: str = "") -> Iterator[LiveDaemon]:
+    daemon = LiveDaemon(directory, scenario=scenario).start()
+    try:
+        yield daemon
+        daemon.stop()
+    finally:
+        daemon.close()
+
+
+def children_of(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    total = 0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            fields = (task / "schedstat").read_text().split()
+            total += int(fields[0])
+    return total / 1e9
+
+
+def pss_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+COLUMNS = ("figure", "measured", "ratio", "budget")
+
+
+def print_table(rows: list[Row]) -> None:
+    table = [COLUMNS, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(COLUMNS))]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
