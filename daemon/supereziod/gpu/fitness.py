@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 
 from superezio.wire import FitnessState
@@ -138,35 +137,29 @@ class Fitness:
         doubled = self._rules.quarantine_s * 2.0 ** min(repeats, 64)
         return min(doubled, self._rules.quarantine_limit_s)
 
-    def dump(self, now_ns: int, *, boot_id: str) -> bytes:
+    def dump(self, now_ns: int, *, boot_id: str) -> FitnessRecord:
         """Return what has to outlive a restart."""
-        ages = tuple((now_ns - at_ns) / _SECOND for at_ns in self._suspicions)
-        record = FitnessRecord(
+        return FitnessRecord(
             state=self.state,
             reason=self.reason,
             quarantines=self._quarantines,
             clean_s=self._clean_ns / _SECOND,
-            suspect_ages_s=ages,
+            suspect_ages_s=tuple((now_ns - at_ns) / _SECOND for at_ns in self._suspicions),
             boot_id=boot_id,
             at_ns=now_ns,
         )
-        return msgspec.json.encode(record)
 
-    def load(self, record: bytes, now_ns: int, *, boot_id: str) -> None:
-        """Go on from a `dump`. Raises ValueError for anything else, and then changes nothing."""
-        try:
-            known = msgspec.json.decode(record, type=FitnessRecord)
-        except msgspec.MsgspecError as error:
-            raise ValueError(f"cannot read a record of GPU fitness: {error}") from error
+    def load(self, record: FitnessRecord, now_ns: int, *, boot_id: str) -> None:
+        """Go on from a `dump`."""
         # Within one boot the time since the dump is known. Over a reboot it is not (the wall
         # clock may have been set): suspicions then stay as old as they were.
-        away_ns = max(0, now_ns - known.at_ns) if known.boot_id == boot_id else 0
-        self.state = known.state
-        self.reason = known.reason
-        self._quarantines = max(0, known.quarantines)
-        self._clean_ns = round(max(0.0, known.clean_s) * _SECOND)
+        away_ns = max(0, now_ns - record.at_ns) if record.boot_id == boot_id else 0
+        self.state = record.state
+        self.reason = record.reason
+        self._quarantines = max(0, record.quarantines)
+        self._clean_ns = round(max(0.0, record.clean_s) * _SECOND)
         self._suspicions = sorted(
-            now_ns - away_ns - round(max(0.0, age_s) * _SECOND) for age_s in known.suspect_ages_s
+            now_ns - away_ns - round(max(0.0, age_s) * _SECOND) for age_s in record.suspect_ages_s
         )
         self._watched_ns = None
 
