@@ -230,3 +230,27 @@ def from_wire(code: int, message: str, data: JsonObject | None) -> SuperezioErro
         error.code = code  # type: ignore[misc]
     error.correlation_id = correlation_id
     return error
+
+
+# --- raised by a client itself: these never cross the socket ------------------------------------
+
+
+class DaemonNotRunningError(SuperezioError):
+    """Nothing listens on the socket. Nothing was sent, so that trying again is safe."""
+
+    kind = "daemon_not_running"
+    code = -32090
+
+
+class ReplyTimeoutError(SuperezioError):
+    """The daemon is there and did not answer in time; whether it acted is not known."""
+
+    kind = "reply_timeout"
+    code = -32091
+
+
+class ConnectionLostError(SuperezioError):
+    """The connection ended before the answer came; whether the daemon acted is not known."""
+
+    kind = "connection_lost"
+    code = -32092

@@ -382,6 +382,7 @@ class Waiter(Result):
     waited_s: float
     remaining_s: float
     reason: str
+    correlation_id: str | None = None
 
 
 class LeaseList(Result):
