@@ -1,0 +1,56 @@
+"""What a reload can change in a running daemon, and what waits for a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import fields
+
+from supereziod.config.schema import Config, Section
+
+#: Keys, or sections (with a dot at the end), that take effect at once. All others need a restart.
+LIVE: Final = (
+    "access.",
+    "leases.",
+    "limits.",
+    "logging.level",
+    "watchdog.",
+)
+
+
+class Changes(Struct, frozen=True, kw_only=True):
+    """Keys that differ, sorted."""
+
+    live: list[str]
+    restart: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.live or self.restart)
+
+
+def diff(old: Config, new: Config) -> Changes:
+    """Compare two configurations, key by key."""
+    before, after = dict(flatten(old)), dict(flatten(new))
+    changed = sorted(key for key in before | after if before.get(key, ...) != after.get(key, ...))
+    live = [key for key in changed if is_live(key)]
+    return Changes(live=live, restart=[key for key in changed if key not in live])
+
+
+def is_live(key: str) -> bool:
+    """Whether a reload applies a change of this key."""
+    return any(key.startswith(rule) if rule.endswith(".") else key == rule for rule in LIVE)
+
+
+def flatten(section: Section, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield each key, with its sections before it, and its value."""
+    for field in fields(section):
+        key, value = f"{prefix}{field.encode_name}", getattr(section, field.name)
+        if isinstance(value, Section):
+            yield from flatten(value, f"{key}.")
+        elif isinstance(value, dict):
+            for name, inner in value.items():
+                yield from flatten(inner, f"{key}.{name}.")
+        else:
+            yield key, value

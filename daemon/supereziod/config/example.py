@@ -1,0 +1,89 @@
+"""docs/superezio.toml, made from the schema: `python -m supereziod.config.example`."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec.structs import FieldInfo, fields
+
+from superezio.quantities import format_duration
+from supereziod.config.changes import is_live
+from supereziod.config.schema import Config, Section
+from supereziod.config.values import describe
+
+_HEAD = """\
+# /etc/superezio/superezio.toml: every key, with its default.
+#
+# A file without any key is a good one: the defaults work on a new host. Files in conf.d/ beside
+# this one (*.toml, in the order of their names) are read after it, and a key set later wins, key
+# by key. The command line wins over the environment (SUPEREZIO_GPU_DRIVER=...), and both win over
+# the files. `supereziod --check` validates without starting anything.
+#
+# A duration is text ("250ms", "30s", "1m30s", "2h") or a number of seconds; a size is text
+# ("512MiB", "8GiB", "10GB") or a number of bytes. Keys marked (live) change with
+# `superezioctl reload`; the others with a restart, which no lease notices.
+"""
+
+_OVERRIDE = """
+# What differs for one GPU, by its UUID (`superezioctl gpu list`): `reserve`, and any key of
+# gpu.thermal.
+#
+# [gpu.override."GPU-5c6a1b7e-0000-0000-0000-000000000000"]
+# reserve = "1GiB"
+# [gpu.override."GPU-5c6a1b7e-0000-0000-0000-000000000000".thermal]
+# hot_enter_c = 8
+"""
+
+
+def render_example() -> str:
+    """Return the text of the documented configuration file."""
+    return _HEAD + "".join(_section("", Config())) + _OVERRIDE
+
+
+def _section(path: str, section: Section) -> Iterator[str]:
+    types = get_type_hints(type(section), include_extras=True)
+    inner = []
+    if path:
+        yield f"\n[{path}]\n"
+    for field in fields(section):
+        value = getattr(section, field.name)
+        name = f"{path}.{field.encode_name}" if path else field.encode_name
+        if isinstance(value, Section):
+            inner.append((name, value))
+        elif not isinstance(value, dict):
+            yield from _key(name, field, types[field.name], value)
+    for name, value in inner:
+        yield from _section(name, value)
+
+
+def _key(path: str, field: FieldInfo, type_: Any, value: object) -> Iterator[str]:  # noqa: ANN401
+    mark = " (live)" if is_live(path) else ""
+    text = _description(type_) + mark
+    if value is None:
+        text += f" Not set by default ({describe(get_args(get_args(type_)[0])[0])})."
+    yield from (f"# {line}\n" for line in textwrap.wrap(text, 97))
+    yield f"#{field.encode_name} = {_toml(field.name, value)}".rstrip() + "\n"
+
+
+def _description(type_: Any) -> str:  # noqa: ANN401 - a type form
+    if get_origin(type_) is Annotated:
+        for meta in type_.__metadata__:
+            if isinstance(meta, msgspec.Meta) and meta.description:
+                return meta.description
+    raise LookupError(f"no description: {type_}")
+
+
+def _toml(name: str, value: object) -> str:
+    if name.endswith("_s") and isinstance(value, float):
+        return f'"{format_duration(value).replace(" ", "")}"'
+    if name.endswith("_bytes") and isinstance(value, int) and value:
+        return f'"{value >> 20}MiB"'
+    return "" if value is None else msgspec.json.encode(value).decode()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_example())
