@@ -6,11 +6,10 @@ half of `socket` (the Python half costs 9 ms), and the error classes only when o
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import time
-
-import _socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 256 * 1024
 _FIRST_PAUSE_NS = 20_000_000
 _LONGEST_PAUSE_NS = 1_000_000_000
+_LONGEST_TIMEOUT_S = 2_000_000.0  # poll() counts milliseconds in an int
 
 #: What connect() says of a daemon that is between two lives, or has its hands full.
 _COMING_BACK = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN, errno.ECONNRESET})
@@ -36,7 +36,7 @@ class Backoff:
     restarts do not come back in one instant.
     """
 
-    def __init__(self, *, deadline_ns: int, clock: Callable[[], int]) -> None:
+    def __init__(self, *, deadline_ns: int | None, clock: Callable[[], int]) -> None:
         self._deadline_ns = deadline_ns
         self._clock = clock
         self._next_ns = _FIRST_PAUSE_NS
@@ -44,10 +44,12 @@ class Backoff:
 
     def next_pause_s(self) -> float | None:
         """Return the seconds to wait, or None when the deadline leaves no room for a try."""
-        left_ns = self._deadline_ns - self._clock()
-        if left_ns <= 0:
-            return None
-        pause_ns = min(self._next_ns * self._share, left_ns)
+        pause_ns = self._next_ns * self._share
+        if self._deadline_ns is not None:
+            left_ns = self._deadline_ns - self._clock()
+            if left_ns <= 0:
+                return None
+            pause_ns = min(pause_ns, left_ns)
         self._next_ns = min(2 * self._next_ns, _LONGEST_PAUSE_NS)
         return pause_ns / 1e9
 
@@ -126,7 +128,7 @@ class Connection:
         """Whether `connect` was done, and neither `close` nor a failure came after it."""
         return self._socket is not None
 
-    def connect(self, deadline_ns: int, *, patient: bool) -> None:
+    def connect(self, deadline_ns: int | None, *, patient: bool) -> None:
         """Connect, trying again until the deadline where that may help (see `may_come_back`).
 
         Raises DaemonNotRunningError, PermissionDeniedError or ReplyTimeoutError.
@@ -144,7 +146,7 @@ class Connection:
                 self._buffer = b""
                 return
 
-    def ended(self) -> bool:
+    def broken(self) -> bool:
         """Say whether the daemon has closed this connection, without waiting for anything."""
         if self._socket is None:
             return True
@@ -210,7 +212,7 @@ class Connection:
         left_ns = deadline_ns - self._clock()
         if left_ns <= 0:
             raise TimeoutError
-        self._socket.settimeout(left_ns / 1e9)
+        self._socket.settimeout(min(left_ns / 1e9, _LONGEST_TIMEOUT_S))
         return self._socket
 
     def _too_late(self) -> SuperezioError:

@@ -1,0 +1,221 @@
+"""Every method of the daemon as a typed value: what is sent, what comes back, what may be retried.
+
+Both clients send these; there is no second list of methods on the client's side.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Generic, TypedDict, TypeVar
+
+from msgspec import Struct
+
+from superezio import wire
+from superezio.quantities import parse_duration, parse_size
+
+T = TypeVar("T")
+
+
+class Call(Struct, Generic[T], frozen=True, kw_only=True):
+    """One request to make.
+
+    `idempotent`: doing it twice is doing it once, so that it may be sent again when a connection
+    ends before the answer. `wait_s` is how long the daemon may take on purpose; it adds to the
+    call's time limit.
+    """
+
+    method: str
+    result: type[T]
+    params: wire.Params | None = None
+    idempotent: bool = True
+    wait_s: float = 0.0
+    idempotency_key: str | None = None
+
+
+class PlacementOptions(TypedDict, total=False):
+    """What may be said besides the VRAM.
+
+    `count` GPUs, each with the VRAM; `policy` best_fit (the default), spread or exclusive;
+    `prefer` and `avoid` name GPUs by UUID.
+    """
+
+    count: int
+    policy: wire.Policy
+    prefer: Sequence[str]
+    avoid: Sequence[str]
+
+
+class LeaseOptions(PlacementOptions, total=False):
+    """What may be said of a lease besides the VRAM and the placement.
+
+    `mode` process (the default) ends the lease with its holder: `holder_pid`, or this process.
+    `mode` connection ends it, after a grace of seconds, with the client's connection.
+    `name` is shown to people. `wait` is how long to stand in the queue: seconds, or text such as
+    `1m30s`; 0, the default, does not. `priority` above 0 goes before others, as far as the caller's
+    role allows. `idempotency_key` is made up where it is not given; the same key again is the same
+    lease again.
+    """
+
+    mode: wire.LeaseMode
+    holder_pid: int | None
+    name: str | None
+    wait: float | str
+    priority: int
+    idempotency_key: str | None
+
+
+def size_bytes(size: int | str) -> int:
+    """Return bytes for bytes or for text such as `8GiB`. Raises ValueError."""
+    return parse_size(size) if isinstance(size, str) else size
+
+
+def duration_s(duration: float | str) -> float:
+    """Return seconds for seconds or for text such as `1m30s`. Raises ValueError."""
+    return parse_duration(duration) if isinstance(duration, str) else float(duration)
+
+
+def system_ping() -> Call[wire.Pong]:
+    return Call(method="system.ping", result=wire.Pong)
+
+
+def system_info() -> Call[wire.SystemInfo]:
+    return Call(method="system.info", result=wire.SystemInfo)
+
+
+def system_reload() -> Call[wire.ReloadResult]:
+    return Call(method="system.reload", result=wire.ReloadResult)
+
+
+def system_log_level(level: str | None) -> Call[wire.LogLevelResult]:
+    return Call(
+        method="system.log_level",
+        result=wire.LogLevelResult,
+        params=wire.LogLevelParams(level=level),
+    )
+
+
+def health_get() -> Call[wire.Health]:
+    return Call(method="health.get", result=wire.Health)
+
+
+def gpu_list() -> Call[wire.GpuList]:
+    return Call(method="gpu.list", result=wire.GpuList)
+
+
+def gpu_get(gpu: str) -> Call[wire.Gpu]:
+    return Call(method="gpu.get", result=wire.Gpu, params=wire.GpuParams(gpu=gpu))
+
+
+def gpu_history(gpu: str, since: float | str) -> Call[wire.GpuHistory]:
+    params = wire.HistoryParams(gpu=gpu, since_s=duration_s(since))
+    return Call(method="gpu.history", result=wire.GpuHistory, params=params)
+
+
+def gpu_processes(gpu: str | None) -> Call[wire.GpuProcessList]:
+    params = wire.OptionalGpuParams(gpu=gpu)
+    return Call(method="gpu.processes", result=wire.GpuProcessList, params=params)
+
+
+def gpu_cordon(gpu: str, reason: str) -> Call[wire.Done]:
+    params = wire.CordonParams(gpu=gpu, reason=reason)
+    return Call(method="gpu.cordon", result=wire.Done, params=params)
+
+
+def gpu_uncordon(gpu: str) -> Call[wire.Done]:
+    return Call(method="gpu.uncordon", result=wire.Done, params=wire.GpuParams(gpu=gpu))
+
+
+def gpu_detach() -> Call[wire.ProbeState]:
+    return Call(method="gpu.detach", result=wire.ProbeState)
+
+
+def gpu_attach() -> Call[wire.ProbeState]:
+    return Call(method="gpu.attach", result=wire.ProbeState)
+
+
+def lease_acquire(vram: int | str, options: LeaseOptions) -> Call[wire.Lease]:
+    wait_s = duration_s(options.get("wait", 0.0))
+    params = wire.AcquireParams(
+        vram_bytes=size_bytes(vram),
+        count=options.get("count", 1),
+        policy=options.get("policy", "best_fit"),
+        prefer=list(options.get("prefer", ())),
+        avoid=list(options.get("avoid", ())),
+        mode=options.get("mode", "process"),
+        holder_pid=options.get("holder_pid"),
+        name=options.get("name"),
+        wait_ms=round(wait_s * 1000),
+        priority=options.get("priority", 0),
+    )
+    return Call(
+        method="lease.acquire",
+        result=wire.Lease,
+        params=params,
+        wait_s=wait_s,
+        idempotency_key=options.get("idempotency_key") or os.urandom(16).hex(),
+    )
+
+
+def lease_attach(lease: str, pid: int, start_time: int | None) -> Call[wire.Lease]:
+    params = wire.LeaseAttachParams(lease=lease, pid=pid, start_time=start_time)
+    return Call(method="lease.attach", result=wire.Lease, params=params)
+
+
+def lease_resume(lease: str) -> Call[wire.Lease]:
+    return Call(method="lease.resume", result=wire.Lease, params=wire.LeaseParams(lease=lease))
+
+
+def lease_release(lease: str) -> Call[wire.ReleaseResult]:
+    params = wire.LeaseParams(lease=lease)
+    return Call(method="lease.release", result=wire.ReleaseResult, params=params)
+
+
+def lease_list() -> Call[wire.LeaseList]:
+    return Call(method="lease.list", result=wire.LeaseList)
+
+
+def lease_get(lease: str) -> Call[wire.Lease]:
+    return Call(method="lease.get", result=wire.Lease, params=wire.LeaseParams(lease=lease))
+
+
+def placement_explain(vram: int | str, options: PlacementOptions) -> Call[wire.Placement]:
+    params = wire.PlacementParams(
+        vram_bytes=size_bytes(vram),
+        count=options.get("count", 1),
+        policy=options.get("policy", "best_fit"),
+        prefer=list(options.get("prefer", ())),
+        avoid=list(options.get("avoid", ())),
+    )
+    return Call(method="placement.explain", result=wire.Placement, params=params)
+
+
+def events_subscribe(types: Sequence[str], replay: int) -> Call[wire.SubscribeResult]:
+    params = wire.SubscribeParams(types=list(types), replay=replay)
+    return Call(
+        method="events.subscribe", result=wire.SubscribeResult, params=params, idempotent=False
+    )
+
+
+def session_open(name: str | None, token: str | None) -> Call[wire.SessionOpened]:
+    params = wire.SessionOpenParams(name=name, token=token)
+    # Without a token each open makes another session.
+    return Call(
+        method="session.open",
+        result=wire.SessionOpened,
+        params=params,
+        idempotent=token is not None,
+    )
+
+
+def session_close(session_id: str) -> Call[wire.Done]:
+    params = wire.SessionCloseParams(session_id=session_id)
+    return Call(method="session.close", result=wire.Done, params=params)
+
+
+def session_list() -> Call[wire.SessionList]:
+    return Call(method="session.list", result=wire.SessionList)
+
+
+def rpc_discover() -> Call[dict[str, Any]]:
+    return Call(method="rpc.discover", result=dict[str, Any])

@@ -1,0 +1,401 @@
+"""The daemon's methods as methods of a blocking client.
+
+    with Client() as client, client.lease("8GiB", wait="60s") as lease:
+        subprocess.run(["train"], env=os.environ | lease.environment, check=True)
+
+Sizes are bytes, or text such as "8GiB"; durations are seconds, or text such as "1m30s". Whatever
+can go wrong is a class of `superezio.errors`: those of the daemon by their kind, and on this side
+DaemonNotRunningError, ReplyTimeoutError and ConnectionLostError.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from superezio import calls, envelope, wire
+from superezio.calls import Call, LeaseOptions, PlacementOptions
+from superezio.connection import Backoff, Connection
+from superezio.errors import (
+    ConnectionLostError,
+    MethodNotFoundError,
+    ReplyTimeoutError,
+    ShuttingDownError,
+    StaleLeaseError,
+    SuperezioError,
+)
+from superezio.events import Events
+from superezio.holder import needs_confirmation, not_the_holder, own_process
+from superezio.paths import default_socket_path
+from superezio.quantities import format_duration
+
+T = TypeVar("T")
+
+#: How long a client tries to tell the daemon of something that no caller waits for.
+COURTESY_S = 2.0
+
+
+def no_correlation_id() -> str | None:
+    """Leave it to the daemon to make up a correlation id for each request."""
+    return None
+
+
+class Client:
+    """A blocking client of the daemon: one connection, made when it is first needed.
+
+    `socket_path` defaults to `superezio.paths.default_socket_path()`. `timeout_s` limits each call
+    and is a parameter of each method too; time in the queue for a lease comes on top. `session` is
+    the id of a session to count the requests to. `correlation_id` is called for each request: what
+    it returns is found again in the journal, the events and the lease.
+
+    While the daemon restarts, calls wait for it, up to their time limit, and are sent again where
+    that is safe: everything but `session_open` without a token is. A lease is asked for under a
+    key, so that asking twice is one lease. One call runs at a time; threads take turns, so that a
+    program that waits for leases in several threads gives each its own client.
+    """
+
+    def __init__(
+        self,
+        socket_path: str | None = None,
+        *,
+        timeout_s: float = 10.0,
+        session: str | None = None,
+        correlation_id: Callable[[], str | None] = no_correlation_id,
+        clock: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.socket_path = socket_path or default_socket_path()
+        self.timeout_s = timeout_s
+        self.session = session
+        self._correlation_id = correlation_id
+        self._clock = clock
+        self._sleep = sleep
+        self._connection = Connection(self.socket_path, clock=clock, sleep=sleep)
+        self._owner_pid = os.getpid()
+        self._ids = itertools.count(1)
+        self._lock = threading.RLock()
+        self._connection_leases: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; leases of mode connection end with it. The next call reconnects."""
+        with self._lock:
+            self._connection_leases.clear()
+            self._connection.close()
+
+    # --- system ---------------------------------------------------------------------------------
+
+    def system_ping(self, *, timeout_s: float | None = None) -> wire.Pong:
+        """Return at once, if the daemon's loop turns."""
+        return self._call(calls.system_ping(), timeout_s)
+
+    def system_info(self, *, timeout_s: float | None = None) -> wire.SystemInfo:
+        """Return what runs: versions, paths, and the role the daemon gives to the caller."""
+        return self._call(calls.system_info(), timeout_s)
+
+    def system_reload(self, *, timeout_s: float | None = None) -> wire.ReloadResult:
+        """Read the configuration again (admins). A bad file is refused; the old one stands."""
+        return self._call(calls.system_reload(), timeout_s)
+
+    def system_log_level(
+        self, level: str | None = None, *, timeout_s: float | None = None
+    ) -> wire.LogLevelResult:
+        """Return the log level, after setting it if one is given (admins)."""
+        return self._call(calls.system_log_level(level), timeout_s)
+
+    # --- health and gpus ------------------------------------------------------------------------
+
+    def health_get(self, *, timeout_s: float | None = None) -> wire.Health:
+        """Return the verdict on the host, with reasons, and an action for each reason."""
+        return self._call(calls.health_get(), timeout_s)
+
+    def gpu_list(self, *, timeout_s: float | None = None) -> wire.GpuList:
+        """Return every GPU with its latest sample; what a card does not tell is None."""
+        return self._call(calls.gpu_list(), timeout_s)
+
+    def gpu_get(self, gpu: str, *, timeout_s: float | None = None) -> wire.Gpu:
+        """Return one GPU, by UUID, by a unique beginning of it, or by index.
+
+        Raises NotFoundError.
+        """
+        return self._call(calls.gpu_get(gpu), timeout_s)
+
+    def gpu_history(
+        self, gpu: str, *, since: float | str = 900.0, timeout_s: float | None = None
+    ) -> wire.GpuHistory:
+        """Return the past of one GPU: each second of 15 minutes, or each 15 s of 24 hours."""
+        return self._call(calls.gpu_history(gpu, since), timeout_s)
+
+    def gpu_processes(
+        self, gpu: str | None = None, *, timeout_s: float | None = None
+    ) -> wire.GpuProcessList:
+        """Return the processes on one GPU, or on all.
+
+        Members that are personal are None where the caller's role does not reach.
+        """
+        return self._call(calls.gpu_processes(gpu), timeout_s)
+
+    def gpu_cordon(
+        self, gpu: str, *, reason: str = "", timeout_s: float | None = None
+    ) -> wire.Done:
+        """Let no new lease onto a GPU, until `gpu_uncordon`, also over restarts (admins)."""
+        return self._call(calls.gpu_cordon(gpu, reason), timeout_s)
+
+    def gpu_uncordon(self, gpu: str, *, timeout_s: float | None = None) -> wire.Done:
+        """Undo `gpu_cordon` (admins)."""
+        return self._call(calls.gpu_uncordon(gpu), timeout_s)
+
+    def gpu_detach(self, *, timeout_s: float | None = None) -> wire.ProbeState:
+        """Let go of the driver, to reset a GPU or to unload the driver (admins)."""
+        return self._call(calls.gpu_detach(), timeout_s)
+
+    def gpu_attach(self, *, timeout_s: float | None = None) -> wire.ProbeState:
+        """Take up the driver again after `gpu_detach` (admins)."""
+        return self._call(calls.gpu_attach(), timeout_s)
+
+    # --- leases ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def lease(
+        self,
+        vram: int | str,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[LeaseOptions],
+    ) -> Iterator[wire.Lease]:
+        """Hold a lease of `vram` for the length of a `with` block, and release it after.
+
+        Raises what `lease_acquire` raises. What the block raises comes out as it is, also where
+        the daemon cannot be told of the release: the lease ends with this process then.
+        """
+        lease = self.lease_acquire(vram, timeout_s=timeout_s, **options)
+        try:
+            yield lease
+        except BaseException:
+            with suppress(SuperezioError):
+                self.lease_release(lease.id, timeout_s=COURTESY_S)
+            raise
+        self.lease_release(lease.id, timeout_s=timeout_s)
+
+    def lease_acquire(
+        self,
+        vram: int | str,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[LeaseOptions],
+    ) -> wire.Lease:
+        """Return a lease of `vram` on each GPU it names: set `lease.environment` before using one.
+
+        It stands until it is released or its holder ends. Raises NoCapacityError or, after a
+        `wait`, WaitTimeoutError (both with `data["placement"]`, the reason of every GPU),
+        NeverFitsError, QueueFullError, HolderNotVisibleError, StateNotWritableError or
+        GpusUnavailableError; and ValueError for a size or duration that cannot be read.
+        """
+        call = calls.lease_acquire(vram, options)
+        with self._lock:
+            lease = self._call(call, timeout_s)
+            if options.get("mode") == "connection":
+                self._connection_leases.add(lease.id)
+            if needs_confirmation(lease, options.get("holder_pid")):
+                return self._confirm(lease, timeout_s)
+        return lease
+
+    def lease_attach(
+        self,
+        lease: str,
+        pid: int,
+        *,
+        start_time: int | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.Lease:
+        """Bind a further process to a lease, which then ends when the last of them ends.
+
+        The process has to belong to the lease's user, unless the caller is an admin. `start_time`,
+        in clock ticks since boot, guards against a pid that was used again. Raises
+        StaleLeaseError or HolderGoneError.
+        """
+        return self._call(calls.lease_attach(lease, pid, start_time), timeout_s)
+
+    def lease_release(self, lease: str, *, timeout_s: float | None = None) -> wire.ReleaseResult:
+        """Give a lease back. Doing it twice is fine: `released` tells whether it was there."""
+        with self._lock:
+            self._connection_leases.discard(lease)
+            return self._call(calls.lease_release(lease), timeout_s)
+
+    def lease_list(self, *, timeout_s: float | None = None) -> wire.LeaseList:
+        """Return the leases and the queue, as far as the caller's role may see them."""
+        return self._call(calls.lease_list(), timeout_s)
+
+    def lease_get(self, lease: str, *, timeout_s: float | None = None) -> wire.Lease:
+        """Return one lease. Raises StaleLeaseError when it is not there any more."""
+        return self._call(calls.lease_get(lease), timeout_s)
+
+    def placement_explain(
+        self,
+        vram: int | str,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[PlacementOptions],
+    ) -> wire.Placement:
+        """Return what an acquire would get now, and the reason for every GPU; nothing changes."""
+        return self._call(calls.placement_explain(vram, options), timeout_s)
+
+    # --- events, sessions, rpc ------------------------------------------------------------------
+
+    def events(
+        self,
+        types: Sequence[str] = (),
+        *,
+        replay: int = 0,
+        reconnect_timeout_s: float | None = None,
+        timeout_s: float | None = None,
+    ) -> Events:
+        """Return an endless iterator of events, on a connection of its own.
+
+        `types` are names or beginnings of names (`lease.`); none means all. `replay` past events
+        come first. Each item has an `event`, and in `lost` how many were dropped just before it
+        because this program was too slow.
+
+        The subscription stands when this returns. When the daemon restarts, the iterator waits for
+        the next one, `reconnect_timeout_s` long (None: as long as it takes), and goes on with what
+        that one has told since.
+        """
+        following = Events(
+            self.socket_path,
+            types,
+            replay=replay,
+            reconnect_timeout_s=reconnect_timeout_s,
+            clock=self._clock,
+            sleep=self._sleep,
+        )
+        following.open(self.timeout_s if timeout_s is None else timeout_s)
+        return following
+
+    def session_open(
+        self,
+        name: str | None = None,
+        *,
+        token: str | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.SessionOpened:
+        """Open a session, or with an earlier one's token go on with it.
+
+        The client's further requests are counted to it.
+        """
+        opened = self._call(calls.session_open(name, token), timeout_s)
+        self.session = opened.session_id
+        return opened
+
+    def session_close(self, session_id: str, *, timeout_s: float | None = None) -> wire.Done:
+        """Close a session; closing twice is fine."""
+        if self.session == session_id:
+            self.session = None
+        return self._call(calls.session_close(session_id), timeout_s)
+
+    def session_list(self, *, timeout_s: float | None = None) -> wire.SessionList:
+        """Return the sessions that the caller may see: own ones, and for admins all."""
+        return self._call(calls.session_list(), timeout_s)
+
+    def rpc_discover(self, *, timeout_s: float | None = None) -> dict[str, Any]:
+        """Return the OpenRPC document of the daemon that runs."""
+        return self._call(calls.rpc_discover(), timeout_s)
+
+    # --- how a call is made ---------------------------------------------------------------------
+
+    def _call(self, call: Call[T], timeout_s: float | None) -> T:
+        limit_s = (self.timeout_s if timeout_s is None else timeout_s) + call.wait_s
+        deadline_ns = self._clock() + round(limit_s * 1e9)
+        backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
+        with self._lock:
+            while True:
+                try:
+                    self._connect(deadline_ns)
+                    return self._exchange(call, deadline_ns)
+                except (ConnectionLostError, ShuttingDownError):
+                    self._connection.close()
+                    pause_s = backoff.next_pause_s() if call.idempotent else None
+                    if pause_s is None:
+                        raise
+                    self._sleep(pause_s)
+                except ReplyTimeoutError as error:
+                    raise no_answer(call.method, limit_s, self.socket_path) from error
+
+    def _connect(self, deadline_ns: int) -> None:
+        if self._owner_pid != os.getpid():
+            # After a fork the parent goes on using the connection that both have.
+            self._owner_pid = os.getpid()
+            self._connection_leases.clear()
+            self._connection.close()
+        if self._connection.connected and not self._connection.broken():
+            return
+        self._connection.close()
+        self._connection.connect(deadline_ns, patient=True)
+        for lease in tuple(self._connection_leases):
+            try:
+                self._exchange(calls.lease_resume(lease), deadline_ns)
+            except (StaleLeaseError, MethodNotFoundError):
+                self._connection_leases.discard(lease)
+
+    def _exchange(self, call: Call[T], deadline_ns: int) -> T:
+        id_ = next(self._ids)
+        meta = wire.Meta(
+            correlation_id=self._correlation_id(),
+            session_id=self.session,
+            deadline_ms=max(1, (deadline_ns - self._clock()) // 1_000_000),
+            idempotency_key=call.idempotency_key,
+        )
+        self._connection.send(
+            envelope.encode(call.method, call.params, id_=id_, meta=meta), deadline_ns
+        )
+        try:
+            while True:
+                reply = envelope.decode_line(self._connection.receive(deadline_ns))
+                if envelope.answers(reply, id_):
+                    return envelope.result_of(reply, call.result)
+        except ReplyTimeoutError:
+            self._cancel(id_)
+            raise
+        except SuperezioError:
+            raise
+        except BaseException:
+            # Interrupted in mid-line: what comes next here could not be understood.
+            self._connection.close()
+            raise
+
+    def _cancel(self, id_: int) -> None:
+        line = envelope.encode("rpc.cancel", wire.CancelParams(id=id_), id_=None, meta=None)
+        with suppress(SuperezioError):
+            self._connection.send(line, self._clock() + round(COURTESY_S * 1e9))
+
+    def _confirm(self, lease: wire.Lease, timeout_s: float | None) -> wire.Lease:
+        mine = own_process(lease)
+        if mine is None:
+            self.lease_release(lease.id, timeout_s=timeout_s)
+            raise not_the_holder(lease)
+        return self.lease_attach(
+            lease.id, mine.pid, start_time=mine.start_time, timeout_s=timeout_s
+        )
+
+
+def no_answer(method: str, limit_s: float, socket_path: str) -> ReplyTimeoutError:
+    """Return the exception for a call that ran out of time."""
+    return ReplyTimeoutError(
+        f"the daemon on {socket_path} did not answer {method} within {format_duration(limit_s)}; "
+        "`systemctl status superezio` and `journalctl -u superezio` say what it is doing"
+    )
