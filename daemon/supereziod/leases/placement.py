@@ -92,7 +92,7 @@ def place(request: Request, capacities: Sequence[Capacity]) -> Placement:
     if len(admitted) >= request.count:
         decision = "grant"
         chosen = _choose(request, admitted)
-    elif _could_ever(request, capacities):
+    elif candidates(request, capacities):
         decision = "wait"
     else:
         decision = "never"
@@ -113,12 +113,19 @@ def place(request: Request, capacities: Sequence[Capacity]) -> Placement:
 
 
 def candidates(request: Request, capacities: Sequence[Capacity]) -> frozenset[str]:
-    """Return the GPUs that could serve the request some day: not avoided, and large enough."""
-    return frozenset(
+    """Return the GPUs that could serve the request some day; none if they are too few for it.
+
+    Those are the GPUs that are not avoided, are large enough when empty, and have no block but
+    such as passes with time.
+    """
+    found = frozenset(
         capacity.uuid
         for capacity in capacities
-        if capacity.largest_bytes >= request.vram_bytes and capacity.uuid not in request.avoid
+        if capacity.largest_bytes >= request.vram_bytes
+        and capacity.uuid not in request.avoid
+        and (capacity.block is None or capacity.block.code not in LASTING_BLOCKS)
     )
+    return found if len(found) >= request.count else frozenset()
 
 
 def hold(capacities: Sequence[Capacity], held: Mapping[str, str]) -> list[Capacity]:
@@ -129,15 +136,6 @@ def hold(capacities: Sequence[Capacity], held: Mapping[str, str]) -> list[Capaci
         else capacity
         for capacity in capacities
     ]
-
-
-def _could_ever(request: Request, capacities: Sequence[Capacity]) -> bool:
-    lasting = {
-        capacity.uuid
-        for capacity in capacities
-        if capacity.block is not None and capacity.block.code in LASTING_BLOCKS
-    }
-    return len(candidates(request, capacities) - lasting) >= request.count
 
 
 # --- what refuses -------------------------------------------------------------------------------

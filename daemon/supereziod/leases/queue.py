@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from msgspec import Struct
 
+from superezio.errors import QueueFullError
 from superezio.wire import Placement
-from supereziod.leases.placement import Capacity, Request
+from supereziod.leases.placement import Capacity, Request, candidates, hold, place
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
@@ -26,52 +29,134 @@ class LeaseQueue:
     """A bounded queue, in all and per uid.
 
     A waiter is passed over by at most `max_passed` later ones of higher priority; after that, no
-    newcomer goes ahead of it.
+    newcomer goes ahead of it. Nobody is served at the cost of a waiter ahead: a GPU that one
+    ahead could use, now or later, is kept for that one.
     """
 
     def __init__(self, *, capacity: int = 256, per_uid: int = 64, max_passed: int = 16) -> None:
-        raise NotImplementedError
+        self._capacity = capacity
+        self._per_uid = per_uid
+        self._max_passed = max_passed
+        self._order: list[Waiting] = []
+        self._passed: dict[str, int] = {}
+        self._by_uid: Counter[int] = Counter()
 
     def add(self, waiting: Waiting) -> int:
         """Queue it and return its position (1 is next). Raises QueueFullError."""
-        raise NotImplementedError
+        if waiting.id in self._passed:
+            raise ValueError(f"cannot queue {waiting.id} twice")
+        if len(self._order) >= self._capacity:
+            raise QueueFullError(f"{len(self._order)} acquires wait already, and no more may")
+        if self._by_uid[waiting.uid] >= self._per_uid:
+            raise QueueFullError(
+                f"uid {waiting.uid} has {self._per_uid} acquires in the queue already"
+            )
+        slot = self._slot(waiting.priority)
+        self.pass_over(waiting.priority)
+        self._order.insert(slot, waiting)
+        self._passed[waiting.id] = 0
+        self._by_uid[waiting.uid] += 1
+        return slot + 1
+
+    def pass_over(self, priority: int) -> None:
+        """Count that a newcomer of that priority goes ahead of those it may go ahead of.
+
+        `add` does it; a newcomer that is granted at once, without queueing, has to be counted too.
+        """
+        for behind in self._order[self._slot(priority) :]:
+            self._passed[behind.id] += 1
 
     def remove(self, waiting_id: str) -> Waiting | None:
         """Take it out, granted or not; None if it is not there."""
-        raise NotImplementedError
+        if self._passed.pop(waiting_id, None) is None:
+            return None
+        index = next(i for i, waiting in enumerate(self._order) if waiting.id == waiting_id)
+        waiting = self._order.pop(index)
+        self._by_uid[waiting.uid] -= 1
+        if not self._by_uid[waiting.uid]:
+            del self._by_uid[waiting.uid]
+        return waiting
 
     def expired(self, now_ns: int) -> list[Waiting]:
         """Return, in order, those whose deadline has passed; they stay until removed."""
-        raise NotImplementedError
+        return [waiting for waiting in self._order if waiting.deadline_ns <= now_ns]
 
     def next_deadline_ns(self) -> int | None:
         """Return the earliest deadline in the queue."""
-        raise NotImplementedError
+        return min((waiting.deadline_ns for waiting in self._order), default=None)
 
     def position(self, waiting_id: str) -> int | None:
         """Return its place, 1 being next; None if it is not there."""
-        raise NotImplementedError
+        places = enumerate(self._order, start=1)
+        return next((place for place, waiting in places if waiting.id == waiting_id), None)
 
     def __iter__(self) -> Iterator[Waiting]:
-        """Iterate in order."""
-        raise NotImplementedError
+        """Iterate in order, over those who wait now."""
+        return iter(tuple(self._order))
 
     def __len__(self) -> int:
         """Return how many wait."""
-        raise NotImplementedError
+        return len(self._order)
 
     def first_grant(self, capacities: Sequence[Capacity]) -> tuple[Waiting, Placement] | None:
         """Return the first waiter that can be granted without delaying anyone ahead of it.
 
         The caller records the grant, removes the waiter, and asks again with new capacities.
         """
-        raise NotImplementedError
+        held: dict[str, str] = {}
+        for waiting in self._order:
+            if len(held) == len(capacities):
+                return None
+            if _has_room(waiting.request, capacities, held):
+                placement = place(waiting.request, hold(capacities, held))
+                if placement.decision == "grant":
+                    return waiting, placement
+            _keep(held, waiting, capacities)
+        return None
 
     def place_behind(
-        self, request: Request, capacities: Sequence[Capacity], *, behind: str | None = None
+        self,
+        request: Request,
+        capacities: Sequence[Capacity],
+        *,
+        priority: int = 0,
+        behind: str | None = None,
     ) -> Placement:
-        """Decide for a newcomer (or the waiter `behind` names) with all ahead of it served first.
+        """Decide for a newcomer of that priority, those ahead of it being served first.
 
-        A GPU that a waiter ahead could use is passed over, with code `queued`.
+        A GPU that a waiter ahead could use is passed over, with code `queued`. With `behind`, it
+        is for one that waits already, by its id: ahead are those before it.
         """
-        raise NotImplementedError
+        if behind is None:
+            ahead: Iterable[Waiting] = self._order[: self._slot(priority)]
+        else:
+            ahead = takewhile(lambda waiting: waiting.id != behind, self._order)
+        held: dict[str, str] = {}
+        for waiting in ahead:
+            _keep(held, waiting, capacities)
+        return place(request, hold(capacities, held))
+
+    def _slot(self, priority: int) -> int:
+        """Return where a newcomer goes: behind its like, and behind those passed over enough."""
+        slot = len(self._order)
+        while slot:
+            before = self._order[slot - 1]
+            if before.priority >= priority or self._passed[before.id] >= self._max_passed:
+                break
+            slot -= 1
+        return slot
+
+
+def _has_room(request: Request, capacities: Sequence[Capacity], held: dict[str, str]) -> bool:
+    """Tell cheaply that a placement cannot succeed, so that a long queue costs little."""
+    roomy = sum(
+        capacity.free_bytes >= request.vram_bytes and capacity.uuid not in held
+        for capacity in capacities
+    )
+    return roomy >= request.count
+
+
+def _keep(held: dict[str, str], waiting: Waiting, capacities: Sequence[Capacity]) -> None:
+    """Add to `held` the GPUs that `waiting` could be served with."""
+    for uuid in candidates(waiting.request, capacities):
+        held.setdefault(uuid, "an acquire that came first waits for it")
