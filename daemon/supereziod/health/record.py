@@ -1,0 +1,88 @@
+"""Why a watchdog ping was withheld, kept where the next start finds it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from supereziod.storage import Documents, StorageError
+
+_NAME = "watchdog"
+
+
+class Withholding(Struct, frozen=True, kw_only=True):
+    """Why pings are withheld. `overheat` is the only kind that may ever stop a model.
+
+    `stuck`: the daemon does not answer itself. `unhealthy`: any other unhealthy verdict.
+    """
+
+    kind: Literal["overheat", "stuck", "unhealthy"]
+    message: str
+    time: str
+    boot_id: str
+    gpu: str | None = None
+    temperature_c: int | None = None
+
+
+class _Document(Struct, frozen=True, kw_only=True):
+    """`current` stands while pings are withheld; `last` is how an earlier run ended."""
+
+    current: Withholding | None = None
+    last: Withholding | None = None
+
+
+class WatchdogRecord:
+    """The stored reason. What stands when a run ends without resuming is its successor's `last`.
+
+    Moving it there at the start means that a later death for another reason, a stuck loop say,
+    is not taken for overheating.
+    """
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self._log = structlog.get_logger()
+        found = self._read()
+        self.last = found.current or found.last
+        self.stored = True
+        self.current: Withholding | None = None
+        if found.current is not None:
+            self._write()
+
+    def withhold(self, reason: Withholding) -> bool:
+        """Store why pings are withheld from now on; return whether it is on disk."""
+        if self.current != reason or not self.stored:
+            self.current = reason
+            self._write()
+        return self.stored
+
+    def resume(self) -> None:
+        """Store that pings go out again."""
+        self.current = None
+        self._write()
+
+    def clear_last(self) -> None:
+        """Forget how the earlier run ended."""
+        self.last = None
+        self._write()
+
+    def _read(self) -> _Document:
+        try:
+            body = self._documents.get(_NAME)
+            return msgspec.json.decode(body, type=_Document) if body is not None else _Document()
+        except (StorageError, msgspec.MsgspecError) as error:
+            self._log.warning("watchdog.record_unreadable", error=str(error))
+            return _Document()
+
+    def _write(self) -> None:
+        document = _Document(current=self.current, last=self.last)
+        try:
+            self._documents.put(_NAME, msgspec.json.encode(document))
+        except StorageError as error:
+            if self.stored:
+                self._log.error("watchdog.record_not_stored", error=str(error))
+            self.stored = False
+        else:
+            self.stored = True
