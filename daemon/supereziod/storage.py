@@ -6,10 +6,16 @@ synchronous=NORMAL. One connection, used on the event loop's thread alone.
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
+
+_OPEN_TIMEOUT_S: Final = 1.0
+#: A later attempt runs on the event loop, in the middle of somebody's request.
+_REOPEN_TIMEOUT_S: Final = 0.02
 
 
 class StorageError(Exception):
@@ -19,43 +25,67 @@ class StorageError(Exception):
 class Database:
     """An opened database. `moved_aside` names the corrupt file it replaced, if there was one.
 
-    Where the file cannot be used at all (read-only directory, disk full), `open` still returns a
-    database, in memory, whose `fault` says why: reads work, `execute` raises StorageError.
+    Where the file cannot be written (read-only directory, disk full), `open` still returns a
+    database, whose `fault` says why: what the file held can be read, `execute` raises
+    StorageError, and each call tries the file again, so that it heals once the directory does.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, *, fault: str | None, moved_aside: Path | None
+        self,
+        connection: sqlite3.Connection,
+        *,
+        path: Path,
+        schema: str,
+        fault: str | None,
+        moved_aside: Path | None,
     ) -> None:
         self._connection = connection
+        self._path = path
+        self._schema = schema
+        self._on_file = fault is None
         self.fault = fault
         self.moved_aside = moved_aside
 
     @classmethod
-    def open(cls, path: Path, *, schema: str) -> Self:
-        """Open `path`, create `schema` (idempotent statements) in it, and check it."""
+    def open(cls, path: Path, *, schema: str, spare_bytes: int = 0) -> Self:
+        """Open `path`, create `schema` (idempotent statements) in it, and check it.
+
+        `spare_bytes` are set aside in the file, so that a full disk does not stop small writes
+        (such as the deletions that empty it) at once.
+        """
         moved_aside: Path | None = None
         try:
             try:
-                connection = _connect(path, schema)
+                connection = _connect(path, schema, timeout_s=_OPEN_TIMEOUT_S)
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):
                     raise
                 moved_aside = _move_aside(path)
-                connection = _connect(path, schema)
+                connection = _connect(path, schema, timeout_s=_OPEN_TIMEOUT_S)
         except (sqlite3.Error, OSError) as error:
-            memory = sqlite3.connect(":memory:", isolation_level=None)
-            memory.executescript(schema)
-            return cls(memory, fault=f"cannot use {path}: {error}", moved_aside=moved_aside)
-        return cls(connection, fault=None, moved_aside=moved_aside)
+            fault: str | None = f"cannot use {path}: {error}"
+            connection = _copy_in_memory(path, schema)
+        else:
+            fault = None
+            _set_aside(connection, spare_bytes)
+        return cls(connection, path=path, schema=schema, fault=fault, moved_aside=moved_aside)
 
     def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> None:
         """Run and commit one statement. Raises StorageError; then nothing was recorded."""
-        if self.fault is not None and self._in_memory():
-            raise StorageError(self.fault)
+        if not self._on_file:
+            self._open_again()
         try:
-            self._connection.execute(statement, parameters)
+            try:
+                self._connection.execute(statement, parameters)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                    raise
+                # Once its pages are in the main file, the log is written again from its start,
+                # and that takes no new room.
+                self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+                self._connection.execute(statement, parameters)
         except sqlite3.Error as error:
-            self.fault = f"cannot write: {error}"
+            self.fault = f"cannot write {self._path}: {error}"
             raise StorageError(self.fault) from error
         self.fault = None
 
@@ -64,14 +94,30 @@ class Database:
         try:
             return self._connection.execute(query, parameters).fetchall()
         except sqlite3.Error as error:
-            raise StorageError(f"cannot read: {error}") from error
+            raise StorageError(f"cannot read {self._path}: {error}") from error
+
+    def recheck(self) -> bool:
+        """Tell whether the file can be written, by writing; `fault` is set or cleared."""
+        try:
+            self.execute("PRAGMA user_version = 1")
+        except StorageError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
-    def _in_memory(self) -> bool:
-        return not self._connection.execute("PRAGMA database_list").fetchone()[2]
+    def _open_again(self) -> None:
+        # Nothing was written since the copy in memory was made: it can simply be dropped.
+        try:
+            connection = _connect(self._path, self._schema, timeout_s=_REOPEN_TIMEOUT_S)
+        except (sqlite3.Error, OSError) as error:
+            self.fault = f"cannot use {self._path}: {error}"
+            raise StorageError(self.fault) from error
+        self._connection.close()
+        self._connection = connection
+        self._on_file = True
 
 
 class Documents:
@@ -101,8 +147,8 @@ class Documents:
         )
 
 
-def _connect(path: Path, schema: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+def _connect(path: Path, schema: str, *, timeout_s: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=timeout_s)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -114,6 +160,48 @@ def _connect(path: Path, schema: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _set_aside(connection: sqlite3.Connection, spare_bytes: int) -> None:
+    """Grow the file and its log by pages that are free again at once."""
+    if spare_bytes <= 0:
+        return
+    free_pages = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
+    if free_pages * page_bytes >= spare_bytes:
+        return
+    try:
+        connection.execute("CREATE TABLE IF NOT EXISTS spare (room BLOB)")
+        connection.execute("INSERT INTO spare VALUES (zeroblob(?))", (spare_bytes,))
+        connection.execute("DELETE FROM spare")
+        connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    except sqlite3.Error:
+        return  # no room to spare; the first write that fails will say so
+
+
+def _copy_in_memory(path: Path, schema: str) -> sqlite3.Connection:
+    """Return a database in memory with what `path` and its log hold, as far as they can be read.
+
+    SQLite cannot read a log in a directory that it cannot write; it can read a copy of both.
+    """
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        with tempfile.TemporaryDirectory(prefix="superezio-") as folder:
+            copy = Path(folder) / path.name
+            shutil.copyfile(path, copy)
+            log = path.with_name(path.name + "-wal")
+            if log.exists():
+                shutil.copyfile(log, copy.with_name(log.name))
+            source = _connect(copy, schema, timeout_s=_OPEN_TIMEOUT_S)
+            try:
+                source.backup(memory)
+            finally:
+                source.close()
+    except (sqlite3.Error, OSError):
+        memory.close()
+        memory = sqlite3.connect(":memory:", isolation_level=None)
+    memory.executescript(schema)
+    return memory
 
 
 def _move_aside(path: Path) -> Path:

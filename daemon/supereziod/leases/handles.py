@@ -1,0 +1,179 @@
+"""Hold on to a process: a pidfd, opened so that it cannot be another process of the same pid."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from msgspec import Struct
+
+from superezio.errors import (
+    BusyError,
+    HolderGoneError,
+    HolderNotVisibleError,
+    PermissionDeniedError,
+)
+from superezio.wire import Role
+from supereziod.leases.processes import Identity, ProcessTable, has_ended
+
+
+class Caller(Struct, frozen=True, kw_only=True):
+    """Who asks: the peer of a connection, as the kernel tells it.
+
+    `pid` is 0 where it is not visible to the daemon. `pidfd` belongs to the connection, and is
+    None where the kernel does not give one. `max_priority` is the most the role may ask for.
+    """
+
+    uid: int
+    pid: int
+    pidfd: int | None
+    role: Role
+    connection: str
+    max_priority: int = 0
+
+    def may_act_for(self, uid: int) -> bool:
+        """Tell whether the caller may change what belongs to `uid`."""
+        return self.uid == uid or self.role == "admin"
+
+
+class HeldBy(Struct, frozen=True, kw_only=True):
+    """A process that holds a lease, as it is recorded.
+
+    `confirmed`: it is known to be the process that was meant, by a pidfd of the connection or by
+    a start time the client gave.
+    """
+
+    pid: int
+    start_time: int
+    confirmed: bool
+
+    @property
+    def identity(self) -> Identity:
+        """Which process of this boot it is."""
+        return Identity(self.pid, self.start_time)
+
+
+class ProcessHandle:
+    """An open pidfd and what was read of its process while it lived. The owner closes it."""
+
+    __slots__ = ("cgroup", "command", "confirmed", "identity", "pidfd")
+
+    def __init__(
+        self, *, identity: Identity, pidfd: int, confirmed: bool, processes: ProcessTable
+    ) -> None:
+        self.identity = identity
+        self.pidfd = pidfd
+        self.confirmed = confirmed
+        self.command = processes.command(identity.pid)
+        self.cgroup = processes.own_cgroup(identity.pid)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended; its exit may not be collected yet."""
+        return has_ended(self.pidfd)
+
+    def held_by(self) -> HeldBy:
+        """Return what to record of it."""
+        return HeldBy(
+            pid=self.identity.pid,
+            start_time=self.identity.start_time,
+            confirmed=self.confirmed,
+        )
+
+    def close(self) -> None:
+        """Let go of the process; twice is fine."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class HandleOpener:
+    """Opens processes that are to hold a lease, and refuses those that may not.
+
+    The pidfd comes first and is looked at last: whatever was read of the pid in between was read
+    of the process that the pidfd stands for. `peer_pidfds` False ignores what the kernel says of
+    a connection's peer, as on a kernel that does not say it.
+    """
+
+    def __init__(self, *, processes: ProcessTable, peer_pidfds: bool = True) -> None:
+        self._processes = processes
+        self._peer_pidfds = peer_pidfds
+
+    def of_peer(self, caller: Caller) -> ProcessHandle:
+        """Open the process at the other end of the caller's connection."""
+        _check_visible(caller)
+        if caller.pidfd is not None and self._peer_pidfds:
+            return self._checked(caller.pid, os.dup(caller.pidfd), confirmed=True)
+        handle = self._checked(caller.pid, _open_pidfd(caller.pid), confirmed=False)
+        if caller.uid not in (self._processes.uids(caller.pid) or ()) or handle.ended:
+            handle.close()
+            raise _gone(caller.pid, "it is another user's process by now")
+        return handle
+
+    def of_pid(
+        self, caller: Caller, pid: int, *, owner_uid: int, start_time: int | None = None
+    ) -> ProcessHandle:
+        """Open a process that the caller names, of the user who owns the lease, or for an admin."""
+        _check_visible(caller)
+        if pid <= 0:
+            raise HolderGoneError(f"cannot bind a lease to pid {pid}: there is no such process")
+        handle = self._checked(pid, _open_pidfd(pid), confirmed=start_time is not None)
+        try:
+            uids = self._processes.uids(pid)
+            if uids is None or handle.ended:
+                raise _gone(pid, "it has ended")
+            if caller.role != "admin" and uids[0] != owner_uid:
+                raise PermissionDeniedError(
+                    f"cannot bind the lease to pid {pid}: it is a process of uid {uids[0]}, and"
+                    f" the lease is of uid {owner_uid}"
+                )
+            if start_time is not None and handle.identity.start_time != start_time:
+                raise _gone(pid, "its start time is another, so that it is another process")
+        except BaseException:
+            handle.close()
+            raise
+        return handle
+
+    def again(self, held: HeldBy) -> ProcessHandle | None:
+        """Open a recorded process once more; None if it has ended, or the pid is another's now."""
+        try:
+            handle = self._checked(held.pid, _open_pidfd(held.pid), confirmed=held.confirmed)
+        except HolderGoneError:
+            return None
+        if handle.identity != held.identity:
+            handle.close()
+            return None
+        return handle
+
+    def _checked(self, pid: int, pidfd: int, *, confirmed: bool) -> ProcessHandle:
+        origin = self._processes.origin(pid)
+        if origin is None or has_ended(pidfd):
+            os.close(pidfd)
+            raise _gone(pid, "it has ended")
+        return ProcessHandle(
+            identity=origin.identity, pidfd=pidfd, confirmed=confirmed, processes=self._processes
+        )
+
+
+def _check_visible(caller: Caller) -> None:
+    if caller.pid <= 0:
+        raise HolderNotVisibleError(
+            "cannot bind the lease to a process: yours is in a container or pid namespace that"
+            " the daemon does not see into; ask for a connection lease"
+        )
+
+
+def _open_pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise BusyError(
+                "cannot watch another process: the daemon has too many files open",
+                retry_after_ms=1000,
+            ) from error
+        raise _gone(pid, "there is no such process") from error
+
+
+def _gone(pid: int, why: str) -> HolderGoneError:
+    return HolderGoneError(f"cannot bind the lease to pid {pid}: {why}", data={"pid": pid})

@@ -1,0 +1,287 @@
+"""Which processes hold which leases, and to which holder a process on a GPU belongs.
+
+A holder is a connected component of leases and the processes attached to them: two leases that
+share a process have one holder, so that its VRAM is counted once. What a process started counts
+for it, even once the process in between has ended: descendants are remembered by pid and start
+time, as orphans are given to another parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Final
+
+from supereziod.leases.handles import ProcessHandle
+from supereziod.leases.processes import Identity, Origin, ProcessTable
+
+Attribution = Callable[[int], str | None]
+
+_MAX_DEPTH: Final = 256
+
+
+class _Root:
+    """A process that is attached to leases; without a handle once it has ended."""
+
+    __slots__ = ("handle", "kin", "leases")
+
+    def __init__(self, handle: ProcessHandle) -> None:
+        self.handle: ProcessHandle | None = handle
+        self.leases: set[str] = set()
+        self.kin: set[Identity] = set()
+
+
+class _Bound:
+    """A lease: its holder, and the processes that were ever attached to it."""
+
+    __slots__ = ("holder", "roots")
+
+    def __init__(self, holder: str) -> None:
+        self.holder = holder
+        self.roots: dict[Identity, _Root] = {}
+
+
+class Holders:
+    """The processes behind the leases, watched on the event loop.
+
+    `on_ended` hears of leases whose last attached process has ended; `on_moved` of a lease that
+    counts for another holder from now on.
+    """
+
+    def __init__(
+        self,
+        *,
+        processes: ProcessTable,
+        on_ended: Callable[[list[str]], None],
+        on_moved: Callable[[str, str], None],
+    ) -> None:
+        self._processes = processes
+        self._on_ended = on_ended
+        self._on_moved = on_moved
+        self._numbers = count(1)
+        self._leases: dict[str, _Bound] = {}
+        self._members: dict[str, dict[str, None]] = {}  # holder -> its leases, oldest first
+        self._roots: dict[Identity, _Root] = {}
+        self._living: dict[int, Identity] = {}
+        self._kin: dict[Identity, Identity] = {}
+
+    def bind(self, lease: str, handles: Iterable[ProcessHandle]) -> str:
+        """Let the processes hold a new lease, and return its holder. The handles change owner."""
+        holder = f"holder-{next(self._numbers)}"
+        self._leases[lease] = _Bound(holder)
+        self._members[holder] = {lease: None}
+        for handle in handles:
+            self._join(lease, handle, tell=False)
+        return self._leases[lease].holder
+
+    def attach(self, lease: str, handle: ProcessHandle) -> None:
+        """Let one more process hold the lease. The handle changes owner."""
+        self._join(lease, handle, tell=True)
+
+    def unbind(self, lease: str) -> None:
+        """Forget the lease; what linked others through it links them no more."""
+        bound = self._leases.pop(lease)
+        members = self._members[bound.holder]
+        del members[lease]
+        for identity, root in bound.roots.items():
+            root.leases.discard(lease)
+            if not root.leases:
+                self._drop(identity, root)
+        if not members:
+            del self._members[bound.holder]
+        elif len(bound.roots) > 1:
+            self._split(bound.holder)
+
+    def holder_of(self, lease: str) -> str:
+        """Return the lease's holder."""
+        return self._leases[lease].holder
+
+    def leases_of(self, holder: str) -> list[str]:
+        """Return the holder's leases, oldest first."""
+        return list(self._members.get(holder, ()))
+
+    def attached_to(self, lease: str) -> list[ProcessHandle]:
+        """Return the living processes attached to the lease."""
+        roots = self._leases[lease].roots.values()
+        return [root.handle for root in roots if root.handle is not None]
+
+    def attribution(self) -> Attribution:
+        """Return a function from a pid to its holder, for one pass: it remembers its answers."""
+        answers: dict[int, str | None] = {}
+
+        def holder_of_pid(pid: int) -> str | None:
+            if pid not in answers:
+                answers[pid] = self._find(pid)
+            return answers[pid]
+
+        return holder_of_pid
+
+    def remember_descendants(self) -> None:
+        """Note what attached processes have started, before a parent in between can end."""
+        if not self._roots:
+            return
+        there = self._processes.origins()
+        for kin, root in list(self._kin.items()):
+            if kin.pid not in there or there[kin.pid].identity != kin:
+                del self._kin[kin]
+                self._roots[root].kin.discard(kin)
+        for pid in there:
+            self._line(pid, there.get)
+
+    def close(self) -> None:
+        """Stop watching and let go of every process."""
+        for identity, root in self._roots.items():
+            self._let_go(identity, root)
+        self._roots.clear()
+        self._living.clear()
+        self._leases.clear()
+        self._members.clear()
+        self._kin.clear()
+
+    # --- the graph ------------------------------------------------------------------------------
+
+    def _join(self, lease: str, handle: ProcessHandle, *, tell: bool) -> None:
+        root = self._roots.get(handle.identity)
+        if root is None:
+            root = self._roots[handle.identity] = _Root(handle)
+            self._living[handle.identity.pid] = handle.identity
+            asyncio.get_running_loop().add_reader(
+                handle.pidfd, self._on_process_ended, handle.identity
+            )
+        elif root.handle is not handle:
+            if root.handle is not None:
+                root.handle.confirmed |= handle.confirmed
+            handle.close()
+        bound = self._leases[lease]
+        for other in root.leases:
+            self._merge(bound.holder, self._leases[other].holder, newest=lease, tell=tell)
+            break  # all leases of one process have one holder already
+        root.leases.add(lease)
+        bound.roots[handle.identity] = root
+
+    def _merge(self, one: str, other: str, *, newest: str, tell: bool) -> None:
+        if one == other:
+            return
+        keep, gone = sorted((one, other), key=_number)
+        for lease in self._members.pop(gone):
+            self._move(lease, keep, tell=tell or lease != newest)
+
+    def _split(self, holder: str) -> None:
+        left = dict(self._members[holder])
+        first = True
+        while left:
+            part = self._reachable(next(iter(left)))
+            for lease in part:
+                del left[lease]
+            if not first:
+                name = f"holder-{next(self._numbers)}"
+                for lease in part:
+                    del self._members[holder][lease]
+                    self._move(lease, name, tell=True)
+            first = False
+
+    def _reachable(self, lease: str) -> list[str]:
+        found = {lease: None}
+        pending = [lease]
+        while pending:
+            for root in self._leases[pending.pop()].roots.values():
+                for other in root.leases:
+                    if other not in found:
+                        found[other] = None
+                        pending.append(other)
+        return list(found)
+
+    def _move(self, lease: str, holder: str, *, tell: bool) -> None:
+        self._leases[lease].holder = holder
+        self._members.setdefault(holder, {})[lease] = None
+        if tell:
+            self._on_moved(lease, holder)
+
+    # --- the processes --------------------------------------------------------------------------
+
+    def _on_process_ended(self, identity: Identity) -> None:
+        root = self._roots[identity]
+        self._let_go(identity, root)
+        over = [
+            lease
+            for lease in root.leases
+            if not any(other.handle for other in self._leases[lease].roots.values())
+        ]
+        if over:
+            self._on_ended(over)
+
+    def _drop(self, identity: Identity, root: _Root) -> None:
+        self._let_go(identity, root)
+        del self._roots[identity]
+        for kin in root.kin:
+            self._kin.pop(kin, None)
+
+    def _let_go(self, identity: Identity, root: _Root) -> None:
+        if root.handle is None:
+            return
+        asyncio.get_running_loop().remove_reader(root.handle.pidfd)
+        root.handle.close()
+        root.handle = None
+        if self._living.get(identity.pid) == identity:
+            del self._living[identity.pid]
+
+    # --- attribution ----------------------------------------------------------------------------
+
+    def _find(self, pid: int) -> str | None:
+        line, root = self._line(pid, self._processes.origin)
+        if root is not None:
+            return self._holder_at(root)
+        for identity in line:
+            if identity in self._kin:
+                return self._holder_at(self._kin[identity])
+        return self._find_by_cgroup(pid) if line else self._find_by_pid(pid)
+
+    def _line(
+        self, pid: int, origin_of: Callable[[int], Origin | None]
+    ) -> tuple[list[Identity], Identity | None]:
+        """Return the process and its ancestors up to the nearest attached one, and that one."""
+        line: list[Identity] = []
+        origin = origin_of(pid)
+        while origin is not None and len(line) < _MAX_DEPTH:
+            if origin.identity in self._roots:
+                for identity in line:
+                    self._remember(identity, origin.identity)
+                return line, origin.identity
+            line.append(origin.identity)
+            origin = origin_of(origin.parent_pid) if origin.parent_pid > 1 else None
+        return line, None
+
+    def _holder_at(self, root: Identity) -> str:
+        return self._leases[next(iter(self._roots[root].leases))].holder
+
+    def _find_by_pid(self, pid: int) -> str | None:
+        # It is gone from /proc, but whoever waits on its pidfd has not been told yet.
+        identity = self._living.get(pid)
+        return self._holder_at(identity) if identity is not None else None
+
+    def _find_by_cgroup(self, pid: int) -> str | None:
+        cgroup = self._processes.own_cgroup(pid)
+        if cgroup is None:
+            return None
+        found = {
+            self._holder_at(identity)
+            for identity, root in self._roots.items()
+            if root.handle is not None and _is_within(cgroup, root.handle.cgroup)
+        }
+        return found.pop() if len(found) == 1 else None
+
+    def _remember(self, identity: Identity, root: Identity) -> None:
+        known = self._kin.get(identity)
+        if known is not None and known != root:
+            self._roots[known].kin.discard(identity)
+        self._kin[identity] = root
+        self._roots[root].kin.add(identity)
+
+
+def _is_within(cgroup: str, parent: str | None) -> bool:
+    return parent is not None and (cgroup == parent or cgroup.startswith(parent + "/"))
+
+
+def _number(holder: str) -> int:
+    return int(holder.rpartition("-")[2])

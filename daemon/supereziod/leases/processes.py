@@ -1,0 +1,112 @@
+"""What /proc says of a process: who it is, whose it is, and where it comes from."""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_COMMAND_BYTES: Final = 512
+#: Scopes and services that hold whatever somebody happens to run: they say nothing of a holder.
+_SHARED_PREFIXES: Final = ("user@", "session-", "user-")
+BOOT_ID_PATH: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Identity(NamedTuple):
+    """One process of this boot. The start time (clock ticks) tells it from a reuse of its pid."""
+
+    pid: int
+    start_time: int
+
+
+class Origin(NamedTuple):
+    """A process and its parent."""
+
+    identity: Identity
+    parent_pid: int
+
+
+class ProcessTable:
+    """Reads one /proc tree. Every answer is None where the process is not there (any more)."""
+
+    def __init__(self, root: Path = Path("/proc")) -> None:
+        self._root = str(root)
+
+    def origin(self, pid: int) -> Origin | None:
+        """Return who the process is, and its parent."""
+        text = self._read(pid, "stat", 1024)
+        if text is None:
+            return None
+        # The command stands in parentheses and may hold any character: count from its end.
+        fields = text[text.rfind(b")") + 2 :].split(b" ", 20)
+        return Origin(Identity(pid, int(fields[19])), int(fields[1]))
+
+    def uids(self, pid: int) -> tuple[int, int] | None:
+        """Return the real and the effective user."""
+        text = self._read(pid, "status", 4096)
+        if text is None:
+            return None
+        start = text.find(b"\nUid:")
+        fields = text[start + 5 : text.find(b"\n", start + 1)].split()
+        return int(fields[0]), int(fields[1])
+
+    def command(self, pid: int) -> str | None:
+        """Return the start of the command line; the bare name of one that shows none."""
+        text = self._read(pid, "cmdline", _COMMAND_BYTES)
+        if not text:
+            text = self._read(pid, "comm", 64)
+        if not text:
+            return None
+        return text.rstrip(b"\0\n").replace(b"\0", b" ").decode(errors="replace")
+
+    def own_cgroup(self, pid: int) -> str | None:
+        """Return the cgroup, if it is a service, a container's or a scope of one program."""
+        text = self._read(pid, "cgroup", 4096)
+        if text is None:
+            return None
+        for line in text.decode(errors="replace").splitlines():
+            hierarchy, _, path = line.partition("::")
+            if hierarchy == "0" and _is_of_one_program(path):
+                return path
+        return None
+
+    def origins(self) -> dict[int, Origin]:
+        """Return every process there is, by pid."""
+        found: dict[int, Origin] = {}
+        for path in Path(self._root).iterdir():
+            origin = self.origin(int(path.name)) if path.name.isdigit() else None
+            if origin is not None:
+                found[origin.identity.pid] = origin
+        return found
+
+    def _read(self, pid: int, name: str, limit_bytes: int) -> bytes | None:
+        try:
+            fd = os.open(f"{self._root}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return os.read(fd, limit_bytes)
+        except OSError:  # ESRCH: it ended in between
+            return None
+        finally:
+            os.close(fd)
+
+
+def has_ended(pidfd: int) -> bool:
+    """Tell whether the process of `pidfd` has ended (a zombie has)."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def read_boot_id(path: Path = BOOT_ID_PATH) -> str:
+    """Return the id of the running boot."""
+    return path.read_text(encoding="ascii").strip()
+
+
+def _is_of_one_program(cgroup: str) -> bool:
+    name = cgroup.rpartition("/")[2]
+    if name.startswith(_SHARED_PREFIXES):
+        return False
+    return name.endswith((".service", ".scope")) or "/libpod-" in cgroup or "/docker" in cgroup

@@ -1,0 +1,126 @@
+"""Leases on disk: one row each, committed before anybody hears of the grant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+from msgspec import Struct
+
+from superezio.wire import AcquireParams, Placement
+from supereziod.leases.handles import HeldBy
+from supereziod.storage import Database, StorageError
+
+_SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS leases"
+    " (id TEXT PRIMARY KEY, boot TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID"
+)
+#: Enough for some dozens of leases on a disk that has filled up.
+_SPARE_BYTES: Final = 256 * 1024
+
+
+class LeaseRecord(Struct, frozen=True, kw_only=True):
+    """What a grant is, for as long as the boot. `granted_ns` is CLOCK_MONOTONIC."""
+
+    id: str
+    uid: int
+    params: AcquireParams
+    gpus: dict[str, int]
+    processes: tuple[HeldBy, ...]
+    placement: Placement
+    granted_at: str
+    granted_ns: int
+    correlation_id: str | None
+    idempotency_key: str | None
+
+
+class Unreadable(Struct, frozen=True, kw_only=True):
+    """A row that is no lease of this boot: why it was voided."""
+
+    id: str
+    reason: str
+
+
+class LeaseStore:
+    """The leases of one boot in a `Database`.
+
+    A deletion that cannot be written is remembered and made up for: `put` first writes off what
+    is owed, so that no lease that ended is followed by one recorded as if it had not.
+    """
+
+    def __init__(self, database: Database, *, boot_id: str) -> None:
+        self._database = database
+        self._boot_id = boot_id
+        self._encoder = msgspec.json.Encoder()
+        self._decoder = msgspec.json.Decoder(LeaseRecord)
+        self._owed: dict[str, None] = {}
+
+    @classmethod
+    def open(cls, path: Path, *, boot_id: str) -> Self:
+        """Open the leases at `path`; whatever is wrong with it is in `fault`, not raised."""
+        database = Database.open(path, schema=_SCHEMA, spare_bytes=_SPARE_BYTES)
+        return cls(database, boot_id=boot_id)
+
+    @property
+    def fault(self) -> str | None:
+        """Why no grant can be recorded, or None."""
+        return self._database.fault
+
+    @property
+    def moved_aside(self) -> Path | None:
+        """The corrupt file that was replaced at the start, if there was one."""
+        return self._database.moved_aside
+
+    def load(self) -> tuple[list[LeaseRecord], list[Unreadable]]:
+        """Return the leases of this boot, oldest first, and void the other rows."""
+        records: list[LeaseRecord] = []
+        voided: list[Unreadable] = []
+        for lease, boot, body in self._database.rows("SELECT id, boot, body FROM leases"):
+            if boot != self._boot_id:
+                voided.append(Unreadable(id=str(lease), reason="the machine has been restarted"))
+                continue
+            try:
+                records.append(self._decoder.decode(body))  # type: ignore[arg-type]
+            except msgspec.DecodeError as error:
+                voided.append(Unreadable(id=str(lease), reason=f"its record is damaged: {error}"))
+        for row in voided:
+            self.forget(row.id)
+        return sorted(records, key=lambda record: (record.granted_ns, record.id)), voided
+
+    def put(self, record: LeaseRecord) -> None:
+        """Commit the lease, new or changed. Raises StorageError; then nothing was recorded."""
+        self._settle()
+        self._database.execute(
+            "INSERT INTO leases VALUES (?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, body = excluded.body",
+            (record.id, self._boot_id, self._encoder.encode(record)),
+        )
+
+    def delete(self, lease: str) -> None:
+        """Commit the end of a lease. Raises StorageError; then it is still recorded."""
+        self._database.execute("DELETE FROM leases WHERE id = ?", (lease,))
+
+    def forget(self, lease: str) -> None:
+        """End a lease that is over in any case: its deletion is made up for where it fails."""
+        try:
+            self.delete(lease)
+        except StorageError:
+            self._owed[lease] = None
+
+    def recheck(self) -> bool:
+        """Tell whether a grant could be recorded, by writing what is owed, or a mark."""
+        try:
+            self._settle()
+        except StorageError:
+            return False
+        return self._database.recheck()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _settle(self) -> None:
+        while self._owed:
+            self.delete(next(iter(self._owed)))
+            del self._owed[next(iter(self._owed))]
