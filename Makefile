@@ -29,7 +29,7 @@ setup: $(VENV)/.runtime ## install the daemon and superezioctl into .venv
 dev: $(VENV)/.dev ## install what the tests need, too
 
 demo: $(VENV)/.runtime ## the main job on simulated GPUs, on one screen
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/demo.sh
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo.sh
 
 lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
