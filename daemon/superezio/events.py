@@ -61,7 +61,9 @@ class Events:
                 self._take(envelope.decode_line(self._connection.receive(None)))
             except ConnectionLostError:
                 self.open(self._reconnect_timeout_s)
-        return self._ready.popleft()
+        notification = self._ready.popleft()
+        self._place.advance(notification)
+        return notification
 
     def close(self) -> None:
         """End the subscription."""
@@ -73,6 +75,7 @@ class Events:
         deadline_ns = None if timeout_s is None else self._clock() + round(timeout_s * 1e9)
         backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
         while True:
+            self._ready.clear()
             self._connection.close()
             self._connection.connect(deadline_ns, patient=True)
             try:
@@ -104,5 +107,4 @@ class Events:
     def _take(self, message: envelope.Reply) -> None:
         if message.method == "event":
             notification = envelope.decode_body(message.params, wire.EventNotification)
-            self._place.advance(notification)
             self._ready.append(notification)

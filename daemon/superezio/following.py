@@ -9,7 +9,7 @@ CATCH_UP = 1000
 
 
 class Place:
-    """The last event seen, and of which daemon: numbers start again with each one."""
+    """The last event handed out, and of which daemon: numbers start again with each one."""
 
     def __init__(self, *, replay: int) -> None:
         self._first_replay = replay
@@ -27,12 +27,13 @@ class Place:
             self._daemon_pid = daemon_pid
             self._last_seq = 0
         missed = [event for event in subscribed.replay if event.seq > self._last_seq]
-        self._last_seq = max(self._last_seq, subscribed.next_seq - 1)
+        if not missed:
+            self._last_seq = max(self._last_seq, subscribed.next_seq - 1)
         return [
             EventNotification(subscription=subscribed.subscription, event=event, lost=0)
             for event in missed
         ]
 
     def advance(self, notification: EventNotification) -> None:
-        """Note that `notification` was seen."""
+        """Note that `notification` was handed out."""
         self._last_seq = notification.event.seq

@@ -1,0 +1,339 @@
+"""The daemon's methods as coroutines.
+
+    async with AsyncClient() as client, client.lease("8GiB", wait="60s") as lease:
+        await train(env=os.environ | lease.environment)
+
+What each method takes, returns and raises is written at its twin in `superezio.client.Client`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from superezio import calls, envelope, wire
+from superezio.aio_events import AsyncEvents
+from superezio.calls import Call, LeaseOptions, PlacementOptions
+from superezio.client import COURTESY_S, no_answer, no_correlation_id
+from superezio.connection import Backoff, cannot_connect, may_come_back
+from superezio.errors import (
+    ConnectionLostError,
+    MethodNotFoundError,
+    ReplyTimeoutError,
+    ShuttingDownError,
+    StaleLeaseError,
+    SuperezioError,
+)
+from superezio.holder import needs_confirmation, not_the_holder, own_process
+from superezio.link import Link
+from superezio.paths import default_socket_path
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """An asyncio client of the daemon; the parameters are those of `Client`.
+
+    Calls made at the same time share one connection, and none waits for another. A call whose task
+    is cancelled, or whose time is up, is cancelled in the daemon too. Use it within one loop, and
+    end it with `aclose` or `async with`.
+    """
+
+    def __init__(
+        self,
+        socket_path: str | None = None,
+        *,
+        timeout_s: float = 10.0,
+        session: str | None = None,
+        correlation_id: Callable[[], str | None] = no_correlation_id,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.socket_path = socket_path or default_socket_path()
+        self.timeout_s = timeout_s
+        self.session = session
+        self._correlation_id = correlation_id
+        self._clock = clock
+        self._link: Link | None = None
+        self._connecting = asyncio.Lock()
+        self._ids = itertools.count(1)
+        self._connection_leases: set[str] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the connection; calls still in flight raise ConnectionLostError."""
+        self._connection_leases.clear()
+        link, self._link = self._link, None
+        if link is not None:
+            await link.aclose()
+
+    # --- system ---------------------------------------------------------------------------------
+
+    async def system_ping(self, *, timeout_s: float | None = None) -> wire.Pong:
+        """Return at once, if the daemon's loop turns."""
+        return await self._call(calls.system_ping(), timeout_s)
+
+    async def system_info(self, *, timeout_s: float | None = None) -> wire.SystemInfo:
+        """Return what runs, and the caller's role."""
+        return await self._call(calls.system_info(), timeout_s)
+
+    async def system_reload(self, *, timeout_s: float | None = None) -> wire.ReloadResult:
+        """Read the configuration again (admins)."""
+        return await self._call(calls.system_reload(), timeout_s)
+
+    async def system_log_level(
+        self, level: str | None = None, *, timeout_s: float | None = None
+    ) -> wire.LogLevelResult:
+        """Return the log level, after setting it if one is given (admins)."""
+        return await self._call(calls.system_log_level(level), timeout_s)
+
+    # --- health and gpus ------------------------------------------------------------------------
+
+    async def health_get(self, *, timeout_s: float | None = None) -> wire.Health:
+        """Return the verdict on the host, with reasons."""
+        return await self._call(calls.health_get(), timeout_s)
+
+    async def gpu_list(self, *, timeout_s: float | None = None) -> wire.GpuList:
+        """Return every GPU with its latest sample."""
+        return await self._call(calls.gpu_list(), timeout_s)
+
+    async def gpu_get(self, gpu: str, *, timeout_s: float | None = None) -> wire.Gpu:
+        """Return one GPU, by UUID, a unique beginning of it, or index."""
+        return await self._call(calls.gpu_get(gpu), timeout_s)
+
+    async def gpu_history(
+        self, gpu: str, *, since: float | str = 900.0, timeout_s: float | None = None
+    ) -> wire.GpuHistory:
+        """Return the past of one GPU."""
+        return await self._call(calls.gpu_history(gpu, since), timeout_s)
+
+    async def gpu_processes(
+        self, gpu: str | None = None, *, timeout_s: float | None = None
+    ) -> wire.GpuProcessList:
+        """Return the processes on one GPU, or on all."""
+        return await self._call(calls.gpu_processes(gpu), timeout_s)
+
+    async def gpu_cordon(
+        self, gpu: str, *, reason: str = "", timeout_s: float | None = None
+    ) -> wire.Done:
+        """Let no new lease onto a GPU (admins)."""
+        return await self._call(calls.gpu_cordon(gpu, reason), timeout_s)
+
+    async def gpu_uncordon(self, gpu: str, *, timeout_s: float | None = None) -> wire.Done:
+        """Undo `gpu_cordon` (admins)."""
+        return await self._call(calls.gpu_uncordon(gpu), timeout_s)
+
+    async def gpu_detach(self, *, timeout_s: float | None = None) -> wire.ProbeState:
+        """Let go of the driver (admins)."""
+        return await self._call(calls.gpu_detach(), timeout_s)
+
+    async def gpu_attach(self, *, timeout_s: float | None = None) -> wire.ProbeState:
+        """Take up the driver again (admins)."""
+        return await self._call(calls.gpu_attach(), timeout_s)
+
+    # --- leases ---------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def lease(
+        self,
+        vram: int | str,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[LeaseOptions],
+    ) -> AsyncIterator[wire.Lease]:
+        """Hold a lease of `vram` for the length of an `async with` block."""
+        lease = await self.lease_acquire(vram, timeout_s=timeout_s, **options)
+        try:
+            yield lease
+        except BaseException:
+            with suppress(SuperezioError):
+                await self.lease_release(lease.id, timeout_s=COURTESY_S)
+            raise
+        await self.lease_release(lease.id, timeout_s=timeout_s)
+
+    async def lease_acquire(
+        self,
+        vram: int | str,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[LeaseOptions],
+    ) -> wire.Lease:
+        """Return a lease of `vram` on each GPU it names."""
+        lease = await self._call(calls.lease_acquire(vram, options), timeout_s)
+        if options.get("mode") == "connection":
+            self._connection_leases.add(lease.id)
+        if needs_confirmation(lease, options.get("holder_pid")):
+            return await self._confirm(lease, timeout_s)
+        return lease
+
+    async def lease_attach(
+        self,
+        lease: str,
+        pid: int,
+        *,
+        start_time: int | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.Lease:
+        """Bind a further process to a lease."""
+        return await self._call(calls.lease_attach(lease, pid, start_time), timeout_s)
+
+    async def lease_release(
+        self, lease: str, *, timeout_s: float | None = None
+    ) -> wire.ReleaseResult:
+        """Give a lease back; twice is fine."""
+        self._connection_leases.discard(lease)
+        return await self._call(calls.lease_release(lease), timeout_s)
+
+    async def lease_list(self, *, timeout_s: float | None = None) -> wire.LeaseList:
+        """Return the leases and the queue."""
+        return await self._call(calls.lease_list(), timeout_s)
+
+    async def lease_get(self, lease: str, *, timeout_s: float | None = None) -> wire.Lease:
+        """Return one lease."""
+        return await self._call(calls.lease_get(lease), timeout_s)
+
+    async def placement_explain(
+        self,
+        vram: int | str,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[PlacementOptions],
+    ) -> wire.Placement:
+        """Return what an acquire would get now, and why."""
+        return await self._call(calls.placement_explain(vram, options), timeout_s)
+
+    # --- events, sessions, rpc ------------------------------------------------------------------
+
+    def events(
+        self,
+        types: Sequence[str] = (),
+        *,
+        replay: int = 0,
+        reconnect_timeout_s: float | None = None,
+    ) -> AsyncEvents:
+        """Return an endless async iterator of events, on a connection of its own.
+
+        It subscribes on entering its `async with` block, or with the first event asked for.
+        """
+        return AsyncEvents(
+            self.socket_path,
+            types,
+            replay=replay,
+            timeout_s=self.timeout_s,
+            reconnect_timeout_s=reconnect_timeout_s,
+            clock=self._clock,
+        )
+
+    async def session_open(
+        self,
+        name: str | None = None,
+        *,
+        token: str | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.SessionOpened:
+        """Open or resume a session; further requests are counted to it."""
+        opened = await self._call(calls.session_open(name, token), timeout_s)
+        self.session = opened.session_id
+        return opened
+
+    async def session_close(self, session_id: str, *, timeout_s: float | None = None) -> wire.Done:
+        """Close a session."""
+        if self.session == session_id:
+            self.session = None
+        return await self._call(calls.session_close(session_id), timeout_s)
+
+    async def session_list(self, *, timeout_s: float | None = None) -> wire.SessionList:
+        """Return the sessions that the caller may see."""
+        return await self._call(calls.session_list(), timeout_s)
+
+    async def rpc_discover(self, *, timeout_s: float | None = None) -> dict[str, Any]:
+        """Return the OpenRPC document of the daemon that runs."""
+        return await self._call(calls.rpc_discover(), timeout_s)
+
+    # --- how a call is made ---------------------------------------------------------------------
+
+    async def _call(self, call: Call[T], timeout_s: float | None) -> T:
+        limit_s = (self.timeout_s if timeout_s is None else timeout_s) + call.wait_s
+        deadline_ns = self._clock() + round(limit_s * 1e9)
+        backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
+        while True:
+            try:
+                link = await self._connected(deadline_ns)
+                return await self._exchange(link, call, deadline_ns)
+            except OSError as error:
+                pause_s = backoff.next_pause_s() if may_come_back(error, patient=True) else None
+                if pause_s is None:
+                    raise cannot_connect(self.socket_path, error) from error
+            except (ConnectionLostError, ShuttingDownError):
+                pause_s = backoff.next_pause_s() if call.idempotent else None
+                if pause_s is None:
+                    raise
+            except ReplyTimeoutError as error:
+                raise no_answer(call.method, limit_s, self.socket_path) from error
+            await asyncio.sleep(pause_s)
+
+    async def _connected(self, deadline_ns: int) -> Link:
+        if self._link is not None and not self._link.lost:
+            return self._link
+        async with self._connecting:
+            if self._link is None or self._link.lost:
+                self._link = await Link.open(self.socket_path)
+                await self._resume_leases(self._link, deadline_ns)
+            return self._link
+
+    async def _resume_leases(self, link: Link, deadline_ns: int) -> None:
+        for lease in tuple(self._connection_leases):
+            try:
+                await self._exchange(link, calls.lease_resume(lease), deadline_ns)
+            except (StaleLeaseError, MethodNotFoundError):
+                self._connection_leases.discard(lease)
+
+    async def _exchange(self, link: Link, call: Call[T], deadline_ns: int) -> T:
+        await link.writable()
+        left_ns = max(1_000_000, deadline_ns - self._clock())
+        id_ = next(self._ids)
+        meta = wire.Meta(
+            correlation_id=self._correlation_id(),
+            session_id=self.session,
+            deadline_ms=left_ns // 1_000_000,
+            idempotency_key=call.idempotency_key,
+        )
+        answer = link.request(id_, envelope.encode(call.method, call.params, id_=id_, meta=meta))
+        timer = asyncio.get_running_loop().call_later(left_ns / 1e9, _expire, answer)
+        try:
+            reply = await answer
+        except (asyncio.CancelledError, ReplyTimeoutError):
+            link.cancel(id_)
+            raise
+        finally:
+            timer.cancel()
+            link.forget(id_)
+        return envelope.result_of(reply, call.result)
+
+    async def _confirm(self, lease: wire.Lease, timeout_s: float | None) -> wire.Lease:
+        mine = own_process(lease)
+        if mine is None:
+            await self.lease_release(lease.id, timeout_s=timeout_s)
+            raise not_the_holder(lease)
+        return await self.lease_attach(
+            lease.id, mine.pid, start_time=mine.start_time, timeout_s=timeout_s
+        )
+
+
+def _expire(answer: asyncio.Future[envelope.Reply]) -> None:
+    if not answer.done():
+        answer.set_exception(ReplyTimeoutError("out of time"))
