@@ -170,7 +170,9 @@ class ThermalLadder:
             placed = "warm"
         heated: list[Level] = [level for level in _RUNGS if self._heat.reason(level)]
         level = max(placed, self._before, *heated, key=_RUNGS.index)
-        return self._move(level, f"readings are good again, margin {margin} C")
+        change = self._move(level, f"readings are good again, margin {margin} C")
+        self._feed_cool(margin, self._reading[0].taken_ns)
+        return change
 
     def _climb(self) -> LevelChange | None:
         for level in reversed(_RUNGS[_RUNGS.index(self.level) + 1 :]):
@@ -188,11 +190,12 @@ class ThermalLadder:
             return None
         below = _RUNGS[_RUNGS.index(self.level) - 1]
         change = self._move(below, f"margin {margin} C, cool enough for {dwell_s:g} s")
-        if below != "normal":
-            self._feed_cool(margin, taken_ns)
+        self._feed_cool(margin, taken_ns)
         return change
 
     def _feed_cool(self, margin: int, taken_ns: int) -> None:
+        if self.level == "normal":
+            return
         leave_c: int = getattr(self._thresholds, f"{self.level}_leave_c")
         cool = margin >= leave_c and self._heat.reason(self.level) is None
         self._cool.feed(holds=cool, at_ns=taken_ns)
