@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 from msgspec import Struct
 
 from supereziod.gpu.hardware import Snapshot
-from supereziod.leases.placement import Capacity
+from supereziod.leases.account import GpuAccount
+from supereziod.leases.notices import LedgerNotice, NoticeKind
+from supereziod.leases.placement import MAX_VRAM_BYTES, Capacity
 
-NoticeKind = Literal["returned", "unreturned", "overcommitted", "overcommit_over", "grown"]
+__all__ = ["Claim", "Ledger", "LedgerNotice", "NoticeKind"]
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -24,23 +25,6 @@ class Claim(Struct, frozen=True, kw_only=True):
     holder: str
     reserved: dict[str, int]
     exclusive: bool = False
-
-
-class LedgerNotice(Struct, frozen=True, kw_only=True):
-    """Something a pass showed.
-
-    returned / unreturned: VRAM of the released `lease` is back on `uuid`, or is not after the
-    time for it (`amount_bytes`: what is still used). overcommitted: more is spoken for than there
-    is, by `amount_bytes`; `pids` grew since it last was not. overcommit_over: it fits again.
-    grown: the estimated use of `lease` is stable, and other leases may start on the GPU.
-    """
-
-    kind: NoticeKind
-    uuid: str
-    message: str
-    lease: str | None = None
-    amount_bytes: int = 0
-    pids: tuple[int, ...] = ()
 
 
 class Ledger:
@@ -59,51 +43,107 @@ class Ledger:
         growing_timeout_s: float = 300.0,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        raise NotImplementedError
+        self._reserve_bytes = reserve_bytes
+        self._reserve_by_gpu = dict(reserve_by_gpu or {})
+        self._return_timeout_ns = round(return_timeout_s * 1e9)
+        self._growing_timeout_ns = round(growing_timeout_s * 1e9)
+        self._clock = clock
+        self._born_ns = clock()
+        self._accounts: dict[str, GpuAccount] = {}
+        self._claims: dict[str, Claim] = {}
 
     def claim(self, claim: Claim) -> None:
-        """Record a grant. Raises ValueError for a lease that is there, or a size below one."""
-        raise NotImplementedError
+        """Record a grant. Raises ValueError for a lease that is there, or a size out of range."""
+        self._record(claim, restored=False)
 
     def restore(self, claim: Claim) -> None:
         """Record a grant of an earlier run: what its processes use already is not growth."""
-        raise NotImplementedError
+        self._record(claim, restored=True)
 
     def rebind(self, lease: str, holder: str) -> None:
-        """Let the lease count for another holder. The processes of a holder left without a lease go along."""
-        raise NotImplementedError
+        """Let the lease count for another holder.
+
+        The processes of a holder that is left without a lease on a GPU go along. Raises KeyError
+        for a lease that is not there.
+        """
+        claim = self._claims[lease]
+        for uuid in claim.reserved:
+            self._accounts[uuid].rebind(lease, holder)
 
     def release(self, lease: str) -> None:
         """End a claim. Its VRAM stays spoken for until a later pass shows it free. Idempotent."""
-        raise NotImplementedError
+        claim = self._claims.pop(lease, None)
+        if claim is None:
+            return
+        now_ns = self._clock()
+        for uuid in claim.reserved:
+            self._accounts[uuid].release(lease, now_ns)
 
     def observe(
         self, snapshot: Snapshot, holder_of: Callable[[int], str | None]
     ) -> list[LedgerNotice]:
         """Take in the passes that are new, and say what they show. Cheap when none is."""
-        raise NotImplementedError
+        now_ns = self._clock()
+        notices: list[LedgerNotice] = []
+        for view in snapshot.gpus:
+            notices += self._account(view.uuid).observe(view, holder_of, now_ns)
+        return notices
 
     def capacities(self, snapshot: Snapshot) -> list[Capacity]:
         """Return every GPU's capacity, by the last pass observed; without one it is `settling`."""
-        raise NotImplementedError
+        return [self._account(view.uuid).capacity(view) for view in snapshot.gpus]
 
     def actual(self, holder: str, uuid: str) -> int | None:
         """Return what the holder's processes use on the GPU; None before a pass can show it."""
-        raise NotImplementedError
+        account = self._accounts.get(uuid)
+        return account.actual_bytes(holder) if account is not None else None
 
     def is_estimated(self, holder: str, uuid: str) -> bool:
         """Tell whether `actual` is an estimate, as the driver does not give it by process."""
-        raise NotImplementedError
+        account = self._accounts.get(uuid)
+        return account is not None and account.is_hidden(holder)
 
     def is_growing(self, lease: str) -> bool:
         """Tell whether the lease's use is being estimated by growth on any of its GPUs."""
-        raise NotImplementedError
+        return any(account.is_growing(lease) for account in self._accounts.values())
 
     @property
     def awaits_pass(self) -> bool:
         """Whether a new pass would change something: a return, growth, or a grant not yet seen."""
-        raise NotImplementedError
+        return any(account.awaits_pass for account in self._accounts.values())
 
     def overcommitted(self) -> list[LedgerNotice]:
         """Return the notices of the GPUs that are overcommitted now."""
-        raise NotImplementedError
+        standing = (account.overcommit for account in self._accounts.values())
+        return [notice for notice in standing if notice is not None]
+
+    def _record(self, claim: Claim, *, restored: bool) -> None:
+        if claim.lease in self._claims:
+            raise ValueError(f"cannot claim {claim.lease} twice")
+        if not claim.reserved or not all(
+            0 < size <= MAX_VRAM_BYTES for size in claim.reserved.values()
+        ):
+            raise ValueError(f"cannot claim {claim.reserved} for {claim.lease}: size out of range")
+        self._claims[claim.lease] = claim
+        now_ns = self._clock()
+        for uuid, size in claim.reserved.items():
+            self._account(uuid).claim(
+                claim.lease,
+                claim.holder,
+                size,
+                exclusive=claim.exclusive,
+                restored=restored,
+                now_ns=now_ns,
+            )
+
+    def _account(self, uuid: str) -> GpuAccount:
+        account = self._accounts.get(uuid)
+        if account is None:
+            account = self._accounts[uuid] = GpuAccount(
+                uuid=uuid,
+                reserve_bytes=self._reserve_by_gpu.get(uuid, self._reserve_bytes),
+                born_ns=self._born_ns,
+                return_timeout_ns=self._return_timeout_ns,
+                growing_timeout_ns=self._growing_timeout_ns,
+            )
+        return account

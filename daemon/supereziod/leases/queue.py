@@ -148,7 +148,7 @@ class LeaseQueue:
 
 
 def _has_room(request: Request, capacities: Sequence[Capacity], held: dict[str, str]) -> bool:
-    """Tell cheaply that a placement cannot succeed, so that a long queue costs little."""
+    """Tell cheaply whether a placement may succeed, so that a long queue costs little."""
     roomy = sum(
         capacity.free_bytes >= request.vram_bytes and capacity.uuid not in held
         for capacity in capacities

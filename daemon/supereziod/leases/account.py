@@ -1,0 +1,353 @@
+"""One GPU's account: who has what of its VRAM, judged by one pass at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from supereziod.gpu.hardware import Block, GpuView
+from supereziod.leases.growth import Growth, advance
+from supereziod.leases.notices import LedgerNotice, Overcommit, notice
+from supereziod.leases.placement import Capacity
+from supereziod.leases.shares import Part, Pass, Return, Share
+
+_SETTLING = Block(code="settling", message="no pass has shown yet what is in use on it")
+_BLIND = Block(code="memory_unknown", message="the driver gives no memory figures for it")
+
+
+class GpuAccount:
+    """The claims on one GPU and the newest pass that they are judged by.
+
+    Between passes the figures of the last one stand: a new grant counts with what it reserved, a
+    release frees nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        uuid: str,
+        reserve_bytes: int,
+        born_ns: int,
+        return_timeout_ns: int,
+        growing_timeout_ns: int,
+    ) -> None:
+        self._uuid = uuid
+        self._reserve_bytes = reserve_bytes
+        self._seen_ns = born_ns - 1
+        self._return_timeout_ns = return_timeout_ns
+        self._growing_timeout_ns = growing_timeout_ns
+        self._pass: Pass | None = None
+        self._blind = False
+        self._opaque = False
+        self._parts: dict[str, Part] = {}
+        self._shares: dict[str, Share] = {}
+        self._returns: dict[str, Return] = {}
+        self._returning_pids: frozenset[int] = frozenset()
+        self._quiet_bytes = 0
+        self._overcommit = Overcommit()
+        self._capacity: tuple[GpuView, Capacity] | None = None
+
+    # --- claims ---------------------------------------------------------------------------------
+
+    def claim(
+        self,
+        lease: str,
+        holder: str,
+        reserved_bytes: int,
+        *,
+        exclusive: bool,
+        restored: bool,
+        now_ns: int,
+    ) -> None:
+        """Reserve. A `restored` lease may use already what a pass shows."""
+        growth = Growth(
+            reserved_bytes=reserved_bytes,
+            base_bytes=0 if restored else self._rest_bytes(),
+            started_ns=now_ns,
+            has_grown=restored,
+        )
+        if self._opaque and not restored:
+            growth.start(now_ns)
+        part = Part(
+            lease=lease,
+            holder=holder,
+            reserved_bytes=reserved_bytes,
+            exclusive=exclusive,
+            growth=growth,
+        )
+        self._parts[lease] = part
+        self._share(holder, since_ns=now_ns).parts[lease] = part
+        self._capacity = None
+
+    def rebind(self, lease: str, holder: str) -> None:
+        """Let the lease count for another holder."""
+        part = self._parts[lease]
+        if part.holder == holder:
+            return
+        old = self._shares[part.holder]
+        new = self._share(holder, since_ns=old.since_ns)
+        new.parts[lease] = old.parts.pop(lease)
+        new.shown = new.shown or old.shown
+        if not old.parts:
+            new.measured_bytes += old.measured_bytes
+            new.hidden = new.hidden or old.hidden
+            if self._pass is not None:
+                for pid in self._pids_of(part.holder):
+                    self._pass.owners[pid] = holder
+            del self._shares[part.holder]
+        part.holder = holder
+        self._capacity = None
+
+    def release(self, lease: str, now_ns: int) -> None:
+        """End the lease; what it took from others stays taken until a later pass shows it free."""
+        if not self._returns:
+            self._quiet_bytes = self._unexplained_bytes() - self._estimated_bytes()
+        part = self._parts[lease]
+        self._uncount(part)
+        del self._parts[lease]
+        share = self._shares[part.holder]
+        spoken, actual = share.spoken_bytes, share.actual_bytes
+        pids: frozenset[int] = frozenset()
+        del share.parts[lease]
+        if share.parts:
+            spoken -= share.spoken_bytes
+            actual -= share.actual_bytes
+        else:
+            pids = self._pids_of(part.holder)
+            del self._shares[part.holder]
+        self._returns[lease] = Return(
+            lease=lease,
+            held_bytes=spoken,
+            expected_bytes=actual,
+            residual_bytes=actual,
+            pids=pids,
+            released_ns=now_ns,
+        )
+        self._refresh_returning()
+        self._capacity = None
+
+    # --- passes ---------------------------------------------------------------------------------
+
+    def observe(
+        self, view: GpuView, holder_of: Callable[[int], str | None], now_ns: int
+    ) -> list[LedgerNotice]:
+        """Take in the view's last pass, if it is new, and say what it shows."""
+        sample = view.last_pass
+        if sample is None or sample.processes is None or sample.taken_ns <= self._seen_ns:
+            return []
+        self._seen_ns = sample.taken_ns
+        self._capacity = None
+        self._pass = Pass.of(view, holder_of)
+        self._blind = self._pass is None
+        if self._pass is None:
+            return []
+        growing = [part.lease for part in self._parts.values() if part.growth.phase == "growing"]
+        self._attribute(self._pass)
+        self._estimate(now_ns)
+        notices = [
+            notice("grown", view, lease=lease)
+            for lease in growing
+            if self._parts[lease].growth.phase != "growing"
+        ]
+        notices += self._settle_returns(self._pass, view)
+        change = self._overcommit.weigh(view, self._pass.uses, self._free_bytes(self._pass))
+        return notices if change is None else [*notices, change]
+
+    def _attribute(self, taken: Pass) -> None:
+        """Give every holder what its processes use, and nothing to holders that have none."""
+        for share in self._shares.values():
+            share.measured_bytes = 0
+            share.hidden = False
+            share.shown = share.shown or taken.taken_ns > share.since_ns
+        for pid, used in taken.uses.items():
+            holder = taken.owners[pid]
+            if holder is None:
+                continue
+            share = self._share(holder, since_ns=taken.taken_ns - 1)
+            share.shown = share.shown or taken.taken_ns > share.since_ns
+            share.hidden = share.hidden or used is None
+            share.measured_bytes += used or 0
+        present = set(taken.owners.values())
+        for holder in [h for h, share in self._shares.items() if not share.parts]:
+            if holder not in present:
+                del self._shares[holder]
+        if taken.uses:
+            self._opaque = None in taken.uses.values()
+
+    def _estimate(self, now_ns: int) -> None:
+        """Estimate what the driver does not tell: what released leases still use goes first."""
+        growths = [(part.growth, self._shares[part.holder].hidden) for part in self._parts.values()]
+        left = [
+            growth
+            for growth, hidden in growths
+            if not hidden and (growth.estimate_bytes or growth.phase == "frozen")
+        ]
+        for growth in left:
+            growth.estimate_bytes = 0
+        self._spread_residual()
+        rest = self._rest_bytes()
+        for growth in left:
+            growth.forget(rest)
+        for growth, hidden in growths:
+            if hidden and growth.phase == "idle":
+                growth.start(now_ns)
+            elif growth.phase == "growing" and not hidden and self._is_over(growth, now_ns):
+                growth.forget(rest)
+        advance(
+            [growth for growth, hidden in growths if hidden and growth.phase == "growing"],
+            [growth for growth, _ in growths],
+            rest_bytes=rest,
+            now_ns=now_ns,
+            timeout_ns=self._growing_timeout_ns,
+        )
+
+    def _is_over(self, growth: Growth, now_ns: int) -> bool:
+        """Tell whether a lease without a process here has had its time, or needs no estimate."""
+        return not self._opaque or now_ns - growth.started_ns >= self._growing_timeout_ns
+
+    def _spread_residual(self) -> None:
+        """Share what has not come back among the releases; the newest has had the least time."""
+        risen = self._unexplained_bytes() - self._estimated_bytes() - self._quiet_bytes
+        for release in reversed(self._returns.values()):
+            release.residual_bytes = min(max(risen, 0), release.expected_bytes)
+            risen -= release.residual_bytes
+
+    def _settle_returns(self, taken: Pass, view: GpuView) -> Iterator[LedgerNotice]:
+        """Drop the releases whose VRAM a later pass shows free, or still used after its time."""
+        for release in tuple(self._returns.values()):
+            since = taken.taken_ns - release.released_ns
+            if since <= 0 or not (release.is_back or since >= self._return_timeout_ns):
+                continue
+            rest = self._rest_bytes()
+            del self._returns[release.lease]
+            self._refresh_returning()
+            shift = self._rest_bytes() - rest
+            self._quiet_bytes += shift
+            for part in self._parts.values():
+                if part.growth.phase != "frozen":
+                    part.growth.base_bytes += shift
+            yield notice(
+                "returned" if release.is_back else "unreturned",
+                view,
+                lease=release.lease,
+                amount_bytes=release.residual_bytes,
+            )
+
+    # --- figures --------------------------------------------------------------------------------
+
+    def capacity(self, view: GpuView) -> Capacity:
+        """Return what the GPU can admit, by the last pass."""
+        if self._capacity is not None and self._capacity[0] is view:
+            return self._capacity[1]
+        capacity = self._weigh_capacity(view)
+        self._capacity = view, capacity
+        return capacity
+
+    def _weigh_capacity(self, view: GpuView) -> Capacity:
+        taken, sample = self._pass, view.sample
+        block = view.block
+        if block is None and self._blind:
+            block = _BLIND
+        elif block is None and (taken is None or view.last_pass is None):
+            block = _SETTLING
+        total = taken.total_bytes if taken is not None else view.identity.vram_total_bytes or 0
+        driver = taken.driver_reserved_bytes if taken is not None else 0
+        return Capacity(
+            uuid=self._uuid,
+            index=view.identity.index,
+            name=view.identity.name,
+            largest_bytes=max(0, total - driver - self._reserve_bytes),
+            free_bytes=0 if taken is None else self._free_bytes(taken),
+            foreign_bytes=0 if taken is None else self._foreign_bytes(taken),
+            reserved_bytes=self._spoken_bytes(),
+            returning_bytes=sum(release.spoken_bytes for release in self._returns.values()),
+            utilization_core_percent=None if sample is None else sample.utilization_core_percent,
+            margin_c=None if sample is None else sample.margin_c,
+            leases=len(self._parts),
+            exclusive=any(part.exclusive for part in self._parts.values()),
+            growing=any(part.growth.phase == "growing" for part in self._parts.values()),
+            block=block,
+        )
+
+    def _foreign_bytes(self, taken: Pass) -> int:
+        actual = sum(share.actual_bytes for share in self._shares.values())
+        residual = sum(release.residual_bytes for release in self._returns.values())
+        return max(0, taken.used_bytes - actual - residual)
+
+    def _spoken_bytes(self) -> int:
+        holders = sum(share.spoken_bytes for share in self._shares.values())
+        return holders + sum(release.spoken_bytes for release in self._returns.values())
+
+    def _free_bytes(self, taken: Pass) -> int:
+        admissible = taken.total_bytes - taken.driver_reserved_bytes - self._reserve_bytes
+        return admissible - self._foreign_bytes(taken) - self._spoken_bytes()
+
+    @property
+    def overcommit(self) -> LedgerNotice | None:
+        """The notice that stands while more is spoken for than there is."""
+        return self._overcommit.standing
+
+    def actual_bytes(self, holder: str) -> int | None:
+        """Return what the holder's processes use here; None before a pass can show it."""
+        share = self._shares.get(holder)
+        return share.actual_bytes if share is not None and share.shown else None
+
+    def is_hidden(self, holder: str) -> bool:
+        """Tell whether that figure has to be estimated."""
+        share = self._shares.get(holder)
+        return share is not None and share.hidden
+
+    def is_growing(self, lease: str) -> bool:
+        """Tell whether the lease is here, and its use is still being estimated."""
+        part = self._parts.get(lease)
+        return part is not None and part.growth.phase == "growing"
+
+    @property
+    def awaits_pass(self) -> bool:
+        """Whether a new pass would change what can be admitted or told."""
+        return (
+            bool(self._returns)
+            or any(not share.shown for share in self._shares.values())
+            or any(part.growth.phase == "growing" for part in self._parts.values())
+        )
+
+    # --- parts of the sums ----------------------------------------------------------------------
+
+    def _share(self, holder: str, *, since_ns: int) -> Share:
+        share = self._shares.get(holder)
+        if share is None:
+            share = self._shares[holder] = Share(parts={}, since_ns=since_ns)
+        return share
+
+    def _pids_of(self, holder: str) -> frozenset[int]:
+        if self._pass is None:
+            return frozenset()
+        return frozenset(pid for pid, owner in self._pass.owners.items() if owner == holder)
+
+    def _refresh_returning(self) -> None:
+        pids = (release.pids for release in self._returns.values())
+        self._returning_pids = frozenset(chain.from_iterable(pids))
+
+    def _unexplained_bytes(self) -> int:
+        if self._pass is None:
+            return 0
+        return self._pass.unexplained_bytes(holders=self._shares, returning=self._returning_pids)
+
+    def _estimated_bytes(self) -> int:
+        return sum(part.growth.estimate_bytes for part in self._parts.values())
+
+    def _rest_bytes(self) -> int:
+        """Return what neither processes nor releases explain: what estimates are made from."""
+        residual = sum(release.residual_bytes for release in self._returns.values())
+        return self._unexplained_bytes() - residual
+
+    def _uncount(self, part: Part) -> None:
+        """Take a part's estimate out of what was there before the leases that may still grow."""
+        gone, leaves = part.growth, list(self._parts.values())
+        if gone.phase != "frozen":
+            leaves = leaves[leaves.index(part) + 1 :]
+        for other in leaves:
+            growth = other.growth
+            if growth is not gone and growth.phase != "frozen":
+                lowest = min(gone.base_bytes, growth.base_bytes)
+                growth.base_bytes = max(lowest, growth.base_bytes - gone.estimate_bytes)

@@ -1,0 +1,105 @@
+"""What a lease uses where the driver does not say it by process: estimated from the whole."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
+
+#: A use is stable when so many passes ...
+STABLE_PASSES: Final = 3
+#: ... differ by less than this part of the largest ...
+STABLE_WITHIN_PERCENT: Final = 2
+#: ... counted from the first that shows this part of what is reserved.
+COUNTED_FROM_PERCENT: Final = 5
+
+
+class Growth:
+    """The use of one lease on one GPU, as far as it has to be told from the growth of the whole.
+
+    idle: nothing to estimate. growing: the estimate follows what has come since `base_bytes`, the
+    use at the grant. frozen: it has grown, and its estimate stands. All bytes here are of the rest:
+    the used memory that no process list and no released lease explains. `has_grown`: it was granted
+    in an earlier run, and the first pass shows what it uses.
+    """
+
+    __slots__ = (
+        "_recent",
+        "base_bytes",
+        "estimate_bytes",
+        "has_grown",
+        "phase",
+        "reserved_bytes",
+        "started_ns",
+    )
+
+    def __init__(
+        self, *, reserved_bytes: int, base_bytes: int, started_ns: int, has_grown: bool = False
+    ) -> None:
+        self.reserved_bytes = reserved_bytes
+        self.base_bytes = base_bytes
+        self.started_ns = started_ns
+        self.has_grown = has_grown
+        self.phase: Literal["idle", "growing", "frozen"] = "idle"
+        self.estimate_bytes = 0
+        self._recent: deque[int] = deque(maxlen=STABLE_PASSES)
+
+    def start(self, now_ns: int) -> None:
+        """Begin to estimate."""
+        self.phase = "growing"
+        self.started_ns = now_ns
+        self._recent.clear()
+
+    def forget(self, rest_bytes: int) -> None:
+        """Drop the estimate: its processes have left the GPU, and `rest_bytes` is without them."""
+        self.phase = "idle"
+        self.base_bytes = rest_bytes
+        self.estimate_bytes = 0
+        self.has_grown = False
+
+    def follow(self, grown_bytes: int) -> None:
+        """Take the growth that a pass shows as the use, within what is reserved."""
+        self.estimate_bytes = min(max(grown_bytes, 0), self.reserved_bytes)
+        counted = self.estimate_bytes * 100 >= self.reserved_bytes * COUNTED_FROM_PERCENT
+        if counted or self._recent:
+            self._recent.append(self.estimate_bytes)
+
+    def is_done(self, now_ns: int, *, timeout_ns: int) -> bool:
+        """Tell whether the estimate is final: the last passes hardly differ, or time is over."""
+        return self.has_grown or self._is_stable() or now_ns - self.started_ns >= timeout_ns
+
+    def _is_stable(self) -> bool:
+        if len(self._recent) < STABLE_PASSES:
+            return False
+        most = max(self._recent)
+        return (most - min(self._recent)) * 100 < most * STABLE_WITHIN_PERCENT
+
+
+def advance(
+    showing: Sequence[Growth],
+    others: Iterable[Growth],
+    *,
+    rest_bytes: int,
+    now_ns: int,
+    timeout_ns: int,
+) -> list[Growth]:
+    """Share the growth of the whole among those `showing` use, in order of grant.
+
+    There is one, unless several were granted before the driver was known not to tell processes
+    apart: then the earlier is filled first, so that their sum is right where their parts cannot be.
+    Returns those that are grown now; what they use counts as there before for all that still may
+    grow, among `others` too.
+    """
+    grown: list[Growth] = []
+    filled: int | None = None
+    for growth in showing:
+        start = growth.base_bytes if filled is None else max(filled, growth.base_bytes)
+        growth.follow(rest_bytes - start)
+        filled = start + growth.estimate_bytes
+        if growth.is_done(now_ns, timeout_ns=timeout_ns):
+            growth.phase = "frozen"
+            grown.append(growth)
+            for other in (*showing, *others):
+                if other.phase != "frozen":
+                    other.base_bytes = max(other.base_bytes, filled)
+    return grown

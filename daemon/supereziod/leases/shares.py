@@ -1,0 +1,133 @@
+"""What one GPU's account is made of: leases, holders, releases under way, and a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from msgspec import Struct
+
+from supereziod.gpu.hardware import GpuView
+from supereziod.leases.growth import Growth
+
+
+class Part(Struct, kw_only=True):
+    """One lease on one GPU."""
+
+    lease: str
+    holder: str
+    reserved_bytes: int
+    exclusive: bool
+    growth: Growth
+
+
+class Share(Struct, kw_only=True):
+    """One holder on one GPU: all its leases there, and all that its processes use there.
+
+    `hidden`: the driver does not tell the use of one of its processes. `shown`: a pass was taken
+    since its first lease here, or showed its processes.
+    """
+
+    parts: dict[str, Part]
+    since_ns: int
+    measured_bytes: int = 0
+    hidden: bool = False
+    shown: bool = False
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What is reserved for the holder."""
+        return sum(part.reserved_bytes for part in self.parts.values())
+
+    @property
+    def actual_bytes(self) -> int:
+        """What its processes use: as measured, and as estimated where that cannot be."""
+        estimates = sum(part.growth.estimate_bytes for part in self.parts.values())
+        return self.measured_bytes + estimates
+
+    @property
+    def spoken_bytes(self) -> int:
+        """What the holder takes from others: the larger of the two, once for all its leases."""
+        return max(self.reserved_bytes, self.actual_bytes)
+
+
+class Return(Struct, kw_only=True):
+    """A released lease whose VRAM has not been seen free.
+
+    `held_bytes` stay spoken for. `expected_bytes` were in use by `pids` at the release;
+    `residual_bytes` of them still are.
+    """
+
+    lease: str
+    held_bytes: int
+    expected_bytes: int
+    residual_bytes: int
+    pids: frozenset[int]
+    released_ns: int
+
+    @property
+    def is_back(self) -> bool:
+        """Whether at least 75 % of what was in use is free."""
+        return self.residual_bytes * 4 <= self.expected_bytes
+
+    @property
+    def spoken_bytes(self) -> int:
+        """What stays spoken for."""
+        return max(self.held_bytes, self.residual_bytes)
+
+
+class Pass(Struct, frozen=True, kw_only=True):
+    """The figures of one pass that enter an account, all read together.
+
+    `owners` has the holder of each process as it was when the pass came in.
+    """
+
+    taken_ns: int
+    total_bytes: int
+    used_bytes: int
+    driver_reserved_bytes: int
+    uses: dict[int, int | None]
+    owners: dict[int, str | None]
+
+    @classmethod
+    def of(cls, view: GpuView, holder_of: Callable[[int], str | None]) -> Pass | None:
+        """Return the figures of the view's last pass; None if the driver gave no memory figures.
+
+        Where the driver cannot tell its reserve from use, use includes it, and it counts once.
+        """
+        sample = view.last_pass
+        if sample is None:
+            return None
+        total = sample.vram_total_bytes or view.identity.vram_total_bytes
+        if sample.vram_used_bytes is None or total is None:
+            return None
+        uses: dict[int, int | None] = {}
+        for process in sample.processes or ():
+            uses[process.pid] = _larger(uses.get(process.pid), process.vram_bytes)
+        return cls(
+            taken_ns=sample.taken_ns,
+            total_bytes=total,
+            used_bytes=sample.vram_used_bytes,
+            driver_reserved_bytes=sample.vram_driver_reserved_bytes or 0,
+            uses=uses,
+            owners={pid: holder_of(pid) for pid in uses},
+        )
+
+    def unexplained_bytes(self, *, holders: Collection[str], returning: frozenset[int]) -> int:
+        """Return the use that no process accounts for.
+
+        A process of a released lease (`returning`) accounts for nothing any more, unless it
+        belongs to one of `holders`.
+        """
+        explained = sum(
+            used
+            for pid, used in self.uses.items()
+            if used is not None and (pid not in returning or self.owners[pid] in holders)
+        )
+        return self.used_bytes - explained
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    """Merge two readings of the same bytes; an unknown one says nothing."""
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other)
