@@ -1,0 +1,45 @@
+"""Rate limits in integer nanoseconds (GCRA): exact at any rate, with one number of state."""
+
+from __future__ import annotations
+
+
+class Gcra:
+    """One dimension of a limit: `limit` units a `period_ns`, of which `burst` may come at once.
+
+    The state is the theoretical arrival time: when all that was granted is paid back. The clock is
+    the caller's, monotonic, so that one reading serves a whole batch of decisions.
+    """
+
+    __slots__ = ("_burst_ns", "_limit", "_period_ns", "_unit_ns", "burst", "tat_ns")
+
+    def __init__(self, *, limit: int, period_ns: int, burst: int) -> None:
+        if limit < 1 or period_ns < 1 or burst < 1:
+            raise ValueError("limit, period_ns and burst have to be positive")
+        self._limit = limit
+        self._period_ns = period_ns
+        self.burst = burst
+        self._unit_ns = self._interval(1)
+        self._burst_ns = self._interval(burst)
+        self.tat_ns = 0
+
+    def acquire(self, now_ns: int, cost: int = 1) -> int:
+        """Take `cost` units and return 0, or take nothing and return the nanoseconds to wait.
+
+        Raises ValueError where `cost` is more than the burst: no wait would ever do.
+        """
+        if cost > self.burst:
+            raise ValueError(f"cost {cost} is more than the burst of {self.burst}: it never passes")
+        tat = max(self.tat_ns, now_ns)
+        tat += self._unit_ns if cost == 1 else self._interval(cost)
+        wait_ns = tat - self._burst_ns - now_ns
+        if wait_ns > 0:
+            return wait_ns
+        self.tat_ns = tat
+        return 0
+
+    def is_full(self, now_ns: int) -> bool:
+        """Whether the whole burst is there, so that forgetting this limiter loses nothing."""
+        return self.tat_ns <= now_ns
+
+    def _interval(self, cost: int) -> int:
+        return -(-cost * self._period_ns // self._limit)

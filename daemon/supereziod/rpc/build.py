@@ -1,0 +1,114 @@
+"""Puts the control plane together from the parts it serves and the values it is given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from supereziod.gpu.processes import ProcessDescriber
+from supereziod.rpc.access import AccessPolicy
+from supereziod.rpc.commands.events import EventCommands
+from supereziod.rpc.commands.gpu import GpuCommands, LeasedGpu, Monitor
+from supereziod.rpc.commands.health import Doctor, HealthCommands
+from supereziod.rpc.commands.lease import LeaseCommands, Leases
+from supereziod.rpc.commands.rpc import RpcCommands
+from supereziod.rpc.commands.session import SessionCommands
+from supereziod.rpc.commands.system import DaemonFacts, LogLevel, Reloader, SystemCommands
+from supereziod.rpc.dispatcher import CommandDispatcher
+from supereziod.rpc.limits import Limits, Traffic
+from supereziod.rpc.methods import METHODS, bind
+from supereziod.rpc.openrpc import openrpc_document
+from supereziod.rpc.server import RpcServer
+from supereziod.rpc.sessions import Sessions
+from supereziod.rpc.subscriptions import Events, Subscriptions
+
+
+class LeaseService(Leases, Protocol):
+    """The lease manager: what handlers ask, and what the server tells it."""
+
+    def usage(self) -> Mapping[str, LeasedGpu]:
+        """Return what is leased, by GPU."""
+
+    def connection_closed(self, connection: str) -> None:
+        """Hear that a connection ended."""
+
+
+class Parts(Struct, frozen=True, kw_only=True):
+    """What the control plane serves."""
+
+    monitor: Monitor
+    leases: LeaseService
+    health: Doctor
+    events: Events
+
+
+def build_server(
+    parts: Parts,
+    *,
+    facts: DaemonFacts,
+    access: AccessPolicy,
+    reload: Reloader,
+    log_level: LogLevel,
+    config_files: Callable[[], list[str]],
+    limits: Limits | None = None,
+    drain_s: float = 5.0,
+    clock: Callable[[], int] = time.monotonic_ns,
+    logger: Any = None,  # noqa: ANN401 - structlog's loggers are lazy proxies
+) -> RpcServer:
+    """Return a server that is ready to be started on a listener.
+
+    Call it on the event loop. `limits.max_batch`, the subscriptions' and the sessions' bounds are
+    taken once; the others may be changed with `RpcServer.set_limits`.
+    """
+    limits = limits or Limits()
+    traffic = Traffic()
+    sessions = Sessions(clock=clock)
+    subscriptions = Subscriptions(
+        parts.events,
+        max_per_connection=limits.subscriptions_per_connection,
+        max_queued=limits.events_per_subscription,
+    )
+    commands = (
+        SystemCommands(
+            facts=facts,
+            snapshot=parts.monitor.snapshot,
+            config_files=config_files,
+            log_level=log_level,
+            reload=reload,
+            traffic=traffic,
+            clock=clock,
+        ),
+        HealthCommands(parts.health),
+        GpuCommands(
+            monitor=parts.monitor,
+            usage=parts.leases.usage,
+            describer=ProcessDescriber(),
+            clock=clock,
+        ),
+        LeaseCommands(leases=parts.leases, snapshot=parts.monitor.snapshot),
+        EventCommands(subscriptions),
+        SessionCommands(sessions),
+        RpcCommands(lambda: openrpc_document(METHODS, version=facts.version)),
+    )
+    dispatcher = CommandDispatcher(
+        bind(METHODS, commands),
+        access=access,
+        sessions=sessions,
+        max_batch=limits.max_batch,
+        logger=logger,
+    )
+    return RpcServer(
+        dispatcher=dispatcher,
+        sessions=sessions,
+        subscriptions=subscriptions,
+        events=parts.events,
+        limits=limits,
+        traffic=traffic,
+        on_closed=parts.leases.connection_closed,
+        drain_s=drain_s,
+        clock=clock,
+        logger=logger,
+    )

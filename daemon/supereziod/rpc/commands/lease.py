@@ -1,0 +1,122 @@
+"""lease.* and placement.*: VRAM for a program, and why it gets it or not."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from superezio.wire import (
+    AcquireParams,
+    Lease,
+    LeaseAttachParams,
+    LeaseList,
+    LeaseParams,
+    NoParams,
+    Placement,
+    PlacementParams,
+    ReleaseResult,
+)
+from supereziod.gpu.hardware import Snapshot
+from supereziod.leases.handles import Caller
+from supereziod.observability.correlation import note
+from supereziod.rpc.gpu_names import find_gpu
+from supereziod.rpc.requests import RequestContext
+
+P = TypeVar("P", AcquireParams, PlacementParams)
+
+
+class Leases(Protocol):
+    """The lease manager, as far as it is asked."""
+
+    def acquire(
+        self, caller: Caller, params: AcquireParams, *, idempotency_key: str | None
+    ) -> Lease | Awaitable[Lease]:
+        """Grant at once, or return what waits for the grant."""
+
+    def attach(self, caller: Caller, params: LeaseAttachParams) -> Lease:
+        """Bind a further process to a lease."""
+
+    def resume(self, caller: Caller, lease_id: str) -> Lease:
+        """Take a connection lease over to the caller's connection."""
+
+    def release(self, caller: Caller, lease_id: str) -> ReleaseResult:
+        """End a lease."""
+
+    def list(self, caller: Caller) -> LeaseList:
+        """Return leases and queue as the caller may see them."""
+
+    def get(self, caller: Caller, lease_id: str) -> Lease:
+        """Return one lease as the caller may see it."""
+
+    def explain(self, params: PlacementParams) -> Placement | Awaitable[Placement]:
+        """Say what an acquire would get, and why."""
+
+
+class LeaseCommands:
+    """Handlers of lease.* and placement.*."""
+
+    def __init__(self, *, leases: Leases, snapshot: Callable[[], Snapshot]) -> None:
+        self._leases = leases
+        self._snapshot = snapshot
+
+    def acquire(self, request: RequestContext, params: AcquireParams) -> Lease | Awaitable[Lease]:
+        """Ask for VRAM: a lease at once, a place in the queue, or the reason why not."""
+        caller = caller_of(request, with_pidfd=params.mode == "process")
+        return self._leases.acquire(
+            caller, self._by_uuid(params), idempotency_key=request.idempotency_key
+        )
+
+    def attach(self, request: RequestContext, params: LeaseAttachParams) -> Lease:
+        """Bind a further process to a lease; it then ends with the last of them."""
+        note(lease=params.lease)
+        return self._leases.attach(caller_of(request), params)
+
+    def resume(self, request: RequestContext, params: LeaseParams) -> Lease:
+        """Take a connection lease over to this connection, within its grace."""
+        note(lease=params.lease)
+        return self._leases.resume(caller_of(request), params.lease)
+
+    def release(self, request: RequestContext, params: LeaseParams) -> ReleaseResult:
+        """End a lease; that it is gone already is no error."""
+        note(lease=params.lease)
+        return self._leases.release(caller_of(request), params.lease)
+
+    def list(self, request: RequestContext, _params: NoParams) -> LeaseList:
+        """Return the leases and the queue."""
+        return self._leases.list(caller_of(request))
+
+    def get(self, request: RequestContext, params: LeaseParams) -> Lease:
+        """Return one lease."""
+        return self._leases.get(caller_of(request), params.lease)
+
+    def explain(
+        self, _request: RequestContext, params: PlacementParams
+    ) -> Placement | Awaitable[Placement]:
+        """Say what an acquire would get now, with the reason for every GPU."""
+        return self._leases.explain(self._by_uuid(params))
+
+    def _by_uuid(self, params: P) -> P:
+        """Let `prefer` and `avoid` name GPUs as everywhere else."""
+        if not (params.prefer or params.avoid):
+            return params
+        snapshot = self._snapshot()
+        return msgspec.structs.replace(
+            params,
+            prefer=[find_gpu(snapshot, name).uuid for name in params.prefer],
+            avoid=[find_gpu(snapshot, name).uuid for name in params.avoid],
+        )
+
+
+def caller_of(request: RequestContext, *, with_pidfd: bool = False) -> Caller:
+    """Return who asks, as the lease manager knows callers. The pidfd is the connection's."""
+    origin = request.origin
+    return Caller(
+        uid=origin.peer.uid,
+        pid=origin.peer.pid,
+        pidfd=origin.pidfd() if with_pidfd else None,
+        role=origin.role,
+        connection=origin.id,
+        max_priority=origin.max_priority,
+    )

@@ -1,0 +1,394 @@
+"""One client's connection: lines in, lines out, bounded in every direction."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, cast
+
+from msgspec import UNSET
+
+from superezio.errors import (
+    BusyError,
+    CancelledRequestError,
+    DeadlineExceededError,
+    FrameTooLargeError,
+    InvalidRequestError,
+    ShuttingDownError,
+    SuperezioError,
+)
+from superezio.framing import LineFramer
+from superezio.wire import Role
+from supereziod.observability.correlation import current_scope
+from supereziod.rpc.decoding import Batch, Call, Refusal, RequestId
+from supereziod.rpc.dispatcher import CommandDispatcher, Pending
+from supereziod.rpc.hangup import HangupWatch, has_hung_up
+from supereziod.rpc.limits import Account, Limits, Traffic
+from supereziod.rpc.peers import Peer, PeerSocket, open_peer_pidfd, read_peer
+from supereziod.rpc.replies import error_line
+from supereziod.rpc.sessions import SessionState
+
+
+class Host(Protocol):
+    """The server, as far as a connection needs it."""
+
+    dispatcher: CommandDispatcher
+    limits: Limits
+    traffic: Traffic
+    clock: Callable[[], int]
+
+    def admit(self, connection: Connection) -> SuperezioError | None:
+        """Take a new connection in (its role, account and session), or say why not."""
+
+    def closed(self, connection: Connection) -> None:
+        """Forget an admitted connection."""
+
+    def writable(self, connection: Connection) -> None:
+        """Give subscriptions their turn: the connection takes data again."""
+
+    def dropped(self, connection: Connection, why: str) -> None:
+        """Tell that a connection is closed by the daemon."""
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one connection. All of it happens on the event loop's thread."""
+
+    __slots__ = (
+        "_backlog",
+        "_correlations",
+        "_eof",
+        "_framer",
+        "_hangup",
+        "_host",
+        "_in_flight",
+        "_pidfd",
+        "_sock",
+        "_stall",
+        "_transport",
+        "_write_paused",
+        "account",
+        "admitted",
+        "id",
+        "lost",
+        "max_priority",
+        "peer",
+        "rank",
+        "role",
+        "session",
+        "sessions",
+        "subscriptions",
+        "unlimited",
+    )
+
+    account: Account
+    peer: Peer
+    session: SessionState
+    _sock: PeerSocket
+    _transport: asyncio.Transport
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.id = os.urandom(8).hex()
+        self.role: Role = "observer"
+        self.rank = 0
+        self.max_priority = 0
+        self.unlimited = False
+        self.admitted = False
+        self.lost = False
+        self.sessions: set[str] = set()
+        self.subscriptions: dict[str, Callable[[], None]] = {}
+        self._framer = LineFramer(max_frame_bytes=host.limits.max_frame_bytes)
+        self._in_flight: dict[object, _Flight] = {}
+        self._backlog: list[Call | Refusal | Batch] = []
+        self._correlations = 0
+        self._pidfd: int | None = None
+        self._write_paused = False
+        self._stall: asyncio.TimerHandle | None = None
+        self._hangup: HangupWatch | None = None
+        self._eof = False
+
+    # --- transport ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Identify the peer and ask the server to take it in."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._sock = transport.get_extra_info("socket")
+        self.peer = read_peer(self._sock)
+        self._transport.set_write_buffer_limits(high=self._host.limits.write_high_water_bytes)
+        refusal = self._host.admit(self)
+        if refusal is not None:
+            self._transport.write(error_line(None, refusal, self.new_correlation_id()))
+            self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Work on all complete lines of one read, and send the answers with one write."""
+        if not self.admitted:
+            return
+        calls: list[Any] | None = None
+        if self._framer.is_whole(data):
+            calls = self._host.dispatcher.decoder.whole(data)
+        if calls is None:
+            calls = self._read_lines(data)
+        if self._backlog:
+            self._backlog += calls
+        else:
+            self._work(calls)
+
+    def eof_received(self) -> bool:
+        """Answer what was asked before the other side stopped sending, if it still listens."""
+        if not self.admitted or has_hung_up(self._sock.fileno()):
+            return False
+        self._eof = True
+        last = self._framer.finish()
+        if last.strip():
+            self._backlog.append(self._host.dispatcher.decoder.line(last))
+            self._resume_work()
+        if self._is_idle():
+            return False
+        self._hangup = HangupWatch(self._sock.fileno(), self._transport.close)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - either way it is gone
+        """Cancel what is in flight; the server lets go of the rest."""
+        self.lost = True
+        self._backlog.clear()
+        if self._stall is not None:
+            self._stall.cancel()
+        if self._hangup is not None:
+            self._hangup.close()
+        for flight in list(self._in_flight.values()):
+            flight.cancel(CancelledRequestError("the connection was closed"))
+        if self.admitted:
+            self._host.closed(self)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def pause_writing(self) -> None:
+        """Read nothing more from a client that does not read its answers."""
+        self._write_paused = True
+        self._transport.pause_reading()
+        self._watch_stall(self._transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Go on where `pause_writing` stopped."""
+        self._write_paused = False
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        if self.lost or self._transport.is_closing():
+            return
+        self._host.writable(self)
+        self._resume_work()
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def _read_lines(self, data: bytes) -> list[Call | Refusal | Batch]:
+        decode = self._host.dispatcher.decoder.line
+        found: list[Call | Refusal | Batch] = []
+        for line in self._framer.feed(data):
+            if line is None:
+                found.append(Refusal(id=None, error=self._too_large()))
+            elif line and not line.isspace():
+                found.append(decode(line))
+        return found
+
+    def _too_large(self) -> FrameTooLargeError:
+        limit = self._host.limits.max_frame_bytes
+        return FrameTooLargeError(f"a line may have up to {limit} bytes", data={"limit": limit})
+
+    def _work(self, calls: list[Call | Refusal | Batch]) -> None:
+        """Answer `calls`; what is too much for one turn, or for the reader, is left for later."""
+        host = self._host
+        limits = host.limits
+        answer = host.dispatcher.answer
+        now_ns = host.clock()
+        turn = (
+            calls if len(calls) <= limits.requests_per_turn else calls[: limits.requests_per_turn]
+        )
+        replies = []
+        size = done = 0
+        for call in turn:
+            done += 1
+            reply = answer(self, call, now_ns)
+            if reply is not None:
+                replies.append(reply)
+                size += len(reply)
+                if size > limits.write_high_water_bytes:
+                    break
+        current_scope.set(None)
+        host.traffic.requests += done
+        self._backlog = calls[done:] if done < len(calls) else []
+        if replies:
+            self.push(replies[0] if len(replies) == 1 else b"".join(replies))
+        if self._backlog and not self._write_paused:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._resume_work)
+
+    def _resume_work(self) -> None:
+        if self._write_paused or self.lost or self._transport.is_closing():
+            return
+        if self._backlog:
+            calls, self._backlog = self._backlog, []
+            self._work(calls)
+        if self._backlog or self._write_paused:
+            return
+        if not self._eof:
+            self._transport.resume_reading()
+        else:
+            self._close_if_idle()
+
+    # --- what the dispatcher and the handlers use -------------------------------------------------
+
+    @property
+    def writable(self) -> bool:
+        """Whether what is sent now goes out, and does not pile up."""
+        return not (self._write_paused or self.lost)
+
+    @property
+    def in_flight(self) -> list[asyncio.Future[Any]]:
+        """What this connection waits for."""
+        return [flight.future for flight in self._in_flight.values()]
+
+    def push(self, line: bytes) -> None:
+        """Send, unless the connection is gone. A client that has too much unread is closed."""
+        if self.lost or self._transport.is_closing():
+            return
+        self._transport.write(line)
+        if (
+            self._write_paused
+            and self._transport.get_write_buffer_size() > self._host.limits.write_buffer_bytes
+        ):
+            self.drop("it left too many answers unread")
+
+    def pidfd(self) -> int | None:
+        """Return a pidfd of the peer, which the connection closes at its end."""
+        if self._pidfd is None and not self.lost:
+            self._pidfd = open_peer_pidfd(self._sock)
+        return self._pidfd
+
+    def new_correlation_id(self) -> str:
+        """Return an id for a request that came without one: unique, and cheap."""
+        self._correlations += 1
+        return f"{self.id}.{self._correlations}"
+
+    def check_can_wait(self, request_id: RequestId) -> None:
+        """Raise where no further request may be in flight, or not one of this id."""
+        if self.unlimited:
+            return
+        if request_id is not UNSET and request_id is not None and request_id in self._in_flight:
+            raise InvalidRequestError(f"a request with id {request_id!r} is in flight already")
+        limits, traffic = self._host.limits, self._host.traffic
+        if len(self._in_flight) >= limits.in_flight_per_connection:
+            raise BusyError(
+                f"{len(self._in_flight)} requests of this connection are in flight",
+                retry_after_ms=100,
+                data={"limit": "in_flight_per_connection"},
+            )
+        if traffic.in_flight >= limits.in_flight:
+            raise BusyError(
+                f"{traffic.in_flight} requests are in flight",
+                retry_after_ms=100,
+                data={"limit": "in_flight"},
+            )
+
+    def wait_for(self, pending: Pending, awaitable: Awaitable[Any]) -> None:
+        """Keep a request in flight until `awaitable` is done, then have it answered."""
+        flight = _Flight(pending, asyncio.ensure_future(awaitable))
+        request_id = pending.request_id
+        key: object = flight if request_id is UNSET or request_id is None else request_id
+        self._in_flight[key] = flight
+        self._host.traffic.in_flight += 1
+        meta = pending.request.meta
+        if meta is not None and meta.deadline_ms is not None:
+            flight.set_deadline(meta.deadline_ms)
+
+        def done(_future: asyncio.Future[Any]) -> None:
+            del self._in_flight[key]
+            self._host.traffic.in_flight -= 1
+            flight.finish()
+            if self._eof:
+                self._close_if_idle()
+
+        flight.future.add_done_callback(done)
+
+    def cancel(self, request_id: float | str) -> bool:
+        """Cancel a request in flight on this connection; False if there is none."""
+        flight = self._in_flight.get(request_id)
+        if flight is None:
+            return False
+        return flight.cancel(CancelledRequestError("cancelled with rpc.cancel"))
+
+    # --- ends -----------------------------------------------------------------------------------
+
+    def drop(self, why: str) -> None:
+        """Close at once, unsent answers lost, and have it told."""
+        if not self.lost and not self._transport.is_closing():
+            self._transport.abort()
+            self._host.dropped(self, why)
+
+    def cancel_all(self) -> None:
+        """Give up what is in flight because the daemon stops."""
+        for flight in list(self._in_flight.values()):
+            flight.cancel(ShuttingDownError("the daemon is stopping: reconnect and ask again"))
+
+    def close(self) -> None:
+        """Close when what is to be sent is sent."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close without sending what is left."""
+        self._transport.abort()
+
+    def _is_idle(self) -> bool:
+        return not (self._in_flight or self._backlog or self.subscriptions)
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle() and not self.lost:
+            self._transport.close()
+
+    def _watch_stall(self, unread: int) -> None:
+        self._stall = asyncio.get_running_loop().call_later(
+            self._host.limits.stall_timeout_s, self._check_stall, unread
+        )
+
+    def _check_stall(self, unread_before: int) -> None:
+        unread = self._transport.get_write_buffer_size()
+        if unread >= unread_before:
+            self.drop(f"it read nothing for {self._host.limits.stall_timeout_s:g} s")
+        else:
+            self._watch_stall(unread)
+
+
+class _Flight:
+    """A pending request, what it waits for, and its deadline."""
+
+    __slots__ = ("_deadline", "future", "pending")
+
+    def __init__(self, pending: Pending, future: asyncio.Future[Any]) -> None:
+        self.pending = pending
+        self.future = future
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def set_deadline(self, deadline_ms: int) -> None:
+        error = DeadlineExceededError(f"no answer within the deadline of {deadline_ms} ms")
+        self._deadline = asyncio.get_running_loop().call_later(
+            deadline_ms / 1000, self.cancel, error
+        )
+
+    def cancel(self, why: SuperezioError) -> bool:
+        """Cancel for a reason. A result that is there already is not thrown away."""
+        if self.pending.why_cancelled is None and not self.future.done():
+            self.pending.why_cancelled = why
+        return self.future.cancel()
+
+    def finish(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self.future.cancelled():
+            self.pending.finish(None, None, cancelled=True)
+        elif (error := self.future.exception()) is not None:
+            self.pending.finish(None, error, cancelled=False)
+        else:
+            self.pending.finish(self.future.result(), None, cancelled=False)

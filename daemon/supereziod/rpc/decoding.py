@@ -1,0 +1,183 @@
+"""From a line to a typed call, or to the error that the line deserves.
+
+The fast path decodes straight into the struct of the method, chosen by its name: one tagged union
+over all methods. Only a line that does not fit is looked at again, piece by piece, to find out
+what is wrong with it (or that it merely has its parameters by position).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal, Union
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from superezio.errors import (
+    InvalidParamsError,
+    InvalidRequestError,
+    MethodNotFoundError,
+    ParseError,
+    SuperezioError,
+)
+from superezio.wire import Meta, Params
+
+#: UNSET is a notification, to which nothing is answered.
+RequestId = int | float | str | UnsetType | None
+
+#: What decoding may raise: not JSON or not the type, not UTF-8, nested too deep.
+_UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
+
+
+class Call(Struct, kw_only=True, gc=False, tag_field="method"):
+    """A request as it came in. Each method has its own subclass, with its type of `params`."""
+
+    jsonrpc: Literal["2.0"]
+    params: Any
+    id: RequestId = UNSET
+    meta: Meta | None = None
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """A line, or a member of a batch, that is no call. With id UNSET nobody is told."""
+
+    id: RequestId
+    error: SuperezioError
+    meta: Meta | None = None
+
+
+class Batch(Struct, frozen=True):
+    """The members of a batch, at least one."""
+
+    items: list[Call | Refusal]
+
+
+class Signature(Struct, frozen=True):
+    """A method as far as decoding is concerned."""
+
+    name: str
+    params: type[Params]
+
+
+class RequestDecoder:
+    """Decodes the calls of one table of methods."""
+
+    def __init__(self, signatures: Iterable[Signature], *, max_batch: int) -> None:
+        self._params = {each.name: each.params for each in signatures}
+        self.call_types: dict[str, type[Call]] = {
+            name: _call_type(name, params) for name, params in self._params.items()
+        }
+        union: Any = Union[tuple(self.call_types.values())]  # noqa: UP007 - built at run time
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(union)
+        self._decode = decoder.decode
+        self._decode_lines = decoder.decode_lines
+        self._max_batch = max_batch
+
+    def whole(self, chunk: bytes) -> list[Call] | None:
+        """Return the calls of a chunk of whole lines; None where one of them is no plain call."""
+        try:
+            calls: list[Call] = self._decode_lines(chunk)
+        except _UNREADABLE:
+            return None
+        return calls
+
+    def line(self, line: bytes) -> Call | Refusal | Batch:
+        """Return what one line is."""
+        try:
+            call: Call = self._decode(line)
+        except _UNREADABLE:
+            return self._look_again(line)
+        return call
+
+    def _look_again(self, line: bytes) -> Call | Refusal | Batch:
+        try:
+            content = msgspec.json.decode(line)
+        except _UNREADABLE as error:
+            return Refusal(id=None, error=ParseError(f"cannot read the line as JSON: {error}"))
+        if not isinstance(content, list):
+            return self._call(content)
+        if not content:
+            return _invalid(None, "a batch needs at least one request")
+        if len(content) > self._max_batch:
+            return _invalid(None, f"a batch may have up to {self._max_batch} requests")
+        return Batch([self._call(each) for each in content])
+
+    def _call(self, content: object) -> Call | Refusal:
+        if not isinstance(content, dict):
+            return _invalid(None, "a request has to be an object")
+        request_id = content.get("id", UNSET)
+        if isinstance(request_id, bool) or not isinstance(request_id, RequestId):
+            return _invalid(None, "id has to be a string, a number or null")
+        fault = _fault(content)
+        if fault is not None:
+            return _invalid(None if request_id is UNSET else request_id, fault)
+        try:
+            meta = msgspec.convert(content.get("meta"), Meta | None)
+        except msgspec.ValidationError as error:
+            return _invalid(
+                None if request_id is UNSET else request_id, f"cannot read meta: {error}"
+            )
+        return self._typed(content["method"], request_id, content.get("params", {}), meta)
+
+    def _typed(
+        self,
+        name: str,
+        request_id: RequestId,
+        params: dict[str, Any] | list[Any],
+        meta: Meta | None,
+    ) -> Call | Refusal:
+        params_type = self._params.get(name)
+        if params_type is None:
+            error: SuperezioError = MethodNotFoundError(
+                f"no method {name!r}: rpc.discover lists those there are"
+            )
+            return Refusal(id=request_id, error=error, meta=meta)
+        try:
+            typed = msgspec.convert(_by_name(params, params_type), params_type)
+        except (msgspec.ValidationError, InvalidParamsError) as why:
+            error = InvalidParamsError(f"cannot read the params of {name}: {why}")
+            return Refusal(id=request_id, error=error, meta=meta)
+        return self.call_types[name](jsonrpc="2.0", id=request_id, params=typed, meta=meta)
+
+
+def _fault(content: dict[str, object]) -> str | None:
+    if content.get("jsonrpc") != "2.0":
+        return 'jsonrpc has to be "2.0"'
+    if not isinstance(content.get("method"), str):
+        return "method has to be a string"
+    if not isinstance(content.get("params", {}), dict | list):
+        return "params has to be an object or an array, or left out"
+    return None
+
+
+def _invalid(answer_to: RequestId, why: str) -> Refusal:
+    return Refusal(id=answer_to, error=InvalidRequestError(f"not a JSON-RPC 2.0 request: {why}"))
+
+
+def _by_name(params: dict[str, Any] | list[Any], params_type: type[Params]) -> dict[str, Any]:
+    if isinstance(params, dict):
+        return params
+    names = params_type.__struct_fields__
+    if len(params) > len(names):
+        raise InvalidParamsError(f"{len(params)} given by position, there are {len(names)}")
+    return dict(zip(names, params, strict=False))
+
+
+def _call_type(name: str, params: type[Params]) -> type[Call]:
+    required = any(field.required for field in msgspec.structs.fields(params))
+    # Params are never changed, so that one default serves all calls.
+    default = () if required else (_constant(params()),)
+    made: Any = msgspec.defstruct(
+        "Call_" + name.replace(".", "_"),
+        [("params", params, *default)],
+        bases=(Call,),
+        tag=name,
+        kw_only=True,
+        gc=False,
+    )
+    call_type: type[Call] = made
+    return call_type
+
+
+def _constant(value: Params) -> Any:  # noqa: ANN401 - what msgspec.field gives
+    return msgspec.field(default_factory=lambda: value)

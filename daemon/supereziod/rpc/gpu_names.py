@@ -1,0 +1,44 @@
+"""Which GPU is meant: a UUID, a unique beginning of one, or an index."""
+
+from __future__ import annotations
+
+from superezio.errors import GpusUnavailableError, InvalidParamsError, NotFoundError
+from supereziod.gpu.hardware import GpuView, Snapshot
+
+
+def find_gpu(snapshot: Snapshot, name: str) -> GpuView:
+    """Return the GPU that `name` means. Raises NotFoundError, InvalidParamsError."""
+    if name.isdecimal():
+        found = [gpu for gpu in snapshot.gpus if gpu.identity.index == int(name)]
+        # An index is short, so that a UUID's beginning of digits alone needs its `GPU-`.
+        if found:
+            return found[0]
+    found = [gpu for gpu in snapshot.gpus if gpu.uuid == name]
+    if not found and name:
+        found = [gpu for gpu in snapshot.gpus if _begins(gpu.uuid, name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        uuids = ", ".join(gpu.uuid for gpu in found)
+        raise InvalidParamsError(f"{name!r} is the beginning of several GPUs: {uuids}")
+    raise _unknown(snapshot, name)
+
+
+def _begins(uuid: str, beginning: str) -> bool:
+    folded = beginning.casefold()
+    uuid = uuid.casefold()
+    return uuid.startswith(folded) or uuid.removeprefix("gpu-").startswith(folded)
+
+
+def _unknown(snapshot: Snapshot, name: str) -> NotFoundError | GpusUnavailableError:
+    if not snapshot.gpus:
+        why = "the probe has not answered yet"
+        if snapshot.driver_fault is not None:
+            why = snapshot.driver_fault.message
+        elif not snapshot.attached:
+            why = "the probe is detached"
+        elif snapshot.ready:
+            why = "this host has none"
+        return GpusUnavailableError(f"cannot find GPU {name!r}: {why}")
+    known = ", ".join(f"{gpu.identity.index} ({gpu.uuid})" for gpu in snapshot.gpus)
+    return NotFoundError(f"no GPU {name!r}; there are {known}", data={"gpu": name})

@@ -1,0 +1,101 @@
+"""What one caller, and all together, may take of the daemon."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from superezio.framing import MAX_FRAME_BYTES
+from superezio.resilience.rate_limiter import Gcra
+
+_SECOND_NS: Final = 1_000_000_000
+_ACCOUNTS_BEFORE_SWEEP: Final = 1024
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """The limits of the control plane. The daemon's own connection is outside all of them."""
+
+    max_frame_bytes: int = MAX_FRAME_BYTES
+    max_batch: int = 1000
+    connections: int = 10_000
+    #: Kept free for admins out of `connections`, so that a full table can still be looked into.
+    connections_reserved: int = 64
+    #: Not applied to admins.
+    connections_per_uid: int = 6_000
+    in_flight: int = 20_000
+    in_flight_per_connection: int = 256
+    subscriptions_per_connection: int = 16
+    #: Events kept for a subscriber that does not read; older ones are counted as lost.
+    events_per_subscription: int = 1024
+    #: From here on nothing more is read from a connection until it has read its answers.
+    write_high_water_bytes: int = 256 * 1024
+    #: A connection with more than this unread is closed.
+    write_buffer_bytes: int = 8 << 20
+    #: A connection that reads nothing for so long, with answers waiting, is closed.
+    stall_timeout_s: float = 60.0
+    #: Requests of one connection that are worked on before the others get their turn.
+    requests_per_turn: int = 256
+    requests_per_second: int = 20_000
+    requests_burst: int = 20_000
+
+
+class Account:
+    """What one uid holds and has used."""
+
+    __slots__ = ("connections", "rate", "uid")
+
+    def __init__(self, uid: int, rate: Gcra) -> None:
+        self.uid = uid
+        self.rate = rate
+        self.connections = 0
+
+
+class Accounts:
+    """The accounts of all uids. One that is forgotten had its whole burst back."""
+
+    def __init__(self, *, requests_per_second: int, requests_burst: int) -> None:
+        self._requests_per_second = requests_per_second
+        self._requests_burst = requests_burst
+        self._by_uid: dict[int, Account] = {}
+        self._sweep_at = _ACCOUNTS_BEFORE_SWEEP
+
+    def __len__(self) -> int:
+        return len(self._by_uid)
+
+    def of(self, uid: int, now_ns: int) -> Account:
+        """Return the account of `uid`."""
+        account = self._by_uid.get(uid)
+        if account is None:
+            if len(self._by_uid) >= self._sweep_at:
+                self._sweep(now_ns)
+            rate = Gcra(
+                limit=self._requests_per_second, period_ns=_SECOND_NS, burst=self._requests_burst
+            )
+            account = self._by_uid[uid] = Account(uid, rate)
+        return account
+
+    def set_rate(self, *, requests_per_second: int, requests_burst: int) -> None:
+        """Give uids that come from now on another rate."""
+        self._requests_per_second = requests_per_second
+        self._requests_burst = requests_burst
+
+    def _sweep(self, now_ns: int) -> None:
+        self._by_uid = {
+            uid: account
+            for uid, account in self._by_uid.items()
+            if account.connections or not account.rate.is_full(now_ns)
+        }
+        self._sweep_at = max(_ACCOUNTS_BEFORE_SWEEP, 2 * len(self._by_uid))
+
+
+class Traffic:
+    """Counters of the control plane since the daemon started."""
+
+    __slots__ = ("connections", "in_flight", "refused_connections", "requests")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.in_flight = 0
+        self.refused_connections = 0
+        self.requests = 0

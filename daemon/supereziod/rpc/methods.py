@@ -1,0 +1,129 @@
+"""The whole surface of the daemon on one page: every method, who may call it, and what it is for.
+
+This is the matrix of access: `role` is the least role that may call a method, `visibility` what it
+shows of others (see `access.py`). rpc.discover and the reference are generated from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from msgspec import structs
+
+from superezio import wire
+from supereziod.rpc.access import Visibility
+from supereziod.rpc.commands.events import EventCommands
+from supereziod.rpc.commands.gpu import GpuCommands
+from supereziod.rpc.commands.health import HealthCommands
+from supereziod.rpc.commands.lease import LeaseCommands
+from supereziod.rpc.commands.rpc import RpcCommands
+from supereziod.rpc.commands.session import SessionCommands
+from supereziod.rpc.commands.system import SystemCommands
+from supereziod.rpc.dispatcher import Method
+
+
+def _method(
+    name: str,
+    role: wire.Role,
+    visibility: Visibility,
+    handler: Callable[..., Any],
+    params: type[wire.Params],
+    result: object,
+    summary: str,
+    *,
+    may_wait: bool = False,
+) -> Method:
+    return Method(
+        name=name,
+        role=role,
+        visibility=visibility,
+        handler=handler,
+        params=params,
+        result=result,
+        summary=summary,
+        may_wait=may_wait,
+    )
+
+
+# fmt: off
+#: In the order of the families. Handlers are functions of the classes; `bind` ties them to objects.
+METHODS: Final[tuple[Method, ...]] = (
+    _method("system.ping", "observer", "public", SystemCommands.ping,
+            wire.NoParams, wire.Pong, "Answer at once"),
+    _method("system.info", "observer", "public", SystemCommands.info,
+            wire.NoParams, wire.SystemInfo, "What runs here, and whom it takes the caller for"),
+    _method("system.reload", "admin", "public", SystemCommands.reload,
+            wire.NoParams, wire.ReloadResult, "Apply the configuration anew", may_wait=True),
+    _method("system.log_level", "admin", "public", SystemCommands.log_level,
+            wire.LogLevelParams, wire.LogLevelResult, "Read or set the level of the log"),
+
+    _method("health.get", "observer", "public", HealthCommands.get,
+            wire.NoParams, wire.Health, "The verdict on the host, with reasons and actions"),
+
+    _method("gpu.list", "observer", "public", GpuCommands.list,
+            wire.NoParams, wire.GpuList, "Every GPU, and what may be leased on it"),
+    _method("gpu.get", "observer", "public", GpuCommands.get,
+            wire.GpuParams, wire.Gpu, "One GPU"),
+    _method("gpu.history", "observer", "public", GpuCommands.history,
+            wire.HistoryParams, wire.GpuHistory, "Metrics of one GPU over time"),
+    _method("gpu.processes", "observer", "masked", GpuCommands.processes,
+            wire.OptionalGpuParams, wire.GpuProcessList, "The processes on the GPUs",
+            may_wait=True),
+    _method("gpu.cordon", "admin", "public", GpuCommands.cordon,
+            wire.CordonParams, wire.Done, "Keep new leases off a GPU"),
+    _method("gpu.uncordon", "admin", "public", GpuCommands.uncordon,
+            wire.GpuParams, wire.Done, "Let new leases onto a cordoned GPU again"),
+    _method("gpu.detach", "admin", "public", GpuCommands.detach,
+            wire.NoParams, wire.ProbeState, "Let go of the driver", may_wait=True),
+    _method("gpu.attach", "admin", "public", GpuCommands.attach,
+            wire.NoParams, wire.ProbeState, "Take hold of the driver again", may_wait=True),
+
+    _method("lease.acquire", "user", "own", LeaseCommands.acquire,
+            wire.AcquireParams, wire.Lease, "Ask for VRAM on one GPU or several", may_wait=True),
+    _method("lease.attach", "user", "own", LeaseCommands.attach,
+            wire.LeaseAttachParams, wire.Lease, "Bind a further process to a lease"),
+    _method("lease.resume", "user", "own", LeaseCommands.resume,
+            wire.LeaseParams, wire.Lease, "Take a connection lease over after a reconnect"),
+    _method("lease.release", "user", "own", LeaseCommands.release,
+            wire.LeaseParams, wire.ReleaseResult, "End a lease"),
+    _method("lease.list", "observer", "masked", LeaseCommands.list,
+            wire.NoParams, wire.LeaseList, "The leases and the queue"),
+    _method("lease.get", "observer", "masked", LeaseCommands.get,
+            wire.LeaseParams, wire.Lease, "One lease"),
+    _method("placement.explain", "user", "public", LeaseCommands.explain,
+            wire.PlacementParams, wire.Placement, "What an acquire would get, and why",
+            may_wait=True),
+
+    _method("events.subscribe", "observer", "own", EventCommands.subscribe,
+            wire.SubscribeParams, wire.SubscribeResult, "Be told of what changes"),
+    _method("events.unsubscribe", "observer", "own", EventCommands.unsubscribe,
+            wire.UnsubscribeParams, wire.Done, "End a subscription"),
+
+    _method("session.open", "observer", "own", SessionCommands.open,
+            wire.SessionOpenParams, wire.SessionOpened, "Open a session, or resume one"),
+    _method("session.close", "observer", "own", SessionCommands.close,
+            wire.SessionCloseParams, wire.Done, "End a session"),
+    _method("session.list", "observer", "own", SessionCommands.list,
+            wire.NoParams, wire.SessionList, "The sessions"),
+
+    _method("rpc.discover", "observer", "public", RpcCommands.discover,
+            wire.NoParams, dict[str, Any], "The OpenRPC document of these methods"),
+    _method("rpc.cancel", "observer", "own", RpcCommands.cancel,
+            wire.CancelParams, wire.Done, "Cancel a request in flight on this connection"),
+)
+# fmt: on
+
+
+def bind(methods: Sequence[Method], commands: Sequence[object]) -> list[Method]:
+    """Tie each method to the object among `commands` whose class has its handler."""
+    return [structs.replace(method, handler=_bound(method, commands)) for method in methods]
+
+
+def _bound(method: Method, commands: Sequence[object]) -> Callable[..., Any]:
+    name = method.handler.__name__
+    for each in commands:
+        if getattr(type(each), name, None) is method.handler:
+            bound: Callable[..., Any] = getattr(each, name)
+            return bound
+    raise ValueError(f"nothing handles {method.name}")

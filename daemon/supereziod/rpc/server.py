@@ -1,0 +1,216 @@
+"""The control plane's server: the table of connections, its limits, and its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from superezio.errors import BusyError, ShuttingDownError, SuperezioError
+from supereziod.rpc.access import RANK, AccessPolicy
+from supereziod.rpc.connection import Connection
+from supereziod.rpc.dispatcher import CommandDispatcher
+from supereziod.rpc.limits import Account, Accounts, Limits, Traffic
+from supereziod.rpc.listener import BACKLOG, Listener
+from supereziod.rpc.sessions import Sessions
+from supereziod.rpc.subscriptions import Events, Subscriptions
+
+#: At most one line in this time tells of refused connections.
+_REFUSALS_QUIET_NS: Final = 10_000_000_000
+
+
+class RpcServer:
+    """Serves a listener. `on_closed` hears the id of each connection that ended."""
+
+    def __init__(
+        self,
+        *,
+        dispatcher: CommandDispatcher,
+        sessions: Sessions,
+        subscriptions: Subscriptions,
+        events: Events,
+        limits: Limits,
+        traffic: Traffic,
+        on_closed: Callable[[str], None],
+        drain_s: float = 5.0,
+        clock: Callable[[], int] = time.monotonic_ns,
+        logger: Any = None,  # noqa: ANN401 - structlog's loggers are lazy proxies
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.limits = limits
+        self.traffic = traffic
+        self.clock = clock
+        self._sessions = sessions
+        self._subscriptions = subscriptions
+        self._events = events
+        self._on_closed = on_closed
+        self._drain_s = drain_s
+        self._log = logger if logger is not None else structlog.get_logger()
+        self._accounts = Accounts(
+            requests_per_second=limits.requests_per_second, requests_burst=limits.requests_burst
+        )
+        self._own_pid = os.getpid()
+        self._connections: set[Connection] = set()
+        self._all_closed = asyncio.Event()
+        self._quiet_until_ns = 0
+        self._listener: Listener | None = None
+        self._server: asyncio.AbstractServer | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the table of connections has no room for a caller who is no admin."""
+        limits = self.limits
+        return self.traffic.connections >= limits.connections - limits.connections_reserved
+
+    async def start(self, listener: Listener) -> None:
+        """Serve `listener`, which is closed with the server."""
+        self._listener = listener
+        self._server = await asyncio.get_running_loop().create_unix_server(
+            lambda: Connection(self), sock=listener.socket, backlog=BACKLOG
+        )
+
+    async def aclose(self) -> None:
+        """Stop accepting, let what is in flight end within the drain time, and close all."""
+        self.dispatcher.draining = True
+        if self._server is not None:
+            self._server.close()
+        await self._drain()
+        for connection in list(self._connections):
+            connection.close()
+        await self._wait_until_all_closed(1.0)
+        for connection in list(self._connections):
+            connection.abort()
+        await self._wait_until_all_closed(1.0)
+        self._subscriptions.close()
+        if self._listener is not None:
+            self._listener.close()
+
+    def set_access(self, policy: AccessPolicy) -> None:
+        """Put another policy in force, for open connections too."""
+        self.dispatcher.access = policy
+        for connection in self._connections:
+            self._assign_role(connection)
+
+    def set_limits(self, limits: Limits) -> None:
+        """Put other limits in force: frame size and rate for new connections and uids only."""
+        self.limits = limits
+        self._accounts.set_rate(
+            requests_per_second=limits.requests_per_second, requests_burst=limits.requests_burst
+        )
+
+    # --- what connections use -------------------------------------------------------------------
+
+    def admit(self, connection: Connection) -> SuperezioError | None:
+        """Take a new connection in (its role, account and session), or say why not."""
+        peer = connection.peer
+        connection.unlimited = peer.pid == self._own_pid
+        self._assign_role(connection)
+        connection.account = account = self._accounts.of(peer.uid, self.clock())
+        refusal = None if connection.unlimited else self._no_room(connection, account)
+        if refusal is not None:
+            self._note_refusal(refusal)
+            return refusal
+        connection.session = self._sessions.connect(peer.uid, peer.pid)
+        connection.admitted = True
+        self._connections.add(connection)
+        if not connection.unlimited:
+            account.connections += 1
+            self.traffic.connections += 1
+        return None
+
+    def closed(self, connection: Connection) -> None:
+        """Forget an admitted connection."""
+        self._connections.discard(connection)
+        if not connection.unlimited:
+            connection.account.connections -= 1
+            self.traffic.connections -= 1
+        self._subscriptions.end_all(connection)
+        self._sessions.disconnect(connection.session, connection.sessions)
+        self._on_closed(connection.id)
+        if not self._connections:
+            self._all_closed.set()
+
+    def writable(self, connection: Connection) -> None:
+        """Give subscriptions their turn: the connection takes data again."""
+        self._subscriptions.flush(connection)
+
+    def dropped(self, connection: Connection, why: str) -> None:
+        """Tell that a connection is closed by the daemon."""
+        peer = connection.peer
+        # Not at once: this may happen in the middle of telling subscribers of another event.
+        asyncio.get_running_loop().call_soon(
+            partial(
+                self._events.emit,
+                "connection.dropped",
+                f"closed a connection of pid {peer.pid} (uid {peer.uid}): {why}",
+                severity="warning",
+                uid=peer.uid,
+            )
+        )
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _assign_role(self, connection: Connection) -> None:
+        policy = self.dispatcher.access
+        connection.role = policy.role_of(connection.peer)
+        connection.rank = RANK[connection.role]
+        connection.max_priority = policy.max_priority(connection.role)
+
+    def _no_room(self, connection: Connection, account: Account) -> SuperezioError | None:
+        limits = self.limits
+        if self.dispatcher.draining:
+            return ShuttingDownError("the daemon is stopping: reconnect and ask again")
+        admin = connection.role == "admin"
+        room = limits.connections if admin else limits.connections - limits.connections_reserved
+        if self.traffic.connections >= room:
+            return BusyError(
+                f"the daemon has {self.traffic.connections} connections, which is all it takes",
+                retry_after_ms=1000,
+                data={"limit": "connections"},
+            )
+        if not admin and account.connections >= limits.connections_per_uid:
+            return BusyError(
+                f"uid {account.uid} has {account.connections} connections, which is all it may",
+                retry_after_ms=1000,
+                data={"limit": "connections_per_uid"},
+            )
+        return None
+
+    def _note_refusal(self, refusal: SuperezioError) -> None:
+        """Log one refusal in a while only: a flood must not become a flood of lines."""
+        self.traffic.refused_connections += 1
+        now_ns = self.clock()
+        if now_ns >= self._quiet_until_ns:
+            self._quiet_until_ns = now_ns + _REFUSALS_QUIET_NS
+            self._log.warning(
+                "connection.refused",
+                message=f"refused a connection: {refusal.message}",
+                refused=self.traffic.refused_connections,
+            )
+
+    async def _drain(self) -> None:
+        waiting = self._in_flight()
+        if waiting:
+            _, waiting = await asyncio.wait(waiting, timeout=self._drain_s)
+        if waiting:
+            for connection in list(self._connections):
+                connection.cancel_all()
+            await asyncio.wait(waiting, timeout=1.0)
+
+    def _in_flight(self) -> set[asyncio.Future[Any]]:
+        return {each for connection in self._connections for each in connection.in_flight}
+
+    async def _wait_until_all_closed(self, patience_s: float) -> None:
+        if not self._connections:
+            return
+        self._all_closed.clear()
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._all_closed.wait()
+        except TimeoutError:
+            return
