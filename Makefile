@@ -5,9 +5,10 @@ BIN    := $(VENV)/bin
 # The lock files carry hashes for every wheel; pip checks them.
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WHEEL_VENV := build/wheel-venv
+PREFIX := /opt/superezio
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test lint unit system wheel-test coverage bench soak lock clean
+.PHONY: help setup dev demo test lint unit system wheel-test coverage bench lock install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,6 +67,21 @@ lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 --group build -o requirements-build.lock
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 --group dev pyproject.toml -o requirements-dev.lock
+
+install: $(VENV)/.runtime ## as root: the daemon, its commands and units, for systemd
+	rm -rf build/install
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/install .
+	$(PYTHON) -m venv $(PREFIX)
+	$(PREFIX)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements.lock
+	$(PREFIX)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --force-reinstall build/install/superezio-*.whl
+	install -d /usr/local/bin /etc/superezio/conf.d
+	ln -sf $(PREFIX)/bin/supereziod $(PREFIX)/bin/superezioctl /usr/local/bin/
+	install -m 644 -t /etc/systemd/system systemd/superezio.service systemd/superezio.socket
+	install -m 644 -D systemd/superezio.sysusers.conf /etc/sysusers.d/superezio.conf
+	install -m 644 -D systemd/superezio.tmpfiles.conf /etc/tmpfiles.d/superezio.conf
+	systemd-sysusers superezio.conf
+	systemd-tmpfiles --create superezio.conf
+	systemctl daemon-reload
 
 clean: ## remove what was built
 	rm -rf build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

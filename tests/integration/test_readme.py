@@ -1,0 +1,88 @@
+"""Every command in the README is run, from an empty directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> Iterator[str]:
+    for match in _BLOCK.finditer((PROJECT / "README.md").read_text()):
+        if match[1] == language:
+            yield match[2]
+
+
+def commands(prompt: str) -> list[str]:
+    """The lines of all console blocks behind this prompt: `$` for anyone, `#` for root."""
+    return [
+        line.removeprefix(prompt).strip()
+        for block in blocks("console")
+        for line in block.splitlines()
+        if line.startswith(prompt)
+    ]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What somebody has who cloned the project into an empty directory."""
+    directory = tmp_path_factory.mktemp("readme") / "superezio"
+    subprocess.run(["git", "clone", "--quiet", PROJECT, directory], check=True)
+    return directory
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(
+    "SUPEREZIO_TEST_INSTALLED" in os.environ, reason="the README is about a checkout"
+)
+def test_every_command_of_the_readme_runs_from_an_empty_directory(
+    checkout: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "readme.sh"
+    lines = commands("$ ")
+    assert len(lines) > 10
+    python = tmp_path / "readme.py"
+    python.write_text("\n".join(textwrap.dedent(block) for block in blocks("python")))
+    steps = [f"step {shell_quote(line)}\n{line}" for line in [*lines, f"python {python}"]]
+    script.write_text(PREAMBLE + "\n".join(steps) + "\n")
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SUPEREZIO_", "COVERAGE", "VIRTUAL_ENV", "PYTHON"))
+    }
+    environment["PYTHON"] = getattr(sys, "_base_executable", sys.executable)
+    done = subprocess.run(
+        ["bash", script],
+        cwd=checkout,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=390,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-4000:]}"
+    assert "on GPU-" in done.stdout
+
+
+def shell_quote(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+PREAMBLE = """\
+set -eE
+step() { echo "\\$ $1"; current=$1; }
+trap 'echo "failed: $current" >&2' ERR
+trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+"""
