@@ -159,7 +159,7 @@ class GpuOverride(Section, frozen=True):
     """What differs for one GPU. `thermal` is the whole ladder, the common one included."""
 
     reserve_bytes: Annotated[
-        int | None, Meta(ge=0, description="VRAM of this GPU that is never leased.")
+        int | None, Meta(description="VRAM of this GPU that is never leased.")
     ] = None
     thermal: Thermal | None = None
 

@@ -30,8 +30,8 @@ def _read_quantity(value: object, parse: Any, expected: str) -> object:  # noqa:
             return parse(value)
         except ValueError:
             raise ValueError(f"expected {expected}, got {value!r}") from None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"expected {expected}, got {value!r}")  # noqa: TRY004 - as all others
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise ValueError(f"expected {expected}, got {value!r}")
     return value
 
 

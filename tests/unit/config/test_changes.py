@@ -1,0 +1,46 @@
+"""What a reload may change, and what it says of the rest."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from supereziod.config import Config, diff
+from supereziod.config.changes import LIVE, flatten, is_live
+from supereziod.config.schema import GpuOverride
+
+
+def test_nothing_changed() -> None:
+    changes = diff(Config(), Config())
+    assert not changes
+    assert (changes.live, changes.restart) == ([], [])
+
+
+def test_live_keys_are_told_from_those_that_need_a_restart() -> None:
+    old = Config()
+    new = replace(
+        old,
+        logging=replace(old.logging, level="debug", format="json"),
+        leases=replace(old.leases, grace_s=1.0),
+        gpu=replace(old.gpu, driver="simulated"),
+    )
+    changes = diff(old, new)
+    assert changes
+    assert changes.live == ["leases.grace", "logging.level"]
+    assert changes.restart == ["gpu.driver", "logging.format"]
+
+
+def test_an_override_that_comes_or_goes_is_a_change() -> None:
+    old = Config()
+    new = replace(old, gpu=replace(old.gpu, override={"GPU-1": GpuOverride(reserve_bytes=1)}))
+    assert diff(old, new).restart == [
+        "gpu.override.GPU-1.reserve",
+        "gpu.override.GPU-1.thermal",
+    ]
+    assert diff(new, old).restart == diff(old, new).restart
+
+
+def test_every_rule_names_a_key_that_exists() -> None:
+    keys = [key for key, _ in flatten(Config())]
+    for rule in LIVE:
+        assert any(key.startswith(rule) for key in keys), rule
+    assert not is_live("gpu.driver")

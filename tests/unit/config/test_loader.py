@@ -1,0 +1,174 @@
+"""The configuration: what is accepted, what is refused, and how that is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import asdict
+
+from supereziod.config import Config, ConfigError, Source
+from supereziod.config.schema import Thermal
+from supereziod.gpu.thermal import Thresholds
+
+
+def load(directory: Path, text: str, **drop_ins: str) -> Config:
+    return source(directory, text, **drop_ins).load().config
+
+
+def source(directory: Path, text: str, **drop_ins: str) -> Source:
+    file = directory / "superezio.toml"
+    file.write_text(text)
+    (directory / "conf.d").mkdir(exist_ok=True)
+    for name, drop_in in drop_ins.items():
+        (directory / "conf.d" / f"{name}.toml").write_text(drop_in)
+    return Source(file=file)
+
+
+def refusal(directory: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        load(directory, text)
+    return str(refused.value).replace(f"{directory}/", "")
+
+
+def test_a_new_host_needs_no_file(tmp_path: Path) -> None:
+    loaded = Source(default_file=tmp_path / "absent.toml").load()
+    assert loaded.config == Config()
+    assert loaded.files == ()
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path, "") == Config()
+
+
+def test_the_default_ladder_is_that_of_the_rules() -> None:
+    assert Thermal().thresholds() == Thresholds()
+    assert set(asdict(Thermal())) == set(asdict(Thresholds()))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [('"1m30s"', 90.0), ('"250ms"', 0.25), ("7", 7.0), ("0.5", 0.5)]
+)
+def test_a_duration_is_text_or_seconds(tmp_path: Path, text: str, seconds: float) -> None:
+    assert load(tmp_path, f"[leases]\ngrace = {text}").leases.grace_s == seconds
+
+
+@pytest.mark.parametrize(("text", "size"), [('"1GiB"', 1 << 30), ('"1GB"', 10**9), ("0", 0)])
+def test_a_size_is_text_or_bytes(tmp_path: Path, text: str, size: int) -> None:
+    assert load(tmp_path, f"[gpu]\nreserve = {text}").gpu.reserve_bytes == size
+
+
+def test_drop_ins_are_read_by_name_and_win_key_by_key(tmp_path: Path) -> None:
+    loaded = source(
+        tmp_path,
+        "[leases]\ngrace = 1\nqueue = 2\nper_user = 3\n",
+        b_second="[leases]\nqueue = 22\n",
+        a_first="leases.queue = 11\nleases.per_user = 33\n",
+    ).load()
+    leases = loaded.config.leases
+    assert (leases.grace_s, leases.queue, leases.per_user) == (1.0, 22, 33)
+    names = [file.name for file in loaded.files]
+    assert names == ["superezio.toml", "a_first.toml", "b_second.toml"]
+
+
+def test_drop_ins_count_without_a_main_file(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "x.toml").write_text("[leases]\nqueue = 5\n")
+    loaded = Source(default_file=tmp_path / "superezio.toml").load()
+    assert loaded.config.leases.queue == 5
+
+
+def test_one_gpu_may_differ_in_part(tmp_path: Path) -> None:
+    gpu = load(
+        tmp_path,
+        '[gpu]\nreserve = "1GiB"\n[gpu.thermal]\nwarm_enter_c = 13\n'
+        '[gpu.override."GPU-1"]\nreserve = "2GiB"\n'
+        '[gpu.override."GPU-1".thermal]\nhot_enter_c = 8\nhot_enter_dwell = "9s"\n'
+        '[gpu.override."GPU-2"]\n',
+    ).gpu
+    assert gpu.reserve_by_gpu == {"GPU-1": 2 << 30}
+    ladder = gpu.thermal_by_gpu["GPU-1"]
+    assert (ladder.warm_enter_c, ladder.hot_enter_c, ladder.hot_enter_s) == (13, 8, 9.0)
+    assert list(gpu.thermal_by_gpu) == ["GPU-1"]
+    assert gpu.thermal.hot_enter_c == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[leases]\n\ngrace = "x"', "3: leases.grace: expected a duration such as 5s, got 'x'"),
+        ("[leases]\ngrace = true", "2: leases.grace: expected a duration such as 5s, got True"),
+        ('[gpu]\nreserve = "much"', "2: gpu.reserve: expected a size such as 512MiB, got 'much'"),
+        ("[leases]\nqueue = 1.5", "2: leases.queue: expected a whole number, got 1.5"),
+        ("[leases]\nqueue = -1", "2: leases.queue: expected a whole number (int >= 0), got -1"),
+        ("[leases]\ngrace = -1", "2: leases.grace: expected a duration such as 5s, got -1"),
+        ("[leases]\ngrce = 1", "2: leases.grce: no such key; did you mean grace?"),
+        ("[leases]\nxyzzy = 1", "2: leases.xyzzy: no such key"),
+        ("[lease]\ngrace = 1", "1: lease: no such key; did you mean leases?"),
+        ("leases = 3", "1: leases: expected a table, got 3"),
+        ("[gpu]\noverride = 3", "2: gpu.override: expected a table, got 3"),
+        (
+            '[gpu.override."GPU-1"]\nreserv = 1',
+            "2: gpu.override.GPU-1.reserv: no such key; did you mean reserve?",
+        ),
+        (
+            '[logging]\nlevel = "loud"',
+            "2: logging.level: expected one of debug, info, warning, error, critical, got 'loud'",
+        ),
+        (
+            "[access]\nadmin_users = [1]",
+            "2: access.admin_users: expected a list (text each), got [1]",
+        ),
+        ("[gpu]\nscenario = 1", "2: gpu.scenario: expected text, got 1"),
+        ('[gpu]\nscenario = "x"', '2: gpu: a scenario needs driver = "simulated"'),
+        (
+            "[gpu.thermal]\nhot_enter_c = 1",
+            "2: gpu.thermal: margins to enter must grow from critical to hot to warm",
+        ),
+        ("[leases]\ngrace = \n", "2: not TOML: Invalid value"),
+        (
+            "[leases",
+            " not TOML: Expected ']' at the end of a table declaration, at the end of the file",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_file_line_and_key(tmp_path: Path, text: str, message: str) -> None:
+    assert refusal(tmp_path, text) == f"superezio.toml:{message}"
+
+
+def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(tmp_path, "[leases]\nqueue = 'a'\n[watchdog]\nbark = 1\n", x="[logging]\nlevel = 3\n")
+    assert [(p.file.name, p.line, p.key) for p in refused.value.problems] == [
+        ("superezio.toml", 2, "leases.queue"),
+        ("superezio.toml", 4, "watchdog.bark"),
+        ("x.toml", 2, "logging.level"),
+    ]
+
+
+def test_a_contradiction_between_one_gpu_and_all_is_found(tmp_path: Path) -> None:
+    text = '[gpu.override."GPU-1".thermal]\nhot_enter_c = 1\n'
+    assert refusal(tmp_path, text).startswith("superezio.toml:2: gpu.override.GPU-1.thermal: ")
+
+
+def test_a_named_file_has_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nope\.toml: cannot read it: No such file"):
+        Source(file=tmp_path / "nope.toml").load()
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "superezio.toml"
+    file.write_bytes(b"[leases]\n\xff")
+    with pytest.raises(ConfigError, match=r"superezio\.toml: is not UTF-8: .* at byte 9"):
+        Source(file=file).load()
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    file = source(tmp_path, '[logging]\nlevel = "debug"\n').file
+    loaded = Source(file=file, overrides={"logging.level": "error"}).load()
+    assert loaded.config.logging.level == "error"
+
+
+def test_a_contradiction_of_the_command_line_is_its_own() -> None:
+    with pytest.raises(ConfigError, match=r"^command line: gpu: a scenario needs"):
+        Source(default_file=Path("/nonexistent/x"), overrides={"gpu.scenario": "s"}).load()

@@ -1,0 +1,166 @@
+"""Options, variables and defaults: which wins, and where things lie."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from superezio.paths import daemon_socket_path
+from supereziod.__main__ import main
+from supereziod.options import Options, resolve
+
+
+@pytest.fixture(autouse=True)
+def own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep this machine's configuration and variables out."""
+    for name in [name for name in os.environ if name.startswith("SUPEREZIO_")]:
+        monkeypatch.delenv(name)
+    file = tmp_path / "superezio.toml"
+    file.write_text("")
+    return file
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
+    """Stand in for the daemon itself: collect what it would be started with."""
+    started: list[Options] = []
+
+    def run(options: Options) -> int:
+        started.append(options)
+        return 0
+
+    monkeypatch.setattr("supereziod.app.run", run)
+    return started
+
+
+def test_the_command_line_wins_over_the_environment_and_both_over_the_file(
+    own_configuration: Path, started: list[Options]
+) -> None:
+    own_configuration.write_text(
+        '[logging]\nlevel = "debug"\nformat = "json"\n[gpu]\ndriver = "nvml"\n'
+    )
+    environ = {
+        "SUPEREZIO_CONFIG": str(own_configuration),
+        "SUPEREZIO_LOG_LEVEL": "error",
+        "SUPEREZIO_GPU_DRIVER": "simulated",
+    }
+    assert main(["--log-level", "warning"], environ) == 0
+    config = started[0].loaded.config
+    assert (config.logging.level, config.gpu.driver) == ("warning", "simulated")
+    assert config.logging.format == "json"
+
+
+def test_every_option_has_a_variable(own_configuration: Path, started: list[Options]) -> None:
+    directory = own_configuration.parent
+    environ = {
+        "SUPEREZIO_CONFIG": str(own_configuration),
+        "SUPEREZIO_SOCKET": str(directory / "s" / "control.sock"),
+        "SUPEREZIO_RUNTIME_DIR": str(directory / "run"),
+        "SUPEREZIO_STATE_DIR": str(directory / "state"),
+        "SUPEREZIO_GPU_DRIVER": "simulated",
+        "SUPEREZIO_SCENARIO": str(directory / "heat.toml"),
+        "SUPEREZIO_LOG_FORMAT": "console",
+        "SUPEREZIO_LOG_LEVEL": "critical",
+    }
+    assert main([], environ) == 0
+    options = started[0]
+    assert options.socket == directory / "s" / "control.sock"
+    assert options.runtime_dir == directory / "run"
+    assert options.state_dir == directory / "state"
+    config = options.loaded.config
+    assert config.gpu.scenario == str(directory / "heat.toml")
+    assert (config.logging.format, config.logging.level) == ("console", "critical")
+
+
+def test_a_reload_reads_the_same_source(own_configuration: Path) -> None:
+    options = resolve({"config": str(own_configuration), "log_level": "error"}, {})
+    own_configuration.write_text('[logging]\nlevel = "debug"\nformat = "json"\n')
+    config = options.source.load().config
+    assert (config.logging.format, config.logging.level) == ("json", "error")
+
+
+def test_leases_lie_beside_the_socket() -> None:
+    options = resolve({"socket": "/some/where/control.sock"}, {})
+    assert options.runtime_dir == Path("/some/where")
+
+
+def test_systemds_directories_are_used() -> None:
+    options = resolve({}, {"RUNTIME_DIRECTORY": "/run/a:/run/b", "STATE_DIRECTORY": "/var/lib/a"})
+    assert options.socket == Path("/run/a/control.sock")
+    assert options.runtime_dir == Path("/run/a")
+    assert options.state_dir == Path("/var/lib/a")
+
+
+def test_root_has_the_systems_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    options = resolve({}, {})
+    assert options.socket == Path("/run/superezio/control.sock")
+    assert options.state_dir == Path("/var/lib/superezio")
+
+
+def test_a_user_has_places_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert resolve({}, {}).state_dir == Path("/home/someone/.local/state/superezio")
+    options = resolve({}, {"XDG_STATE_HOME": "/home/someone/.state"})
+    assert options.state_dir == Path("/home/someone/.state/superezio")
+    assert options.socket == Path(daemon_socket_path())
+
+
+def test_check_says_that_a_configuration_is_good(
+    own_configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--check", "--config", str(own_configuration)], {}) == 0
+    assert str(own_configuration) in capsys.readouterr().out
+
+
+def test_check_says_what_is_wrong_and_exits_78(
+    own_configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_configuration.write_text("[leases]\ngrace = 'x'\n")
+    assert main(["--check", "--config", str(own_configuration)], {}) == 78
+    expected = f"{own_configuration}:2: leases.grace: expected a duration such as 5s, got 'x'"
+    assert expected in capsys.readouterr().err
+
+
+def test_check_can_be_switched_off_again(started: list[Options]) -> None:
+    assert main([], {"SUPEREZIO_CHECK": "0"}) == 0
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "said"),
+    [
+        (["--gpu-driver", "amd"], {}, "--gpu-driver: invalid choice"),
+        ([], {"SUPEREZIO_GPU_DRIVER": "amd"}, "SUPEREZIO_GPU_DRIVER: invalid choice: 'amd'"),
+        (["--log-lev", "info"], {}, "unrecognized arguments"),
+        (["extra"], {}, "unrecognized arguments"),
+    ],
+)
+def test_wrong_usage_exits_2(
+    argv: list[str],
+    environ: dict[str, str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv, environ)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from supereziod.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('msgspec', 'structlog', 'asyncio', 'uvloop') if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "--gpu-driver" in done.stdout
