@@ -1,0 +1,311 @@
+"""From an acquire to a lease: at once, after a reading, or through the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from msgspec import Struct, structs
+
+from superezio.errors import (
+    ConflictError,
+    GpusUnavailableError,
+    InvalidParamsError,
+    NeverFitsError,
+    NoCapacityError,
+    ShuttingDownError,
+    SuperezioError,
+)
+from superezio.wire import AcquireParams, Lease, Placement, PlacementParams
+from supereziod.leases.book import LeaseBook, LiveLease
+from supereziod.leases.handles import Caller, HandleOpener, ProcessHandle
+from supereziod.leases.placement import Request
+from supereziod.leases.queue import LeaseQueue, Waiting
+from supereziod.leases.readings import Readings
+from supereziod.leases.views import LeaseViews
+from supereziod.leases.waiters import Pending, WaitingRoom, new_waiter_id
+
+_MAX_NAME: Final = 128
+_MAX_KEY: Final = 128
+_MAX_GPUS_NAMED: Final = 64
+#: How soon VRAM that is on its way back is likely to be there.
+_RETRY_RETURNING_MS: Final = 500
+
+
+class _Ask(Struct, frozen=True, kw_only=True):
+    """One acquire, checked. `params` are what a retry must repeat: without the wait."""
+
+    caller: Caller
+    params: AcquireParams
+    request: Request
+    key: str | None
+    wait_s: float
+
+
+class Acquirer:
+    """Decides acquires, strictly in order, and records each grant in the step that decides it."""
+
+    def __init__(
+        self,
+        *,
+        readings: Readings,
+        queue: LeaseQueue,
+        room: WaitingRoom,
+        book: LeaseBook,
+        views: LeaseViews,
+        opener: HandleOpener,
+        max_wait_s: float,
+        on_waiting: Callable[[], None],
+        clock: Callable[[], int],
+    ) -> None:
+        self._readings = readings
+        self._queue = queue
+        self._room = room
+        self._book = book
+        self._views = views
+        self._opener = opener
+        self._max_wait_s = max_wait_s
+        self._on_waiting = on_waiting
+        self._clock = clock
+        self._open = False
+
+    def open(self) -> None:
+        """Take acquires from now on."""
+        self._open = True
+
+    def close(self) -> None:
+        """Refuse acquires from now on, and those who wait."""
+        self._open = False
+        self._room.close(_shutting_down)
+
+    def acquire(
+        self, caller: Caller, params: AcquireParams, *, key: str | None
+    ) -> Lease | Awaitable[Lease]:
+        """Grant a lease, refuse it, or return what to await: for a reading, or in the queue."""
+        ask = self._checked(caller, params, key)
+        known = self._retried(ask)
+        if known is not None:
+            return known
+        self._book.check_room(caller.uid)
+        if self._readings.late():
+            return self._acquire_later(ask)
+        placement = self._decide(ask)
+        if placement.decision == "grant":
+            return self._grant_now(ask, placement)
+        if placement.decision == "never" or (ask.wait_s <= 0 and not self._readings.returning()):
+            raise self._refusal(placement)
+        return self._acquire_later(ask)
+
+    def explain(self, params: PlacementParams) -> Placement | Awaitable[Placement]:
+        """Say what an acquire of these parameters would be answered now, and why."""
+        request = _request(params)
+        if self._readings.late():
+            return self._explain_later(request)
+        return self._place(request, priority=0)
+
+    def reason(self, pending: Pending) -> Placement:
+        """Say why a waiter waits."""
+        return self._queue.place_behind(
+            pending.waiting.request, self._readings.capacities(), behind=pending.id
+        )
+
+    def pump(self) -> None:
+        """Grant to those who wait whatever they can have now."""
+        while len(self._room):
+            found = self._room.next_grant(self._readings.capacities())
+            if found is None:
+                return
+            pending, placement = found
+            try:
+                lease = self._book.grant(
+                    uid=pending.waiting.uid,
+                    params=pending.params,
+                    placement=placement,
+                    handles=pending.handles,
+                    connection=pending.caller.connection,
+                    key=pending.key,
+                )
+            except SuperezioError as error:
+                self._room.refuse(pending, error)
+            else:
+                self._room.deliver(pending, lease, self._shown(lease))
+
+    # --- one acquire ----------------------------------------------------------------------------
+
+    def _grant_now(self, ask: _Ask, placement: Placement) -> Lease:
+        handles = self._open_handles(ask)
+        try:
+            lease = self._grant(ask, placement, handles)
+        except BaseException:
+            _close_all(handles)
+            raise
+        return self._shown(lease)
+
+    async def _acquire_later(self, ask: _Ask) -> Lease:
+        handles = self._open_handles(ask)
+        try:
+            await self._readings.settle(lambda: self._decide(ask).decision == "grant")
+            outcome = self._settled(ask, handles)
+        except BaseException:
+            _close_all(handles)
+            raise
+        if isinstance(outcome, Pending):
+            return await self._room.listen(outcome)
+        return outcome if isinstance(outcome, Lease) else await outcome
+
+    def _settled(
+        self, ask: _Ask, handles: list[ProcessHandle]
+    ) -> Lease | Pending | Awaitable[Lease]:
+        """Grant or queue; the handles are taken unless this raises."""
+        if not self._open:
+            raise _shutting_down()
+        known = self._retried(ask)  # the same request may have come in again meanwhile
+        if known is not None:
+            _close_all(handles)
+            return known
+        placement = self._decide(ask)
+        if placement.decision == "grant":
+            return self._shown(self._grant(ask, placement, handles))
+        if placement.decision == "never" or ask.wait_s <= 0:
+            raise self._refusal(placement)
+        return self._enter(ask, placement, handles)
+
+    def _enter(self, ask: _Ask, placement: Placement, handles: list[ProcessHandle]) -> Pending:
+        now = self._clock()
+        waiting = Waiting(
+            id=new_waiter_id(),
+            uid=ask.caller.uid,
+            request=ask.request,
+            priority=ask.params.priority,
+            enqueued_ns=now,
+            deadline_ns=now + round(ask.wait_s * 1e9),
+            name=ask.params.name,
+        )
+        pending = Pending(
+            waiting=waiting,
+            caller=ask.caller,
+            params=ask.params,
+            handles=handles,
+            key=ask.key,
+            placement=placement,
+        )
+        self._room.enter(pending)
+        self._on_waiting()
+        return pending
+
+    def _retried(self, ask: _Ask) -> Lease | Awaitable[Lease] | None:
+        """Return what the same request got, or is waiting for, if it came before."""
+        if ask.key is None:
+            return None
+        lease = self._book.with_key(ask.caller.uid, ask.key)
+        if lease is not None:
+            _check_same(lease.record.params, ask.params)
+            if ask.params.mode == "connection":
+                self._book.bind_connection(lease, ask.caller.connection)
+            return self._shown(lease)
+        pending = self._room.with_key(ask.caller.uid, ask.key)
+        if pending is not None:
+            _check_same(pending.params, ask.params)
+            pending.caller = ask.caller
+            return self._room.listen(pending)
+        return None
+
+    def _decide(self, ask: _Ask) -> Placement:
+        return self._place(ask.request, priority=ask.params.priority)
+
+    def _place(self, request: Request, *, priority: int) -> Placement:
+        return self._queue.place_behind(request, self._readings.capacities(), priority=priority)
+
+    async def _explain_later(self, request: Request) -> Placement:
+        await self._readings.settle(lambda: self._place(request, priority=0).decision == "grant")
+        return self._place(request, priority=0)
+
+    def _grant(self, ask: _Ask, placement: Placement, handles: list[ProcessHandle]) -> LiveLease:
+        return self._book.grant(
+            uid=ask.caller.uid,
+            params=ask.params,
+            placement=placement,
+            handles=handles,
+            connection=ask.caller.connection,
+            key=ask.key,
+        )
+
+    def _shown(self, lease: LiveLease) -> Lease:
+        return self._views.lease(lease, self._readings.snapshot(), personal=True)
+
+    def _open_handles(self, ask: _Ask) -> list[ProcessHandle]:
+        """Open the process that is to hold the lease.
+
+        A connection lease lives by its connection; its peer is held on to, where it is visible,
+        so that what it uses counts for the lease.
+        """
+        caller, params = ask.caller, ask.params
+        if params.mode == "connection":
+            return [self._opener.of_peer(caller)] if caller.pid > 0 else []
+        if params.holder_pid is not None:
+            return [self._opener.of_pid(caller, params.holder_pid, owner_uid=caller.uid)]
+        return [self._opener.of_peer(caller)]
+
+    def _refusal(self, placement: Placement) -> SuperezioError:
+        snapshot = self._readings.snapshot()
+        if not snapshot.gpus:
+            fault = snapshot.driver_fault
+            why = fault.message if fault is not None else "no GPU has been read yet"
+            return GpusUnavailableError(f"cannot lease a GPU: {why}", retry_after_ms=1000)
+        data = {"placement": msgspec.to_builtins(placement)}
+        if placement.decision == "never":
+            return NeverFitsError(placement.summary, data=data)
+        retry_after_ms = _RETRY_RETURNING_MS if self._readings.awaits_return() else None
+        return NoCapacityError(placement.summary, retry_after_ms=retry_after_ms, data=data)
+
+    # --- checks ---------------------------------------------------------------------------------
+
+    def _checked(self, caller: Caller, params: AcquireParams, key: str | None) -> _Ask:
+        if not self._open:
+            raise _shutting_down()
+        if params.wait_ms < 0:
+            raise InvalidParamsError("wait_ms cannot be negative")
+        if params.name is not None and not 0 < len(params.name) <= _MAX_NAME:
+            raise InvalidParamsError(f"name has 1 to {_MAX_NAME} characters")
+        if key is not None and not 0 < len(key) <= _MAX_KEY:
+            raise InvalidParamsError(f"an idempotency key has 1 to {_MAX_KEY} characters")
+        if params.mode == "connection" and params.holder_pid is not None:
+            raise InvalidParamsError(
+                "holder_pid is for mode process: a connection lease is held by its connection"
+            )
+        return _Ask(
+            caller=caller,
+            params=structs.replace(
+                params, priority=min(params.priority, caller.max_priority), wait_ms=0
+            ),
+            request=_request(params),
+            key=key,
+            wait_s=min(params.wait_ms / 1000, self._max_wait_s),
+        )
+
+
+def _request(params: AcquireParams | PlacementParams) -> Request:
+    if len(params.prefer) > _MAX_GPUS_NAMED or len(params.avoid) > _MAX_GPUS_NAMED:
+        raise InvalidParamsError(f"prefer and avoid name at most {_MAX_GPUS_NAMED} GPUs")
+    return Request(
+        vram_bytes=params.vram_bytes,
+        count=params.count,
+        policy=params.policy,
+        prefer=tuple(params.prefer),
+        avoid=tuple(params.avoid),
+    )
+
+
+def _check_same(before: AcquireParams, now: AcquireParams) -> None:
+    if before != now:
+        raise ConflictError("the idempotency key was used for an acquire with other parameters")
+
+
+def _close_all(handles: list[ProcessHandle]) -> None:
+    for handle in handles:
+        handle.close()
+
+
+def _shutting_down() -> ShuttingDownError:
+    return ShuttingDownError("the daemon is stopping; ask again in a second", retry_after_ms=1000)

@@ -1,0 +1,343 @@
+"""The leases there are: granted, changed and ended in one step each, on disk before in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import structs
+
+from superezio.errors import (
+    BusyError,
+    HolderGoneError,
+    StaleLeaseError,
+    StateNotWritableError,
+)
+from superezio.quantities import format_size
+from superezio.wire import AcquireParams, LeaseState, Placement
+from supereziod.leases.handles import HandleOpener, ProcessHandle
+from supereziod.leases.holders import Holders
+from supereziod.leases.ledger import Claim, Ledger
+from supereziod.leases.processes import ProcessTable
+from supereziod.leases.store import LeaseRecord, LeaseStore
+from supereziod.observability.correlation import correlation_id
+from supereziod.observability.events import EventLog
+from supereziod.storage import StorageError
+
+_MAX_PROCESSES = 64
+
+
+class LiveLease:
+    """A lease as it stands: what was recorded, and what is only true of this run.
+
+    `connection` is None for a process lease, and for a connection lease whose connection is gone.
+    """
+
+    __slots__ = ("connection", "draining", "record", "used")
+
+    def __init__(self, record: LeaseRecord, *, connection: str | None) -> None:
+        self.record = record
+        self.connection = connection
+        self.used = False
+        self.draining = False
+
+    @property
+    def id(self) -> str:
+        """The lease's id."""
+        return self.record.id
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether it is a connection lease without its connection."""
+        return self.record.params.mode == "connection" and self.connection is None
+
+
+class LeaseBook:
+    """All leases, and the ledger, holders and records that go with them.
+
+    Every change is synchronous: committed, then made, then told. `on_ended` is called after
+    leases ended by themselves because the processes that held them did.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        store: LeaseStore,
+        events: EventLog,
+        processes: ProcessTable,
+        on_ended: Callable[[], None],
+        clock: Callable[[], int],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        max_leases: int = 4096,
+        max_leases_per_uid: int = 1024,
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._events = events
+        self._on_ended = on_ended
+        self._clock = clock
+        self._now = now
+        self._max_leases = max_leases
+        self._max_leases_per_uid = max_leases_per_uid
+        self.holders = Holders(
+            processes=processes, on_ended=self._processes_ended, on_moved=ledger.rebind
+        )
+        self._leases: dict[str, LiveLease] = {}
+        self._of_uid: dict[int, int] = {}
+        self._by_key: dict[tuple[int, str], str] = {}
+        self._by_connection: dict[str, dict[str, None]] = {}
+
+    def __len__(self) -> int:
+        """Return how many leases there are."""
+        return len(self._leases)
+
+    def __iter__(self) -> Iterator[LiveLease]:
+        """Iterate over the leases, oldest first."""
+        return iter(tuple(self._leases.values()))
+
+    def find(self, lease_id: str) -> LiveLease | None:
+        """Return the lease, if it is there."""
+        return self._leases.get(lease_id)
+
+    def get(self, lease_id: str) -> LiveLease:
+        """Return the lease. Raises StaleLeaseError."""
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            raise StaleLeaseError(
+                f"there is no lease {lease_id[:64]}: it was released, or lost",
+                data={"lease": lease_id[:64]},
+            )
+        return lease
+
+    def with_key(self, uid: int, key: str) -> LiveLease | None:
+        """Return the lease that the user was granted under this idempotency key."""
+        lease_id = self._by_key.get((uid, key))
+        return self._leases[lease_id] if lease_id is not None else None
+
+    def of_connection(self, connection: str) -> list[LiveLease]:
+        """Return the leases bound to a connection."""
+        return [self._leases[lease_id] for lease_id in self._by_connection.get(connection, ())]
+
+    def state(self, lease: LiveLease) -> LeaseState:
+        """Return the lease's state."""
+        if lease.orphaned:
+            return "orphaned"
+        if lease.draining:
+            return "draining"
+        if self._ledger.is_growing(lease.id):
+            return "growing"
+        return "active" if lease.used else "granted"
+
+    def check_room(self, uid: int) -> None:
+        """Raise BusyError if the user, or all together, have as many leases as there may be."""
+        if self._of_uid.get(uid, 0) >= self._max_leases_per_uid:
+            raise BusyError(f"cannot lease more: you have {self._max_leases_per_uid} leases")
+        if len(self._leases) >= self._max_leases:
+            raise BusyError(f"cannot lease more: there are {self._max_leases} leases in all")
+
+    def grant(
+        self,
+        *,
+        uid: int,
+        params: AcquireParams,
+        placement: Placement,
+        handles: list[ProcessHandle],
+        connection: str | None,
+        key: str | None,
+    ) -> LiveLease:
+        """Record and make a lease. On an error nothing was done, and the handles are not taken."""
+        self.check_room(uid)
+        if params.mode == "process" and all(handle.ended for handle in handles):
+            raise HolderGoneError("cannot grant the lease: the process that asked has ended")
+        record = LeaseRecord(
+            id=os.urandom(12).hex(),
+            uid=uid,
+            params=params,
+            gpus=dict.fromkeys(placement.chosen, placement.vram_bytes),
+            processes=tuple(handle.held_by() for handle in handles),
+            placement=placement,
+            granted_at=self._now().isoformat(timespec="milliseconds"),
+            granted_ns=self._clock(),
+            correlation_id=correlation_id(),
+            idempotency_key=key,
+        )
+        self._record(record)
+        lease = LiveLease(record, connection=connection if params.mode == "connection" else None)
+        self._ledger.claim(self._add(lease, handles))
+        self._tell(lease, "granted", f"was granted {self._share(record)}", mode=params.mode)
+        return lease
+
+    def restore(self, opener: HandleOpener) -> None:
+        """Take up the leases of an earlier run in this boot; those nobody holds are over."""
+        records, voided = self._store.load()
+        for row in voided:
+            self._events.emit(
+                "lease.lost",
+                f"lease {row.id} is void: {row.reason}",
+                lease=row.id,
+                reason="void",
+            )
+        for record in records:
+            opened = (opener.again(held) for held in record.processes)
+            handles = [handle for handle in opened if handle is not None]
+            lease = LiveLease(record, connection=None)
+            self._ledger.restore(self._add(lease, handles))
+            if not handles and record.params.mode == "process":
+                self.lose(lease, "holder_ended", "its processes ended while the daemon was down")
+
+    def attach(self, lease: LiveLease, handle: ProcessHandle) -> None:
+        """Bind one more process. On an error nothing was done, and the handle is not taken."""
+        held = {each.identity: each for each in lease.record.processes}
+        known = held.get(handle.identity)
+        if known is None and len(held) >= _MAX_PROCESSES:
+            living = {each.identity for each in self.holders.attached_to(lease.id)}
+            held = {identity: each for identity, each in held.items() if identity in living}
+            if len(held) >= _MAX_PROCESSES:
+                raise BusyError(f"cannot bind more than {_MAX_PROCESSES} processes to a lease")
+        new = handle.held_by()
+        if known is not None and known.confirmed:
+            new = known
+        held[handle.identity] = new
+        record = structs.replace(lease.record, processes=tuple(held.values()))
+        if record != lease.record:
+            self._record(record)
+            lease.record = record
+        self.holders.attach(lease.id, handle)
+        if known is None:
+            pid = handle.identity.pid
+            self._tell(lease, "attached", f"is held by pid {pid} too", pid=pid)
+
+    def bind_connection(self, lease: LiveLease, connection: str) -> None:
+        """Let the lease hang on another connection."""
+        self._unhook(lease)
+        lease.connection = connection
+        self._by_connection.setdefault(connection, {})[lease.id] = None
+
+    def orphan(self, lease: LiveLease, grace_s: float) -> None:
+        """Note that a lease's connection is gone."""
+        self._unhook(lease)
+        lease.connection = None
+        self._tell(
+            lease, "orphaned", f"lost its connection and ends in {grace_s:g} s", grace_s=grace_s
+        )
+
+    def release(self, lease: LiveLease, *, by_uid: int) -> None:
+        """End the lease because somebody asked. Raises StateNotWritableError: then it stands."""
+        try:
+            self._store.delete(lease.id)
+        except StorageError as error:
+            raise StateNotWritableError(
+                f"cannot record the release, so the lease stands: {error}"
+            ) from error
+        self._remove(lease)
+        self._tell(lease, "released", "was released", reason="released", by_uid=by_uid)
+
+    def withdraw(self, lease: LiveLease) -> None:
+        """End a lease whose caller went away before it was told of it."""
+        self._store.forget(lease.id)
+        self._remove(lease)
+        self._tell(lease, "released", "was given back: its caller had gone", reason="caller_gone")
+
+    def lose(self, lease: LiveLease, reason: str, why: str) -> None:
+        """End a lease that nobody holds any more without having released it."""
+        self._store.forget(lease.id)
+        self._remove(lease)
+        self._tell(lease, "lost", f"is lost: {why}", severity="warning", reason=reason)
+
+    def mark_used(self, lease: LiveLease) -> None:
+        """Note that the lease's processes use VRAM on one of its GPUs."""
+        if not lease.used:
+            lease.used = True
+            self._tell(lease, "active", "is in use")
+
+    def mark_draining(self, lease: LiveLease, *, gpu: str | None) -> None:
+        """Note that a GPU of the lease is too hot (`gpu`), or that none is any more."""
+        if gpu is not None and not lease.draining:
+            self._tell(
+                lease,
+                "draining",
+                f"should end soon: GPU {gpu} is critically hot",
+                severity="warning",
+                reason="gpu_critical",
+            )
+        lease.draining = gpu is not None
+
+    def close(self) -> None:
+        """Stop watching processes and close the records; the leases stand."""
+        self.holders.close()
+        self._store.close()
+
+    # --- one step each --------------------------------------------------------------------------
+
+    def _record(self, record: LeaseRecord) -> None:
+        try:
+            self._store.put(record)
+        except StorageError as error:
+            raise StateNotWritableError(
+                f"cannot record the lease, so it is not granted: {error}"
+            ) from error
+
+    def _add(self, lease: LiveLease, handles: Iterable[ProcessHandle]) -> Claim:
+        record = lease.record
+        self._leases[record.id] = lease
+        self._of_uid[record.uid] = self._of_uid.get(record.uid, 0) + 1
+        if record.idempotency_key is not None:
+            self._by_key[record.uid, record.idempotency_key] = record.id
+        if lease.connection is not None:
+            self.bind_connection(lease, lease.connection)
+        return Claim(
+            lease=record.id,
+            holder=self.holders.bind(record.id, handles),
+            reserved=record.gpus,
+            exclusive=record.params.policy == "exclusive",
+        )
+
+    def _remove(self, lease: LiveLease) -> None:
+        record = lease.record
+        del self._leases[record.id]
+        self._of_uid[record.uid] -= 1
+        if not self._of_uid[record.uid]:
+            del self._of_uid[record.uid]
+        if record.idempotency_key is not None:
+            del self._by_key[record.uid, record.idempotency_key]
+        self._unhook(lease)
+        self._ledger.release(record.id)
+        self.holders.unbind(record.id)
+
+    def _unhook(self, lease: LiveLease) -> None:
+        bound = self._by_connection.get(lease.connection) if lease.connection else None
+        if bound is not None and lease.connection is not None:
+            bound.pop(lease.id, None)
+            if not bound:
+                del self._by_connection[lease.connection]
+
+    def _processes_ended(self, lease_ids: list[str]) -> None:
+        ended = [self._leases[lease_id] for lease_id in lease_ids]
+        for lease in ended:
+            if lease.record.params.mode == "process":
+                self._store.forget(lease.id)
+                self._remove(lease)
+                self._tell(
+                    lease, "released", "is over: its last process ended", reason="holder_ended"
+                )
+        self._on_ended()
+
+    def _tell(self, lease: LiveLease, what: str, words: str, **data: Any) -> None:  # noqa: ANN401 - event data
+        record = lease.record
+        self._events.emit(
+            f"lease.{what}",
+            f"lease {record.id} {words}",
+            gpu=next(iter(record.gpus), None),
+            lease=record.id,
+            uid=record.uid,
+            gpus=list(record.gpus),
+            name=record.params.name,
+            **data,
+        )
+
+    @staticmethod
+    def _share(record: LeaseRecord) -> str:
+        return f"{format_size(record.params.vram_bytes)} on {', '.join(record.gpus)}"

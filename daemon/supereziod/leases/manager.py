@@ -1,0 +1,392 @@
+"""The leases of the host: who has which GPU, who waits, and when a lease is over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from msgspec import Struct
+
+from superezio.errors import ConflictError, InvalidParamsError, PermissionDeniedError
+from superezio.wire import (
+    AcquireParams,
+    Lease,
+    LeaseAttachParams,
+    LeaseList,
+    Placement,
+    PlacementParams,
+    ReleaseResult,
+)
+from supereziod.gpu.hardware import Snapshot
+from supereziod.leases.acquiring import Acquirer
+from supereziod.leases.book import LeaseBook, LiveLease
+from supereziod.leases.deadlines import Deadlines
+from supereziod.leases.handles import Caller, HandleOpener
+from supereziod.leases.holders import Attribution
+from supereziod.leases.ledger import Ledger, LedgerNotice
+from supereziod.leases.processes import ProcessTable
+from supereziod.leases.queue import LeaseQueue
+from supereziod.leases.readings import Monitor, Readings
+from supereziod.leases.store import LeaseStore
+from supereziod.leases.views import GpuUsage, LeaseViews
+from supereziod.leases.waiters import WaitingRoom
+from supereziod.observability.events import EventLog
+
+__all__ = ["Caller", "GpuUsage", "LeaseManager", "LeaseTimes", "Monitor"]
+
+_REFRESH: Final = "refresh"
+
+
+class LeaseTimes(Struct, frozen=True, kw_only=True):
+    """How long things take, in seconds.
+
+    `grace_s`: a connection lease without its connection; `restart_grace_s` after a start.
+    `refresh_s`: how often the GPUs are read for those who wait. `max_age_s`: how old a reading
+    may be that a decision goes by. `descendants_s`: how often /proc is searched for what holders
+    have started.
+    """
+
+    grace_s: float = 5.0
+    restart_grace_s: float = 30.0
+    max_wait_s: float = 86400.0
+    refresh_s: float = 0.5
+    max_age_s: float = 1.0
+    probe_deadline_s: float = 2.0
+    descendants_s: float = 5.0
+
+
+class LeaseManager:
+    """Grants, queues and ends leases. Everything is decided and recorded in one step.
+
+    `acquire` and `explain` answer at once where every GPU was read lately; otherwise they return
+    what to await. The manager closes the store.
+    """
+
+    def __init__(
+        self,
+        *,
+        monitor: Monitor,
+        ledger: Ledger,
+        queue: LeaseQueue,
+        store: LeaseStore,
+        events: EventLog,
+        processes: ProcessTable | None = None,
+        times: LeaseTimes | None = None,
+        max_leases: int = 4096,
+        max_leases_per_uid: int = 1024,
+        peer_pidfds: bool = True,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        processes = processes or ProcessTable()
+        self._times = times or LeaseTimes()
+        self._monitor = monitor
+        self._ledger = ledger
+        self._store = store
+        self._events = events
+        self._clock = clock
+        self._opener = HandleOpener(processes=processes, peer_pidfds=peer_pidfds)
+        self._readings = Readings(
+            monitor=monitor,
+            ledger=ledger,
+            clock=clock,
+            max_age_s=self._times.max_age_s,
+            probe_deadline_s=self._times.probe_deadline_s,
+        )
+        self._book = LeaseBook(
+            ledger=ledger,
+            store=store,
+            events=events,
+            processes=processes,
+            on_ended=self._vram_given_up,
+            clock=clock,
+            max_leases=max_leases,
+            max_leases_per_uid=max_leases_per_uid,
+        )
+        self._room = WaitingRoom(
+            queue=queue, book=self._book, events=events, on_left=self._place_left, clock=clock
+        )
+        self._views = LeaseViews(book=self._book, ledger=ledger, clock=clock)
+        self._acquirer = Acquirer(
+            readings=self._readings,
+            queue=queue,
+            room=self._room,
+            book=self._book,
+            views=self._views,
+            opener=self._opener,
+            max_wait_s=self._times.max_wait_s,
+            on_waiting=self._want_refresh,
+            clock=clock,
+        )
+        self._deadlines: Deadlines[str] = Deadlines(clock=clock, on_due=self._due)
+        self._lease_of_pid: dict[str, dict[int, str]] = {}
+        self._searched_ns: int | None = None
+        self._busy: bool | None = None
+        self._refresh_wanted = asyncio.Event()
+        self._refresher: asyncio.Task[None] | None = None
+        self._stop_listening: Callable[[], None] | None = None
+
+    async def start(self) -> None:
+        """Take up the leases of an earlier run. Nothing is granted before the GPUs were read."""
+        self._book.restore(self._opener)
+        self.ready()
+        self._acquirer.open()
+        self._stop_listening = self._monitor.on_change(self._on_monitor_change)
+        self._refresher = asyncio.create_task(self._keep_fresh(), name="lease-refresh")
+        self._on_monitor_change()
+
+    def ready(self) -> None:
+        """Count the grace of connection leases from now: clients can reconnect from now on."""
+        for lease in self._book:
+            if lease.orphaned:
+                self._set_grace(lease, self._times.restart_grace_s)
+
+    async def aclose(self) -> None:
+        """Refuse those who wait and stop. Leases stand, for the next run."""
+        self._acquirer.close()
+        self._deadlines.close()
+        if self._stop_listening is not None:
+            self._stop_listening()
+        if self._refresher is not None:
+            self._refresher.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._refresher
+        self._book.close()
+
+    @property
+    def writable(self) -> bool:
+        """Whether a grant could be recorded, as far as is known."""
+        return self._store.fault is None
+
+    @property
+    def fault(self) -> str | None:
+        """Why no grant can be recorded, or None."""
+        return self._store.fault
+
+    # --- what callers ask -----------------------------------------------------------------------
+
+    def acquire(
+        self, caller: Caller, params: AcquireParams, *, idempotency_key: str | None = None
+    ) -> Lease | Awaitable[Lease]:
+        """Grant a lease, refuse it, or return what to await: for a reading, or in the queue.
+
+        Raises NoCapacityError (not now), NeverFitsError, QueueFullError, WaitTimeoutError,
+        HolderNotVisibleError, HolderGoneError, PermissionDeniedError (another user's process),
+        StateNotWritableError, GpusUnavailableError, BusyError, or ConflictError (the key was
+        used for something else). A retry with the same key gets the same lease. Whoever stops
+        awaiting leaves the queue, and gives back what was granted meanwhile.
+        """
+        answer = self._acquirer.acquire(caller, params, key=idempotency_key)
+        if isinstance(answer, Lease):
+            self._tell_busy()
+        return answer
+
+    def attach(self, caller: Caller, params: LeaseAttachParams) -> Lease:
+        """Let another process hold the lease too.
+
+        Raises StaleLeaseError, HolderGoneError, PermissionDeniedError, StateNotWritableError.
+        """
+        lease = self._own(caller, params.lease)
+        handle = self._opener.of_pid(
+            caller, params.pid, owner_uid=lease.record.uid, start_time=params.start_time
+        )
+        try:
+            self._book.attach(lease, handle)
+        except BaseException:
+            handle.close()
+            raise
+        self._searched_ns = None
+        return self._shown(lease, personal=True)
+
+    def release(self, caller: Caller, lease_id: str) -> ReleaseResult:
+        """End a lease; one that is gone is not an error."""
+        if self._book.find(lease_id) is None:
+            return ReleaseResult(lease=lease_id, released=False)
+        self._book.release(self._own(caller, lease_id), by_uid=caller.uid)
+        self._vram_given_up()
+        return ReleaseResult(lease=lease_id, released=True)
+
+    def resume(self, caller: Caller, lease_id: str) -> Lease:
+        """Bind a connection lease that lost its connection to the caller's."""
+        lease = self._own(caller, lease_id)
+        if lease.record.params.mode != "connection":
+            raise InvalidParamsError("only a connection lease can be resumed")
+        if lease.connection not in (None, caller.connection):
+            raise ConflictError("the lease still has its connection")
+        self._book.bind_connection(lease, caller.connection)
+        return self._shown(lease, personal=True)
+
+    def connection_closed(self, connection: str) -> None:
+        """Start the grace of the connection's leases, and end its waits."""
+        self._room.connection_closed(connection)
+        for lease in self._book.of_connection(connection):
+            self._book.orphan(lease, self._times.grace_s)
+            self._set_grace(lease, self._times.grace_s)
+
+    def get(self, caller: Caller, lease_id: str) -> Lease:
+        """Return one lease. Raises StaleLeaseError."""
+        lease = self._book.get(lease_id)
+        return self._shown(lease, personal=caller.may_act_for(lease.record.uid))
+
+    def list(self, caller: Caller) -> LeaseList:
+        """Return all leases, oldest first, and the queue in order."""
+        snapshot = self._readings.snapshot()
+        return LeaseList(
+            leases=[
+                self._views.lease(
+                    lease,
+                    snapshot,
+                    personal=caller.may_act_for(lease.record.uid),
+                    with_placement=False,
+                )
+                for lease in self._book
+            ],
+            queue=[
+                self._views.waiter(
+                    pending.waiting,
+                    self._acquirer.reason(pending),
+                    position=position,
+                    personal=caller.may_act_for(pending.waiting.uid),
+                )
+                for position, pending in enumerate(self._room.in_order(), start=1)
+            ],
+        )
+
+    def explain(self, params: PlacementParams) -> Placement | Awaitable[Placement]:
+        """Say what an acquire would be answered now, with a reason for every GPU."""
+        return self._acquirer.explain(params)
+
+    def usage(self) -> dict[str, GpuUsage]:
+        """Return what the leases know of each GPU, by UUID."""
+        snapshot = self._readings.snapshot()
+        unread = {gpu.uuid for gpu in snapshot.gpus if gpu.last_pass is None}
+        return {
+            capacity.uuid: self._views.usage(
+                capacity,
+                known=capacity.uuid not in unread,
+                lease_of_pid=self._lease_of_pid.get(capacity.uuid, {}),
+            )
+            for capacity in self._ledger.capacities(snapshot)
+        }
+
+    def _own(self, caller: Caller, lease_id: str) -> LiveLease:
+        lease = self._book.get(lease_id)
+        if not caller.may_act_for(lease.record.uid):
+            raise PermissionDeniedError(
+                f"cannot change lease {lease_id}: it is of uid {lease.record.uid}"
+            )
+        return lease
+
+    def _shown(self, lease: LiveLease, *, personal: bool) -> Lease:
+        return self._views.lease(lease, self._readings.snapshot(), personal=personal)
+
+    # --- what happens by itself -----------------------------------------------------------------
+
+    def _on_monitor_change(self) -> None:
+        snapshot = self._readings.snapshot()
+        if self._readings.has_new_pass():
+            self._search_descendants()
+            attribution = self._book.holders.attribution()
+            for notice in self._readings.observe(attribution):
+                self._tell_notice(notice)
+            self._note_use(snapshot, attribution)
+        self._note_heat(snapshot)
+        if self._store.fault is not None:
+            self._store.recheck()
+        self._deadlines.run_due()
+        self._room.run_due()
+        self._acquirer.pump()
+        self._tell_busy()
+
+    def _search_descendants(self) -> None:
+        now = self._clock()
+        period_ns = round(self._times.descendants_s * 1e9)
+        if self._searched_ns is None or now - self._searched_ns >= period_ns:
+            self._searched_ns = now
+            self._book.holders.remember_descendants()
+
+    def _note_use(self, snapshot: Snapshot, holder_of: Attribution) -> None:
+        lease_of_pid: dict[str, dict[int, str]] = {}
+        for gpu in snapshot.gpus:
+            processes = gpu.last_pass.processes if gpu.last_pass is not None else None
+            for process in processes or ():
+                holder = holder_of(process.pid)
+                for lease in self._leases_on(holder, gpu.uuid):
+                    lease_of_pid.setdefault(gpu.uuid, {}).setdefault(process.pid, lease.id)
+                    self._book.mark_used(lease)
+        self._lease_of_pid = lease_of_pid
+
+    def _leases_on(self, holder: str | None, uuid: str) -> Sequence[LiveLease]:
+        if holder is None:
+            return []
+        leases = [self._book.get(lease_id) for lease_id in self._book.holders.leases_of(holder)]
+        return [lease for lease in leases if uuid in lease.record.gpus]
+
+    def _note_heat(self, snapshot: Snapshot) -> None:
+        levels = {gpu.uuid: gpu.level for gpu in snapshot.gpus}
+        if "critical" not in levels.values() and not any(each.draining for each in self._book):
+            return
+        for lease in self._book:
+            found = {uuid: levels.get(uuid, "unknown") for uuid in lease.record.gpus}
+            critical = next((uuid for uuid, level in found.items() if level == "critical"), None)
+            if critical is not None or "unknown" not in found.values():
+                self._book.mark_draining(lease, gpu=critical)
+
+    def _tell_notice(self, notice: LedgerNotice) -> None:
+        if notice.kind not in ("unreturned", "overcommitted", "overcommit_over"):
+            return
+        over = notice.kind == "overcommit_over"
+        self._events.emit(
+            "lease.unreturned" if notice.kind == "unreturned" else "gpu.overcommitted",
+            notice.message,
+            severity="info" if over else "warning",
+            gpu=notice.uuid,
+            lease=notice.lease,
+            amount_bytes=notice.amount_bytes,
+            pids=list(notice.pids),
+            over=over,
+        )
+
+    def _vram_given_up(self) -> None:
+        self._readings.note_release()
+        if len(self._room):
+            self._want_refresh()
+        self._tell_busy()
+
+    def _place_left(self) -> None:
+        # Whoever stood behind the one that left may be next.
+        self._acquirer.pump()
+        self._tell_busy()
+
+    def _want_refresh(self) -> None:
+        self._refresh_wanted.set()
+        self._tell_busy()
+
+    def _tell_busy(self) -> None:
+        busy = len(self._room) > 0 or self._ledger.awaits_pass
+        if busy != self._busy:
+            self._busy = busy
+            self._monitor.set_busy(busy)
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await self._refresh_wanted.wait()
+            self._refresh_wanted.clear()
+            await self._readings.refresh()
+            self._acquirer.pump()
+            if len(self._room):
+                self._deadlines.set(_REFRESH, self._clock() + round(self._times.refresh_s * 1e9))
+
+    def _set_grace(self, lease: LiveLease, grace_s: float) -> None:
+        self._deadlines.set(lease.id, self._clock() + round(grace_s * 1e9))
+
+    def _due(self, key: str) -> None:
+        if key == _REFRESH:
+            self._refresh_wanted.set()
+            return
+        lease = self._book.find(key)
+        if lease is not None and lease.orphaned:
+            self._book.lose(lease, "connection_lost", "its connection did not come back")
+            self._vram_given_up()

@@ -1,0 +1,125 @@
+"""Leases and waiters as they are shown: what is personal only to their owner and to admins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from superezio.wire import HolderProcess, Lease, LeaseGpu, Placement, Waiter
+from supereziod.gpu.hardware import Snapshot
+from supereziod.leases.book import LeaseBook, LiveLease
+from supereziod.leases.ledger import Ledger
+from supereziod.leases.placement import Capacity
+from supereziod.leases.queue import Waiting
+
+_CDI_KIND: Final = "nvidia.com/gpu"
+
+
+class GpuUsage(Struct, frozen=True, kw_only=True):
+    """What the leases know of one GPU. `lease_of_pid` names the oldest lease of its holder."""
+
+    reserved_bytes: int
+    foreign_bytes: int | None
+    leasable_bytes: int
+    leases: int
+    lease_of_pid: dict[int, str]
+
+
+def environment_of(lease_id: str, uuids: list[str]) -> dict[str, str]:
+    """Return the variables that put a program on its GPUs, by UUID: indices are not stable."""
+    gpus = ",".join(uuids)
+    return {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": gpus,
+        "NVIDIA_VISIBLE_DEVICES": gpus,
+        "SUPEREZIO_CDI_DEVICES": ",".join(f"{_CDI_KIND}={uuid}" for uuid in uuids),
+        "SUPEREZIO_LEASE": lease_id,
+    }
+
+
+class LeaseViews:
+    """Makes the wire's picture of leases and waiters."""
+
+    def __init__(self, *, book: LeaseBook, ledger: Ledger, clock: Callable[[], int]) -> None:
+        self._book = book
+        self._ledger = ledger
+        self._clock = clock
+
+    def lease(
+        self, lease: LiveLease, snapshot: Snapshot, *, personal: bool, with_placement: bool = True
+    ) -> Lease:
+        """Show a lease; its name, processes, environment and correlation id if `personal`."""
+        record = lease.record
+        handles = self._book.holders.attached_to(record.id)
+        return Lease(
+            id=record.id,
+            state=self._book.state(lease),
+            mode=record.params.mode,
+            uid=record.uid,
+            name=record.params.name if personal else None,
+            policy=record.params.policy,
+            priority=record.params.priority,
+            gpus=self._gpus(lease, snapshot),
+            holder=[
+                HolderProcess(
+                    pid=handle.identity.pid,
+                    start_time=handle.identity.start_time,
+                    command=handle.command,
+                )
+                for handle in handles
+            ]
+            if personal
+            else [],
+            holder_confirmed=bool(handles) and all(handle.confirmed for handle in handles),
+            environment=environment_of(record.id, list(record.gpus)) if personal else {},
+            placement=record.placement if with_placement else None,
+            correlation_id=record.correlation_id if personal else None,
+            granted_at=record.granted_at,
+            age_s=(self._clock() - record.granted_ns) / 1e9,
+        )
+
+    def waiter(
+        self, waiting: Waiting, placement: Placement, *, position: int, personal: bool
+    ) -> Waiter:
+        """Show a waiter, with the reason it waits."""
+        now = self._clock()
+        return Waiter(
+            id=waiting.id,
+            position=position,
+            uid=waiting.uid,
+            name=waiting.name if personal else None,
+            vram_bytes=waiting.request.vram_bytes,
+            count=waiting.request.count,
+            policy=waiting.request.policy,
+            priority=waiting.priority,
+            waited_s=(now - waiting.enqueued_ns) / 1e9,
+            remaining_s=max(0, waiting.deadline_ns - now) / 1e9,
+            reason=placement.summary,
+        )
+
+    def usage(self, capacity: Capacity, *, known: bool, lease_of_pid: dict[int, str]) -> GpuUsage:
+        """Show what is spoken for on a GPU; `known`: a pass has shown what others use there."""
+        return GpuUsage(
+            reserved_bytes=capacity.reserved_bytes,
+            foreign_bytes=capacity.foreign_bytes if known else None,
+            leasable_bytes=max(0, capacity.free_bytes) if capacity.block is None else 0,
+            leases=capacity.leases,
+            lease_of_pid=lease_of_pid,
+        )
+
+    def _gpus(self, lease: LiveLease, snapshot: Snapshot) -> list[LeaseGpu]:
+        holder = self._book.holders.holder_of(lease.id)
+        found: list[LeaseGpu] = []
+        for uuid, reserved_bytes in lease.record.gpus.items():
+            gpu = snapshot.find(uuid)
+            found.append(
+                LeaseGpu(
+                    uuid=uuid,
+                    index=gpu.identity.index if gpu is not None else None,
+                    reserved_bytes=reserved_bytes,
+                    actual_bytes=self._ledger.actual(holder, uuid),
+                )
+            )
+        return found

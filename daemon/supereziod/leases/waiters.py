@@ -1,0 +1,229 @@
+"""Acquires that wait: each with its holder watched, its deadline, and those who listen for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+import msgspec
+
+from superezio.errors import (
+    CancelledRequestError,
+    HolderGoneError,
+    SuperezioError,
+    WaitTimeoutError,
+)
+from superezio.wire import AcquireParams, Lease, Placement
+from supereziod.leases.book import LeaseBook, LiveLease
+from supereziod.leases.deadlines import Deadlines
+from supereziod.leases.handles import Caller, ProcessHandle
+from supereziod.leases.placement import Capacity
+from supereziod.leases.queue import LeaseQueue, Waiting
+from supereziod.observability.events import EventLog
+
+
+class Pending:
+    """A waiter and those who listen for its lease: one, unless its request was sent again.
+
+    It owns its handles until they hold a lease. `caller` is the newest of those who asked.
+    """
+
+    __slots__ = (
+        "caller", "delivered", "granted", "handles", "key", "listeners", "params", "placement",
+        "waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        waiting: Waiting,
+        caller: Caller,
+        params: AcquireParams,
+        handles: list[ProcessHandle],
+        key: str | None,
+        placement: Placement,
+    ) -> None:
+        self.waiting = waiting
+        self.caller = caller
+        self.params = params
+        self.handles = handles
+        self.key = key
+        self.placement = placement
+        self.listeners: set[asyncio.Future[Lease]] = set()
+        self.granted: LiveLease | None = None
+        self.delivered = False
+
+    @property
+    def id(self) -> str:
+        """The waiter's id in the queue."""
+        return self.waiting.id
+
+
+class WaitingRoom:
+    """The queue, and the callers behind it. `on_left` is called when one gave up its place."""
+
+    def __init__(
+        self,
+        *,
+        queue: LeaseQueue,
+        book: LeaseBook,
+        events: EventLog,
+        on_left: Callable[[], None],
+        clock: Callable[[], int],
+    ) -> None:
+        self._queue = queue
+        self._book = book
+        self._events = events
+        self._on_left = on_left
+        self._clock = clock
+        self._pending: dict[str, Pending] = {}
+        self._by_key: dict[tuple[int, str], Pending] = {}
+        self._deadlines: Deadlines[str] = Deadlines(clock=clock, on_due=self._expire)
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._pending)
+
+    def with_key(self, uid: int, key: str) -> Pending | None:
+        """Return the user's waiter with that idempotency key."""
+        return self._by_key.get((uid, key))
+
+    def in_order(self) -> list[Pending]:
+        """Return all who wait; the first is next."""
+        return [self._pending[waiting.id] for waiting in self._queue]
+
+    def enter(self, pending: Pending) -> None:
+        """Queue the waiter, and take over its handles. Raises QueueFullError."""
+        waiting = pending.waiting
+        position = self._queue.add(waiting)
+        self._pending[waiting.id] = pending
+        if pending.key is not None:
+            self._by_key[waiting.uid, pending.key] = pending
+        self._deadlines.set(waiting.id, waiting.deadline_ns)
+        loop = asyncio.get_running_loop()
+        if pending.params.mode == "process":
+            for handle in pending.handles:
+                loop.add_reader(handle.pidfd, self._holder_ended, pending)
+        self._events.emit(
+            "lease.queued",
+            f"an acquire waits at place {position}: {pending.placement.summary}",
+            uid=waiting.uid,
+            waiter=waiting.id,
+            position=position,
+            name=waiting.name,
+            vram_bytes=waiting.request.vram_bytes,
+        )
+
+    async def listen(self, pending: Pending) -> Lease:
+        """Wait for the waiter's lease. Whoever stops listening last takes it out of the queue."""
+        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        pending.listeners.add(future)
+        try:
+            lease = await future
+        except asyncio.CancelledError:
+            pending.listeners.discard(future)
+            if future.done() and not future.cancelled():
+                future.exception()  # it came too late to be heard
+            if not pending.listeners:
+                self._abandon(pending)
+            raise
+        pending.delivered = True
+        return lease
+
+    def next_grant(self, capacities: list[Capacity]) -> tuple[Pending, Placement] | None:
+        """Take out the first waiter that can be granted; its handles belong to the caller then."""
+        found = self._queue.first_grant(capacities)
+        if found is None:
+            return None
+        pending = self._pending[found[0].id]
+        self._leave(pending)
+        return pending, found[1]
+
+    def deliver(self, pending: Pending, granted: LiveLease, lease: Lease) -> None:
+        """Hand a waiter that was taken out its lease."""
+        pending.granted = granted
+        for future in pending.listeners:
+            if not future.done():
+                future.set_result(lease)
+
+    def refuse(self, pending: Pending, error: SuperezioError) -> None:
+        """End the wait of one that was taken out, or still waits, with an error."""
+        if pending.id in self._pending:
+            self._leave(pending)
+        for handle in pending.handles:
+            handle.close()
+        for future in pending.listeners:
+            if not future.done():
+                future.set_exception(error)
+
+    def connection_closed(self, connection: str) -> None:
+        """End the waits of a connection that is gone."""
+        left = [each for each in self._pending.values() if each.caller.connection == connection]
+        for pending in left:
+            self.refuse(pending, CancelledRequestError("the connection that asked is gone"))
+        if left:
+            self._on_left()
+
+    def run_due(self) -> None:
+        """End the waits whose deadline has come."""
+        self._deadlines.run_due()
+
+    def close(self, error: Callable[[], SuperezioError]) -> None:
+        """End all waits."""
+        for pending in tuple(self._pending.values()):
+            self.refuse(pending, error())
+        self._deadlines.close()
+
+    def _leave(self, pending: Pending) -> None:
+        self._queue.remove(pending.id)
+        del self._pending[pending.id]
+        self._deadlines.drop(pending.id)
+        if pending.key is not None:
+            del self._by_key[pending.waiting.uid, pending.key]
+        loop = asyncio.get_running_loop()
+        for handle in pending.handles:
+            loop.remove_reader(handle.pidfd)
+
+    def _abandon(self, pending: Pending) -> None:
+        if pending.granted is not None:
+            if not pending.delivered and self._book.find(pending.granted.id) is not None:
+                self._book.withdraw(pending.granted)
+        elif pending.id in self._pending:
+            self._leave(pending)
+            for handle in pending.handles:
+                handle.close()
+        else:
+            return
+        self._on_left()
+
+    def _holder_ended(self, pending: Pending) -> None:
+        # One pidfd each: a queued lease has the one process that is to hold it.
+        error = HolderGoneError("the process that was to hold the lease ended while it waited")
+        self.refuse(pending, error)
+        self._on_left()
+
+    def _expire(self, waiting_id: str) -> None:
+        pending = self._pending[waiting_id]
+        waiting = pending.waiting
+        waited_s = (self._clock() - waiting.enqueued_ns) / 1e9
+        self._events.emit(
+            "lease.expired",
+            f"an acquire gave up after {waited_s:.1f} s: {pending.placement.summary}",
+            uid=waiting.uid,
+            waiter=waiting.id,
+            name=waiting.name,
+        )
+        self.refuse(
+            pending,
+            WaitTimeoutError(
+                f"no GPU admitted the lease within {waited_s:.1f} s: {pending.placement.summary}",
+                data={"placement": msgspec.to_builtins(pending.placement)},
+            ),
+        )
+        self._on_left()
+
+
+def new_waiter_id() -> str:
+    """Return a fresh id for a waiter."""
+    return os.urandom(8).hex()
