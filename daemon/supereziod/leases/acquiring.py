@@ -25,6 +25,7 @@ from supereziod.leases.queue import LeaseQueue, Waiting
 from supereziod.leases.readings import Readings
 from supereziod.leases.views import LeaseViews
 from supereziod.leases.waiters import Pending, WaitingRoom, new_waiter_id
+from supereziod.observability.correlation import in_scope
 
 _MAX_NAME: Final = 128
 _MAX_KEY: Final = 128
@@ -118,14 +119,15 @@ class Acquirer:
                 return
             pending, placement = found
             try:
-                lease = self._book.grant(
-                    uid=pending.waiting.uid,
-                    params=pending.params,
-                    placement=placement,
-                    handles=pending.handles,
-                    connection=pending.caller.connection,
-                    key=pending.key,
-                )
+                with in_scope(pending.scope):
+                    lease = self._book.grant(
+                        uid=pending.waiting.uid,
+                        params=pending.params,
+                        placement=placement,
+                        handles=pending.handles,
+                        connection=pending.caller.connection,
+                        key=pending.key,
+                    )
             except SuperezioError as error:
                 self._room.refuse(pending, error)
             else:

@@ -22,7 +22,12 @@ from supereziod.leases.holders import Holders
 from supereziod.leases.ledger import Claim, Ledger
 from supereziod.leases.processes import ProcessTable
 from supereziod.leases.store import LeaseRecord, LeaseStore
-from supereziod.observability.correlation import correlation_id
+from supereziod.observability.correlation import (
+    RequestScope,
+    correlation_id,
+    current_scope,
+    in_scope,
+)
 from supereziod.observability.events import EventLog
 from supereziod.storage import StorageError
 
@@ -327,16 +332,20 @@ class LeaseBook:
 
     def _tell(self, lease: LiveLease, what: str, words: str, **data: Any) -> None:  # noqa: ANN401 - event data
         record = lease.record
-        self._events.emit(
-            f"lease.{what}",
-            f"lease {record.id} {words}",
-            gpu=next(iter(record.gpus), None),
-            lease=record.id,
-            uid=record.uid,
-            gpus=list(record.gpus),
-            name=record.params.name,
-            **data,
-        )
+        scope = current_scope.get()
+        if scope is None and record.correlation_id is not None:
+            scope = RequestScope(correlation_id=record.correlation_id, uid=record.uid)
+        with in_scope(scope):
+            self._events.emit(
+                f"lease.{what}",
+                f"lease {record.id} {words}",
+                gpu=next(iter(record.gpus), None),
+                lease=record.id,
+                uid=record.uid,
+                gpus=list(record.gpus),
+                name=record.params.name,
+                **data,
+            )
 
     @staticmethod
     def _share(record: LeaseRecord) -> str:

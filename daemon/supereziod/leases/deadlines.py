@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
+from contextvars import Context
 from heapq import heapify, heappop, heappush
 from typing import Final, Generic, TypeVar
 
@@ -78,7 +79,10 @@ class Deadlines(Generic[Key]):
             self._timer = None
         if due_ns is not None:
             delay_s = max(0, due_ns - self._clock()) / 1e9
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+            # What is due works for nobody's request: not for the one that happened to set it.
+            self._timer = asyncio.get_running_loop().call_later(
+                delay_s, self._on_timer, context=Context()
+            )
             self._timer_ns = due_ns
 
     def _on_timer(self) -> None:

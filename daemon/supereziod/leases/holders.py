@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from itertools import count
 from typing import Final
 
@@ -146,9 +147,9 @@ class Holders:
         if root is None:
             root = self._roots[handle.identity] = _Root(handle)
             self._living[handle.identity.pid] = handle.identity
-            asyncio.get_running_loop().add_reader(
-                handle.pidfd, self._on_process_ended, handle.identity
-            )
+            # An end works for nobody's request: not for the one that bound the process.
+            loop = asyncio.get_running_loop()
+            Context().run(loop.add_reader, handle.pidfd, self._on_process_ended, handle.identity)
         elif root.handle is not handle:
             if root.handle is not None:
                 root.handle.confirmed |= handle.confirmed

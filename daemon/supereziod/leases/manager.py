@@ -245,7 +245,7 @@ class LeaseManager:
             ],
             queue=[
                 self._views.waiter(
-                    pending.waiting,
+                    pending,
                     self._acquirer.reason(pending),
                     position=position,
                     personal=caller.may_act_for(pending.waiting.uid),

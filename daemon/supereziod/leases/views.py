@@ -12,7 +12,7 @@ from supereziod.gpu.hardware import Snapshot
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.placement import Capacity
-from supereziod.leases.queue import Waiting
+from supereziod.leases.waiters import Pending
 
 _CDI_KIND: Final = "nvidia.com/gpu"
 
@@ -81,9 +81,10 @@ class LeaseViews:
         )
 
     def waiter(
-        self, waiting: Waiting, placement: Placement, *, position: int, personal: bool
+        self, pending: Pending, placement: Placement, *, position: int, personal: bool
     ) -> Waiter:
         """Show a waiter, with the reason it waits."""
+        waiting, scope = pending.waiting, pending.scope
         now = self._clock()
         return Waiter(
             id=waiting.id,
@@ -97,6 +98,7 @@ class LeaseViews:
             waited_s=(now - waiting.enqueued_ns) / 1e9,
             remaining_s=max(0, waiting.deadline_ns - now) / 1e9,
             reason=placement.summary,
+            correlation_id=scope.correlation_id if scope is not None and personal else None,
         )
 
     def usage(self, capacity: Capacity, *, known: bool, lease_of_pid: dict[int, str]) -> GpuUsage:

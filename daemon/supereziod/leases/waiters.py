@@ -20,6 +20,7 @@ from supereziod.leases.deadlines import Deadlines
 from supereziod.leases.handles import Caller, ProcessHandle
 from supereziod.leases.placement import Capacity
 from supereziod.leases.queue import LeaseQueue, Waiting
+from supereziod.observability.correlation import current_scope, in_scope
 from supereziod.observability.events import EventLog
 
 
@@ -31,7 +32,7 @@ class Pending:
 
     __slots__ = (
         "caller", "delivered", "granted", "handles", "key", "listeners", "params", "placement",
-        "waiting",
+        "scope", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +51,7 @@ class Pending:
         self.handles = handles
         self.key = key
         self.placement = placement
+        self.scope = current_scope.get()
         self.listeners: set[asyncio.Future[Lease]] = set()
         self.granted: LiveLease | None = None
         self.delivered = False
@@ -207,13 +209,14 @@ class WaitingRoom:
         pending = self._pending[waiting_id]
         waiting = pending.waiting
         waited_s = (self._clock() - waiting.enqueued_ns) / 1e9
-        self._events.emit(
-            "lease.expired",
-            f"an acquire gave up after {waited_s:.1f} s: {pending.placement.summary}",
-            uid=waiting.uid,
-            waiter=waiting.id,
-            name=waiting.name,
-        )
+        with in_scope(pending.scope):
+            self._events.emit(
+                "lease.expired",
+                f"an acquire gave up after {waited_s:.1f} s: {pending.placement.summary}",
+                uid=waiting.uid,
+                waiter=waiting.id,
+                name=waiting.name,
+            )
         self.refuse(
             pending,
             WaitTimeoutError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
@@ -48,6 +50,16 @@ def correlation_id() -> str | None:
     """Return the id of the request that the running code works for, if any."""
     scope = current_scope.get()
     return scope.correlation_id if scope is not None else None
+
+
+@contextmanager
+def in_scope(scope: RequestScope | None) -> Iterator[None]:
+    """Work for another request than the one that set this off, or for none."""
+    token = current_scope.set(scope)
+    try:
+        yield
+    finally:
+        current_scope.reset(token)
 
 
 def note(*, gpu: str | None = None, lease: str | None = None) -> None:
