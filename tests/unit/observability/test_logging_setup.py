@@ -154,7 +154,7 @@ def test_warnings_and_lost_tasks_go_the_same_way(file: int) -> None:
 
 
 def test_a_library_that_formats_wrongly_is_still_heard(file: int) -> None:
-    library = logging.Logger("library")  # a tree of its own: pytest's handlers raise here
+    library = logging.Logger("library")  # noqa: LOG001 - pytest's own handlers raise here
     with Logging(log_format="json", fd=file) as setup:
         library.addHandler(setup._bridge)
         library.error("%d apples", "many")
