@@ -25,7 +25,10 @@ _REFUSALS_QUIET_NS: Final = 10_000_000_000
 
 
 class RpcServer:
-    """Serves a listener. `on_closed` hears the id of each connection that ended."""
+    """Serves a listener. `on_closed` hears the id of each connection that ended.
+
+    Connections from `own_pid`, which is this process, are outside all limits: the self-check.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class RpcServer:
         traffic: Traffic,
         on_closed: Callable[[str], None],
         drain_s: float = 5.0,
+        own_pid: int | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         logger: Any = None,  # noqa: ANN401 - structlog's loggers are lazy proxies
     ) -> None:
@@ -54,7 +58,7 @@ class RpcServer:
         self._accounts = Accounts(
             requests_per_second=limits.requests_per_second, requests_burst=limits.requests_burst
         )
-        self._own_pid = os.getpid()
+        self._own_pid = os.getpid() if own_pid is None else own_pid
         self._connections: set[Connection] = set()
         self._all_closed = asyncio.Event()
         self._quiet_until_ns = 0
