@@ -174,7 +174,7 @@ def main() -> None:
     calls: dict[str, Callable[..., Any]] = {
         "open": driver.open,
         "identify": driver.identify,
-        "sample": lambda uuid, processes: driver.sample(uuid, with_processes=processes),
+        "sample": lambda uuid, processes=False: driver.sample(uuid, with_processes=processes),
         "wait_xid": driver.wait_xid,
         "close": driver.close,
         "missed_lookups": lambda: {name: count for name, count in lookups.items() if count},

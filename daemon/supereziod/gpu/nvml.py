@@ -115,7 +115,7 @@ class NvmlDriver:
 
     def identify(self, index: int) -> GpuIdentity:
         """Read what stays the same, and watch the GPU for XIDs from now on."""
-        gpu = NvmlGpu(self._need(None, pynvml.nvmlDeviceGetHandleByIndex, index), None, index)
+        gpu = NvmlGpu(self._handle(index), None, index)
         gpu = replace(gpu, uuid=self._need(gpu, pynvml.nvmlDeviceGetUUID))
         thresholds = [
             _integer(self._ask(gpu, pynvml.nvmlDeviceGetTemperatureThreshold, kind))
@@ -203,6 +203,14 @@ class NvmlDriver:
             cuda_version=f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None,
             gpu_count=self._need(None, pynvml.nvmlDeviceGetCount),
         )
+
+    @staticmethod
+    def _handle(index: int) -> Handle:
+        try:
+            return pynvml.nvmlDeviceGetHandleByIndex(index)
+        except pynvml.NVMLError as error:
+            what = f"reach GPU {index}"
+            raise FaultError(to_fault(error.value, what, str(error), index=index)) from error
 
     def _memory(self, gpu: NvmlGpu) -> _Memory:
         read = self._ask(gpu, _memory_v2, required=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import threading
+from collections import deque
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final, TypeAlias
@@ -49,6 +50,7 @@ class XidWatch:
         self._events: _EventSet | None = None
         self._retired: list[_EventSet] = []  # another thread may be registering in one
         self._lock = threading.Lock()  # of the above
+        self._untold: deque[Fault] = deque()  # met while leaving a lost GPU out
         self._waiting = threading.Lock()  # held while a wait is in NVML
         self._closing = threading.Event()
         self._backoff_s = _FIRST_BACKOFF_S
@@ -108,6 +110,8 @@ class XidWatch:
             return self._events
 
     def _wait_slice(self, slice_s: float) -> Xid | None:
+        if self._untold:
+            raise FaultError(self._untold.popleft())
         with self._lock:
             events = self._events
         if events is None:
@@ -153,8 +157,10 @@ class XidWatch:
             self._retired.append(self._events)
             self._events, self._gpus = None, {}
         for gpu in gpus:
-            with contextlib.suppress(FaultError):  # the next wait, or its samples, will tell
+            try:
                 self.watch(gpu)
+            except FaultError as error:
+                self._untold.append(error.fault)
 
 
 def _address(handle: Handle) -> int:
