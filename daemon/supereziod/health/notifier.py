@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from typing import Final
 
@@ -28,16 +29,12 @@ class WatchdogRequest(Struct, frozen=True, kw_only=True):
 
 
 class Notifier:
-    """Sends without ever blocking; what cannot be sent is logged, once until it works again.
-
-    sdnotify opens the socket that NOTIFY_SOCKET of this process's environment names, as a
-    blocking one, and swallows errors unless told to raise them.
-    """
+    """Sends without ever blocking; what cannot be sent is logged, once until it works again."""
 
     def __init__(self, *, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET")
         self._log = structlog.get_logger()
-        self._connection: sdnotify.SystemdNotifier | None = None
+        self._connection: _Connection | None = None
         self._failing = False
 
     @property
@@ -53,7 +50,9 @@ class Notifier:
         # sdnotify encodes as Latin-1: handing it the UTF-8 bytes as such keeps every character.
         message = "\n".join(lines).encode().decode("latin-1")
         try:
-            self._connected().notify(message)
+            if self._connection is None:
+                self._connection = _Connection(self._address or "")
+            self._connection.notify(message)
         except OSError as error:
             self._fail(error, assignments[0].partition("=")[0])
             return False
@@ -68,13 +67,6 @@ class Notifier:
         if connection is not None:
             connection.socket.close()
 
-    def _connected(self) -> sdnotify.SystemdNotifier:
-        if self._connection is None:
-            connection = sdnotify.SystemdNotifier(debug=True)
-            connection.socket.settimeout(0)
-            self._connection = connection
-        return self._connection
-
     def _fail(self, error: OSError, what: str) -> None:
         # A full queue drains; any other error may be a manager that made its socket anew.
         if not isinstance(error, BlockingIOError):
@@ -82,3 +74,17 @@ class Notifier:
         if not self._failing:
             self._failing = True
             self._log.error("notify.failed", what=what, error=str(error))
+
+
+class _Connection(sdnotify.SystemdNotifier):  # type: ignore[misc]  # it has no types
+    """sdnotify, which by itself opens a blocking socket, drops it open, and swallows errors."""
+
+    def __init__(self, address: str) -> None:
+        self.debug = True  # raise what goes wrong
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.settimeout(0)
+        try:
+            self.socket.connect("\0" + address[1:] if address.startswith("@") else address)
+        except OSError:
+            self.socket.close()
+            raise

@@ -1,0 +1,77 @@
+"""The stored reason of the watchdog, over restarts and with a disk that fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from supereziod.health.record import WatchdogRecord, Withholding
+from supereziod.storage import Database, Documents
+from unit.health.host import Host
+
+HEAT = Withholding(
+    kind="overheat",
+    message="GPU 0 is CRITICAL",
+    time="2026-11-22T12:00:00.000+00:00",
+    boot_id="boot-1",
+    gpu="GPU-0",
+    temperature_c=95,
+)
+
+
+def test_a_first_start_knows_of_nothing(host: Host) -> None:
+    assert host.record.last is None
+    assert host.record.current is None
+
+
+def test_a_run_that_ends_withholding_tells_the_next_one_why(host: Host) -> None:
+    assert host.record.withhold(HEAT)
+    assert WatchdogRecord(host.documents).last == HEAT
+
+
+def test_a_run_that_resumed_tells_nothing(host: Host) -> None:
+    host.record.withhold(HEAT)
+    host.record.resume()
+    assert WatchdogRecord(host.documents).last is None
+
+
+def test_a_later_death_for_another_reason_is_not_taken_for_overheating(host: Host) -> None:
+    host.record.withhold(HEAT)
+    WatchdogRecord(host.documents)
+    body = host.documents.get("watchdog")
+    assert body is not None
+    assert b'"current":null' in body
+    assert WatchdogRecord(host.documents).last == HEAT
+
+
+def test_what_is_cleared_stays_cleared(host: Host) -> None:
+    host.record.withhold(HEAT)
+    again = WatchdogRecord(host.documents)
+    again.clear_last()
+    assert again.last is None
+    assert WatchdogRecord(host.documents).last is None
+
+
+@pytest.mark.parametrize("body", [b"not json", b'{"current": 5}', b"[]"])
+def test_a_record_that_cannot_be_read_is_said_and_taken_for_none(host: Host, body: bytes) -> None:
+    host.documents.put("watchdog", body)
+    with capture_logs() as logs:
+        assert WatchdogRecord(host.documents).last is None
+    assert [each["event"] for each in logs] == ["watchdog.record_unreadable"]
+
+
+def test_a_reason_that_cannot_be_stored_is_said_once_and_stored_when_it_can(
+    tmp_path: Path,
+) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where the directory should be")
+    database = Database.open(blocked / "state.db", schema=Documents.SCHEMA)
+    record = WatchdogRecord(Documents(database))
+    with capture_logs() as logs:
+        assert not record.withhold(HEAT)
+        assert not record.withhold(HEAT)
+    assert [each["event"] for each in logs] == ["watchdog.record_not_stored"]
+    assert record.current == HEAT
+    database.close()
