@@ -264,6 +264,7 @@ class Client:
         *,
         replay: int = 0,
         reconnect_timeout_s: float | None = None,
+        patient: bool = True,
         timeout_s: float | None = None,
     ) -> Events:
         """Return an endless iterator of events, on a connection of its own.
@@ -284,7 +285,7 @@ class Client:
             clock=self._clock,
             sleep=self._sleep,
         )
-        following.open(self.timeout_s if timeout_s is None else timeout_s)
+        following.open(self.timeout_s if timeout_s is None else timeout_s, patient=patient)
         return following
 
     def session_open(

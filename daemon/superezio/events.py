@@ -37,6 +37,8 @@ class Events:
         self._connection = Connection(socket_path, clock=clock, sleep=sleep)
         self._ready: deque[wire.EventNotification] = deque()
         self._closed = False
+        #: How many past events the first answer brought: so many can be had without waiting.
+        self.replayed = 0
 
     def __enter__(self) -> Self:
         return self
@@ -60,7 +62,7 @@ class Events:
             try:
                 self._take(envelope.decode_line(self._connection.receive(None)))
             except ConnectionLostError:
-                self.open(self._reconnect_timeout_s)
+                self.open(self._reconnect_timeout_s, patient=True)
         notification = self._ready.popleft()
         self._place.advance(notification)
         return notification
@@ -70,14 +72,14 @@ class Events:
         self._closed = True
         self._connection.close()
 
-    def open(self, timeout_s: float | None) -> None:
+    def open(self, timeout_s: float | None, *, patient: bool) -> None:
         """Subscribe. Raises DaemonNotRunningError or ReplyTimeoutError after `timeout_s`."""
         deadline_ns = None if timeout_s is None else self._clock() + round(timeout_s * 1e9)
         backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
         while True:
             self._ready.clear()
             self._connection.close()
-            self._connection.connect(deadline_ns, patient=True)
+            self._connection.connect(deadline_ns, patient=patient)
             try:
                 pong = self._ask(calls.system_ping(), deadline_ns)
                 subscription = calls.events_subscribe(self._types, self._place.replay)
@@ -88,10 +90,9 @@ class Events:
                     raise
                 self._sleep(pause_s)
             else:
-                # Before those that were pushed while the answer was on its way.
-                self._ready.extendleft(
-                    reversed(self._place.resume(subscribed, daemon_pid=pong.pid))
-                )
+                missed = self._place.resume(subscribed, daemon_pid=pong.pid)
+                self.replayed = len(missed)
+                self._ready.extend(missed)
                 return
 
     def _ask(self, call: Call[T], deadline_ns: int | None) -> T:

@@ -1,0 +1,42 @@
+"""All commands on one page: name, home, and what it does."""
+
+from __future__ import annotations
+
+#: Name -> (module in superezioctl.commands, summary). The module's COMMANDS has the rest, so that
+#: a command costs its own imports and no others.
+CATALOGUE = {
+    "status": ("status", "Show the verdict, the GPUs, the leases and the queue on one screen"),
+    "health": ("health", "Say whether the host is healthy, and if not, why and what to do"),
+    "gpu list": ("gpu", "List the GPUs, with what may be leased on each"),
+    "gpu show": ("gpu", "Show all that is known of one GPU"),
+    "gpu history": ("gpu", "Show temperature, power, load and VRAM of the last minutes or hours"),
+    "gpu processes": ("gpu", "List the processes on the GPUs, with their VRAM and lease"),
+    "gpu cordon": ("gpu_admin", "Let no new lease onto a GPU"),
+    "gpu uncordon": ("gpu_admin", "Undo gpu cordon"),
+    "gpu detach": ("gpu_admin", "Let go of the driver, to reset a GPU or unload the driver"),
+    "gpu attach": ("gpu_admin", "Take up the driver again"),
+    "run": ("run", "Run a command on a leased GPU"),
+    "explain": ("explain", "Say where a lease would go now, and why"),
+    "lease list": ("lease", "List the leases and the queue"),
+    "lease show": ("lease", "Show one lease"),
+    "lease acquire": ("lease", "Lease VRAM for a process that already runs"),
+    "lease attach": ("lease", "Bind a further process to a lease"),
+    "lease release": ("lease", "Give leases back"),
+    "events": ("events", "Follow what changes: GPUs, leases, health"),
+    "logs": ("logs", "Show what the daemon logged of a request, a lease or a GPU"),
+    "access": ("access", "Show who may call what, and what of others is visible"),
+    "reload": ("system", "Let the daemon read its configuration again"),
+    "log-level": ("system", "Show or set the daemon's log level"),
+    "rpc": ("rpc", "Make a raw call"),
+    "version": ("system", "Show the versions of superezioctl and of the daemon"),
+}
+
+
+def families() -> dict[str, list[str]]:
+    """Return the names of the commands that share a first word, by that word."""
+    found: dict[str, list[str]] = {}
+    for name in CATALOGUE:
+        first, _, second = name.partition(" ")
+        if second:
+            found.setdefault(first, []).append(name)
+    return found

@@ -1,0 +1,54 @@
+"""superezioctl events: follow what changes."""
+
+from __future__ import annotations
+
+from superezioctl.arguments import Command, Option, positive, whole
+from superezioctl.exit_codes import DONE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from superezioctl.context import Context
+
+
+def events(context: Context) -> int:
+    """Print events as they come, over restarts of the daemon too."""
+    from superezioctl.views import events as view  # noqa: PLC0415 - imports the typed client
+
+    arguments = context.arguments
+    with view.follow(context, types=arguments["type"], replay=arguments["replay"]) as stream:
+        for number, notification in enumerate(stream, start=1):
+            view.show(context.out, notification)
+            if number == arguments["count"]:
+                break
+    return DONE
+
+
+COMMANDS = {
+    "events": Command(
+        events,
+        options=[
+            Option(
+                "--type",
+                "only these: a name, or the beginning of names such as lease.",
+                metavar="TYPE",
+                repeat=True,
+            ),
+            Option(
+                "--replay",
+                "begin with so many past events",
+                metavar="N",
+                convert=whole,
+                default=0,
+            ),
+            Option("--count", "end after so many", metavar="N", convert=positive),
+        ],
+        description="Ends with Ctrl-C. When the daemon restarts it is waited for. Events that "
+        "were lost because they were not read in time are counted. With --json each line has "
+        "`event` and `lost`.",
+        examples=[
+            "superezioctl events",
+            "superezioctl events --type lease. --type health. --replay 20",
+            "superezioctl --json events --type gpu.level | jq .event.message",
+        ],
+    )
+}

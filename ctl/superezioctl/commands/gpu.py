@@ -1,0 +1,106 @@
+"""superezioctl gpu: what is known of the GPUs."""
+
+from __future__ import annotations
+
+from superezioctl.arguments import Command, Option, Positional, seconds
+from superezioctl.exit_codes import DONE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from superezioctl.context import Context
+
+
+def list_(context: Context) -> int:
+    """List all GPUs."""
+    raw = context.call("gpu.list")
+    if context.out.json:
+        context.out.document(raw)
+    else:
+        from superezioctl.views import gpus  # noqa: PLC0415 - for people only
+
+        gpus.show_list(context.out, raw)
+    return DONE
+
+
+def show(context: Context) -> int:
+    """Show one GPU."""
+    raw = context.call("gpu.get", {"gpu": context.arguments["gpu"]})
+    if context.out.json:
+        context.out.document(raw)
+    else:
+        from superezioctl.views import gpus  # noqa: PLC0415 - for people only
+
+        gpus.show_one(context.out, raw)
+    return DONE
+
+
+def history(context: Context) -> int:
+    """Show the past of one GPU."""
+    params = {"gpu": context.arguments["gpu"], "since_s": context.arguments["since"]}
+    raw = context.call("gpu.history", params)
+    if context.out.json:
+        context.out.document(raw)
+    else:
+        from superezioctl.views import history as view  # noqa: PLC0415 - for people only
+
+        view.show(context.out, raw)
+    return DONE
+
+
+def processes(context: Context) -> int:
+    """List processes on one GPU or on all."""
+    gpu = context.arguments["gpu"]
+    raw = context.call("gpu.processes", None if gpu is None else {"gpu": gpu})
+    if context.out.json:
+        context.out.document(raw)
+    else:
+        from superezioctl.views import gpus  # noqa: PLC0415 - for people only
+
+        gpus.show_processes(context.out, raw)
+    return DONE
+
+
+_GPU = Positional("GPU", "a UUID, the beginning of one, or an index")
+
+COMMANDS = {
+    "gpu list": Command(
+        list_,
+        description="LEASABLE is what a new lease could get now: total VRAM less the driver's "
+        "part, what leases hold and what other programs use. It is 0 on a GPU that admits nothing; "
+        "STATE says why.",
+        examples=[
+            "superezioctl gpu list",
+            "superezioctl --json gpu list | jq -r '.gpus[] | [.uuid, .temperature_c] | @tsv'",
+        ],
+    ),
+    "gpu show": Command(
+        show,
+        positionals=[_GPU],
+        description="What a card or its driver does not tell is shown as a dash; in JSON it is "
+        "null.",
+        examples=["superezioctl gpu show 0", "superezioctl gpu show GPU-5ed2"],
+    ),
+    "gpu history": Command(
+        history,
+        options=[
+            Option(
+                "--since",
+                "how far back to go",
+                metavar="DURATION",
+                convert=seconds,
+                default=900.0,
+            )
+        ],
+        positionals=[_GPU],
+        description="There is a value for each second of the last 15 minutes, and for each 15 "
+        "seconds of the last 24 hours.",
+        examples=["superezioctl gpu history 0", "superezioctl gpu history 1 --since 6h"],
+    ),
+    "gpu processes": Command(
+        processes,
+        positionals=[Positional("GPU", "only of this one", optional=True)],
+        description="Users, commands, units and containers of other users are shown to admins "
+        "only.",
+        examples=["superezioctl gpu processes", "superezioctl gpu processes 0"],
+    ),
+}

@@ -1,0 +1,144 @@
+"""superezioctl run: a command on a leased GPU.
+
+This process asks for the lease, is its holder, and then becomes the command (exec). So the lease
+is bound before the command begins, ends with it however it ends, and a restart of the daemon does
+not concern the command; signals, job control, the terminal and the exit code are the command's own,
+for nothing stands between it and whoever started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from superezio.errors import (
+    ConnectionLostError,
+    HolderGoneError,
+    ReplyTimeoutError,
+    ShuttingDownError,
+)
+from superezio.holder import start_time
+from superezioctl.arguments import Command, Positional
+from superezioctl.exit_codes import NOT_EXECUTABLE, NOT_FOUND, RUN_FAILED
+from superezioctl.placement_options import LEASE, lease_params, wait_s
+from superezioctl.queue_place import QueuePlace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from superezioctl.caller import Caller
+    from superezioctl.context import Context
+
+#: How often the place in the queue is looked up.
+_LOOK_NS = 500_000_000
+
+
+def run(context: Context) -> int:
+    """Get a lease and become the command; returns only when the command cannot be executed."""
+    caller = context.caller()
+    caller.correlation_id = context.correlation_id or os.urandom(16).hex()
+    try:
+        lease = _confirmed(caller, _acquire(context, caller))
+        command: list[str] = context.arguments["command"]
+        if context.out.json:
+            context.out.note(json.dumps({"lease": lease}, ensure_ascii=False))
+        try:
+            _become(command, lease)
+        except OSError as error:
+            context.out.note(f"superezioctl run: cannot run {command[0]}: {error.strerror}")
+            caller.call("lease.release", {"lease": lease["id"]})
+            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+            return NOT_FOUND if missing else NOT_EXECUTABLE
+    finally:
+        caller.close()
+
+
+def _acquire(context: Context, caller: Caller) -> bytes:
+    """Wait for the lease, showing the place in the queue, over restarts of the daemon too."""
+    params = lease_params(context.arguments)
+    deadline_ns = caller.deadline_ns(wait_s(context.arguments))
+    key = os.urandom(16).hex()
+    with QueuePlace(context, correlation_id=str(caller.correlation_id)) as place:
+        while True:
+            try:
+                id_ = caller.send(
+                    "lease.acquire", params, deadline_ns=deadline_ns, idempotency_key=key
+                )
+                return _await(caller, id_, deadline_ns, place)
+            except (ConnectionLostError, ShuttingDownError) as error:
+                # The same key again is the same lease again, if it was granted meanwhile.
+                caller.reconnect_patiently()
+                if time.monotonic_ns() >= deadline_ns:
+                    raise
+                place.say(f"waiting for the daemon: {error.message}")
+
+
+def _await(caller: Caller, id_: int, deadline_ns: int, place: QueuePlace) -> bytes:
+    while True:
+        until_ns = min(deadline_ns, time.monotonic_ns() + _LOOK_NS)
+        try:
+            return caller.receive(id_, deadline_ns=until_ns)
+        except ReplyTimeoutError:
+            if until_ns == deadline_ns:
+                raise
+        place.look()
+
+
+def _confirmed(caller: Caller, raw: bytes) -> dict[str, Any]:
+    """Vouch for being the holder, where the daemon could not be sure of it."""
+    lease: dict[str, Any] = json.loads(raw)
+    if lease["holder_confirmed"]:
+        return lease
+    mine = start_time()
+    for process in lease["holder"]:
+        if process["start_time"] == mine:
+            vouched = {"lease": lease["id"], "pid": process["pid"], "start_time": mine}
+            lease = json.loads(caller.call("lease.attach", vouched))
+            return lease
+    caller.call("lease.release", {"lease": lease["id"]})
+    raise HolderGoneError("the lease was bound to another process than this one: try again")
+
+
+def _become(command: list[str], lease: dict[str, Any]) -> NoReturn:
+    import signal  # noqa: PLC0415 - a queue may be long, and waits without it
+
+    environment = {**_own_environment(), **lease["environment"]}
+    environment.setdefault("SUPEREZIO_LEASE", lease["id"])
+    # Python ignores these, and what is ignored stays so over an exec.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execvpe(command[0], command, environment)  # noqa: S606 - a command line is what was asked for
+
+
+def _own_environment() -> dict[str, str]:
+    """Return the environment as it was before Python, in a C locale, added LC_CTYPE to it."""
+    environment = dict(os.environ)
+    with open("/proc/self/environ", "rb") as initial:  # noqa: PTH123 - pathlib costs 8 ms
+        had_it = any(entry.startswith(b"LC_CTYPE=") for entry in initial.read().split(b"\0"))
+    if not had_it:
+        environment.pop("LC_CTYPE", None)
+    return environment
+
+
+COMMANDS = {
+    "run": Command(
+        run,
+        options=LEASE,
+        positionals=[Positional("COMMAND", "the command and its arguments", rest=True)],
+        description="The command sees only the GPUs that were leased (CUDA_VISIBLE_DEVICES), and "
+        "the lease ends with it. While there is no room, --wait keeps a place in the queue; Ctrl-C "
+        "gives it up.\n\nThe exit code is the command's own. 125: it was not started, and why is "
+        "on standard error. 126: it cannot be executed. 127: it is not there.\n\nWith --json the "
+        "lease is printed on standard error as one line; standard output is the command's.",
+        examples=[
+            "superezioctl run --vram 8GiB -- python train.py --epochs 3",
+            "superezioctl run --vram 5GiB --gpus 2 --wait 10m --name nightly -- ./train.sh",
+        ],
+        failure_code=RUN_FAILED,
+    )
+}

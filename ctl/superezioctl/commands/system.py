@@ -1,0 +1,106 @@
+"""superezioctl reload, log-level and version: the daemon itself."""
+
+from __future__ import annotations
+
+from superezio import PROTOCOL, __version__
+from superezioctl.arguments import Command, Positional, one_of
+from superezioctl.exit_codes import DONE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from superezioctl.context import Context
+
+
+def reload(context: Context) -> int:
+    """Read the configuration again, and say what that changed."""
+    raw = context.call("system.reload")
+    if context.out.json:
+        context.out.document(raw)
+        return DONE
+    import json  # noqa: PLC0415 - for people only
+
+    result = json.loads(raw)
+    files = ", ".join(result["config_files"]) or "no file: defaults"
+    context.out.line(f"configuration read ({files})")
+    for title, key in (
+        ("in force now", "applied"),
+        ("in force after a restart of the daemon", "restart_required"),
+    ):
+        if result[key]:
+            context.out.line(f"{title}: {', '.join(result[key])}")
+    if not result["applied"] and not result["restart_required"]:
+        context.out.line("nothing has changed")
+    return DONE
+
+
+def log_level(context: Context) -> int:
+    """Show the level, or set it."""
+    level = context.arguments["level"]
+    raw = context.call("system.log_level", None if level is None else {"level": level})
+    if context.out.json:
+        context.out.document(raw)
+        return DONE
+    import json  # noqa: PLC0415 - for people only
+
+    result = json.loads(raw)
+    changed = level is not None and result["previous"] != result["level"]
+    context.out.line(result["level"] + (f" (was {result['previous']})" if changed else ""))
+    return DONE
+
+
+def version(context: Context) -> int:
+    """Show both versions; that there is no daemon is an answer too."""
+    import json  # noqa: PLC0415 - needed on every path
+
+    from superezio.errors import (  # noqa: PLC0415 - needed on every path
+        DaemonNotRunningError,
+        SuperezioError,
+    )
+
+    daemon, why = None, ""
+    try:
+        daemon = json.loads(context.call("system.info"))
+    except DaemonNotRunningError:
+        why = "not running"
+    except SuperezioError as error:
+        why = error.message
+    if context.out.json:
+        found = {"version": __version__, "protocol": PROTOCOL, "daemon": daemon}
+        context.out.document(json.dumps(found, ensure_ascii=False).encode())
+        return DONE
+    context.out.line(f"superezioctl {__version__} (protocol {PROTOCOL})")
+    if daemon is None:
+        context.out.line(f"supereziod: {why}")
+    else:
+        context.out.line(
+            f"supereziod {daemon['version']} (protocol {daemon['protocol']}, pid {daemon['pid']})"
+        )
+    return DONE
+
+
+COMMANDS = {
+    "reload": Command(
+        reload,
+        description="A file with a mistake in it is refused as a whole and named; what was in "
+        "force stays. For admins.",
+        examples=["superezioctl reload"],
+    ),
+    "log-level": Command(
+        log_level,
+        positionals=[
+            Positional(
+                "LEVEL",
+                "debug, info, warning, error or critical; without it the level is shown",
+                optional=True,
+                convert=one_of("debug", "info", "warning", "error", "critical"),
+            )
+        ],
+        description="The level set here holds until the daemon restarts. Setting it is for admins.",
+        examples=["superezioctl log-level", "superezioctl log-level debug"],
+    ),
+    "version": Command(
+        version,
+        description="The exit code is 0 also when no daemon runs.",
+        examples=["superezioctl version", "superezioctl --json version | jq -r .daemon.version"],
+    ),
+}

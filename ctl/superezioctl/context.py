@@ -1,0 +1,61 @@
+"""What a command is given: its arguments, a way to print, and a way to call the daemon."""
+
+from __future__ import annotations
+
+from superezioctl.caller import Caller
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from superezioctl.arguments import Arguments
+    from superezioctl.output import Output
+
+
+class Context:
+    """One run of one command."""
+
+    def __init__(self, *, arguments: Arguments, out: Output, socket_path: str) -> None:
+        self.arguments = arguments
+        self.out = out
+        self.socket_path = socket_path
+        self._caller: Caller | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        """How long one call may take, waiting on purpose left out."""
+        timeout_s: float = self.arguments["timeout"]
+        return timeout_s
+
+    @property
+    def correlation_id(self) -> str | None:
+        """The id this run goes by, if it was given one."""
+        given: str | None = self.arguments["correlation_id"]
+        return given
+
+    def caller(self, *, patient: bool = False) -> Caller:
+        """Return a new caller, with a connection of its own."""
+        return Caller(
+            socket_path=self.socket_path,
+            timeout_s=self.timeout_s,
+            correlation_id=self.correlation_id,
+            patient=patient,
+        )
+
+    def call(
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        *,
+        wait_s: float = 0.0,
+        idempotency_key: str | None = None,
+    ) -> bytes:
+        """Return the result of a call as JSON, over the connection that this run's calls share."""
+        if self._caller is None:
+            self._caller = self.caller()
+        return self._caller.call(method, params, wait_s=wait_s, idempotency_key=idempotency_key)
+
+    def close(self) -> None:
+        """End what was opened."""
+        if self._caller is not None:
+            self._caller.close()

@@ -1,0 +1,80 @@
+"""Errors for people and for programs: a sentence that says what to do, and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from superezio import errors
+from superezio.quantities import format_duration
+from superezioctl import exit_codes, unit
+
+if TYPE_CHECKING:
+    from superezioctl.context import Context
+
+
+def report(error: Exception, context: Context) -> int | None:
+    """Print what went wrong and return the exit code; None for what is no known kind of failure."""
+    if not isinstance(error, errors.SuperezioError):
+        return None
+    context.out.flush()
+    if context.out.json:
+        context.out.document(document(error).encode())
+    for line in sentences(error, context):
+        context.out.note(line)
+    return exit_codes.BY_KIND.get(error.kind, exit_codes.FAILED)
+
+
+def document(error: errors.SuperezioError) -> str:
+    """Return the one JSON document of a run that failed."""
+    body: dict[str, Any] = {
+        "kind": error.kind,
+        "code": error.code,
+        "message": error.message,
+        "correlation_id": error.correlation_id,
+        "retry_after_ms": error.retry_after_ms,
+        "data": error.data,
+    }
+    return json.dumps({"error": body}, ensure_ascii=False)
+
+
+def usage_document(message: str) -> str:
+    """Return the one JSON document of a command line that cannot be understood."""
+    body = {"kind": "usage", "message": message}
+    return json.dumps({"error": body}, ensure_ascii=False)
+
+
+def sentences(error: errors.SuperezioError, context: Context) -> list[str]:
+    """Return what to tell a person: what happened, what the unit is doing, what to do."""
+    if isinstance(error, errors.DaemonNotRunningError):
+        return [_no_daemon(error, context.socket_path), *unit.describe()]
+    if isinstance(error, errors.ReplyTimeoutError):
+        limit = format_duration(context.timeout_s)
+        return [
+            f"superezioctl: the daemon on {context.socket_path} did not answer within {limit}.",
+            *(unit.describe() or ["Its log may say why; --timeout waits longer."]),
+        ]
+    lines = [f"superezioctl: {error.message}"]
+    lines += [f"  {reason}" for reason in _gpu_reasons(error)]
+    if error.retry_after_ms is not None:
+        lines.append(f"It may work in {format_duration(error.retry_after_ms / 1000)}.")
+    if error.correlation_id is not None and isinstance(error, errors.InternalError):
+        lines.append(f"`superezioctl logs --correlation-id {error.correlation_id}` has the rest.")
+    return lines
+
+
+def _no_daemon(error: errors.SuperezioError, socket_path: str) -> str:
+    cause = error.__cause__
+    why = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    start = "systemctl start superezio" if os.geteuid() == 0 else "sudo systemctl start superezio"
+    return (
+        f"superezioctl: the superezio daemon is not running ({socket_path}: {why}).\n"
+        f"Start it with `{start}`, or run `supereziod` in another terminal."
+    )
+
+
+def _gpu_reasons(error: errors.SuperezioError) -> list[str]:
+    placement = error.data.get("placement")
+    gpus = placement.get("gpus", []) if isinstance(placement, dict) else []
+    return [f"gpu {gpu['index']} ({gpu['name']}): {gpu['message']}" for gpu in gpus]

@@ -1,0 +1,125 @@
+"""Help, written from what the commands declare."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from superezioctl.arguments import COMMON, Command, Option, Positional, did_you_mean
+from superezioctl.catalogue import CATALOGUE, families
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_WIDTH = 80
+
+
+def of_everything() -> str:
+    """Return the help of superezioctl itself."""
+    rows = [(name, summary) for name, (_, summary) in CATALOGUE.items()]
+    return "\n".join(
+        [
+            "usage: superezioctl [OPTIONS] COMMAND ...",
+            "",
+            "Share the GPUs of this host: see them, lease their VRAM, run commands on them.",
+            "",
+            "commands:",
+            *_columns(rows),
+            "",
+            "options, before or after the command:",
+            *_options(COMMON),
+            "",
+            "exit codes:",
+            "  0 done, 1 failed, 2 usage, 3 unhealthy, 4 refused (denied, limited, no capacity),",
+            "  5 no daemon, 124 timed out; `run` passes its command's code through and has 125",
+            "  for its own failures, 126 and 127 for a command that cannot be executed or found.",
+            "",
+            "examples:",
+            "  superezioctl status",
+            "  superezioctl run --vram 8GiB --wait 60s -- python train.py",
+            "  superezioctl --json gpu list | jq '.gpus[].vram_leasable_bytes'",
+            "",
+            "`superezioctl COMMAND --help` says more.",
+            "",
+        ]
+    )
+
+
+def of_family(family: str, names: Sequence[str]) -> str:
+    """Return the help of commands that share their first word."""
+    rows = [(name, CATALOGUE[name][1]) for name in names]
+    return "\n".join(
+        [
+            f"usage: superezioctl {family} COMMAND ...",
+            "",
+            "commands:",
+            *_columns(rows),
+            "",
+            f"`superezioctl {family} COMMAND --help` says more.",
+            "",
+        ]
+    )
+
+
+def of_command(name: str, command: Command) -> str:
+    """Return the help of one command."""
+    lines = [f"usage: {_usage(name, command)}", "", f"{CATALOGUE[name][1]}."]
+    for paragraph in filter(None, command.description.split("\n\n")):
+        lines += ["", *textwrap.wrap(" ".join(paragraph.split()), _WIDTH)]
+    if command.positionals:
+        rows = [(positional.name, positional.summary) for positional in command.positionals]
+        lines += ["", "arguments:", *_columns(rows)]
+    if command.options:
+        lines += ["", "options:", *_options(command.options)]
+    lines += ["", "options of every command:", *_options(COMMON[:4])]
+    lines += ["", "examples:", *(f"  {example}" for example in command.examples)]
+    return "\n".join([*lines, ""])
+
+
+def unknown(words: Sequence[str]) -> str:
+    """Return what to say of words that are no command."""
+    family = families().get(words[0])
+    if family is not None:
+        given = " ".join(words[:2])
+        return f"there is no command {given!r}{did_you_mean(given, family)}"
+    known = [*CATALOGUE, *families()]
+    return f"there is no command {words[0]!r}{did_you_mean(words[0], known)}"
+
+
+def _usage(name: str, command: Command) -> str:
+    required = [f"{o.name} {o.metavar}" for o in command.options if o.required]
+    optional = ["[OPTIONS]"]
+    words = [_placeholder(positional) for positional in command.positionals]
+    return " ".join(["superezioctl", name, *required, *optional, *words])
+
+
+def _placeholder(positional: Positional) -> str:
+    text = f"{positional.name} ..." if positional.rest else positional.name
+    return f"[{text}]" if positional.optional else text
+
+
+def _options(options: Sequence[Option]) -> list[str]:
+    rows = []
+    for option in options:
+        name = option.name if option.metavar is None else f"{option.name} {option.metavar}"
+        rows.append((f"{option.short}, {name}" if option.short else name, _summary(option)))
+    return _columns(rows)
+
+
+def _summary(option: Option) -> str:
+    if option.repeat:
+        return f"{option.summary} (may be repeated)"
+    if option.metavar is None or option.default is None:
+        return option.summary
+    shown = f"{option.default:g} s" if isinstance(option.default, float) else option.default
+    return f"{option.summary} (default: {shown})"
+
+
+def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
+    left = max(len(name) for name, _ in rows) + 4
+    lines: list[str] = []
+    for name, summary in rows:
+        wrapped = textwrap.wrap(summary, _WIDTH - left) or [""]
+        lines.append(f"  {name:<{left - 2}}{wrapped[0]}")
+        lines += [" " * left + part for part in wrapped[1:]]
+    return lines

@@ -1,0 +1,128 @@
+"""What superezioctl prints: one JSON document for programs, or text for people."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+_SGR = {
+    "bold": "1",
+    "dim": "2",
+    "bad": "1;31",
+    "good": "32",
+    "warn": "33",
+    "note": "36",
+}
+
+#: Width where there is no terminal to ask.
+DEFAULT_WIDTH = 80
+
+
+class Output:
+    """Standard output and error of one run.
+
+    With `json`, standard output gets the document alone; notes go to standard error either way.
+    Colour is for terminals only, and not where NO_COLOR is set or TERM is dumb.
+    """
+
+    def __init__(
+        self, *, json: bool, stdout: TextIO | None = None, stderr: TextIO | None = None
+    ) -> None:
+        self.json = json
+        self._stdout = stdout if stdout is not None else sys.stdout
+        self._stderr = stderr if stderr is not None else sys.stderr
+        self.colour = not json and is_colourful(self._stdout)
+        self.unicode = "utf" in (self._stdout.encoding or "").lower()
+
+    @property
+    def width(self) -> int:
+        """The columns of the terminal, or of none."""
+        try:
+            return os.get_terminal_size(self._stdout.fileno()).columns or DEFAULT_WIDTH
+        except (OSError, ValueError):
+            return DEFAULT_WIDTH
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person looks at standard error as it comes."""
+        return self._stderr.isatty() and not self.json
+
+    def document(self, raw: bytes) -> None:
+        """Print one JSON document: as it came, or to a terminal with indentation."""
+        text = raw.decode()
+        if self._stdout.isatty():
+            import json  # noqa: PLC0415 - programs, who do not read from terminals, need none
+
+            text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        self._stdout.write(f"{text}\n")
+        self._stdout.flush()
+
+    def record(self, raw: bytes) -> None:
+        """Print one line of JSON Lines, at once."""
+        self._stdout.write(raw.decode() + "\n")
+        self._stdout.flush()
+
+    def line(self, text: str = "") -> None:
+        """Print a line for people."""
+        self._stdout.write(f"{text}\n")
+
+    def flush(self) -> None:
+        """Let out what was printed."""
+        self._stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Print a line on standard error."""
+        self._stderr.write(f"{text}\n")
+        self._stderr.flush()
+
+    def progress(self, text: str) -> None:
+        """Write over the line on standard error; an empty text clears it."""
+        self._stderr.write(f"\r\x1b[K{text}")
+        self._stderr.flush()
+
+    def style(self, text: str, *names: str) -> str:
+        """Return `text` in the given styles, where colour is on."""
+        if not self.colour or not names or not text:
+            return text
+        return f"\x1b[{';'.join(_SGR[name] for name in names)}m{text}\x1b[0m"
+
+    def table(
+        self,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        right: Sequence[int] = (),
+        indent: str = "",
+    ) -> None:
+        """Print columns as wide as they need; those in `right` are aligned to the right."""
+        widths = [max(printed_width(row[i]) for row in (header, *rows)) for i in range(len(header))]
+        for number, row in enumerate((header, *rows)):
+            cells = []
+            for column, text in enumerate(row):
+                gap = " " * (widths[column] - printed_width(text))
+                cells.append(gap + text if column in right else text + gap)
+            line = "  ".join(cells).rstrip()
+            self.line(indent + (self.style(line, "dim") if number == 0 else line))
+
+
+def is_colourful(stream: TextIO) -> bool:
+    """Say whether colour is welcome on a stream."""
+    return (
+        stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") != "dumb"
+    )
+
+
+def printed_width(text: str) -> int:
+    """Return how many columns `text` takes, colour left out."""
+    width = len(text)
+    start = text.find("\x1b[")
+    while start >= 0:
+        end = text.index("m", start)
+        width -= end - start + 1
+        start = text.find("\x1b[", end)
+    return width

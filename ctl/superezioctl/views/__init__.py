@@ -1,0 +1,1 @@
+"""What people see: results read into types, and drawn."""

@@ -1,0 +1,168 @@
+"""GPUs as text."""
+
+from __future__ import annotations
+
+import msgspec
+
+from superezio.quantities import format_duration
+from superezio.wire import Gpu, GpuList, GpuProcessList
+from superezioctl.output import Output
+from superezioctl.views.text import NOTHING, figure, size, styled, user
+
+
+def show_list(out: Output, raw: bytes) -> None:
+    """Print a line for each GPU."""
+    gpus = msgspec.json.decode(raw, type=GpuList).gpus
+    if not gpus:
+        out.line("no GPUs: `superezioctl health` says why")
+        return
+    header = (
+        "GPU",
+        "NAME",
+        "TEMP",
+        "UTIL",
+        "POWER",
+        "USED",
+        "TOTAL",
+        "LEASABLE",
+        "LEASES",
+        "STATE",
+    )
+    out.table(
+        header,
+        [
+            (
+                str(gpu.index),
+                short_name(gpu),
+                figure(gpu.temperature_c, "°C"),
+                figure(gpu.utilization_core_percent, "%"),
+                figure(gpu.power_w, "W"),
+                size(gpu.vram_used_bytes),
+                size(gpu.vram_total_bytes),
+                size(gpu.vram_leasable_bytes),
+                str(gpu.leases),
+                state(out, gpu),
+            )
+            for gpu in gpus
+        ],
+        right=(2, 3, 4, 5, 6, 7, 8),
+    )
+    for gpu in gpus:
+        if gpu.blocked_reason is not None:
+            out.line(f"gpu {gpu.index} admits no lease: {gpu.blocked_reason}")
+
+
+def short_name(gpu: Gpu) -> str:
+    """Return the name without the maker's, which is the same for all."""
+    return gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+
+
+def state(out: Output, gpu: Gpu) -> str:
+    """Return what matters most of a GPU's states, in its colour."""
+    if gpu.status != "ok":
+        return styled(out, gpu.status)
+    if gpu.fitness == "quarantined":
+        return styled(out, gpu.fitness)
+    words = [styled(out, gpu.level)]
+    if gpu.fitness != "healthy":
+        words.append(styled(out, gpu.fitness))
+    if gpu.cordoned:
+        words.append(out.style("cordoned", "warn"))
+    return ", ".join(words)
+
+
+def show_one(out: Output, raw: bytes) -> None:
+    """Print all that is known of one GPU."""
+    gpu = msgspec.json.decode(raw, type=Gpu)
+    out.line(out.style(f"gpu {gpu.index}: {gpu.name}", "bold"))
+    rows = [*_states(out, gpu), *_memory(gpu), *_figures(gpu), *_identity(gpu)]
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        out.line(f"  {out.style(f'{name:<{width}}', 'dim')}  {text}")
+
+
+def _states(out: Output, gpu: Gpu) -> list[tuple[str, str]]:
+    cordon = f"yes: {gpu.cordon_reason}" if gpu.cordon_reason else "yes"
+    status = styled(out, gpu.status)
+    return [
+        ("status", f"{status}: {gpu.status_reason}" if gpu.status_reason else status),
+        ("level", styled(out, gpu.level)),
+        ("fitness", styled(out, gpu.fitness)),
+        ("cordoned", cordon if gpu.cordoned else "no"),
+        ("admits leases", "yes" if gpu.admissible else f"no: {gpu.blocked_reason or 'not said'}"),
+    ]
+
+
+def _memory(gpu: Gpu) -> list[tuple[str, str]]:
+    return [
+        ("VRAM total", size(gpu.vram_total_bytes)),
+        ("VRAM used", size(gpu.vram_used_bytes)),
+        ("VRAM free", size(gpu.vram_free_bytes)),
+        ("VRAM of the driver", size(gpu.vram_driver_reserved_bytes)),
+        ("VRAM of leases", f"{size(gpu.vram_reserved_bytes)} ({gpu.leases} leases)"),
+        ("VRAM of others", size(gpu.vram_foreign_bytes)),
+        ("VRAM leasable", size(gpu.vram_leasable_bytes)),
+    ]
+
+
+def _figures(gpu: Gpu) -> list[tuple[str, str]]:
+    throttling = NOTHING if gpu.throttle_reasons is None else ", ".join(gpu.throttle_reasons)
+    thresholds = f"slows down at {figure(gpu.slowdown_temperature_c)}, stops at "
+    thresholds += figure(gpu.shutdown_temperature_c)
+    ecc = {None: NOTHING, True: "on", False: "off"}[gpu.ecc_enabled]
+    if gpu.ecc_enabled:
+        ecc += f", {figure(gpu.ecc_corrected)} corrected, {figure(gpu.ecc_uncorrected)} not"
+    age = NOTHING if gpu.sample_age_s is None else f"{format_duration(gpu.sample_age_s)} ago"
+    return [
+        ("temperature", f"{figure(gpu.temperature_c, '°C')} ({thresholds})"),
+        ("margin", figure(gpu.margin_c, "°C")),
+        ("memory temperature", figure(gpu.memory_temperature_c, "°C")),
+        ("throttled by", throttling or "nothing"),
+        ("utilisation", figure(gpu.utilization_core_percent, "%")),
+        ("memory utilisation", figure(gpu.utilization_memory_percent, "%")),
+        ("power", f"{figure(gpu.power_w, 'W')} of {figure(gpu.power_limit_w, 'W')}"),
+        ("fan", figure(gpu.fan_percent, "%")),
+        ("clocks", f"{figure(gpu.clock_core_mhz)} / {figure(gpu.clock_memory_mhz)} MHz"),
+        ("ECC", ecc),
+        ("sampled", age),
+    ]
+
+
+def _identity(gpu: Gpu) -> list[tuple[str, str]]:
+    link = f"generation {figure(gpu.pcie_generation)} of {figure(gpu.pcie_generation_max)}, "
+    link += f"x{figure(gpu.pcie_width)} of x{figure(gpu.pcie_width_max)}"
+    return [
+        ("UUID", gpu.uuid),
+        ("PCI bus id", gpu.pci_bus_id),
+        ("PCIe", link),
+        ("driver", figure(gpu.driver_version)),
+        ("CUDA", figure(gpu.cuda_version)),
+        ("compute capability", figure(gpu.compute_capability)),
+        ("compute mode", figure(gpu.compute_mode)),
+        ("MIG", figure(gpu.mig_mode)),
+    ]
+
+
+def show_processes(out: Output, raw: bytes) -> None:
+    """Print a line for each process."""
+    processes = msgspec.json.decode(raw, type=GpuProcessList).processes
+    if not processes:
+        out.line("no processes on the GPUs")
+        return
+    out.table(
+        ("GPU", "PID", "TYPE", "VRAM", "USER", "LEASE", "UNIT", "COMMAND"),
+        [
+            (
+                process.gpu,
+                str(process.pid),
+                process.type,
+                size(process.vram_bytes),
+                process.user or user(process.uid),
+                process.lease or NOTHING,
+                process.container or process.unit or NOTHING,
+                process.command or NOTHING,
+            )
+            for process in processes
+        ],
+        right=(1, 3),
+    )

@@ -1,0 +1,96 @@
+"""Leases and the queue as text."""
+
+from __future__ import annotations
+
+import shlex
+
+import msgspec
+
+from superezio.quantities import format_duration
+from superezio.wire import Lease, LeaseList, Waiter
+from superezioctl.output import Output
+from superezioctl.views.text import NOTHING, fit, size, user
+
+
+def show_list(out: Output, raw: bytes) -> None:
+    """Print the leases, and who waits."""
+    found = msgspec.json.decode(raw, type=LeaseList)
+    show_leases(out, found.leases)
+    if found.queue:
+        out.line()
+        show_queue(out, found.queue)
+
+
+def show_leases(out: Output, leases: list[Lease]) -> None:
+    """Print a line for each lease."""
+    if not leases:
+        out.line("no leases")
+        return
+    out.table(
+        ("LEASE", "STATE", "GPU", "RESERVED", "ACTUAL", "USER", "HOLDER", "AGE", "NAME"),
+        [
+            (
+                lease.id,
+                lease.state,
+                "+".join(str(gpu.index) if gpu.index is not None else "?" for gpu in lease.gpus),
+                "+".join(size(gpu.reserved_bytes) for gpu in lease.gpus),
+                "+".join(size(gpu.actual_bytes) for gpu in lease.gpus),
+                user(lease.uid),
+                _holder(lease),
+                format_duration(lease.age_s),
+                lease.name or NOTHING,
+            )
+            for lease in leases
+        ],
+        right=(3, 4),
+    )
+
+
+def show_queue(out: Output, queue: list[Waiter]) -> None:
+    """Print a line for each waiter, in order, and why it waits."""
+    for waiter in queue:
+        what = f"{size(waiter.vram_bytes)} x {waiter.count}, {waiter.policy}"
+        who = f"{user(waiter.uid)}{f' ({waiter.name})' if waiter.name else ''}"
+        waited, left = format_duration(waiter.waited_s), format_duration(waiter.remaining_s)
+        out.line(
+            fit(f"{waiter.position}. {who}: {what}, waits {waited}, {left} at most", out.width)
+        )
+        out.line(f"   {waiter.reason}")
+
+
+def show_one(out: Output, raw: bytes) -> None:
+    """Print all of one lease."""
+    lease = msgspec.json.decode(raw, type=Lease)
+    rows = [
+        ("lease", out.style(lease.id, "bold")),
+        ("state", lease.state),
+        ("mode", lease.mode),
+        ("user", user(lease.uid)),
+        ("name", lease.name or NOTHING),
+        ("holder", _holder(lease)),
+        ("granted", f"{lease.granted_at} ({format_duration(lease.age_s)} ago)"),
+        ("correlation", lease.correlation_id or NOTHING),
+    ]
+    for gpu in lease.gpus:
+        index = NOTHING if gpu.index is None else gpu.index
+        uses = f"reserved {size(gpu.reserved_bytes)}, uses {size(gpu.actual_bytes)}"
+        rows.append(("gpu", f"{index} ({gpu.uuid}): {uses}"))
+    rows += [("set", f"{name}={value}") for name, value in sorted(lease.environment.items())]
+    for name, text in rows:
+        out.line(f"{out.style(f'{name:<12}', 'dim')} {text}")
+
+
+def show_exports(out: Output, raw: bytes) -> None:
+    """Print the environment as a shell reads it."""
+    lease = msgspec.json.decode(raw, type=Lease)
+    for name, value in sorted({"SUPEREZIO_LEASE": lease.id, **lease.environment}.items()):
+        out.line(f"export {name}={shlex.quote(value)}")
+
+
+def _holder(lease: Lease) -> str:
+    if lease.mode == "connection" and not lease.holder:
+        return "connection"
+    return ", ".join(
+        f"{process.pid} {process.command}" if process.command else str(process.pid)
+        for process in lease.holder
+    )

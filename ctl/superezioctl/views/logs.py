@@ -1,0 +1,148 @@
+"""What was logged: from the journal, or from the events that the daemon remembers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from superezio.errors import SuperezioError
+from superezio.wire import Event, Gpu
+from superezioctl.context import Context
+from superezioctl.unit import UNIT
+from superezioctl.views import events
+from superezioctl.views.text import STYLES
+
+#: How many past events are asked for, of which most are of something else.
+_HISTORY = 4096
+_PATIENCE_S = 10.0
+_SEVERITY_BY_PRIORITY = {"0": "critical", "1": "critical", "2": "critical", "3": "critical"}
+
+
+def show(context: Context, wanted: dict[str, str], *, lines: int, follow: bool) -> None:
+    """Print records as text, as one JSON document, or when following as JSON Lines."""
+    wanted = dict(wanted)
+    if "gpu" in wanted:
+        wanted["gpu"] = _uuid(context, wanted["gpu"])
+    journalctl = shutil.which("journalctl")
+    if journalctl is not None and _readable(journalctl):
+        source, records = "journal", _from_journal(journalctl, wanted, lines, follow=follow)
+    else:
+        source, records = "events", _from_events(context, wanted, lines, follow=follow)
+        if not context.out.json:
+            context.out.note("(not from the journal: from the events that the daemon remembers)")
+    if context.out.json and not follow:
+        context.out.document(msgspec.json.encode({"source": source, "records": list(records)}))
+        return
+    for record in records:
+        if context.out.json:
+            context.out.record(msgspec.json.encode(record))
+        else:
+            _print(context, record)
+
+
+def _uuid(context: Context, gpu: str) -> str:
+    """Return the UUID of a GPU by any of its names; as given, where no daemon can tell."""
+    try:
+        return msgspec.json.decode(context.call("gpu.get", {"gpu": gpu}), type=Gpu).uuid
+    except SuperezioError:
+        return gpu
+
+
+def _readable(journalctl: str) -> bool:
+    """Say whether the unit's journal has anything for this user: it is just empty if not."""
+    try:
+        done = subprocess.run(
+            [journalctl, "--quiet", "--no-pager", "--lines=1", "--output=cat", f"--unit={UNIT}"],
+            capture_output=True,
+            timeout=_PATIENCE_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and bool(done.stdout.strip())
+
+
+def _from_journal(
+    journalctl: str, wanted: dict[str, str], lines: int, *, follow: bool
+) -> Iterator[dict[str, Any]]:
+    command = [journalctl, "--quiet", "--no-pager", "--output=json", f"--lines={lines}"]
+    command += [f"--unit={UNIT}", *(["--follow"] if follow else [])]
+    command += [f"{field.upper()}={value}" for field, value in wanted.items()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as journal:
+        try:
+            for line in journal.stdout or ():
+                yield _journal_record(msgspec.json.decode(line))
+        finally:
+            journal.terminate()
+
+
+def _journal_record(entry: dict[str, Any]) -> dict[str, Any]:
+    microseconds = int(entry.get("__REALTIME_TIMESTAMP", 0))
+    fields = {
+        name.lower(): value
+        for name, value in entry.items()
+        if not name.startswith("_") and name not in {"MESSAGE", "PRIORITY"}
+    }
+    return {
+        "time": datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="milliseconds"),
+        "severity": _severity(entry.get("PRIORITY", "6")),
+        "message": _text(entry.get("MESSAGE")),
+        "correlation_id": fields.get("correlation_id"),
+        "lease": fields.get("lease"),
+        "gpu": fields.get("gpu"),
+        "fields": fields,
+    }
+
+
+def _severity(priority: str) -> str:
+    return _SEVERITY_BY_PRIORITY.get(priority, "warning" if priority == "4" else "info")
+
+
+def _text(message: object) -> str:
+    """Return a message; journalctl prints one that is not text as a list of bytes."""
+    if isinstance(message, list):
+        return bytes(message).decode(errors="replace")
+    return str(message or "")
+
+
+def _from_events(
+    context: Context, wanted: dict[str, str], lines: int, *, follow: bool
+) -> Iterator[dict[str, Any]]:
+    with events.follow(context, types=(), replay=_HISTORY) as stream:
+        past = [item.event for item in islice(stream, stream.replayed)]
+        matching = [event for event in past if _matches(event, wanted)]
+        yield from map(_event_record, matching[-lines:])
+        if follow:
+            for item in stream:
+                if _matches(item.event, wanted):
+                    yield _event_record(item.event)
+
+
+def _matches(event: Event, wanted: dict[str, str]) -> bool:
+    return all(getattr(event, field) == value for field, value in wanted.items())
+
+
+def _event_record(event: Event) -> dict[str, Any]:
+    return {
+        "time": event.time,
+        "severity": event.severity,
+        "message": event.message,
+        "correlation_id": event.correlation_id,
+        "lease": event.lease,
+        "gpu": event.gpu,
+        "fields": {"event": event.type, **event.data},
+    }
+
+
+def _print(context: Context, record: dict[str, Any]) -> None:
+    out = context.out
+    style = STYLES.get(record["severity"])
+    message = out.style(record["message"], style) if style else record["message"]
+    out.line(f"{record['time']} {message}")
+    out.flush()
