@@ -143,7 +143,7 @@ class GpuAccount:
             return []
         growing = [part.lease for part in self._parts.values() if part.growth.phase == "growing"]
         self._attribute(self._pass)
-        self._estimate(now_ns)
+        self._estimate(self._pass, now_ns)
         notices = [
             notice("grown", view, lease=lease)
             for lease in growing
@@ -174,7 +174,7 @@ class GpuAccount:
         if taken.uses:
             self._opaque = None in taken.uses.values()
 
-    def _estimate(self, now_ns: int) -> None:
+    def _estimate(self, taken: Pass, now_ns: int) -> None:
         """Estimate what the driver does not tell: what released leases still use goes first."""
         growths = [(part.growth, self._shares[part.holder].hidden) for part in self._parts.values()]
         left = [
@@ -184,7 +184,7 @@ class GpuAccount:
         ]
         for growth in left:
             growth.estimate_bytes = 0
-        self._spread_residual()
+        self._spread_residual(taken)
         rest = self._rest_bytes()
         for growth in left:
             growth.forget(rest)
@@ -205,12 +205,20 @@ class GpuAccount:
         """Tell whether a lease without a process here has had its time, or needs no estimate."""
         return not self._opaque or now_ns - growth.started_ns >= self._growing_timeout_ns
 
-    def _spread_residual(self) -> None:
-        """Share what has not come back among the releases; the newest has had the least time."""
+    def _spread_residual(self, taken: Pass) -> None:
+        """Find what has not come back: what their processes still use, then what nobody lists.
+
+        The latter goes to the newest release first, as that has had the least time.
+        """
         risen = self._unexplained_bytes() - self._estimated_bytes() - self._quiet_bytes
-        for release in reversed(self._returns.values()):
-            release.residual_bytes = min(max(risen, 0), release.expected_bytes)
+        for release in self._returns.values():
+            listed = taken.listed_bytes(release.pids, holders=self._shares)
+            release.residual_bytes = min(listed, release.expected_bytes)
             risen -= release.residual_bytes
+        for release in reversed(self._returns.values()):
+            unlisted = min(max(risen, 0), release.expected_bytes - release.residual_bytes)
+            release.residual_bytes += unlisted
+            risen -= unlisted
 
     def _settle_returns(self, taken: Pass, view: GpuView) -> Iterator[LedgerNotice]:
         """Drop the releases whose VRAM a later pass shows free, or still used after its time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from msgspec import Struct
 
@@ -118,12 +118,12 @@ class Pass(Struct, frozen=True, kw_only=True):
         A process of a released lease (`returning`) accounts for nothing any more, unless it
         belongs to one of `holders`.
         """
-        explained = sum(
-            used
-            for pid, used in self.uses.items()
-            if used is not None and (pid not in returning or self.owners[pid] in holders)
-        )
-        return self.used_bytes - explained
+        listed = sum(used for used in self.uses.values() if used is not None)
+        return self.used_bytes - listed + self.listed_bytes(returning, holders=holders)
+
+    def listed_bytes(self, pids: Iterable[int], *, holders: Collection[str]) -> int:
+        """Return what those of `pids` use that belong to none of `holders`."""
+        return sum(self.uses.get(pid) or 0 for pid in pids if self.owners.get(pid) not in holders)
 
 
 def _larger(one: int | None, other: int | None) -> int | None:

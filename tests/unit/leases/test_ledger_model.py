@@ -1,0 +1,276 @@
+"""The ledger against the rules, on a host where leases, processes and the driver do as they like."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from ledger_model import (
+    RESERVE,
+    RETURN_NS,
+    Lingering,
+    ModelGpu,
+    PassRecord,
+    Process,
+    Rules,
+    World,
+)
+from supereziod.leases.ledger import Claim, Ledger, LedgerNotice
+from supereziod.leases.placement import Capacity, Request, place
+
+HOLDERS = ("ann", "bob", "cyd")
+GPUS = ("GPU-a", "GPU-b", "GPU-n")
+SIZES = st.integers(1, 60)
+PICKS = st.integers(0, 1000)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.rules = Rules(self.world)
+        self.ledger = Ledger(reserve_bytes=RESERVE, clock=self.world.clock)
+        self.in_flight: list[list[PassRecord]] = []
+        self.calm: dict[str, dict[int, int]] = {uuid: {} for uuid in GPUS}
+        self.over: set[str] = set()
+        self.leases = 0
+        self.shown = self.world.take()
+        self.snapshot = self.world.snapshot(self.shown)
+        self.look(self.shown)
+
+    def capacities(self) -> dict[str, Capacity]:
+        return {capacity.uuid: capacity for capacity in self.ledger.capacities(self.snapshot)}
+
+    # --- leases ---------------------------------------------------------------------------------
+
+    @rule(
+        holder=st.sampled_from(HOLDERS),
+        size=SIZES,
+        count=st.sampled_from((1, 1, 1, 2)),
+        avoid=st.sets(st.sampled_from(GPUS), max_size=2),
+    )
+    def acquire(self, holder: str, size: int, count: int, avoid: set[str]) -> None:
+        before = self.capacities()
+        request = Request(vram_bytes=size, count=count, policy="spread", avoid=tuple(avoid))
+        placement = place(request, list(before.values()))
+        for reason in placement.gpus:
+            gpu = self.world.gpus[reason.uuid]
+            if self.rules.is_exact(gpu) and gpu.uuid not in avoid:
+                fits = size <= self.rules.free(gpu) and not self.rules.growing(gpu.uuid)
+                assert reason.admitted == fits, (reason, self.rules.free(gpu))
+            elif reason.admitted:
+                assert size <= self.rules.most_free(gpu)
+        if placement.decision != "grant":
+            return
+        self.leases += 1
+        lease = f"lease-{self.leases}"
+        self.ledger.claim(
+            Claim(lease=lease, holder=holder, reserved=dict.fromkeys(placement.chosen, size))
+        )
+        self.rules.grant(lease, holder, placement.chosen, size)
+
+    @precondition(lambda self: self.rules.grants)
+    @rule(pick=PICKS)
+    def release(self, pick: int) -> None:
+        grant = self.rules.grants[pick % len(self.rules.grants)]
+        self._release(grant.lease)
+
+    def _release(self, lease: str) -> None:
+        before = {uuid: one.free_bytes for uuid, one in self.capacities().items()}
+        self.rules.release(lease)
+        self.ledger.release(lease)
+        self.ledger.release(lease)
+        after = {uuid: one.free_bytes for uuid, one in self.capacities().items()}
+        assert after == before, "a release frees nothing by itself"
+
+    @precondition(lambda self: self.rules.grants)
+    @rule(pick=PICKS, holder=st.sampled_from(HOLDERS))
+    def join(self, pick: int, holder: str) -> None:
+        grant = self.rules.grants[pick % len(self.rules.grants)]
+        old, lease = grant.holder, grant.lease
+        self.ledger.rebind(lease, holder)
+        self.rules.join(lease, holder)
+        if not any(other.holder == old for other in self.rules.grants):
+            for process in self.world.processes.values():
+                if process.holder == old:
+                    process.holder = holder
+
+    @precondition(lambda self: self.rules.grants)
+    @rule(pick=PICKS, late=st.booleans())
+    def holder_dies(self, pick: int, *, late: bool) -> None:
+        holder = self.rules.grants[pick % len(self.rules.grants)].holder
+        dying = [process for process in self.world.processes.values() if process.holder == holder]
+        mine = [grant for grant in self.rules.grants if grant.holder == holder]
+        last = {grant.gpu: grant.lease for grant in mine}
+        for process in dying:
+            del self.world.processes[process.pid]
+            if late:
+                lease = last.get(process.gpu, "none")
+                self.world.lingering.append(Lingering(process.gpu, process.size, lease))
+        for lease in dict.fromkeys(grant.lease for grant in mine):
+            self._release(lease)
+        self._mark_muddled()
+
+    # --- processes and the driver ---------------------------------------------------------------
+
+    @rule(holder=st.sampled_from((*HOLDERS, None)), gpu=st.sampled_from(GPUS), size=SIZES)
+    def process_starts(self, holder: str | None, gpu: str, size: int) -> None:
+        if size <= self.world.room(gpu):
+            pid = self.world.next_pid
+            self.world.next_pid += 1
+            self.world.processes[pid] = Process(pid, gpu, size, holder)
+
+    @precondition(lambda self: self.world.processes)
+    @rule(pick=PICKS, size=SIZES)
+    def process_changes(self, pick: int, size: int) -> None:
+        process = list(self.world.processes.values())[pick % len(self.world.processes)]
+        if size - process.size <= self.world.room(process.gpu):
+            process.size = size
+
+    @precondition(lambda self: len(self.world.processes) > 1)
+    @rule(pick=PICKS)
+    def process_ends(self, pick: int) -> None:
+        others = [process for process in self.world.processes.values() if process.pid != 1]
+        process = others[pick % len(others)]
+        del self.world.processes[process.pid]
+        if process.gpu == "GPU-n" and self.rules.grants_on("GPU-n"):
+            self.world.gpus["GPU-n"].muddled = True
+
+    @precondition(lambda self: self.world.lingering)
+    @rule(part=st.integers(1, 60))
+    def driver_catches_up(self, part: int) -> None:
+        late = self.world.lingering[0]
+        late.size -= min(part, late.size)
+        self.world.lingering = [one for one in self.world.lingering if one.size]
+
+    @rule(milliseconds=st.integers(0, 3000))
+    def time_passes(self, milliseconds: int) -> None:
+        self.world.clock.advance(milliseconds / 1000)
+
+    # --- passes ---------------------------------------------------------------------------------
+
+    @rule(tick=st.integers(0, 1))
+    def a_pass_is_taken(self, tick: int) -> None:
+        self.world.clock.now_ns += tick
+        self.in_flight.append(self.world.take())
+
+    @precondition(lambda self: self.in_flight)
+    @rule()
+    def a_pass_arrives(self) -> None:
+        self.look(self.in_flight.pop(0))
+
+    @rule()
+    def a_new_pass(self) -> None:
+        self.world.clock.now_ns += 1
+        self.look(self.world.take())
+        for gpu in self.world.gpus.values():
+            limit = gpu.total - gpu.told_reserve - RESERVE - self.world.used(gpu.uuid)
+            assert self.capacities()[gpu.uuid].free_bytes <= limit
+
+    def look(self, records: list[PassRecord]) -> None:
+        newer = records[0].taken_ns >= self.shown[0].taken_ns
+        self.shown = records if newer else self.shown
+        self.snapshot = self.world.snapshot(self.shown)
+        notices = self.ledger.observe(self.world.snapshot(records), self.rules.holder_of)
+        settled = self.rules.observe(records)
+        for uuid, expected in settled.items():
+            told = [notice for notice in notices if notice.uuid == uuid]
+            self._check_settled(self.world.gpus[uuid], expected, told)
+            self._check_overcommit(self.world.gpus[uuid], told)
+        assert {notice.uuid for notice in self.ledger.overcommitted()} == self.over
+        self._mark_muddled()
+        for gpu in self.world.gpus.values():
+            self._clear_muddled(gpu)
+
+    def _check_settled(
+        self, gpu: ModelGpu, expected: list[tuple[str, str]], told: list[LedgerNotice]
+    ) -> None:
+        given = [
+            (notice.kind, notice.lease or "")
+            for notice in told
+            if notice.kind in {"returned", "unreturned"}
+        ]
+        if self.rules.is_exact(gpu):
+            assert given == expected
+        taken_ns = gpu.passes[-1].taken_ns
+        pending = {one.lease: one for one in self.rules.pending_on(gpu.uuid)}
+        for kind, lease in given:
+            since = taken_ns - pending[lease].released_ns
+            assert since > 0
+            assert kind == "returned" or since >= RETURN_NS
+            self.rules.settle(gpu.uuid, lease)
+        for one in self.rules.pending_on(gpu.uuid):
+            assert taken_ns - one.released_ns < RETURN_NS
+
+    def _check_overcommit(self, gpu: ModelGpu, told: list[LedgerNotice]) -> None:
+        kinds = [notice for notice in told if notice.kind.startswith("overcommit")]
+        free = self.capacities()[gpu.uuid].free_bytes
+        is_over, was_over = free < 0, gpu.uuid in self.over
+        if is_over == was_over:
+            assert not kinds
+        elif is_over:
+            (notice,) = kinds
+            assert (notice.kind, notice.amount_bytes) == ("overcommitted", -free)
+            if gpu.generation != "hidden":
+                calm = self.calm[gpu.uuid]
+                listed = gpu.passes[-1].listed
+                grown = {pid for pid, size in listed.items() if size > calm.get(pid, 0)}
+                assert set(notice.pids) == grown
+            self.over.add(gpu.uuid)
+        else:
+            assert [notice.kind for notice in kinds] == ["overcommit_over"]
+            self.over.discard(gpu.uuid)
+        if not is_over:
+            self.calm[gpu.uuid] = dict(gpu.passes[-1].listed)
+
+    # --- what cannot be told exactly ------------------------------------------------------------
+
+    def _mark_muddled(self) -> None:
+        """Late memory that no release expects, or no release is left for, blurs the others'."""
+        for uuid, gpu in self.world.gpus.items():
+            expected = {one.lease: one.expected for one in self.rules.pending_on(uuid)}
+            late: dict[str, int] = {}
+            for one in self.world.lingering:
+                if one.gpu == uuid:
+                    late[one.lease] = late.get(one.lease, 0) + one.size
+            if any(size > expected.get(lease, -1) for lease, size in late.items()):
+                gpu.muddled = True
+
+    def _clear_muddled(self, gpu: ModelGpu) -> None:
+        late = gpu.passes[-1].lingering or [
+            one for one in self.world.lingering if one.gpu == gpu.uuid
+        ]
+        busy = self.rules.pending_on(gpu.uuid)
+        if gpu.generation == "hidden":
+            busy = busy or self.rules.grants_on(gpu.uuid)  # type: ignore[assignment]
+        if not late and not busy:
+            gpu.muddled = False
+
+    # --- what always holds ----------------------------------------------------------------------
+
+    @invariant()
+    def the_ledger_is_what_the_rules_say(self) -> None:
+        for uuid, capacity in self.capacities().items():
+            gpu = self.world.gpus[uuid]
+            assert capacity.leases == len({grant.lease for grant in self.rules.grants_on(uuid)})
+            assert capacity.largest_bytes == gpu.total - gpu.told_reserve - RESERVE
+            assert capacity.free_bytes <= self.rules.most_free(gpu)
+            if self.rules.is_exact(gpu):
+                assert capacity.free_bytes == self.rules.free(gpu)
+                assert capacity.foreign_bytes == self.rules.foreign(gpu)
+                assert capacity.growing == self.rules.growing(uuid)
+                for grant in self.rules.grants_on(uuid):
+                    told = self.ledger.actual(grant.holder, uuid)
+                    assert told in {None, self.rules.actual(gpu, grant.holder)}
+
+
+TestLedger = LedgerMachine.TestCase
+TestLedger.settings = settings(
+    max_examples=int(os.environ.get("SUPEREZIO_MODEL_EXAMPLES", "150")),
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
