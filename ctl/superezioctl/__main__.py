@@ -104,7 +104,7 @@ def _help_without_command(words: list[str], *, asked: bool) -> int:
         wants_help = wants_help or bool(words)
     else:
         raise UsageError(helptext.unknown(words))
-    print(text, end="", file=sys.stdout if wants_help else sys.stderr)  # noqa: T201 - as above
+    print(text, end="", file=sys.stdout if wants_help else sys.stderr)
     return exit_codes.DONE if wants_help else exit_codes.USAGE
 
 

@@ -29,7 +29,7 @@ COMMANDS = {
         options=[
             Option(
                 "--type",
-                "only these: a name, or the beginning of names such as lease.",
+                "only these: a name, or the beginning of names with its dot, such as lease.",
                 metavar="TYPE",
                 repeat=True,
             ),

@@ -96,8 +96,8 @@ def _confirmed(caller: Caller, raw: bytes) -> dict[str, Any]:
     for process in lease["holder"]:
         if process["start_time"] == mine:
             vouched = {"lease": lease["id"], "pid": process["pid"], "start_time": mine}
-            lease = json.loads(caller.call("lease.attach", vouched))
-            return lease
+            confirmed: dict[str, Any] = json.loads(caller.call("lease.attach", vouched))
+            return confirmed
     caller.call("lease.release", {"lease": lease["id"]})
     raise HolderGoneError("the lease was bound to another process than this one: try again")
 

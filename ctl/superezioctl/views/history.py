@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -46,9 +47,7 @@ def curve(values: Sequence[float], width: int, *, unicode: bool) -> str:
     steps = _STEPS if unicode else _STEPS_ASCII
     columns = min(width, len(values))
     edges = [len(values) * column // columns for column in range(columns + 1)]
-    means = [
-        sum(values[start:end]) / (end - start) for start, end in zip(edges, edges[1:], strict=False)
-    ]
+    means = [sum(values[start:end]) / (end - start) for start, end in pairwise(edges)]
     low, high = min(means), max(means)
     span = (high - low) or 1.0
     return "".join(steps[round((mean - low) / span * (len(steps) - 1))] for mean in means)
