@@ -81,7 +81,7 @@ def _toml(name: str, value: object) -> str:
     if name.endswith("_s") and isinstance(value, float):
         return f'"{format_duration(value).replace(" ", "")}"'
     if name.endswith("_bytes") and isinstance(value, int) and value:
-        return f'"{value >> 20}MiB"'
+        return f'"{value >> 20}MiB"' if value % (1 << 20) == 0 else f'"{value >> 10}KiB"'
     return "" if value is None else msgspec.json.encode(value).decode()
 
 

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 from msgspec.structs import asdict
 
+from supereziod.gpu.fitness import APPLICATION_XIDS, FATAL_XIDS, FitnessRules
+from supereziod.gpu.patience import Patience
 from supereziod.gpu.thermal import Thresholds
 
 _MIB = 1 << 20
@@ -41,37 +43,56 @@ class Socket(Section, frozen=True):
 
 
 class Limits(Section, frozen=True):
-    frame_bytes: Annotated[
+    """What one caller, and all together, may take. The daemon's own connection is exempt."""
+
+    max_frame_bytes: Annotated[
         int, Meta(ge=4096, description="The longest line that is read from a client.")
     ] = field(default=_MIB, name="frame_size")
+    max_batch: Annotated[int, Meta(ge=1, description="Requests in one batch.")] = 1000
     connections: Annotated[
         int, Meta(ge=1, description="Connections in all. Each takes a file descriptor.")
-    ] = 16384
-    connections_per_user: Annotated[
-        int, Meta(ge=1, description="Connections of one user; root is not limited.")
-    ] = 8192
-    requests_in_flight: Annotated[
-        int, Meta(ge=1, description="Requests of one connection that are not answered yet.")
+    ] = 10_000
+    connections_reserved: Annotated[
+        int, Meta(ge=0, description="Of these, kept free for admins.")
+    ] = 64
+    connections_per_uid: Annotated[
+        int, Meta(ge=1, description="Connections of one user who is no admin.")
+    ] = 6000
+    in_flight: Annotated[
+        int, Meta(ge=1, description="Requests that are not answered yet, in all ...")
+    ] = 20_000
+    in_flight_per_connection: Annotated[
+        int, Meta(ge=1, description="... and of one connection.")
     ] = 256
-    write_buffer_bytes: Annotated[
-        int,
-        Meta(
-            ge=65536,
-            description="Replies that wait for a client to read them; beyond it, it is cut off.",
-        ),
-    ] = 4 * _MIB
-    requests_per_second: Annotated[
-        float, Meta(gt=0, description="Requests of one user, on average.")
-    ] = 20_000.0
-    request_burst: Annotated[
-        int, Meta(ge=1, description="Requests of one user at once, beyond the average.")
-    ] = 40_000
-    subscriptions: Annotated[
+    subscriptions_per_connection: Annotated[
         int, Meta(ge=1, description="Event subscriptions of one connection.")
     ] = 16
-    sessions_per_user: Annotated[
-        int, Meta(ge=1, description="Sessions of one user that may be open.")
+    events_per_subscription: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Events kept for a subscriber that does not read; it is told how many it"
+            " lost.",
+        ),
     ] = 1024
+    sessions_per_uid: Annotated[int, Meta(ge=1, description="Open sessions of one user.")] = 256
+    write_high_water_bytes: Annotated[
+        int,
+        Meta(
+            ge=4096,
+            description="With more than this to read, a client is not listened to until it reads.",
+        ),
+    ] = 256 * 1024
+    write_buffer_bytes: Annotated[
+        int, Meta(ge=65536, description="With more than this to read, a client is cut off.")
+    ] = 8 * _MIB
+    stall_timeout_s: Annotated[
+        float, Meta(gt=0, description="A client that reads nothing for so long is cut off.")
+    ] = 60.0
+    requests_per_second: Annotated[
+        int, Meta(ge=1, description="Requests of one user, on average.")
+    ] = 20_000
+    requests_burst: Annotated[int, Meta(ge=1, description="Requests of one user at once.")] = 20_000
 
 
 class Thermal(Section, frozen=True):
@@ -136,23 +157,72 @@ class Thermal(Section, frozen=True):
 
 
 class Fitness(Section, frozen=True):
+    """What condemns a GPU, and how it earns its way back."""
+
+    ignored_xids: Annotated[
+        list[int], Meta(description="XIDs that a program causes: they condemn no GPU.")
+    ] = field(default_factory=lambda: sorted(APPLICATION_XIDS))
+    fatal_xids: Annotated[
+        list[int], Meta(description="XIDs that put a GPU in quarantine at once.")
+    ] = field(default_factory=lambda: sorted(FATAL_XIDS))
     suspect_limit: Annotated[
         int, Meta(ge=1, description="Quarantine after so many transient faults ...")
     ] = 3
     suspect_window_s: Annotated[float, Meta(gt=0, description="... within this time.")] = 600.0
     quarantine_s: Annotated[
         float, Meta(gt=0, description="The first quarantine; it doubles with each relapse ...")
-    ] = 60.0
-    quarantine_max_s: Annotated[float, Meta(gt=0, description="... up to this.")] = 3600.0
-    probation_s: Annotated[
-        float, Meta(gt=0, description="Time without a fault after which a GPU is healthy again.")
     ] = 600.0
-    harmless_xids: Annotated[
-        list[int], Meta(description="XIDs that an application causes: they condemn no GPU.")
-    ] = field(default_factory=lambda: [13, 31, 43, 45, 68])
-    fatal_xids: Annotated[
-        list[int], Meta(description="XIDs that put a GPU in quarantine at once.")
-    ] = field(default_factory=lambda: [48, 62, 64, 74, 79, 95, 119, 120])
+    quarantine_limit_s: Annotated[float, Meta(gt=0, description="... up to this.")] = 86_400.0
+    probation_s: Annotated[
+        float, Meta(gt=0, description="Clean time after a quarantine until a GPU is healthy.")
+    ] = 600.0
+    forget_s: Annotated[
+        float, Meta(gt=0, description="Clean time after which a relapse is forgotten.")
+    ] = 3600.0
+    watch_s: Annotated[
+        float, Meta(gt=0, description="Time between samples beyond which nobody watched.")
+    ] = 60.0
+
+    def rules(self) -> FitnessRules:
+        """Return them as the state machine takes them."""
+        values = asdict(self)
+        for name in ("ignored_xids", "fatal_xids"):
+            values[name] = frozenset(values[name])
+        return FitnessRules(**values)
+
+
+class Probe(Section, frozen=True):
+    """How long the probe and its supervision wait for what."""
+
+    deadline_s: Annotated[
+        float, Meta(gt=0, description="A GPU that takes longer for a sample is late.")
+    ] = 1.0
+    open_s: Annotated[
+        float, Meta(gt=0, description="A driver that takes longer to open hangs.")
+    ] = field(default=10.0, name="open_deadline")
+    replace_after_s: Annotated[
+        float, Meta(gt=0, description="A GPU that hangs for longer gets a probe of its own, ...")
+    ] = 5.0
+    trial_s: Annotated[
+        float, Meta(gt=0, description="... is tried again at this interval, ...")
+    ] = field(default=30.0, name="trial_interval")
+    merge_after_s: Annotated[
+        float,
+        Meta(gt=0, description="... and goes back to the others when it answers for so long."),
+    ] = 2.0
+    lost_retry_s: Annotated[
+        float, Meta(gt=0, description="A lost GPU is looked for at this interval.")
+    ] = field(default=10.0, name="lost_interval")
+    driver_s: Annotated[
+        float, Meta(gt=0, description="First wait before a driver that is gone is tried again ...")
+    ] = field(default=1.0, name="driver_retry")
+    driver_limit_s: Annotated[float, Meta(gt=0, description="... doubling up to this.")] = field(
+        default=60.0, name="driver_retry_limit"
+    )
+
+    def patience(self) -> Patience:
+        """Return it as the supervision takes it."""
+        return Patience(**{k: v for k, v in asdict(self).items() if k != "deadline_s"})
 
 
 class GpuOverride(Section, frozen=True):
@@ -184,21 +254,9 @@ class Gpu(Section, frozen=True):
     process_period_idle_s: Annotated[
         float, Meta(gt=0, description="Time between two process lists otherwise.")
     ] = 30.0
-    sample_deadline_s: Annotated[
-        float, Meta(gt=0, description="A GPU that takes longer for a sample is UNKNOWN.")
-    ] = 3.0
-    acquire_max_age_s: Annotated[
-        float, Meta(gt=0, description="An acquire wants a process list no older than this ...")
-    ] = 1.0
-    acquire_patience_s: Annotated[
-        float, Meta(gt=0, description="... and waits for it at most this long.")
-    ] = 2.0
-    retry_min_s: Annotated[
-        float, Meta(gt=0, description="First wait before a lost driver or GPU is tried again ...")
-    ] = 1.0
-    retry_max_s: Annotated[float, Meta(gt=0, description="... doubling up to this.")] = 60.0
     thermal: Thermal = Thermal()
     fitness: Fitness = Fitness()
+    probe: Probe = Probe()
     override: dict[str, GpuOverride] = {}
 
     def __post_init__(self) -> None:
@@ -225,37 +283,55 @@ class Leases(Section, frozen=True):
     grace_s: Annotated[
         float, Meta(ge=0, description="How long a connection lease outlives its connection.")
     ] = 5.0
-    grace_after_start_s: Annotated[
+    restart_grace_s: Annotated[
         float, Meta(ge=0, description="The same, right after a start of the daemon.")
     ] = 30.0
-    per_user: Annotated[int, Meta(ge=1, description="Leases that one user may hold.")] = 256
+    max_leases: Annotated[int, Meta(ge=1, description="Leases in all ...")] = field(
+        default=4096, name="maximum"
+    )
+    max_leases_per_uid: Annotated[int, Meta(ge=1, description="... and of one user.")] = field(
+        default=1024, name="maximum_per_uid"
+    )
     queue: Annotated[int, Meta(ge=0, description="Acquires that may wait, in all ...")] = 256
-    queue_per_user: Annotated[int, Meta(ge=0, description="... and of one user.")] = 64
-    wait_maximum_s: Annotated[
+    queue_per_uid: Annotated[int, Meta(ge=0, description="... and of one user.")] = 64
+    max_passed: Annotated[
+        int,
+        Meta(ge=0, description="How often an acquire may be passed over by later, smaller ones."),
+    ] = field(default=16, name="queue_passes")
+    max_wait_s: Annotated[
         float, Meta(ge=0, description="The longest that an acquire may wait in the queue.")
-    ] = 86_400.0
+    ] = field(default=86_400.0, name="wait_maximum")
+    max_age_s: Annotated[
+        float, Meta(gt=0, description="A decision wants a reading no older than this ...")
+    ] = field(default=1.0, name="reading_age")
+    probe_deadline_s: Annotated[
+        float, Meta(gt=0, description="... and waits for a new one at most this long.")
+    ] = field(default=2.0, name="reading_deadline")
     return_timeout_s: Annotated[
         float,
         Meta(
             ge=0,
-            description="Released VRAM that the driver does not show free raises an"
-            " alarm after this.",
+            description="Released VRAM that the driver does not show free raises an alarm after"
+            " this.",
         ),
     ] = 5.0
     growing_timeout_s: Annotated[
         float, Meta(gt=0, description="The longest that a lease counts as growing.")
     ] = 300.0
-    priority_maximum_user: Annotated[
-        int, Meta(ge=0, description="The highest priority that a user can ask for.")
-    ] = 10
-    priority_maximum_admin: Annotated[
-        int, Meta(ge=0, description="The highest priority that an admin can ask for.")
-    ] = 100
+    max_priority_user: Annotated[
+        int, Meta(ge=0, description="The highest priority that a user can ask for ...")
+    ] = field(default=100, name="priority_maximum_user")
+    max_priority_admin: Annotated[int, Meta(ge=0, description="... and an admin.")] = field(
+        default=1000, name="priority_maximum_admin"
+    )
 
 
 class Health(Section, frozen=True):
-    period_s: Annotated[
+    interval_s: Annotated[
         float, Meta(gt=0, description="Time between two evaluations when nothing changes.")
+    ] = 1.0
+    lag_limit_s: Annotated[
+        float, Meta(gt=0, description="The daemon is degraded when it runs late by more.")
     ] = 1.0
 
 
@@ -274,18 +350,25 @@ class Watchdog(Section, frozen=True):
             " report: never withhold them for heat.",
         ),
     ] = "restart"
+    forget_after_s: Annotated[
+        float,
+        Meta(gt=0, description="Good time after which the reason of a withheld ping is forgotten."),
+    ] = 900.0
 
 
 class Access(Section, frozen=True):
-    admin_users: Annotated[
-        list[str], Meta(description="Users who may administer, besides root (names or ids).")
-    ] = field(default_factory=list)
-    admin_groups: Annotated[list[str], Meta(description="Groups that may administer.")] = field(
-        default_factory=lambda: ["superezio-admin"]
-    )
     user_groups: Annotated[
-        list[str], Meta(description="Groups that may lease. Anybody may look.")
+        list[str], Meta(description="Groups that may lease (names or ids). Anybody may look.")
     ] = field(default_factory=lambda: ["superezio"])
+    admin_groups: Annotated[
+        list[str], Meta(description="Groups that may administer, besides root.")
+    ] = field(default_factory=lambda: ["superezio-admin"])
+    users: Annotated[list[str], Meta(description="Users who may lease.")] = field(
+        default_factory=list
+    )
+    admins: Annotated[list[str], Meta(description="Users who may administer.")] = field(
+        default_factory=list
+    )
 
 
 class Logging(Section, frozen=True):
