@@ -29,6 +29,11 @@ class Target(Struct, frozen=True, kw_only=True):
     index: int
     uuid: str | None = None
 
+    @property
+    def key(self) -> str:
+        """What it goes by."""
+        return self.uuid if self.uuid is not None else f"index {self.index}"
+
 
 class SimulatedSpec(Struct, frozen=True, kw_only=True):
     """Where a simulation lives, and when its scenario began (CLOCK_MONOTONIC)."""

@@ -78,7 +78,7 @@ class Series:
 
     def points(self, metric: int, *, now_ns: int, since_ns: int) -> list[HistoryPoint]:
         """Return the intervals of a metric that ended after `since_ns`, oldest first."""
-        points = []
+        points: list[HistoryPoint] = []
         stored = len(self._numbers)
         width = 3 * len(METRICS)
         oldest = self._next if stored == self._capacity else 0
@@ -112,7 +112,7 @@ class Series:
         if middle_ns < since_ns or math.isnan(mean):
             return
         age_s = max(0.0, round((now_ns - middle_ns) / _SECOND, 3))
-        points.append(HistoryPoint(age_s=age_s, min=lowest, mean=mean, max=highest))
+        points.append(HistoryPoint(age_s=age_s, min=lowest, mean=round(mean, 3), max=highest))
 
     def _close_interval(self) -> None:
         number = self._number or 0

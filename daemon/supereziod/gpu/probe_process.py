@@ -36,6 +36,9 @@ class ProbeHandle(Protocol):
     def retire(self) -> None:
         """Tell the probe to end, and take in nothing more from it but its end."""
 
+    def abandon(self) -> None:
+        """Stop watching for its end: the loop is about to close."""
+
 
 class ProbeListener(Protocol):
     """Who hears of a probe. Called on the event loop, never from within `launch`."""

@@ -1,0 +1,56 @@
+"""What is known of GPUs beyond the life of the daemon: who is cordoned, and who is fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import structlog
+
+from supereziod.gpu.fitness import FitnessRecord
+from supereziod.storage import Documents, StorageError
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_T = TypeVar("_T")
+
+
+class GpuRecords:
+    """The documents `cordons` and `fitness`, by UUID. What cannot be written holds in memory."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        *,
+        boot_id: str | None = None,
+        logger: Any = None,  # noqa: ANN401 - structlog's loggers are lazy proxies
+    ) -> None:
+        self._documents = documents
+        self._log = logger if logger is not None else structlog.get_logger()
+        self.boot_id = boot_id if boot_id is not None else _BOOT_ID.read_text().strip()
+        self.cordons: dict[str, str] = self._load("cordons", dict[str, str])
+        self.fitness: dict[str, FitnessRecord] = self._load("fitness", dict[str, FitnessRecord])
+
+    def save_cordons(self) -> bool:
+        """Write who is cordoned; False if that cannot be."""
+        return self._save("cordons", self.cordons)
+
+    def save_fitness(self) -> bool:
+        """Write who is fit; False if that cannot be."""
+        return self._save("fitness", self.fitness)
+
+    def _load(self, name: str, type_: type[dict[str, _T]]) -> dict[str, _T]:
+        try:
+            body = self._documents.get(name)
+            return msgspec.json.decode(body, type=type_) if body is not None else {}
+        except (StorageError, msgspec.MsgspecError) as error:
+            self._log.warning("gpu.records_unreadable", document=name, error=str(error))
+            return {}
+
+    def _save(self, name: str, content: dict[str, _T]) -> bool:
+        try:
+            self._documents.put(name, msgspec.json.encode(content))
+        except StorageError as error:
+            self._log.warning("gpu.records_not_written", document=name, error=str(error))
+            return False
+        return True
