@@ -28,20 +28,6 @@ class Section(Struct, frozen=True, kw_only=True, rename=key_of):
     """Base of all sections."""
 
 
-class Socket(Section, frozen=True):
-    mode: Annotated[
-        str,
-        Meta(
-            pattern="^0[0-7]{3}$",
-            description="Permissions of the socket where the daemon makes it itself. Refusal is"
-            " per method, so that anyone may connect.",
-        ),
-    ] = "0666"
-    backlog: Annotated[
-        int, Meta(ge=16, description="Connections that may wait to be accepted.")
-    ] = 4096
-
-
 class Limits(Section, frozen=True):
     """What one caller, and all together, may take. The daemon's own connection is exempt."""
 
@@ -248,12 +234,12 @@ class Gpu(Section, frozen=True):
     sample_period_s: Annotated[
         float, Meta(ge=0.05, description="Time between two samples of a GPU.")
     ] = 1.0
-    process_period_busy_s: Annotated[
+    busy_interval_s: Annotated[
         float, Meta(gt=0, description="Time between two process lists while leases change.")
-    ] = 5.0
-    process_period_idle_s: Annotated[
+    ] = field(default=5.0, name="process_interval_busy")
+    idle_interval_s: Annotated[
         float, Meta(gt=0, description="Time between two process lists otherwise.")
-    ] = 30.0
+    ] = field(default=30.0, name="process_interval_idle")
     thermal: Thermal = Thermal()
     fitness: Fitness = Fitness()
     probe: Probe = Probe()
@@ -387,7 +373,6 @@ class Logging(Section, frozen=True):
 class Config(Section, frozen=True):
     """The whole configuration. Only the composition root sees it: parts are given values."""
 
-    socket: Socket = Socket()
     limits: Limits = Limits()
     gpu: Gpu = Gpu()
     leases: Leases = Leases()

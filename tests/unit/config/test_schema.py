@@ -9,12 +9,24 @@ import msgspec
 import pytest
 from msgspec.structs import asdict
 
-from supereziod.config.schema import Access, Fitness, Health, Leases, Limits, Probe, Thermal
+from supereziod.config.schema import (
+    Access,
+    Fitness,
+    Gpu,
+    Health,
+    Leases,
+    Limits,
+    Probe,
+    Thermal,
+    Watchdog,
+)
 from supereziod.gpu.fitness import FitnessRules
 from supereziod.gpu.frames import ProbeSpec
 from supereziod.gpu.patience import Patience
+from supereziod.gpu.roster import MonitorRules
 from supereziod.gpu.thermal import Thresholds
 from supereziod.health.manager import HealthManager
+from supereziod.health.watchdog import Watchdog as HealthWatchdog
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.manager import LeaseManager, LeaseTimes
 from supereziod.leases.queue import LeaseQueue
@@ -60,6 +72,8 @@ def defaults_of_spec(name: str) -> Any:
         (defaults(Leases), parameters(LeaseQueue)),
         (defaults(Leases), parameters(resolve_access)),
         (defaults(Health), parameters(HealthManager)),
+        (defaults(Gpu), {k: v for k, v in defaults(MonitorRules).items() if k != "fitness"}),
+        (defaults(Watchdog), parameters(HealthWatchdog)),
     ],
 )
 def test_a_name_that_both_have_has_one_default(
