@@ -69,6 +69,14 @@ def read_pass(driver: DriverChild, simulator: NvmlSimulator, index: int = 0) -> 
     return driver.sample(simulator.gpu(index).uuid, with_processes=True)
 
 
+def await_call(simulator: NvmlSimulator, function: str) -> None:
+    """Return when some process has called the function: its counter is all that tells."""
+    deadline_ns = time.monotonic_ns() + 10_000_000_000
+    while simulator.calls(function) == 0:
+        assert time.monotonic_ns() < deadline_ns, f"nobody called {function}"
+        os.sched_yield()
+
+
 # --- opening ------------------------------------------------------------------------------------
 
 
@@ -744,9 +752,7 @@ def test_close_leaves_a_wait_that_hangs_in_the_driver(
 ) -> None:
     nvml_sim.hang("nvmlEventSetWait_v2")
     waiting = driver.begin("wait_xid", 60.0)
-    while nvml_sim.calls("nvmlEventSetWait_v2") == 0:
-        assert not waiting.done()
-        os.sched_yield()
+    await_call(nvml_sim, "nvmlEventSetWait_v2")
     driver.close_driver()
     assert nvml_sim.calls("nvmlShutdown") == 0
     with pytest.raises(concurrent.futures.TimeoutError):
