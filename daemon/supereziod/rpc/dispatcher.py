@@ -1,7 +1,8 @@
 """The one place that every request goes through.
 
-correlation -> access -> the daemon's own rate limit -> deadline -> handler -> encode. A handler
-that answers at once is answered inline, with no task.
+correlation -> the daemon's own rate limit -> access -> deadline -> handler -> encode. A refusal
+costs more than an answer, so that it is charged like one. A handler that answers at once is
+answered inline, with no task.
 """
 
 from __future__ import annotations
@@ -167,20 +168,20 @@ class CommandDispatcher:
 
     def _admit(self, line: Line, route: _Route, call: Call, now_ns: int) -> None:
         if not line.unlimited:
-            self._check_limits(line, route, now_ns)
+            self._check_limits(line, now_ns)
+        if line.rank < route.rank:
+            raise self.access.refusal(route.name, role=line.role, needs=route.role)
         if call.meta is not None:
             _check_meta(call.meta)
         if route.may_wait:
             line.check_can_wait(call.id)
 
-    def _check_limits(self, line: Line, route: _Route, now_ns: int) -> None:
+    def _check_limits(self, line: Line, now_ns: int) -> None:
         if self.draining:
             raise ShuttingDownError("the daemon is stopping: reconnect and ask again")
         wait_ns = line.account.rate.acquire(now_ns)
         if wait_ns:
             raise _too_fast(line, wait_ns)
-        if line.rank < route.rank:
-            raise self.access.refusal(route.name, role=line.role, needs=route.role)
 
     def _refuse(self, line: Line, refusal: Refusal, now_ns: int) -> bytes | None:
         session, scope = self._begin(line, refusal.meta, None)

@@ -79,7 +79,12 @@ class RpcServer:
         )
 
     async def aclose(self) -> None:
-        """Stop accepting, let what is in flight end within the drain time, and close all."""
+        """Stop accepting, let what is in flight end within the drain time, and close all.
+
+        Closing twice is fine.
+        """
+        if self.dispatcher.draining:
+            return
         self.dispatcher.draining = True
         if self._server is not None:
             self._server.close()

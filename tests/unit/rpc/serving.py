@@ -219,7 +219,7 @@ async def serving(
         events=events,
         limits=limits,
         traffic=Traffic(),
-        on_closed=lambda connection: served.on_closed(connection),
+        on_closed=lambda connection: served.on_closed(connection),  # noqa: PLW0108 - made below
         drain_s=drain_s,
         clock=clock,
         own_pid=own_pid,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from unit.rpc.serving import Client, example_methods, serving
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
@@ -41,13 +42,17 @@ async def nothing_is_answered(client: Client) -> bool:
         ('{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}', 19),
         ('{"jsonrpc": "2.0", "method": "subtract", "params": [23, 42], "id": 1}', -19),
         (
-            '{"jsonrpc": "2.0", "method": "subtract",'
-            ' "params": {"subtrahend": 23, "minuend": 42}, "id": 1}',
+            (
+                '{"jsonrpc": "2.0", "method": "subtract",'
+                ' "params": {"subtrahend": 23, "minuend": 42}, "id": 1}'
+            ),
             19,
         ),
         (
-            '{"jsonrpc": "2.0", "method": "subtract",'
-            ' "params": {"minuend": 42, "subtrahend": 23}, "id": 1}',
+            (
+                '{"jsonrpc": "2.0", "method": "subtract",'
+                ' "params": {"minuend": 42, "subtrahend": 23}, "id": 1}'
+            ),
             19,
         ),
     ],

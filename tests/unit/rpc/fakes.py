@@ -1,0 +1,228 @@
+"""The parts behind the control plane, as data: no behaviour of theirs is tested here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+
+from msgspec import Struct
+
+from superezio.wire import (
+    AcquireParams,
+    GpuHistory,
+    Health,
+    Lease,
+    LeaseAttachParams,
+    LeaseList,
+    Placement,
+    PlacementParams,
+    ReleaseResult,
+)
+from supereziod.gpu.hardware import (
+    Block,
+    DriverInfo,
+    GpuIdentity,
+    GpuSample,
+    GpuView,
+    ProcessUse,
+    Snapshot,
+)
+from supereziod.leases.handles import Caller
+
+GIB = 1 << 30
+TAKEN_NS = 5_000_000_000
+
+
+def gpu_view(
+    index: int,
+    uuid: str,
+    *,
+    processes: tuple[ProcessUse, ...] = (),
+    sampled: bool = True,
+    block: Block | None = None,
+    throttle_mask: int | None = 0,
+) -> GpuView:
+    sample = GpuSample(
+        uuid=uuid,
+        taken_ns=TAKEN_NS,
+        vram_total_bytes=12 * GIB,
+        vram_used_bytes=2 * GIB,
+        vram_free_bytes=10 * GIB,
+        vram_driver_reserved_bytes=None,
+        utilization_core_percent=50,
+        utilization_memory_percent=None,
+        temperature_c=60,
+        margin_c=33,
+        margin_source="threshold",
+        power_w=100.0,
+        throttle_mask=throttle_mask,
+        processes=processes,
+    )
+    identity = GpuIdentity(
+        uuid=uuid,
+        index=index,
+        pci_bus_id=f"00000000:0{index}:00.0",
+        name="NVIDIA GeForce RTX 3060",
+        compute_capability="8.6",
+        vram_total_bytes=12 * GIB,
+        slowdown_temperature_c=93,
+        shutdown_temperature_c=98,
+        max_temperature_c=93,
+        memory_max_temperature_c=None,
+    )
+    return GpuView(
+        identity=identity,
+        status="ok" if sampled else "unknown",
+        status_reason=None,
+        sample=sample if sampled else None,
+        last_pass=sample if sampled else None,
+        details=None,
+        level="normal",
+        fitness="healthy",
+        cordoned=False,
+        cordon_reason=None,
+        block=block,
+    )
+
+
+def snapshot_of(*views: GpuView, attached: bool = True) -> Snapshot:
+    driver = DriverInfo(
+        driver="simulated", driver_version="580.1", cuda_version="13.0", gpu_count=len(views)
+    )
+    return Snapshot(
+        taken_ns=TAKEN_NS,
+        ready=True,
+        attached=attached,
+        driver=driver,
+        driver_fault=None,
+        gpus=views,
+    )
+
+
+class FakeMonitor:
+    def __init__(self, *views: GpuView) -> None:
+        self.views = views
+        self.attached = True
+        self.cordoned: dict[str, str] = {}
+
+    def snapshot(self) -> Snapshot:
+        return snapshot_of(*self.views, attached=self.attached)
+
+    def history(self, uuid: str, *, since_s: float) -> GpuHistory:
+        return GpuHistory(
+            gpu=uuid,
+            resolution_s=since_s,
+            temperature_c=[],
+            power_w=[],
+            utilization_core_percent=[],
+            vram_used_bytes=[],
+        )
+
+    def cordon(self, uuid: str, *, reason: str) -> bool:
+        changed = uuid not in self.cordoned
+        self.cordoned[uuid] = reason
+        return changed
+
+    def uncordon(self, uuid: str) -> bool:
+        return self.cordoned.pop(uuid, None) is not None
+
+    async def detach(self) -> bool:
+        self.attached = False
+        return True
+
+    async def attach(self) -> bool:
+        self.attached = True
+        return True
+
+
+class FakeUsage(Struct, frozen=True, kw_only=True):
+    reserved_bytes: int = 3 * GIB
+    foreign_bytes: int | None = GIB
+    leasable_bytes: int = 8 * GIB
+    leases: int = 1
+    lease_of_pid: dict[int, str] = {}
+
+
+def lease_of(caller: Caller, lease_id: str = "lease-1") -> Lease:
+    return Lease(
+        id=lease_id,
+        state="granted",
+        mode="process",
+        uid=caller.uid,
+        name=None,
+        policy="best_fit",
+        priority=0,
+        gpus=[],
+        holder=[],
+        holder_confirmed=True,
+        environment={},
+        placement=None,
+        correlation_id=None,
+        granted_at="2026-01-01T00:00:00Z",
+        age_s=0.0,
+    )
+
+
+class FakeLeases:
+    """Grants everything; remembers who asked for what."""
+
+    def __init__(self) -> None:
+        self.usages: dict[str, FakeUsage] = {}
+        self.calls: list[tuple[str, Caller, object]] = []
+        self.keys: list[str | None] = []
+        self.closed: list[str] = []
+
+    def usage(self) -> Mapping[str, FakeUsage]:
+        return self.usages
+
+    def connection_closed(self, connection: str) -> None:
+        self.closed.append(connection)
+
+    def acquire(
+        self, caller: Caller, params: AcquireParams, *, idempotency_key: str | None
+    ) -> Lease | Awaitable[Lease]:
+        self.calls.append(("acquire", caller, params))
+        self.keys.append(idempotency_key)
+        return lease_of(caller)
+
+    def attach(self, caller: Caller, params: LeaseAttachParams) -> Lease:
+        self.calls.append(("attach", caller, params))
+        return lease_of(caller, params.lease)
+
+    def resume(self, caller: Caller, lease_id: str) -> Lease:
+        self.calls.append(("resume", caller, lease_id))
+        return lease_of(caller, lease_id)
+
+    def release(self, caller: Caller, lease_id: str) -> ReleaseResult:
+        self.calls.append(("release", caller, lease_id))
+        return ReleaseResult(lease=lease_id, released=True)
+
+    def list(self, caller: Caller) -> LeaseList:
+        return LeaseList(leases=[lease_of(caller)], queue=[])
+
+    def get(self, caller: Caller, lease_id: str) -> Lease:
+        return lease_of(caller, lease_id)
+
+    def explain(self, params: PlacementParams) -> Placement | Awaitable[Placement]:
+        async def answer() -> Placement:
+            return Placement(
+                decision="grant",
+                policy=params.policy,
+                vram_bytes=params.vram_bytes,
+                count=params.count,
+                chosen=params.prefer,
+                gpus=[],
+                summary="",
+            )
+
+        return answer()
+
+
+class FakeDoctor:
+    def evaluate(self) -> Health:
+        return Health(
+            verdict="healthy",
+            reasons=[],
+            checks=[],
+            watchdog_enabled=False,
+            watchdog_withheld=False,
+        )
