@@ -55,10 +55,10 @@ class Bench:
         assert change.state == "quarantined"
         return change
 
-    def restart(self, *, down_s: float = 5, boot: str = BOOT) -> None:
+    def restart(self, *, down_s: float = 5, boot: str = BOOT, uptime_s: float = 7) -> None:
         record = self.fitness.dump(self.now_ns, boot_id=BOOT)
         # The monotonic clock starts anew with a boot.
-        self.now_s = self.now_s + down_s if boot == BOOT else 7.0
+        self.now_s = self.now_s + down_s if boot == BOOT else uptime_s
         self.fitness = Fitness(rules=self.rules)
         self.fitness.load(record, self.now_ns, boot_id=boot)
 
@@ -194,6 +194,15 @@ def test_a_quarantine_does_not_end_while_the_gpu_does_not_answer() -> None:
     assert bench.good() == "quarantined"
 
 
+def test_time_that_nobody_watched_is_not_clean() -> None:
+    bench = Bench()
+    bench.condemn()
+    bench.good(9 * MINUTE)
+    bench.now_s += 60 * MINUTE
+    assert bench.good() == "quarantined"
+    assert bench.good(MINUTE) == "probation"
+
+
 def test_a_fault_during_quarantine_starts_its_clean_time_again_and_does_not_double_it() -> None:
     bench = Bench()
     bench.condemn()
@@ -290,6 +299,15 @@ def test_suspicions_grow_old_over_a_restart_only_where_the_time_is_known(
     bench.restart(down_s=down_s, boot=boot)
     bench.xid(63)
     assert bench.state == state
+
+
+def test_the_clock_of_another_boot_says_nothing_of_how_old_a_suspicion_is() -> None:
+    bench = Bench()
+    bench.xid(63)
+    bench.xid(63)
+    bench.restart(boot="another", uptime_s=100_000)
+    bench.xid(63)
+    assert bench.state == "quarantined"
 
 
 def test_a_record_from_a_clock_ahead_of_this_one_is_not_of_the_future() -> None:

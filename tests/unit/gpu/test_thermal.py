@@ -308,10 +308,10 @@ def test_a_gpu_comes_back_from_unknown_hot_when_it_throttles() -> None:
 
 def test_evidence_from_before_a_gap_does_not_count() -> None:
     bench = at("normal")
-    bench.feed(2, 2)
+    bench.feed(40, 40, mask=HW)
     bench.silence(3)
-    bench.feed(40, 40, 40)
-    assert bench.feed(2) == "normal"
+    bench.feed(40, mask=HW)
+    assert bench.feed(40, 40) == "normal"
 
 
 def test_a_sample_after_a_long_gap_is_the_first_of_three() -> None:
