@@ -67,14 +67,18 @@ class ProbePool:
             return None
         child = Child(handle, spec, now_ns=now_ns)
         self._at_work[id(handle)] = child
+        return child
+
+    def tell_started(self, child: Child) -> None:
+        """Tell of a probe, once it has opened the driver: without one they come and go."""
+        spec = child.spec
         self._events.emit(
             "probe.started",
-            f"A probe was started with pid {handle.pid}.",
-            probe_pid=handle.pid,
+            f"A probe was started with pid {child.handle.pid}.",
+            probe_pid=child.handle.pid,
             skips=_names(spec.skip),
             only=_names([spec.only] if spec.only is not None else ()),
         )
-        return child
 
     def retire(self, child: Child) -> None:
         """Tell a probe to end."""

@@ -150,7 +150,7 @@ class GpuRoster:
         """Forget what is out: whoever called is gone."""
         self.forget_placeholders()
         for track in self._tracks.values():
-            track.forget_calls()
+            track.forget_calls(self._clock())
 
     def judge(self, around: Surroundings) -> bool:
         """Say how every GPU stands now; return whether that is news."""

@@ -34,6 +34,8 @@ from supereziod.gpu.timeline import Presence, Timeline
 DRIVER_VERSION: Final = "580.65.06"
 CUDA_VERSION: Final = "13.0"
 _LOOK_AGAIN_S: Final = 0.05
+#: Each look wakes a thread: ten a second would cost an idle host more than all else here.
+_LOOK_FOR_XIDS_S: Final = 0.5
 _FAULTS: Final = {
     "no_driver": "the driver is not loaded (simulated)",
     "version_mismatch": "the library and the loaded driver differ in version (simulated)",
@@ -266,7 +268,7 @@ class SimulatedDriver:
             xid = next(self._new_xids(), None)
             if xid is not None or self._clock() >= end_ns:
                 return xid
-            self._wait(2 * _LOOK_AGAIN_S)
+            self._wait(_LOOK_FOR_XIDS_S)
 
     def close(self) -> None:
         """Forget the cards."""

@@ -198,6 +198,7 @@ class ProbeSupervisor:
 
     def _on_opened(self, child: Child, opened: Opened) -> None:
         child.opened = opened
+        self._pool.tell_started(child)
         if child is self._main or child is self._successor:
             self._reopens.reset()
             self._sink.driver_opened(opened.info)

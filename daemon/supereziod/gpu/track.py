@@ -41,6 +41,7 @@ class GpuTrack:
         self.cordon_reason: str | None = None
         self.status: GpuStatus = "unknown"
         self.status_reason: str | None = "it has not been read yet"
+        self._trusted_from_ns = 0
         # What was told last: a GPU that answers from its first reading on is no news.
         self.told_status: GpuStatus = "ok"
         self.told_level: Level | None = None
@@ -81,8 +82,9 @@ class GpuTrack:
         self.history.add(sample)
         return True
 
-    def forget_calls(self) -> None:
-        """The probe that the calls were out in is gone."""
+    def forget_calls(self, now_ns: int) -> None:
+        """The probe that the calls were out in is gone: what it read says nothing of now."""
+        self._trusted_from_ns = now_ns
         self.waiting_since_ns = None
         self.unanswered = None
         self.answers_late = False
@@ -106,7 +108,7 @@ class GpuTrack:
             return self.fault.message
         if self.waiting_since_ns is not None:
             return "a call of the driver for it does not return"
-        if self.sample is None:
+        if self.sample is None or self.sample.taken_ns < self._trusted_from_ns:
             return "it has not been read yet"
         if now_ns - self.sample.taken_ns >= stale_ns:
             return f"no fresh sample for {stale_ns / _SECOND:g} s"
