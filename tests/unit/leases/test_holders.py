@@ -1,0 +1,407 @@
+"""Holders: connected components of leases and processes, and whose a process is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from lease_host import Child, child, until
+
+from supereziod.leases.handles import HandleOpener, HeldBy, ProcessHandle
+from supereziod.leases.holders import Holders
+from supereziod.leases.processes import Identity, ProcessTable
+
+
+class Watch:
+    """Holders, and what they told."""
+
+    def __init__(self, root: Path = Path("/proc")) -> None:
+        self.processes = ProcessTable(root)
+        self.ended: list[list[str]] = []
+        self.moved: dict[str, str] = {}
+        self.holders = Holders(
+            processes=self.processes, on_ended=self._on_ended, on_moved=self._on_moved
+        )
+
+    def _on_ended(self, leases: list[str]) -> None:
+        self.ended.append(sorted(leases))
+        for lease in leases:
+            self.holders.unbind(lease)
+
+    def _on_moved(self, lease: str, holder: str) -> None:
+        self.moved[lease] = holder
+
+    def handle(self, pid: int) -> ProcessHandle:
+        origin = self.processes.origin(pid)
+        assert origin is not None
+        return ProcessHandle(
+            identity=origin.identity,
+            pidfd=os.pidfd_open(pid),
+            confirmed=True,
+            processes=self.processes,
+        )
+
+    def bind(self, lease: str, *pids: int) -> str:
+        return self.holders.bind(lease, [self.handle(pid) for pid in pids])
+
+    def of(self, pid: int) -> str | None:
+        return self.holders.attribution()(pid)
+
+
+@pytest.fixture
+async def watch() -> AsyncIterator[Watch]:
+    watch = Watch()
+    yield watch
+    watch.holders.close()
+
+
+@contextmanager
+def children(count: int) -> Iterator[list[Child]]:
+    found = [Child() for _ in range(count)]
+    try:
+        yield found
+    finally:
+        for each in found:
+            each.close()
+
+
+# --- components ---------------------------------------------------------------------------------
+
+
+async def test_leases_without_a_common_process_have_holders_of_their_own(watch: Watch) -> None:
+    with children(2) as (one, other):
+        assert watch.bind("a", one.pid) != watch.bind("b", other.pid)
+        assert watch.moved == {}
+
+
+async def test_leases_of_one_process_have_one_holder(watch: Watch) -> None:
+    with child() as process:
+        holder = watch.bind("a", process.pid)
+        assert watch.bind("b", process.pid) == holder
+        assert watch.holders.leases_of(holder) == ["a", "b"]
+        assert watch.moved == {}
+
+
+async def test_a_lease_that_links_two_holders_makes_them_one(watch: Watch) -> None:
+    with children(2) as (one, other):
+        first = watch.bind("a", one.pid)
+        second = watch.bind("b", other.pid)
+        assert watch.bind("c", one.pid, other.pid) == first
+        assert watch.moved == {"b": first}
+        assert watch.of(other.pid) == first != second
+
+
+async def test_attaching_merges_into_the_older_holder(watch: Watch) -> None:
+    with children(2) as (one, other):
+        first = watch.bind("a", one.pid)
+        watch.bind("b", other.pid)
+        watch.holders.attach("b", watch.handle(one.pid))
+        assert watch.holders.holder_of("b") == first
+        assert watch.moved == {"b": first}
+
+
+async def test_a_link_that_is_released_parts_what_it_linked(watch: Watch) -> None:
+    with children(2) as (one, other):
+        watch.bind("link", one.pid, other.pid)
+        watch.bind("a", one.pid)
+        watch.bind("b", other.pid)
+        watch.holders.unbind("link")
+        assert watch.holders.holder_of("a") != watch.holders.holder_of("b")
+        assert watch.of(one.pid) == watch.holders.holder_of("a")
+        assert watch.of(other.pid) == watch.holders.holder_of("b")
+        assert watch.moved == {"b": watch.holders.holder_of("b")}
+
+
+async def test_a_release_that_parts_nothing_moves_nobody(watch: Watch) -> None:
+    with children(2) as (one, other):
+        holder = watch.bind("a", one.pid)
+        watch.bind("b", one.pid, other.pid)
+        watch.bind("c", one.pid)
+        watch.holders.unbind("b")
+        assert watch.moved == {}
+        assert watch.holders.leases_of(holder) == ["a", "c"]
+        assert watch.of(other.pid) is None
+
+
+async def test_a_lease_without_processes_is_a_holder_too(watch: Watch) -> None:
+    holder = watch.holders.bind("a", [])
+    assert watch.holders.leases_of(holder) == ["a"]
+    watch.holders.unbind("a")
+    assert watch.holders.leases_of(holder) == []
+
+
+# --- ends ---------------------------------------------------------------------------------------
+
+
+async def test_a_lease_ends_with_its_last_process(watch: Watch) -> None:
+    with children(2) as (one, other):
+        watch.bind("a", one.pid, other.pid)
+        watch.bind("b", one.pid)
+        one.kill()
+        await until(lambda: bool(watch.ended))
+        assert watch.ended == [["b"]]
+        assert [each.identity.pid for each in watch.holders.attached_to("a")] == [other.pid]
+        other.kill()
+        await until(lambda: len(watch.ended) == 2)
+        assert watch.ended[1] == ["a"]
+
+
+async def test_an_unreaped_process_has_ended(watch: Watch) -> None:
+    with child() as process:
+        watch.bind("a", process.pid)
+        os.kill(process.pid, 9)  # and nobody collects it
+        await until(lambda: bool(watch.ended))
+
+
+async def test_nothing_is_left_open(watch: Watch) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with children(2) as (one, other):
+        opened = len(os.listdir("/proc/self/fd"))
+        watch.bind("a", one.pid, other.pid)
+        watch.bind("b", one.pid)
+        watch.holders.attach("b", watch.handle(other.pid))
+        watch.holders.unbind("a")
+        watch.holders.unbind("b")
+        assert len(os.listdir("/proc/self/fd")) == opened
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# --- whose a process is -------------------------------------------------------------------------
+
+_TREE = """
+import subprocess, sys
+middle = subprocess.Popen([sys.executable, '-I', '-S', '-c', '''
+import os, subprocess, sys
+leaf = subprocess.Popen(['sleep', '1000'])
+print(leaf.pid, os.getpid(), flush=True)
+sys.stdin.readline()
+'''], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+print(middle.stdout.readline(), end='', flush=True)
+import threading
+def kill():
+    middle.kill(); middle.wait()
+"""
+
+
+@contextmanager
+def tree() -> Iterator[tuple[Child, int, int]]:
+    """Run a process, its child and its grandchild."""
+    with child(_TREE) as top:
+        leaf, middle = (int(word) for word in top.first_line.split())
+        try:
+            yield top, middle, leaf
+        finally:
+            for pid in (middle, leaf):
+                if Path(f"/proc/{pid}").exists():
+                    os.kill(pid, 9)
+
+
+async def test_what_a_process_started_is_its_holders(watch: Watch) -> None:
+    with tree() as (top, middle, leaf):
+        holder = watch.bind("a", top.pid)
+        assert watch.of(leaf) == watch.of(middle) == holder
+        assert watch.of(os.getpid()) is None
+        assert watch.of(1) is None
+
+
+async def test_the_nearest_attached_ancestor_counts(watch: Watch) -> None:
+    with tree() as (top, middle, leaf):
+        watch.bind("a", top.pid)
+        watch.holders.remember_descendants()
+        nearer = watch.bind("b", middle)
+        assert watch.of(leaf) == nearer
+
+
+@pytest.mark.parametrize("seen_by", ["pass", "search"])
+async def test_an_orphan_stays_with_its_holder(watch: Watch, seen_by: str) -> None:
+    with tree() as (top, middle, leaf):
+        holder = watch.bind("a", top.pid)
+        if seen_by == "pass":
+            assert watch.of(leaf) == holder
+        else:
+            watch.holders.remember_descendants()
+        os.kill(middle, 9)
+        await until(lambda: _parent(leaf) not in (middle, top.pid))
+        assert watch.of(leaf) == holder
+
+
+async def test_a_descendant_is_the_holders_after_its_attached_ancestor_ended(watch: Watch) -> None:
+    with tree() as (top, _, leaf), child() as other:
+        holder = watch.bind("a", top.pid, other.pid)
+        watch.holders.remember_descendants()
+        top.kill()
+        await until(lambda: len(watch.holders.attached_to("a")) == 1)
+        assert watch.of(leaf) == holder
+
+
+async def test_an_orphan_is_forgotten_with_its_lease(watch: Watch) -> None:
+    with tree() as (top, middle, leaf):
+        watch.bind("a", top.pid)
+        watch.holders.remember_descendants()
+        watch.holders.unbind("a")
+        watch.bind("b", os.getppid())
+        watch.holders.unbind("b")
+        assert watch.of(leaf) is None
+        assert watch.of(middle) is None
+
+
+# --- a /proc that the test writes ---------------------------------------------------------------
+
+
+class FakeProc:
+    """A /proc tree with the few files that are read."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, pid: int, *, parent: int = 1, start: int = 1, cgroup: str = "/") -> None:
+        folder = self.root / str(pid)
+        folder.mkdir(exist_ok=True)
+        (folder / "stat").write_text(f"{pid} (a) b) S {parent}" + " 0" * 17 + f" {start} 0")
+        (folder / "cgroup").write_text(f"0::{cgroup}\n")
+        (folder / "status").write_text("Name:\tx\nUid:\t7\t8\t7\t7\nGid:\t1\n")
+        (folder / "cmdline").write_bytes(b"prog\0--flag\0")
+
+    def remove(self, pid: int) -> None:
+        for file in (self.root / str(pid)).iterdir():
+            file.unlink()
+        (self.root / str(pid)).rmdir()
+
+
+@pytest.fixture
+async def fake(tmp_path: Path) -> AsyncIterator[tuple[FakeProc, Watch]]:
+    watch = Watch(tmp_path)
+    yield FakeProc(tmp_path), watch
+    watch.holders.close()
+
+
+ME = os.getpid()
+
+
+async def test_a_reused_pid_is_another_process(fake: tuple[FakeProc, Watch]) -> None:
+    proc, watch = fake
+    proc.put(ME)
+    proc.put(4000, parent=ME, start=5)
+    holder = watch.bind("a", ME)
+    assert watch.of(4000) == holder
+    proc.put(4000, parent=1, start=5)
+    assert watch.of(4000) == holder  # an orphan now
+    proc.put(4000, parent=1, start=9)
+    assert watch.of(4000) is None
+
+
+async def test_descendants_that_are_gone_are_forgotten(fake: tuple[FakeProc, Watch]) -> None:
+    proc, watch = fake
+    proc.put(ME)
+    proc.put(4000, parent=ME, start=5)
+    holder = watch.bind("a", ME)
+    watch.holders.remember_descendants()
+    assert watch.of(4000) == holder
+    proc.remove(4000)
+    watch.holders.remember_descendants()
+    proc.put(4000, parent=1, start=5)
+    assert watch.of(4000) is None
+
+
+async def test_a_process_whose_end_is_not_told_yet_is_still_its_holders(
+    fake: tuple[FakeProc, Watch],
+) -> None:
+    proc, watch = fake
+    proc.put(ME)
+    holder = watch.bind("a", ME)
+    proc.remove(ME)
+    assert watch.of(ME) == holder
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "counts"),
+    [
+        ("/system.slice/llama.service", True),
+        ("/machine.slice/libpod-0123.scope", True),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/run-7.scope", True),
+        ("/user.slice/user-1000.slice/session-3.scope", False),
+        ("/user.slice/user-1000.slice/user@1000.service", False),
+        ("/user.slice", False),
+        ("/", False),
+    ],
+)
+async def test_the_cgroup_counts_where_it_is_one_programs_own(
+    fake: tuple[FakeProc, Watch], cgroup: str, counts: bool
+) -> None:
+    proc, watch = fake
+    proc.put(ME, cgroup=cgroup)
+    proc.put(4000, parent=1, cgroup=cgroup)
+    holder = watch.bind("a", ME)
+    assert watch.of(4000) == (holder if counts else None)
+
+
+async def test_a_cgroup_beneath_the_holders_counts(fake: tuple[FakeProc, Watch]) -> None:
+    proc, watch = fake
+    proc.put(ME, cgroup="/machine.slice/libpod-01.scope")
+    proc.put(4000, cgroup="/machine.slice/libpod-01.scope/app.service")
+    proc.put(4001, cgroup="/machine.slice/libpod-011.scope")
+    assert watch.bind("a", ME) == watch.of(4000)
+    assert watch.of(4001) is None
+
+
+async def test_a_cgroup_of_two_holders_counts_for_neither(fake: tuple[FakeProc, Watch]) -> None:
+    proc, watch = fake
+    with child() as other:
+        for pid in (ME, other.pid, 4000):
+            proc.put(pid, cgroup="/system.slice/llama.service")
+        watch.bind("a", ME)
+        watch.bind("b", other.pid)
+        assert watch.of(4000) is None
+
+
+# --- /proc itself -------------------------------------------------------------------------------
+
+
+def test_a_command_may_hold_any_character(tmp_path: Path) -> None:
+    proc = FakeProc(tmp_path)
+    proc.put(7, parent=3, start=11)
+    table = ProcessTable(tmp_path)
+    origin = table.origin(7)
+    assert origin is not None
+    assert (origin.identity, origin.parent_pid) == (Identity(7, 11), 3)
+    assert table.uids(7) == (7, 8)
+    assert table.command(7) == "prog --flag"
+    assert list(table.origins()) == [7]
+
+
+def test_a_process_that_is_not_there_is_none(tmp_path: Path) -> None:
+    table = ProcessTable(tmp_path)
+    assert table.origin(7) is table.uids(7) is table.command(7) is table.own_cgroup(7) is None
+
+
+def test_a_thread_without_a_command_line_shows_its_name(tmp_path: Path) -> None:
+    FakeProc(tmp_path).put(7)
+    (tmp_path / "7" / "cmdline").write_bytes(b"")
+    (tmp_path / "7" / "comm").write_text("kworker\n")
+    assert ProcessTable(tmp_path).command(7) == "kworker"
+
+
+def test_a_recorded_process_is_opened_again_only_if_it_is_the_same() -> None:
+    opener = HandleOpener(processes=ProcessTable())
+    origin = ProcessTable().origin(ME)
+    assert origin is not None
+    start = origin.identity.start_time
+    again = opener.again(HeldBy(pid=ME, start_time=start, confirmed=True))
+    assert again is not None
+    again.close()
+    again.close()
+    assert opener.again(HeldBy(pid=ME, start_time=start + 1, confirmed=True)) is None
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert opener.again(HeldBy(pid=gone.pid, start_time=1, confirmed=True)) is None
+
+
+def _parent(pid: int) -> int:
+    origin = ProcessTable().origin(pid)
+    assert origin is not None
+    return origin.parent_pid
