@@ -1,0 +1,134 @@
+"""The daemon as a service: ready, found in the journal, reloaded, restarted, with nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from supereziod.observability.journald import message_id
+from system.machine import Machine
+from system.service import GIB, SOCKET, UNIT, RefusedError, Service
+
+
+@pytest.fixture
+def service(machine: Machine) -> Iterator[Service]:
+    service = Service(machine)
+    service.start()
+    yield service
+    machine.run("systemctl", "stop", UNIT, "superezio.socket")
+    assert machine.properties(UNIT, "Result") == {"Result": "success"}
+
+
+def test_a_start_ends_ready_and_says_how_it_stands(service: Service) -> None:
+    shown = service.machine.properties(
+        UNIT, "ActiveState", "StatusText", "WatchdogUSec", "NRestarts", "User"
+    )
+    assert "2 GPUs" in shown.pop("StatusText")
+    assert shown == {
+        "ActiveState": "active",
+        "WatchdogUSec": "30s",
+        "NRestarts": "0",
+        "User": "superezio",
+    }
+    assert [gpu["index"] for gpu in service.call("gpu.list")["gpus"]] == [0, 1]
+
+
+def test_the_first_client_starts_the_service(machine: Machine) -> None:
+    service = Service(machine)
+    machine.run("systemctl", "start", "superezio.socket")
+    assert machine.properties(UNIT, "ActiveState") == {"ActiveState": "inactive"}
+    assert service.call("system.ping", timeout_s=30)["pid"] == service.main_pid
+
+
+def test_the_socket_of_systemd_is_served_with_its_whole_backlog(service: Service) -> None:
+    listening = service.machine.output("ss", "--no-header", "--listening", "--unix")
+    (line,) = [line for line in listening.splitlines() if SOCKET in line]
+    assert line.split()[3] == "4096"
+
+
+def test_a_request_is_found_in_the_journal_by_its_correlation_id(service: Service) -> None:
+    lease, _ = service.lease(correlation_id="the-request-1")
+    entries = service.machine.wait_until(
+        "the grant in the journal",
+        lambda: service.machine.journal(
+            "--unit=superezio", "CORRELATION_ID=the-request-1", "EVENT=lease.granted"
+        ),
+    )
+    (entry,) = entries
+    assert entry["LEASE"] == lease
+    assert entry["METHOD"] == "lease.acquire"
+    assert entry["REQUEST_UID"] == "0"
+    assert int(entry["REQUEST_PID"]) > 0
+    assert entry["PRIORITY"] == "6"
+    assert entry["SYSLOG_IDENTIFIER"] == "supereziod"
+    assert entry["MESSAGE_ID"] == message_id("lease.granted")
+    assert entry["_SYSTEMD_UNIT"] == UNIT
+    assert "GiB" in entry["MESSAGE"]
+    by_lease = service.machine.journal("--unit=superezio", f"LEASE={lease}")
+    assert entry["__CURSOR"] in {each["__CURSOR"] for each in by_lease}
+
+
+def test_anyone_may_look_and_only_the_group_may_lease(service: Service) -> None:
+    assert len(service.call("gpu.list", user="nobody")["gpus"]) == 2
+    with pytest.raises(RefusedError, match="superezio") as refused:
+        service.call("lease.acquire", {"vram_bytes": GIB}, user="nobody")
+    assert refused.value.kind == "permission_denied"
+
+
+def test_a_reload_applies_what_is_live_and_survives_a_bad_file(service: Service) -> None:
+    pid = service.main_pid
+    service.configure('[logging]\nlevel = "warning"\n')
+    service.machine.run("systemctl", "reload", UNIT)
+    service.machine.wait_until(
+        "the level", lambda: service.call("system.info")["log_level"] == "warning"
+    )
+    service.configure("[logging]\nlevel = 'loud'\n")
+    service.machine.run("systemctl", "reload", UNIT)
+    service.await_message("superezio.toml:2: logging.level: expected one of")
+    assert service.call("system.info")["log_level"] == "warning"
+    assert service.main_pid == pid
+
+
+def test_a_restart_keeps_leases_and_their_holders(service: Service) -> None:
+    lease, holder = service.lease()
+    service.machine.run("systemctl", "restart", UNIT)
+    assert service.leases() == [lease]
+    service.machine.run("kill", "-KILL", str(holder))
+    service.machine.wait_until("the lease to end", lambda: service.leases() == [])
+
+
+def test_a_restart_of_the_socket_restarts_both(service: Service) -> None:
+    lease, _ = service.lease()
+    pid = service.main_pid
+    service.machine.run("systemctl", "restart", "superezio.socket")
+    service.machine.wait_for_properties(UNIT, ActiveState="active")
+    assert service.main_pid != pid
+    assert service.leases() == [lease]
+
+
+def test_a_client_waits_through_a_restart(service: Service) -> None:
+    service.drop_in("[Service]\nRestartSec=2\n")
+    lease, _ = service.lease()
+    pid = service.main_pid
+    service.machine.run("kill", "-KILL", str(pid))
+    service.machine.wait_for_properties(UNIT, SubState="auto-restart")
+    assert service.call("system.ping", timeout_s=30)["pid"] != pid
+    assert service.leases() == [lease]
+    service.await_restart(1)
+
+
+def test_a_loop_that_does_not_turn_is_aborted_dumped_and_restarted(service: Service) -> None:
+    service.drop_in("[Service]\nWatchdogSec=2\nRestartSec=1\n")
+    service.machine.run("systemctl", "restart", UNIT)
+    lease, _ = service.lease()
+    pid = str(service.main_pid)
+    service.machine.run("kill", "-STOP", pid)
+    service.machine.wait_for_properties(UNIT, SubState="stop-watchdog")
+    service.machine.run("kill", "-CONT", pid)
+    service.await_restart(1)
+    assert service.leases() == [lease]
+    messages = service.messages()
+    assert any("Failed with result 'watchdog'" in message for message in messages)
+    assert any("Fatal Python error: Aborted" in message for message in messages)
+    assert any("most recent call first" in message for message in messages)
