@@ -1,10 +1,10 @@
-"""The ledger against the rules, on a host where leases, processes and the driver do as they like."""
+"""The ledger against the rules, on a host where leases, processes and driver do as they like."""
 
 from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -31,7 +31,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
-        self.rules = Rules(self.world)
+        self.model = Rules(self.world)
         self.ledger = Ledger(reserve_bytes=RESERVE, clock=self.world.clock)
         self.in_flight: list[list[PassRecord]] = []
         self.calm: dict[str, dict[int, int]] = {uuid: {} for uuid in GPUS}
@@ -58,11 +58,11 @@ class LedgerMachine(RuleBasedStateMachine):
         placement = place(request, list(before.values()))
         for reason in placement.gpus:
             gpu = self.world.gpus[reason.uuid]
-            if self.rules.is_exact(gpu) and gpu.uuid not in avoid:
-                fits = size <= self.rules.free(gpu) and not self.rules.growing(gpu.uuid)
-                assert reason.admitted == fits, (reason, self.rules.free(gpu))
+            if self.model.is_exact(gpu) and gpu.uuid not in avoid:
+                fits = size <= self.model.free(gpu) and not self.model.growing(gpu.uuid)
+                assert reason.admitted == fits, (reason, self.model.free(gpu))
             elif reason.admitted:
-                assert size <= self.rules.most_free(gpu)
+                assert size <= self.model.most_free(gpu)
         if placement.decision != "grant":
             return
         self.leases += 1
@@ -70,40 +70,40 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.claim(
             Claim(lease=lease, holder=holder, reserved=dict.fromkeys(placement.chosen, size))
         )
-        self.rules.grant(lease, holder, placement.chosen, size)
+        self.model.grant(lease, holder, placement.chosen, size)
 
-    @precondition(lambda self: self.rules.grants)
+    @precondition(lambda self: self.model.grants)
     @rule(pick=PICKS)
     def release(self, pick: int) -> None:
-        grant = self.rules.grants[pick % len(self.rules.grants)]
+        grant = self.model.grants[pick % len(self.model.grants)]
         self._release(grant.lease)
 
     def _release(self, lease: str) -> None:
         before = {uuid: one.free_bytes for uuid, one in self.capacities().items()}
-        self.rules.release(lease)
+        self.model.release(lease)
         self.ledger.release(lease)
         self.ledger.release(lease)
         after = {uuid: one.free_bytes for uuid, one in self.capacities().items()}
         assert after == before, "a release frees nothing by itself"
 
-    @precondition(lambda self: self.rules.grants)
+    @precondition(lambda self: self.model.grants)
     @rule(pick=PICKS, holder=st.sampled_from(HOLDERS))
     def join(self, pick: int, holder: str) -> None:
-        grant = self.rules.grants[pick % len(self.rules.grants)]
+        grant = self.model.grants[pick % len(self.model.grants)]
         old, lease = grant.holder, grant.lease
         self.ledger.rebind(lease, holder)
-        self.rules.join(lease, holder)
-        if not any(other.holder == old for other in self.rules.grants):
+        self.model.join(lease, holder)
+        if not any(other.holder == old for other in self.model.grants):
             for process in self.world.processes.values():
                 if process.holder == old:
                     process.holder = holder
 
-    @precondition(lambda self: self.rules.grants)
+    @precondition(lambda self: self.model.grants)
     @rule(pick=PICKS, late=st.booleans())
     def holder_dies(self, pick: int, *, late: bool) -> None:
-        holder = self.rules.grants[pick % len(self.rules.grants)].holder
+        holder = self.model.grants[pick % len(self.model.grants)].holder
         dying = [process for process in self.world.processes.values() if process.holder == holder]
-        mine = [grant for grant in self.rules.grants if grant.holder == holder]
+        mine = [grant for grant in self.model.grants if grant.holder == holder]
         last = {grant.gpu: grant.lease for grant in mine}
         for process in dying:
             del self.world.processes[process.pid]
@@ -136,7 +136,7 @@ class LedgerMachine(RuleBasedStateMachine):
         others = [process for process in self.world.processes.values() if process.pid != 1]
         process = others[pick % len(others)]
         del self.world.processes[process.pid]
-        if process.gpu == "GPU-n" and self.rules.grants_on("GPU-n"):
+        if process.gpu == "GPU-n" and self.model.grants_on("GPU-n"):
             self.world.gpus["GPU-n"].muddled = True
 
     @precondition(lambda self: self.world.lingering)
@@ -174,8 +174,8 @@ class LedgerMachine(RuleBasedStateMachine):
         newer = records[0].taken_ns >= self.shown[0].taken_ns
         self.shown = records if newer else self.shown
         self.snapshot = self.world.snapshot(self.shown)
-        notices = self.ledger.observe(self.world.snapshot(records), self.rules.holder_of)
-        settled = self.rules.observe(records)
+        notices = self.ledger.observe(self.world.snapshot(records), self.model.holder_of)
+        settled = self.model.observe(records)
         for uuid, expected in settled.items():
             told = [notice for notice in notices if notice.uuid == uuid]
             self._check_settled(self.world.gpus[uuid], expected, told)
@@ -193,16 +193,16 @@ class LedgerMachine(RuleBasedStateMachine):
             for notice in told
             if notice.kind in {"returned", "unreturned"}
         ]
-        if self.rules.is_exact(gpu):
+        if self.model.is_exact(gpu):
             assert given == expected
         taken_ns = gpu.passes[-1].taken_ns
-        pending = {one.lease: one for one in self.rules.pending_on(gpu.uuid)}
+        pending = {one.lease: one for one in self.model.pending_on(gpu.uuid)}
         for kind, lease in given:
             since = taken_ns - pending[lease].released_ns
             assert since > 0
             assert kind == "returned" or since >= RETURN_NS
-            self.rules.settle(gpu.uuid, lease)
-        for one in self.rules.pending_on(gpu.uuid):
+            self.model.settle(gpu.uuid, lease)
+        for one in self.model.pending_on(gpu.uuid):
             assert taken_ns - one.released_ns < RETURN_NS
 
     def _check_overcommit(self, gpu: ModelGpu, told: list[LedgerNotice]) -> None:
@@ -231,7 +231,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _mark_muddled(self) -> None:
         """Late memory that no release expects, or no release is left for, blurs the others'."""
         for uuid, gpu in self.world.gpus.items():
-            expected = {one.lease: one.expected for one in self.rules.pending_on(uuid)}
+            expected = {one.lease: one.expected for one in self.model.pending_on(uuid)}
             late: dict[str, int] = {}
             for one in self.world.lingering:
                 if one.gpu == uuid:
@@ -243,9 +243,9 @@ class LedgerMachine(RuleBasedStateMachine):
         late = gpu.passes[-1].lingering or [
             one for one in self.world.lingering if one.gpu == gpu.uuid
         ]
-        busy = self.rules.pending_on(gpu.uuid)
+        busy = bool(self.model.pending_on(gpu.uuid))
         if gpu.generation == "hidden":
-            busy = busy or self.rules.grants_on(gpu.uuid)  # type: ignore[assignment]
+            busy = busy or bool(self.model.grants_on(gpu.uuid))
         if not late and not busy:
             gpu.muddled = False
 
@@ -255,22 +255,26 @@ class LedgerMachine(RuleBasedStateMachine):
     def the_ledger_is_what_the_rules_say(self) -> None:
         for uuid, capacity in self.capacities().items():
             gpu = self.world.gpus[uuid]
-            assert capacity.leases == len({grant.lease for grant in self.rules.grants_on(uuid)})
+            assert capacity.leases == len({grant.lease for grant in self.model.grants_on(uuid)})
             assert capacity.largest_bytes == gpu.total - gpu.told_reserve - RESERVE
-            assert capacity.free_bytes <= self.rules.most_free(gpu)
-            if self.rules.is_exact(gpu):
-                assert capacity.free_bytes == self.rules.free(gpu)
-                assert capacity.foreign_bytes == self.rules.foreign(gpu)
-                assert capacity.growing == self.rules.growing(uuid)
-                for grant in self.rules.grants_on(uuid):
+            assert capacity.free_bytes <= self.model.most_free(gpu)
+            if self.model.is_exact(gpu):
+                assert capacity.free_bytes == self.model.free(gpu)
+                assert capacity.foreign_bytes == self.model.foreign(gpu)
+                assert capacity.growing == self.model.growing(uuid)
+                for grant in self.model.grants_on(uuid):
                     told = self.ledger.actual(grant.holder, uuid)
-                    assert told in {None, self.rules.actual(gpu, grant.holder)}
+                    assert told in {None, self.model.actual(gpu, grant.holder)}
 
 
 TestLedger = LedgerMachine.TestCase
+#: Against a seeded mutant only the verdict counts: one fixed run, and no smaller example sought.
+MUTANT = "SUPEREZIO_MUTANT" in os.environ
 TestLedger.settings = settings(
     max_examples=int(os.environ.get("SUPEREZIO_MODEL_EXAMPLES", "150")),
     stateful_step_count=40,
     deadline=None,
+    derandomize=MUTANT,
+    phases=(Phase.generate,) if MUTANT else tuple(Phase),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
