@@ -161,6 +161,11 @@ class LeaseManager:
         return self._store.fault is None
 
     @property
+    def counts(self) -> tuple[int, int]:
+        """How many leases there are, and how many acquires wait."""
+        return len(self._book), len(self._room)
+
+    @property
     def fault(self) -> str | None:
         """Why no grant can be recorded, or None."""
         return self._store.fault

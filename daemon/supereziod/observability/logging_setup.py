@@ -154,6 +154,14 @@ class _StandardLibraryBridge(logging.Handler):
         )
 
 
+def parse_level(text: str) -> LogLevel:
+    """Return the level of that name. Raises ValueError with those there are."""
+    for level in LEVELS:
+        if text == level:
+            return level
+    raise ValueError(f"no log level {text!r}: there are {', '.join(LEVELS)}")
+
+
 def level_name(number: int) -> LogLevel:
     """Return our name of a standard library level, the one below where it lies between two."""
     for name in reversed(LEVELS):

@@ -1,0 +1,260 @@
+"""The composition root: builds every part, wires it, and closes it. It decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import gc
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import uvloop
+
+from superezio import __version__
+from superezio.aio import AsyncClient
+from superezio.wire import ReloadResult
+from supereziod import settings
+from supereziod.config import Config
+from supereziod.gpu.monitor import GpuMonitor
+from supereziod.gpu.records import GpuRecords
+from supereziod.health.checks import Observed, declared_checks
+from supereziod.health.lag import LoopLag
+from supereziod.health.losses import RecentLosses
+from supereziod.health.manager import HealthManager
+from supereziod.health.notifier import Notifier, WatchdogRequest
+from supereziod.health.record import WatchdogRecord
+from supereziod.health.self_check import SelfCheck
+from supereziod.health.watchdog import Watchdog
+from supereziod.leases.ledger import Ledger
+from supereziod.leases.manager import LeaseManager
+from supereziod.leases.processes import read_boot_id
+from supereziod.leases.queue import LeaseQueue
+from supereziod.leases.store import LeaseStore
+from supereziod.lifecycle import first_snapshot, on_hangup, stop_signals
+from supereziod.observability.events import EventLog
+from supereziod.observability.logging_setup import Logging, parse_level
+from supereziod.options import Options
+from supereziod.reloading import Reloader
+from supereziod.rpc.build import Parts as ServedParts
+from supereziod.rpc.build import build_server
+from supereziod.rpc.commands.system import DaemonFacts, LogLevel
+from supereziod.rpc.listener import Listener, ListenError
+from supereziod.rpc.server import RpcServer
+from supereziod.storage import Database, Documents
+
+#: READY=1 goes out after this at the latest; GPUs that have not answered by then are UNKNOWN.
+_READY_PATIENCE_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Core:
+    """What watches and leases. Loop-owned."""
+
+    events: EventLog
+    database: Database
+    monitor: GpuMonitor
+    ledger: Ledger
+    leases: LeaseManager
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Parts:
+    """All that is started, and closed, by `_serve`."""
+
+    core: _Core
+    health: HealthManager
+    watchdog: Watchdog
+    server: RpcServer
+    reload: Callable[[], Awaitable[ReloadResult]]
+
+
+def run(options: Options) -> int:
+    """Run the daemon until SIGTERM. Returns its exit code."""
+    # It alone owns SIGABRT: the watchdog's abort puts the stacks of all threads into the journal.
+    faulthandler.enable()
+    chosen = options.loaded.config.logging
+    with Logging(log_format=chosen.format, level=chosen.level) as logging:
+        try:
+            listener = Listener.inherit(os.environ) or Listener.make(options.socket)
+        except ListenError as error:
+            sys.stderr.write(f"supereziod: {error}\n")
+            return 1
+        uvloop.run(_serve(options, listener, logging))
+    return 0
+
+
+async def _serve(options: Options, listener: Listener, logging: Logging) -> None:
+    async with AsyncExitStack() as stack:
+        stopping = stack.enter_context(stop_signals())
+        core = _build_core(options, stack)
+        client = await stack.enter_async_context(AsyncClient(str(options.socket)))
+        parts = _wire(options, core, logging, self_check=SelfCheck(client.system_ping))
+        await _start(parts, listener, stack)
+        core.events.emit("daemon.started", f"supereziod {__version__} is ready", pid=os.getpid())
+        parts.watchdog.ready()
+        hangups = asyncio.create_task(on_hangup(parts.reload), name="hangup")
+        stack.push_async_callback(_cancel, hangups)
+        # What is there now lives as long as the daemon: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        await stopping.wait()
+        parts.watchdog.stopping()
+        core.events.emit("daemon.stopping", "supereziod was told to stop; leases stand")
+
+
+async def _start(parts: _Parts, listener: Listener, stack: AsyncExitStack) -> None:
+    """Start in the order of the arrows; the stack closes in the opposite one."""
+    core = parts.core
+    for part in (core.monitor, core.leases, parts.health):
+        stack.push_async_callback(part.aclose)
+        await part.start()
+    stack.push_async_callback(parts.server.aclose)
+    await parts.server.start(listener)
+    await first_snapshot(core.monitor, patience_s=_READY_PATIENCE_S)
+    core.leases.ready()
+    stack.push_async_callback(parts.watchdog.aclose)
+    await parts.watchdog.start()
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
+    config = options.loaded.config
+    settings.make_directories(options.runtime_dir, options.state_dir)
+    events = EventLog()
+    database = Database.open(options.state_dir / "state.db", schema=Documents.SCHEMA)
+    stack.callback(database.close)
+    monitor = GpuMonitor(
+        spec=settings.probe_spec(config.gpu, runtime_dir=options.runtime_dir),
+        records=GpuRecords(Documents(database)),
+        events=events,
+        rules=settings.monitor_rules(config.gpu),
+        patience=config.gpu.probe.patience(),
+    )
+    ledger = Ledger(
+        reserve_bytes=config.gpu.reserve_bytes,
+        reserve_by_gpu=config.gpu.reserve_by_gpu,
+        return_timeout_s=config.leases.return_timeout_s,
+        growing_timeout_s=config.leases.growing_timeout_s,
+    )
+    leases = LeaseManager(
+        monitor=monitor,
+        ledger=ledger,
+        queue=LeaseQueue(
+            capacity=config.leases.queue,
+            per_uid=config.leases.queue_per_uid,
+            max_passed=config.leases.max_passed,
+        ),
+        store=LeaseStore.open(options.runtime_dir / "leases.db", boot_id=read_boot_id()),
+        events=events,
+        times=settings.lease_times(config.leases),
+        max_leases=config.leases.max_leases,
+        max_leases_per_uid=config.leases.max_leases_per_uid,
+    )
+    return _Core(events=events, database=database, monitor=monitor, ledger=ledger, leases=leases)
+
+
+def _wire(options: Options, core: _Core, logging: Logging, *, self_check: SelfCheck) -> _Parts:
+    config = options.loaded.config
+    record = WatchdogRecord(Documents(core.database))
+    lag = LoopLag()
+    reloader = Reloader(
+        source=options.source,
+        loaded=options.loaded,
+        apply=lambda new: _apply(new, server=server, logging=logging),
+        events=core.events,
+    )
+    observed = Observed(
+        snapshot=core.monitor.snapshot,
+        probe_faults=lambda: [
+            f"probe {pid} was told to end and cannot: the kernel holds it in a driver call"
+            for pid in core.monitor.stuck_probe_pids
+        ],
+        overcommitted=lambda: {each.uuid: each.message for each in core.ledger.overcommitted()},
+        state_faults=lambda: [fault for fault in (core.database.fault, core.leases.fault) if fault],
+        log_drops=RecentLosses(lambda: logging.dropped, noun="log lines"),
+        loop_lag_s=lag.worst_s,
+        self_check=lambda: self_check.fault,
+        connections=lambda: "the table of connections is full" if server.is_full else None,
+        configuration=lambda: reloader.fault,
+        last_watchdog=lambda: record.last.message if record.last is not None else None,
+    )
+    health = HealthManager(
+        checks=declared_checks(
+            observed, grace_s=config.watchdog.grace_s, lag_limit_s=config.health.lag_limit_s
+        ),
+        events=core.events,
+        interval_s=config.health.interval_s,
+        lag=lag,
+    )
+    core.monitor.on_change(health.touch)
+    watchdog = _build_watchdog(config, core, health, self_check, record)
+
+    async def reload() -> ReloadResult:
+        watchdog.reloading()
+        try:
+            return await reloader.reload()
+        finally:
+            watchdog.ready()
+
+    server = build_server(
+        ServedParts(monitor=core.monitor, leases=core.leases, health=health, events=core.events),
+        facts=_facts(options),
+        access=settings.access_policy(config),
+        reload=reload,
+        log_level=LogLevel(
+            get=lambda: logging.level, set=lambda level: logging.set_level(parse_level(level))
+        ),
+        config_files=reloader.files,
+        limits=settings.rpc_limits(config),
+    )
+    return _Parts(core=core, health=health, watchdog=watchdog, server=server, reload=reload)
+
+
+def _build_watchdog(
+    config: Config,
+    core: _Core,
+    health: HealthManager,
+    self_check: SelfCheck,
+    record: WatchdogRecord,
+) -> Watchdog:
+    asked = WatchdogRequest.from_environment(os.environ, pid=os.getpid())
+    return Watchdog(
+        notifier=Notifier(environ=os.environ),
+        health=health,
+        record=record,
+        events=core.events,
+        snapshot=core.monitor.snapshot,
+        timeout_s=asked.timeout_s if asked is not None else None,
+        boot_id=read_boot_id(),
+        on_overheat=config.watchdog.on_overheat,
+        leases=lambda: core.leases.counts,
+        forget_after_s=config.watchdog.forget_after_s,
+        self_check=self_check,
+    )
+
+
+def _facts(options: Options) -> DaemonFacts:
+    return DaemonFacts(
+        version=__version__,
+        started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        started_ns=time.monotonic_ns(),
+        gpu_driver=options.loaded.config.gpu.driver,
+        socket=str(options.socket),
+        runtime_dir=str(options.runtime_dir),
+        state_dir=str(options.state_dir),
+    )
+
+
+async def _apply(config: Config, *, server: RpcServer, logging: Logging) -> None:
+    server.set_access(await asyncio.to_thread(settings.access_policy, config))
+    server.set_limits(settings.rpc_limits(config))
+    logging.set_level(config.logging.level)

@@ -1,0 +1,77 @@
+"""Puts a changed configuration in force in the running daemon, as far as it can."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from superezio.errors import ConflictError
+from superezio.wire import ReloadResult
+from supereziod.config import Changes, Config, ConfigError, Loaded, Source, diff
+from supereziod.observability.events import EventLog
+
+
+class Reloader:
+    """Reads the files again and applies what can change live.
+
+    A bad file leaves the old configuration in force, and is in `fault` until a good one is read.
+    `apply` gets the new configuration and must not fail half way: what may be refused is refused
+    by the types of the configuration.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        loaded: Loaded,
+        apply: Callable[[Config], Awaitable[None]],
+        events: EventLog,
+    ) -> None:
+        self._source = source
+        self._started_with = loaded.config
+        self._in_force = loaded
+        self._apply = apply
+        self._events = events
+        self._one_at_a_time = asyncio.Lock()
+        self.fault: str | None = None
+
+    def files(self) -> list[str]:
+        """Return the files that the configuration in force was read from."""
+        return [str(file) for file in self._in_force.files]
+
+    async def reload(self) -> ReloadResult:
+        """Read and apply. Raises ConflictError, with file, line and key, for a bad file."""
+        async with self._one_at_a_time:
+            try:
+                loaded = await asyncio.to_thread(self._source.load)
+            except ConfigError as error:
+                self.fault = f"the configuration was not reloaded: {error}"
+                self._events.emit("config.refused", self.fault, severity="warning")
+                raise ConflictError(
+                    f"cannot reload, the old configuration stays: {error}"
+                ) from None
+            changes = diff(self._in_force.config, loaded.config)
+            await self._apply(loaded.config)
+            self._in_force = loaded
+            self.fault = None
+            return self._tell(changes)
+
+    def _tell(self, changes: Changes) -> ReloadResult:
+        # A restart is pending for all that differs from what the parts were built with, not only
+        # for what this reload changed.
+        pending = diff(self._started_with, self._in_force.config).restart
+        result = ReloadResult(
+            applied=changes.live, restart_required=pending, config_files=self.files()
+        )
+        self._events.emit(
+            "config.reloaded",
+            f"the configuration was reloaded: {_listed(changes.live)} in force now,"
+            f" {_listed(pending)} with the next restart",
+            applied=result.applied,
+            restart_required=result.restart_required,
+        )
+        return result
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(keys) or "nothing"

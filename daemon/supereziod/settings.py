@@ -1,0 +1,95 @@
+"""From the keys of the configuration to the values that the parts are given."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+from msgspec.structs import asdict
+
+from supereziod.config import Config
+from supereziod.config.schema import Gpu, Leases
+from supereziod.gpu.frames import ProbeSpec, SimulatedSpec
+from supereziod.gpu.roster import MonitorRules
+from supereziod.leases.manager import LeaseTimes
+from supereziod.rpc.access import AccessPolicy, resolve_access
+from supereziod.rpc.limits import Limits
+
+
+def make_directories(runtime_dir: Path, state_dir: Path) -> None:
+    """Make what is missing; where that is refused, the files in it say so in the health."""
+    for directory, mode in ((runtime_dir, 0o755), (state_dir, 0o700)):
+        with suppress(OSError):
+            directory.mkdir(mode=mode, parents=True, exist_ok=True)
+
+
+def probe_spec(gpu: Gpu, *, runtime_dir: Path) -> ProbeSpec:
+    """Return what the probe is to do."""
+    simulated = SimulatedSpec(
+        directory=str(runtime_dir / "simulated"),
+        scenario=gpu.scenario,
+        epoch_ns=time.monotonic_ns(),
+    )
+    return ProbeSpec(
+        driver=gpu.driver,
+        simulated=simulated if gpu.driver == "simulated" else None,
+        period_s=gpu.sample_period_s,
+        deadline_s=gpu.probe.deadline_s,
+        process_interval_s=gpu.idle_interval_s,
+    )
+
+
+def monitor_rules(gpu: Gpu) -> MonitorRules:
+    """Return how GPUs are judged."""
+    return MonitorRules(
+        thresholds=gpu.thermal.thresholds(),
+        thresholds_by_gpu={
+            uuid: thermal.thresholds() for uuid, thermal in gpu.thermal_by_gpu.items()
+        },
+        fitness=gpu.fitness.rules(),
+        busy_interval_s=gpu.busy_interval_s,
+        idle_interval_s=gpu.idle_interval_s,
+    )
+
+
+def lease_times(leases: Leases) -> LeaseTimes:
+    """Return how long the affairs of leases take."""
+    return LeaseTimes(
+        grace_s=leases.grace_s,
+        restart_grace_s=leases.restart_grace_s,
+        max_wait_s=leases.max_wait_s,
+        max_age_s=leases.max_age_s,
+        probe_deadline_s=leases.probe_deadline_s,
+    )
+
+
+def rpc_limits(config: Config) -> Limits:
+    """Return the limits of the control plane."""
+    values = asdict(config.limits)
+    del values["sessions_per_uid"]
+    return Limits(**values)
+
+
+def access_policy(config: Config) -> AccessPolicy:
+    """Ask the host who the configured users and groups are, which may block.
+
+    A name that the host does not know is left out, and said: it may come later, with a reload.
+    """
+    given = config.access
+    resolved = resolve_access(
+        user_groups=given.user_groups,
+        admin_groups=given.admin_groups,
+        users=given.users,
+        admins=given.admins,
+        max_priority_user=config.leases.max_priority_user,
+        max_priority_admin=config.leases.max_priority_admin,
+    )
+    if resolved.unknown:
+        structlog.get_logger().warning(
+            "access.unknown_names",
+            message=f"this host has no user or group {', '.join(resolved.unknown)}",
+            names=resolved.unknown,
+        )
+    return resolved.policy
