@@ -101,7 +101,7 @@ class Watchdog:
         self._task = asyncio.create_task(self._run(), name="watchdog")
 
     async def aclose(self) -> None:
-        """Stop beating."""
+        """Stop beating, and close the notifier, which is the watchdog's from the start."""
         if self._unlisten is not None:
             self._unlisten()
             self._unlisten = None
@@ -109,6 +109,7 @@ class Watchdog:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        self._notifier.close()
 
     def ready(self) -> None:
         """Tell systemd that the daemon serves; also after a reload."""
