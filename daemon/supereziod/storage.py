@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final, Self
 
 _OPEN_TIMEOUT_S: Final = 1.0
-#: A later attempt runs on the event loop, in the middle of somebody's request.
+# What comes later runs on the event loop, in the middle of somebody's request.
 _REOPEN_TIMEOUT_S: Final = 0.02
+_BUSY_TIMEOUT_MS: Final = 20
 
 
 class StorageError(Exception):
@@ -156,6 +157,7 @@ def _connect(path: Path, schema: str, *, timeout_s: float) -> sqlite3.Connection
         if ok != "ok":
             raise sqlite3.DatabaseError(ok)
         connection.executescript(schema)
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
     except BaseException:
         connection.close()
         raise

@@ -1,0 +1,217 @@
+"""A file that survives `kill -9`, and that may be corrupt, full or read-only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supereziod.storage import Database, Documents, StorageError
+
+SCHEMA = "CREATE TABLE IF NOT EXISTS things (name TEXT PRIMARY KEY, body BLOB)"
+PUT = "INSERT INTO things VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body"
+
+
+@pytest.fixture
+def tmpfs(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 512 KiB, which can be filled and made read-only."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("may not mount a small file system here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def remount(folder: Path, mode: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{mode}", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 1024)
+        except OSError:
+            return filler
+
+
+def names(database: Database) -> list[str]:
+    return [str(row[0]) for row in database.rows("SELECT name FROM things ORDER BY name")]
+
+
+def test_what_was_committed_survives_kill_nine(tmp_path: Path) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from supereziod.storage import Database
+database = Database.open(Path({str(tmp_path / "a.db")!r}), schema={SCHEMA!r})
+database.execute({PUT!r}, ("kept", b"1"))
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGKILL
+    database = Database.open(tmp_path / "a.db", schema=SCHEMA)
+    assert names(database) == ["kept"]
+    assert database.fault is None
+    database.close()
+
+
+def test_a_corrupt_file_is_moved_aside(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.write_bytes(b"not a database, but long enough to be looked at" * 100)
+    database = Database.open(path, schema=SCHEMA)
+    assert database.fault is None
+    assert database.moved_aside is not None
+    assert database.moved_aside.read_bytes().startswith(b"not a database")
+    database.execute(PUT, ("new", b""))
+    assert names(database) == ["new"]
+    database.close()
+
+
+def test_a_file_with_a_corrupt_page_is_moved_aside(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    database = Database.open(path, schema=SCHEMA)
+    for number in range(200):
+        database.execute(PUT, (f"{number}", b"x" * 200))
+    database.close()
+    content = bytearray(path.read_bytes())
+    content[4096:12288] = b"\xff" * 8192
+    path.write_bytes(content)
+    database = Database.open(path, schema=SCHEMA)
+    assert database.moved_aside is not None
+    assert names(database) == []
+    database.close()
+
+
+def test_a_directory_that_is_not_there_is_a_fault_until_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "later"
+    database = Database.open(folder / "a.db", schema=SCHEMA)
+    assert database.fault is not None
+    assert names(database) == []
+    with pytest.raises(StorageError):
+        database.execute(PUT, ("a", b""))
+    assert not database.recheck()
+    folder.mkdir()
+    assert database.recheck()
+    assert database.fault is None
+    database.execute(PUT, ("a", b""))
+    database.close()
+    again = Database.open(folder / "a.db", schema=SCHEMA)
+    assert names(again) == ["a"]
+    again.close()
+
+
+def test_a_statement_that_fails_records_nothing(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "a.db", schema=SCHEMA)
+    with pytest.raises(StorageError):
+        database.execute("INSERT INTO nowhere VALUES (1)")
+    assert database.fault is not None
+    with pytest.raises(StorageError):
+        database.rows("SELECT * FROM nowhere")
+    database.execute(PUT, ("a", b""))
+    assert database.fault is None
+    database.close()
+
+
+def test_a_full_disk_records_nothing_and_heals(tmpfs: Path) -> None:
+    database = Database.open(tmpfs / "a.db", schema=SCHEMA)
+    database.execute(PUT, ("kept", b""))
+    filler = fill(tmpfs)
+    with pytest.raises(StorageError):
+        for number in range(1000):
+            database.execute(PUT, (f"{number}", b"x" * 4000))
+    assert database.fault is not None
+    before = names(database)
+    with pytest.raises(StorageError):
+        database.execute(PUT, ("no", b"x" * 4000))
+    assert names(database) == before
+    filler.unlink()
+    database.execute(PUT, ("yes", b"x" * 4000))
+    assert database.fault is None
+    database.close()
+    again = Database.open(tmpfs / "a.db", schema=SCHEMA)
+    assert names(again) == sorted([*before, "yes"])
+    again.close()
+
+
+def test_what_was_set_aside_lets_a_full_disk_be_emptied(tmpfs: Path) -> None:
+    database = Database.open(tmpfs / "a.db", schema=SCHEMA, spare_bytes=65536)
+    for number in range(20):
+        database.execute(PUT, (f"{number}", b"x" * 500))
+    fill(tmpfs)
+    for _ in range(10):  # far more pages than the log has room for
+        for number in range(20):
+            database.execute("DELETE FROM things WHERE name = ?", (f"{number}",))
+            database.execute(PUT, (f"{number}", b"x" * 500))
+    for number in range(20):
+        database.execute("DELETE FROM things WHERE name = ?", (f"{number}",))
+    assert names(database) == []
+    database.close()
+
+
+def test_what_a_full_disk_holds_can_be_read_after_a_restart(tmpfs: Path) -> None:
+    database = Database.open(tmpfs / "a.db", schema=SCHEMA)
+    database.execute(PUT, ("kept", b""))
+    database.close()
+    filler = fill(tmpfs)
+    again = Database.open(tmpfs / "a.db", schema=SCHEMA)
+    assert names(again) == ["kept"]
+    with pytest.raises(StorageError):
+        for number in range(100):
+            again.execute(PUT, (f"{number}", b"x" * 4000))
+    filler.unlink()
+    assert again.recheck()
+    again.close()
+
+
+def test_what_a_read_only_directory_holds_can_be_read_and_it_heals(tmpfs: Path) -> None:
+    database = Database.open(tmpfs / "a.db", schema=SCHEMA)
+    database.execute(PUT, ("kept", b""))
+    copy = [(path, path.read_bytes()) for path in tmpfs.iterdir() if path.suffix != ".db-shm"]
+    database.close()
+    for path, content in copy:  # as kill -9 leaves it: the row is in the log alone
+        path.write_bytes(content)
+    remount(tmpfs, "ro")
+    again = Database.open(tmpfs / "a.db", schema=SCHEMA, spare_bytes=4096)
+    assert again.fault is not None
+    assert names(again) == ["kept"]
+    with pytest.raises(StorageError):
+        again.execute(PUT, ("new", b""))
+    remount(tmpfs, "rw")
+    again.execute(PUT, ("new", b""))
+    assert names(again) == ["kept", "new"]
+    again.close()
+
+
+def test_a_database_that_another_process_holds_is_a_fault_not_a_wait(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "a.db", schema=SCHEMA)
+    other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageError, match="locked"):
+        database.execute(PUT, ("a", b""))
+    other.execute("ROLLBACK")
+    other.close()
+    database.execute(PUT, ("a", b""))
+    database.close()
+
+
+def test_documents_are_kept_by_name(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "a.db", schema=Documents.SCHEMA)
+    documents = Documents(database)
+    assert documents.get("watchdog") is None
+    documents.put("watchdog", b"1")
+    documents.put("watchdog", b"2")
+    assert documents.get("watchdog") == b"2"
+    assert documents.fault is None
+    database.close()
