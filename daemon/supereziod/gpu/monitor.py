@@ -26,6 +26,8 @@ from supereziod.gpu.supervisor import ProbeSupervisor
 from supereziod.gpu.track import Surroundings
 from supereziod.observability.events import EventLog
 
+__all__ = ["GpuMonitor", "MonitorRules"]
+
 _SECOND: Final = 1_000_000_000
 _END_PROBES_WITHIN_S: Final = 2.0
 
@@ -144,6 +146,16 @@ class GpuMonitor:
     def stuck_probe_pids(self) -> tuple[int, ...]:
         """Probes that were told to end and do not."""
         return self._supervisor.stuck_pids
+
+    def probe_faults(self) -> list[str]:
+        """Return, in words, what is wrong with the probes themselves."""
+        faults = [
+            f"the probe with pid {pid} was told to end and does not"
+            for pid in self._supervisor.stuck_pids
+        ]
+        if self._around.attached and not self._supervisor.pids:
+            faults.append("no probe is at work")
+        return faults
 
     async def fresh_pass(self, *, max_age_s: float, patience_s: float) -> Snapshot:
         """Return a snapshot whose passes are younger than `max_age_s` where GPUs answer.

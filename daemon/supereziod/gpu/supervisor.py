@@ -38,6 +38,7 @@ from supereziod.gpu.trials import Trials
 from supereziod.observability.events import EventLog
 
 _SECOND: Final = 1_000_000_000
+_SILENT_PERIODS: Final = 3
 _NO_INDEX: Final = -1
 _OF_THE_DRIVER: Final = frozenset({"no_library", "no_driver", "version_mismatch"})
 
@@ -82,6 +83,8 @@ class ProbeSupervisor:
         self._events = events
         self._clock = clock
         self._patience = patience if patience is not None else Patience()
+        silent_s = max(self._patience.silent_s, _SILENT_PERIODS * spec.period_s)
+        self._silent_ns = round(silent_s * _SECOND)
         self._main: Child | None = None
         self._successor: Child | None = None
         self._pool = ProbePool(
@@ -299,7 +302,7 @@ class ProbeSupervisor:
                 if self._main is None:
                     self._start_ns = now_ns + self._restarts.next_ns()
             return
-        if now_ns - main.heard_ns >= self._patience.silent_s * _SECOND:
+        if now_ns - main.heard_ns >= self._silent_ns:
             self._events.emit(
                 "probe.lost",
                 f"The probe with pid {main.handle.pid} is silent and is replaced.",
