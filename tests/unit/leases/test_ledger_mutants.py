@@ -1,0 +1,238 @@
+"""The tests of ledger and placement see each of these faults: a kept list, one fault a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mutants import Mutant, Mutants
+
+HERE = Path(__file__).parent
+#: Quick ones first: a mutant's run stops at the first failure.
+TESTS = [HERE / f"test_{name}.py" for name in ("ledger", "placement", "ledger_model")]
+
+ACCOUNT = "supereziod.leases.account"
+SHARES = "supereziod.leases.shares"
+GROWTH = "supereziod.leases.growth"
+NOTICES = "supereziod.leases.notices"
+PLACEMENT = "supereziod.leases.placement"
+
+CONTROL = Mutant("control: no fault", PLACEMENT, "_NO_MARGIN: Final = -1000", "_NO_MARGIN = -1000")
+MUTANTS = (
+    Mutant(
+        "drops the driver's reserve",
+        ACCOUNT,
+        "admissible = taken.total_bytes - taken.driver_reserved_bytes - self._reserve_bytes",
+        "admissible = taken.total_bytes - self._reserve_bytes",
+    ),
+    Mutant(
+        "drops the configured reserve",
+        ACCOUNT,
+        "admissible = taken.total_bytes - taken.driver_reserved_bytes - self._reserve_bytes",
+        "admissible = taken.total_bytes - taken.driver_reserved_bytes",
+    ),
+    Mutant(
+        "adds up reserved and actual",
+        SHARES,
+        "return max(self.reserved_bytes, self.actual_bytes)",
+        "return self.reserved_bytes + self.actual_bytes",
+    ),
+    Mutant(
+        "takes the smaller of reserved and actual",
+        SHARES,
+        "return max(self.reserved_bytes, self.actual_bytes)",
+        "return min(self.reserved_bytes, self.actual_bytes)",
+    ),
+    Mutant(
+        "counts what is reserved by lease, not by holder",
+        SHARES,
+        "return sum(part.reserved_bytes for part in self.parts.values())",
+        "return max((part.reserved_bytes for part in self.parts.values()), default=0)",
+    ),
+    Mutant(
+        "ignores foreign use",
+        ACCOUNT,
+        "return admissible - self._foreign_bytes(taken) - self._spoken_bytes()",
+        "return admissible - self._spoken_bytes()",
+    ),
+    Mutant(
+        "lets foreign use be negative",
+        ACCOUNT,
+        "return max(0, taken.used_bytes - actual - residual)",
+        "return taken.used_bytes - actual - residual",
+    ),
+    Mutant(
+        "frees a release at once",
+        ACCOUNT,
+        "return holders + sum(release.spoken_bytes for release in self._returns.values())",
+        "return holders",
+    ),
+    Mutant(
+        "accepts a pass older than the release",
+        ACCOUNT,
+        "if since <= 0 or not (",
+        "if not (",
+    ),
+    Mutant(
+        "accepts a pass of the instant of the release",
+        ACCOUNT,
+        "if since <= 0 or",
+        "if since < 0 or",
+    ),
+    Mutant(
+        "takes half for back",
+        SHARES,
+        "return self.residual_bytes * 4 <= self.expected_bytes",
+        "return self.residual_bytes * 2 <= self.expected_bytes",
+    ),
+    Mutant(
+        "never gives a release up",
+        ACCOUNT,
+        "(release.is_back or since >= self._return_timeout_ns)",
+        "release.is_back",
+    ),
+    Mutant(
+        "gives a release up without the alarm",
+        ACCOUNT,
+        '"returned" if release.is_back else "unreturned"',
+        '"returned"',
+    ),
+    Mutant(
+        "takes foreign newcomers for what is not back",
+        SHARES,
+        "return self.used_bytes - listed + self.listed_bytes(returning, holders=holders)",
+        "return self.used_bytes",
+    ),
+    Mutant(
+        "takes unknown use for none",
+        ACCOUNT,
+        "share.hidden = share.hidden or used is None",
+        "share.hidden = False",
+    ),
+    Mutant(
+        "lets an estimate exceed what is reserved",
+        GROWTH,
+        "self.estimate_bytes = min(max(grown_bytes, 0), self.reserved_bytes)",
+        "self.estimate_bytes = max(grown_bytes, 0)",
+    ),
+    Mutant(
+        "counts an estimate from nothing instead of from the grant",
+        ACCOUNT,
+        "base_bytes=0 if restored else self._rest_bytes(),",
+        "base_bytes=0,",
+    ),
+    Mutant(
+        "lets two leases grow at once",
+        PLACEMENT,
+        "if capacity.growing:",
+        "if False:",
+    ),
+    Mutant(
+        "lets an estimate follow for ever",
+        GROWTH,
+        'growth.phase = "frozen"',
+        'growth.phase = "growing"',
+    ),
+    Mutant(
+        "counts the lists of compute and graphics twice",
+        SHARES,
+        "return max(one, other)",
+        "return one + other",
+    ),
+    Mutant(
+        "takes an older pass for a newer",
+        ACCOUNT,
+        "or sample.taken_ns <= self._seen_ns:",
+        "or sample.taken_ns == self._seen_ns:",
+    ),
+    Mutant(
+        "trusts a pass from before the start",
+        ACCOUNT,
+        "self._seen_ns = born_ns - 1",
+        "self._seen_ns = -1",
+    ),
+    Mutant(
+        "drops what a joined lease reserves",
+        ACCOUNT,
+        "        new.parts[lease] = old.parts.pop(lease)\n",
+        "        new.parts[lease] = old.parts.pop(lease)\n        part.reserved_bytes = 0\n",
+    ),
+    Mutant(
+        "loses the processes of a holder that joined",
+        ACCOUNT,
+        "new.measured_bytes += old.measured_bytes",
+        "pass",
+    ),
+    Mutant(
+        "calls an exactly full GPU overcommitted",
+        NOTICES,
+        "if free_bytes >= 0:",
+        "if free_bytes > 0:",
+    ),
+    Mutant(
+        "blames everyone for overcommitment",
+        NOTICES,
+        "if growth > 0:",
+        "if True:",
+    ),
+    Mutant(
+        "refuses what fits exactly",
+        PLACEMENT,
+        "if refusal is None and need > capacity.free_bytes:",
+        "if refusal is None and need >= capacity.free_bytes:",
+    ),
+    Mutant(
+        "breaks ties on the index",
+        PLACEMENT,
+        "return prefer.get(capacity.uuid, len(prefer)), rank(capacity), capacity.uuid",
+        "return prefer.get(capacity.uuid, len(prefer)), rank(capacity), str(capacity.index)",
+    ),
+    Mutant(
+        "best_fit takes the emptiest",
+        PLACEMENT,
+        "    return (capacity.free_bytes,)",
+        "    return (-capacity.free_bytes,)",
+    ),
+    Mutant(
+        "takes an unknown utilisation for idle",
+        PLACEMENT,
+        "_NO_UTILIZATION: Final = 101",
+        "_NO_UTILIZATION: Final = 0",
+    ),
+    Mutant(
+        "takes a block that passes for never",
+        PLACEMENT,
+        "and (capacity.block is None or capacity.block.code not in LASTING_BLOCKS)",
+        "and capacity.block is None",
+    ),
+    Mutant(
+        "grants on an avoided GPU",
+        PLACEMENT,
+        "    if capacity.uuid in request.avoid:\n",
+        "    if False:\n",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
+    items = [item for item in request.session.items if item.path == request.path]
+    chosen = {
+        item.callspec.params["mutant"]
+        for item in items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+    }
+    picked = [mutant for mutant in (CONTROL, *MUTANTS) if mutant in chosen or mutant is CONTROL]
+    with Mutants(picked, tests=TESTS, environment={"SUPEREZIO_MODEL_EXAMPLES": "60"}) as running:
+        yield running
+
+
+def test_the_suite_passes_where_there_is_no_fault(mutants: Mutants) -> None:
+    mutants.assert_passes(CONTROL)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_the_suite_kills_a_ledger_that(mutants: Mutants, mutant: Mutant) -> None:
+    mutants.assert_killed(mutant)
