@@ -119,5 +119,6 @@ async def test_a_process_that_hangs_its_reader_holds_up_nothing(tmp_path: Path) 
     assert await describer.describe([1]) == {1: UNKNOWN_PROCESS}, "no thread is free"
     release.set()
     async with asyncio.timeout(10):
-        while (await describer.describe([1]))[1] == UNKNOWN_PROCESS:
-            await asyncio.sleep(0)  # noqa: ASYNC110 - when a thread ends is not told to anyone
+        # When a thread ends is told to nobody outside.
+        while (await describer.describe([1]))[1] == UNKNOWN_PROCESS:  # noqa: ASYNC110
+            await asyncio.sleep(0)

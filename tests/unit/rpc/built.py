@@ -44,7 +44,7 @@ class OneRole(AccessPolicy, frozen=True, kw_only=True):
 class Daemon:
     """A built server and the parts behind it."""
 
-    def __init__(self, path: Path, *, role: Role, limits: Limits | None) -> None:
+    def __init__(self, path: Path, *, access: AccessPolicy, limits: Limits | None) -> None:
         self.path = path
         self.monitor = FakeMonitor(gpu_view(0, GPU_A), gpu_view(1, GPU_B))
         self.leases = FakeLeases()
@@ -57,7 +57,7 @@ class Daemon:
                 monitor=self.monitor, leases=self.leases, health=FakeDoctor(), events=self.events
             ),
             facts=FACTS,
-            access=OneRole(own_uid=-1, role=role),
+            access=access,
             reload=self.reload,
             log_level=LogLevel(get=lambda: self.level, set=self.set_level),
             config_files=lambda: ["/etc/superezio/superezio.toml"],
@@ -85,9 +85,14 @@ class Daemon:
 
 @asynccontextmanager
 async def daemon(
-    directory: Path, *, role: Role = "admin", limits: Limits | None = None
+    directory: Path,
+    *,
+    role: Role = "admin",
+    access: AccessPolicy | None = None,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Daemon]:
-    built = Daemon(directory / "control.sock", role=role, limits=limits)
+    access = access or OneRole(own_uid=-1, role=role)
+    built = Daemon(directory / "control.sock", access=access, limits=limits)
     await built.server.start(Listener.make(built.path))
     try:
         yield built
