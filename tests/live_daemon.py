@@ -102,6 +102,10 @@ class LiveDaemon:
                 if line.startswith(prefix):
                     return line
 
+    def standin_environment(self) -> dict[str, str]:
+        """Return the environment in which stand-ins find the simulated GPUs."""
+        return {**os.environ, "SUPEREZIO_SIMULATED_DIR": str(self.runtime_dir / "simulated")}
+
     def client(self, timeout_s: float = 10.0) -> Client:
         """Return a new client of this daemon."""
         return Client(str(self.socket_path), timeout_s=timeout_s)

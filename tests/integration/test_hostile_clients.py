@@ -51,8 +51,9 @@ def resident_bytes(pid: int) -> int:
 
 def connect(daemon: LiveDaemon) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(10)
+    # Blocking: with a timeout, connect fails instead of waiting for room in the backlog.
     connection.connect(str(daemon.socket_path))
+    connection.settimeout(10)
     return connection
 
 

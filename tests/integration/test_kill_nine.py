@@ -79,8 +79,9 @@ class Worker:
                 self.held[lease["id"]] = lease
             if self.held and self._random.random() < 0.8:
                 lease_id = self._random.choice(sorted(self.held))
-                await self._ask("lease.release", lease=lease_id)
+                # From the moment that it is asked for, a release may or may not have happened.
                 del self.held[lease_id]
+                await self._ask("lease.release", lease=lease_id)
                 self.released.append(lease_id)
 
     async def _acquire(self) -> dict[str, Any] | None:
