@@ -54,8 +54,9 @@ def format_size(size: float) -> str:
 
 def format_duration(seconds: float) -> str:
     """Return `seconds` for people with the two largest units: `3d 4h`, `1m 30s`, `250ms`."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f}ms"
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    if not whole:
+        return f"{milliseconds}ms" if milliseconds else "0s"
     whole = round(seconds)
     parts = []
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):

@@ -9,6 +9,9 @@ from superezio.wire import Gpu, GpuList, GpuProcessList
 from superezioctl.output import Output
 from superezioctl.views.text import NOTHING, figure, size, styled, user
 
+#: As much of a UUID as tells the GPUs of a host apart; `gpu show` takes it.
+_UUID_COLUMNS = 12
+
 
 def show_list(out: Output, raw: bytes) -> None:
     """Print a line for each GPU."""
@@ -99,7 +102,7 @@ def _memory(gpu: Gpu) -> list[tuple[str, str]]:
         ("VRAM used", size(gpu.vram_used_bytes)),
         ("VRAM free", size(gpu.vram_free_bytes)),
         ("VRAM of the driver", size(gpu.vram_driver_reserved_bytes)),
-        ("VRAM of leases", f"{size(gpu.vram_reserved_bytes)} ({gpu.leases} leases)"),
+        ("VRAM of leases", f"{size(gpu.vram_reserved_bytes)} (leases: {gpu.leases})"),
         ("VRAM of others", size(gpu.vram_foreign_bytes)),
         ("VRAM leasable", size(gpu.vram_leasable_bytes)),
     ]
@@ -153,7 +156,7 @@ def show_processes(out: Output, raw: bytes) -> None:
         ("GPU", "PID", "TYPE", "VRAM", "USER", "LEASE", "UNIT", "COMMAND"),
         [
             (
-                process.gpu,
+                process.gpu[:_UUID_COLUMNS],
                 str(process.pid),
                 process.type,
                 size(process.vram_bytes),

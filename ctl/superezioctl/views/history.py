@@ -38,7 +38,8 @@ def show(out: Output, raw: bytes) -> None:
         mean = sum(point.mean for point in points) / len(points)
         figures = " / ".join(_figure(value, unit) for value in (least, mean, most))
         out.line(f"  {name:<12} {figures} {unit} (least / mean / most)".replace("  (", " ("))
-        drawn = curve([point.mean for point in points], out.width - 4, unicode=out.unicode)
+        oldest_first = sorted(points, key=lambda point: -point.age_s)
+        drawn = curve([point.mean for point in oldest_first], out.width - 4, unicode=out.unicode)
         out.line(f"    {out.style(drawn, 'note')}")
 
 

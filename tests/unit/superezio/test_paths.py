@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from superezio import paths
+
+
+@pytest.fixture
+def not_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUPEREZIO_SOCKET", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(paths, "SYSTEM_SOCKET", "/nonexistent/control.sock")
+
+
+def test_the_environment_names_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPEREZIO_SOCKET", "/x/y.sock")
+    assert paths.default_socket_path() == "/x/y.sock"
+    assert paths.daemon_socket_path() == "/x/y.sock"
+
+
+def test_root_uses_the_systems_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUPEREZIO_SOCKET", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert paths.default_socket_path() == "/run/superezio/control.sock"
+    assert paths.daemon_socket_path() == "/run/superezio/control.sock"
+
+
+@pytest.mark.usefixtures("not_root")
+def test_a_user_without_a_system_daemon_has_an_own_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    assert paths.default_socket_path() == "/run/user/7/superezio/control.sock"
+    assert paths.daemon_socket_path() == "/run/user/7/superezio/control.sock"
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert paths.user_runtime_dir() == "/run/user/1000/superezio"
+
+
+@pytest.mark.usefixtures("not_root")
+def test_a_user_prefers_the_systems_daemon_and_does_not_take_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    monkeypatch.setattr(paths, "SYSTEM_SOCKET", "/dev/null")
+    assert paths.default_socket_path() == "/dev/null"
+    assert paths.daemon_socket_path() == "/run/user/7/superezio/control.sock"

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from superezio.quantities import format_duration, format_size, parse_duration, parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("8GiB", 8 << 30),
+        ("8G", 8 << 30),
+        ("8g", 8 << 30),
+        ("1.5GiB", 3 << 29),
+        ("512 MiB", 512 << 20),
+        ("10GB", 10_000_000_000),
+        ("10kb", 10_000),
+        ("2TiB", 2 << 40),
+        ("4096", 4096),
+        ("4096B", 4096),
+    ],
+)
+def test_sizes_as_people_write_them(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "8 apples", "-1GiB", "1e9", "0", "0GiB", "8GiBs"])
+def test_what_is_no_size_is_refused_with_the_text(text: str) -> None:
+    with pytest.raises(ValueError, match="cannot"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("60s", 60), ("1m30s", 90), ("250ms", 0.25), ("2h", 7200), ("1d", 86400), ("5", 5), ("0", 0)],
+)
+def test_durations_as_people_write_them(text: str, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "s", "5 minutes", "-5s", "5s later", "1w"])
+def test_what_is_no_duration_is_refused_with_the_text(text: str) -> None:
+    with pytest.raises(ValueError, match="cannot read"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (8 << 30, "8.0 GiB"),
+        (512 << 20, "512 MiB"),
+        (2048, "2 KiB"),
+        (0, "0"),
+        (-(1 << 30), "-1.0 GiB"),
+    ],
+)
+def test_sizes_for_people(size: int, text: str) -> None:
+    assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (0.25, "250ms"),
+        (1, "1s"),
+        (90, "1m 30s"),
+        (3600, "1h"),
+        (90061, "1d 1h"),
+        (0.9999, "1s"),
+    ],
+)
+def test_durations_for_people(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@given(st.integers(min_value=1, max_value=1 << 50))
+def test_plain_bytes_are_read_as_they_are(size: int) -> None:
+    assert parse_size(str(size)) == size

@@ -1,0 +1,352 @@
+"""Results as a daemon with an RTX 3060 and an RTX 2060 gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import structs
+
+from superezio import wire
+
+GIB = 1 << 30
+UUID_3060 = "GPU-3060aaaa-0000-0000-0000-000000000000"
+UUID_2060 = "GPU-2060bbbb-0000-0000-0000-000000000000"
+TIME = "2026-11-22T10:00:00.000+00:00"
+
+
+def gpu(**changes: Any) -> wire.Gpu:
+    """Return the RTX 3060, leased in part."""
+    sample = wire.Gpu(
+        uuid=UUID_3060,
+        index=0,
+        pci_bus_id="00000000:01:00.0",
+        name="NVIDIA GeForce RTX 3060",
+        driver_version="580.82.07",
+        cuda_version="13.0",
+        compute_capability="8.6",
+        compute_mode="default",
+        mig_mode=None,
+        status="ok",
+        status_reason=None,
+        level="normal",
+        fitness="healthy",
+        cordoned=False,
+        cordon_reason=None,
+        admissible=True,
+        blocked_reason=None,
+        vram_total_bytes=12 * GIB,
+        vram_used_bytes=5 * GIB,
+        vram_free_bytes=7 * GIB,
+        vram_driver_reserved_bytes=300 << 20,
+        vram_reserved_bytes=6 * GIB,
+        vram_foreign_bytes=1 * GIB,
+        vram_leasable_bytes=4 * GIB,
+        leases=1,
+        utilization_core_percent=80,
+        utilization_memory_percent=40,
+        temperature_c=61,
+        memory_temperature_c=None,
+        slowdown_temperature_c=93,
+        shutdown_temperature_c=98,
+        max_temperature_c=93,
+        memory_max_temperature_c=None,
+        margin_c=32,
+        power_w=120.5,
+        power_limit_w=170.0,
+        energy_j=1000.0,
+        fan_percent=45,
+        clock_core_mhz=1800,
+        clock_memory_mhz=7500,
+        throttle_reasons=[],
+        ecc_enabled=None,
+        ecc_corrected=None,
+        ecc_uncorrected=None,
+        pcie_generation=4,
+        pcie_generation_max=4,
+        pcie_width=16,
+        pcie_width_max=16,
+        sample_age_s=0.4,
+    )
+    return structs.replace(sample, **changes)
+
+
+def hot_gpu() -> wire.Gpu:
+    """Return the RTX 2060, too hot to be leased and with little known of it."""
+    return gpu(
+        uuid=UUID_2060,
+        index=1,
+        name="NVIDIA GeForce RTX 2060",
+        level="hot",
+        fitness="suspect",
+        cordoned=True,
+        cordon_reason="new fan",
+        admissible=False,
+        blocked_reason="it is hot: 5 degrees to slowdown",
+        vram_total_bytes=6 * GIB,
+        vram_used_bytes=None,
+        vram_free_bytes=None,
+        vram_foreign_bytes=None,
+        vram_reserved_bytes=0,
+        vram_leasable_bytes=0,
+        leases=0,
+        temperature_c=88,
+        margin_c=5,
+        power_w=None,
+        throttle_reasons=None,
+        sample_age_s=None,
+    )
+
+
+def gpu_list() -> wire.GpuList:
+    return wire.GpuList(gpus=[gpu(), hot_gpu()])
+
+
+def lease(**changes: Any) -> wire.Lease:
+    """Return a lease of 6 GiB on the RTX 3060."""
+    sample = wire.Lease(
+        id="1ea5e",
+        state="active",
+        mode="process",
+        uid=0,
+        name="trainer",
+        policy="best_fit",
+        priority=0,
+        gpus=[wire.LeaseGpu(uuid=UUID_3060, index=0, reserved_bytes=6 * GIB, actual_bytes=4 * GIB)],
+        holder=[wire.HolderProcess(pid=4711, start_time=99, command="python")],
+        holder_confirmed=True,
+        environment={
+            "CUDA_VISIBLE_DEVICES": UUID_3060,
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            "NVIDIA_VISIBLE_DEVICES": UUID_3060,
+        },
+        placement=None,
+        correlation_id="c0ffee",
+        granted_at=TIME,
+        age_s=75.0,
+    )
+    return structs.replace(sample, **changes)
+
+
+def waiter(**changes: Any) -> wire.Waiter:
+    sample = wire.Waiter(
+        id="wa17",
+        position=1,
+        uid=4242424,
+        name="nightly",
+        vram_bytes=8 * GIB,
+        count=1,
+        policy="best_fit",
+        priority=0,
+        waited_s=12.0,
+        remaining_s=48.0,
+        reason="gpu 0 has 4.0 GiB free and gpu 1 is hot",
+    )
+    return structs.replace(sample, **changes)
+
+
+def lease_list() -> wire.LeaseList:
+    return wire.LeaseList(leases=[lease()], queue=[waiter()])
+
+
+def health(verdict: wire.Verdict = "degraded") -> wire.Health:
+    reason = wire.HealthReason(
+        check="gpu_hot",
+        severity="critical" if verdict == "unhealthy" else "warning",
+        message="gpu 1 is hot: 88 °C",
+        action="look at its fan",
+        since_s=90.0,
+        gpu=UUID_2060,
+    )
+    check = wire.CheckState(
+        check="driver",
+        passing=True,
+        visible=False,
+        severity="warning",
+        message="the driver answers",
+        hidden_by=None,
+        gpu=None,
+    )
+    hidden = structs.replace(check, check="probe", passing=False, hidden_by="driver")
+    return wire.Health(
+        verdict=verdict,
+        reasons=[] if verdict == "healthy" else [reason],
+        checks=[check, hidden, structs.replace(check, check="gpu_hot", passing=False)],
+        watchdog_enabled=True,
+        watchdog_withheld=verdict == "unhealthy",
+    )
+
+
+def system_info() -> wire.SystemInfo:
+    return wire.SystemInfo(
+        version="0.1.0",
+        protocol=1,
+        pid=77,
+        started_at=TIME,
+        uptime_s=3600.0,
+        gpu_driver="simulated",
+        driver_version="580.82.07",
+        cuda_version="13.0",
+        socket="/run/superezio/control.sock",
+        runtime_dir="/run/superezio",
+        state_dir="/var/lib/superezio",
+        config_files=[],
+        log_level="info",
+        uid=0,
+        role="admin",
+        connections=1,
+        requests=2,
+    )
+
+
+def placement(decision: str = "grant") -> wire.Placement:
+    granted = decision == "grant"
+    chosen = wire.GpuReason(
+        uuid=UUID_3060,
+        index=0,
+        name="NVIDIA GeForce RTX 3060",
+        admitted=granted,
+        chosen=granted,
+        code="chosen" if granted else "too_little_free",
+        message="the fullest that fits" if granted else "4.0 GiB free of 8.0 GiB",
+        free_bytes=4 * GIB,
+        needed_bytes=3 * GIB,
+        foreign_bytes=GIB,
+        reserved_bytes=6 * GIB,
+    )
+    passed_over = structs.replace(
+        chosen,
+        uuid=UUID_2060,
+        index=1,
+        name="NVIDIA GeForce RTX 2060",
+        admitted=False,
+        chosen=False,
+        code="hot",
+        message="it is hot",
+    )
+    return wire.Placement(
+        decision=decision,  # type: ignore[arg-type]
+        policy="best_fit",
+        vram_bytes=3 * GIB,
+        count=1,
+        chosen=[UUID_3060] if granted else [],
+        gpus=[chosen, passed_over],
+        summary="gpu 0 is the fullest that fits" if granted else "no GPU has 8.0 GiB",
+    )
+
+
+def event(seq: int = 1, **changes: Any) -> wire.Event:
+    sample = wire.Event(
+        seq=seq,
+        time=TIME,
+        type="lease.granted",
+        severity="info",
+        message=f"lease number {seq} was granted",
+        gpu=UUID_3060,
+        lease="1ea5e",
+        uid=0,
+        correlation_id="c0ffee",
+        data={"pid": 4711},
+    )
+    return structs.replace(sample, **changes)
+
+
+def notification(seq: int = 1, *, lost: int = 0, **changes: Any) -> wire.EventNotification:
+    return wire.EventNotification(subscription="5b", event=event(seq, **changes), lost=lost)
+
+
+def subscribed(next_seq: int = 1, replay: list[wire.Event] | None = None) -> wire.SubscribeResult:
+    return wire.SubscribeResult(subscription="5b", next_seq=next_seq, replay=replay or [])
+
+
+def history() -> wire.GpuHistory:
+    points = [
+        wire.HistoryPoint(age_s=float(age), min=50.0, mean=50.0 + age / 10, max=70.0)
+        for age in range(300, 0, -1)
+    ]
+    return wire.GpuHistory(
+        gpu=UUID_3060,
+        resolution_s=1.0,
+        temperature_c=points,
+        power_w=points[:3],
+        utilization_core_percent=[],
+        vram_used_bytes=[
+            wire.HistoryPoint(age_s=1.0, min=GIB, mean=GIB, max=2 * GIB),
+        ],
+    )
+
+
+def processes() -> wire.GpuProcessList:
+    mine = wire.GpuProcess(
+        gpu=UUID_3060,
+        pid=4711,
+        type="C",
+        vram_bytes=4 * GIB,
+        user="alice",
+        uid=1000,
+        command="python train.py",
+        unit="train.service",
+        container=None,
+        lease="1ea5e",
+    )
+    others = structs.replace(
+        mine, pid=4712, vram_bytes=None, user=None, uid=None, command=None, unit=None, lease=None
+    )
+    return wire.GpuProcessList(processes=[mine, others])
+
+
+def discovered() -> dict[str, Any]:
+    return {
+        "openrpc": "1.3.2",
+        "methods": [
+            {
+                "name": "gpu.list",
+                "summary": "Every GPU",
+                "x-access": {"role": "observer", "visibility": "public"},
+            },
+            {
+                "name": "lease.acquire",
+                "summary": "Ask for VRAM",
+                "x-access": {"role": "user", "visibility": "own"},
+            },
+            {
+                "name": "gpu.cordon",
+                "summary": "Keep new leases off a GPU",
+                "x-access": {"role": "admin", "visibility": "public"},
+            },
+        ],
+    }
+
+
+def everything() -> dict[str, Any]:
+    """Return an answer for each method."""
+    return {
+        "system.ping": wire.Pong(pid=77, uptime_s=3600.0),
+        "system.info": system_info(),
+        "system.reload": wire.ReloadResult(
+            applied=["log.level"], restart_required=["socket"], config_files=["/etc/x.toml"]
+        ),
+        "system.log_level": wire.LogLevelResult(level="debug", previous="info"),
+        "health.get": health(),
+        "gpu.list": gpu_list(),
+        "gpu.get": gpu(),
+        "gpu.history": history(),
+        "gpu.processes": processes(),
+        "gpu.cordon": wire.Done(done=True),
+        "gpu.uncordon": wire.Done(done=True),
+        "gpu.detach": wire.ProbeState(attached=False),
+        "gpu.attach": wire.ProbeState(attached=True),
+        "lease.acquire": lease(),
+        "lease.attach": lease(),
+        "lease.resume": lease(),
+        "lease.release": wire.ReleaseResult(lease="1ea5e", released=True),
+        "lease.list": lease_list(),
+        "lease.get": lease(),
+        "placement.explain": placement(),
+        "events.subscribe": subscribed(),
+        "events.unsubscribe": wire.Done(done=True),
+        "session.open": wire.SessionOpened(session_id="5e55", token="70ce", resumed=False),
+        "session.close": wire.Done(done=True),
+        "session.list": wire.SessionList(sessions=[]),
+        "rpc.discover": discovered(),
+        "rpc.cancel": wire.Done(done=True),
+    }
