@@ -113,9 +113,10 @@ class SimulatedControl:
         """Use VRAM that no process is named for; 0 frees it."""
         self.set(gpu, foreign_bytes=vram_bytes)
 
-    def xid(self, gpu: int, number: int) -> None:
-        """Report a critical error, once."""
-        injected = InjectedXid(time.monotonic_ns(), gpu, number)
+    def xid(self, gpu: int, number: int, *, at_ns: int | None = None) -> None:
+        """Report a critical error, once; now, or at a moment of CLOCK_MONOTONIC."""
+        moment_ns = time.monotonic_ns() if at_ns is None else at_ns
+        injected = InjectedXid(moment_ns, gpu, number)
         self._change(lambda control: control.xids.append(injected))
 
     def driver_fault(self, kind: DriverFault | None) -> None:
