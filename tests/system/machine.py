@@ -111,7 +111,7 @@ class Machine:
     def command(self, *command: str, user: str | None = None) -> list[str]:
         """Return the command line that runs `command` inside."""
         enter = ["nsenter", "--target", str(self._leader), "--all", "--root", "--wd"]
-        become = ["setpriv", "--reuid", user, "--regid", user, "--init-groups"] if user else []
+        become = ["runuser", "--user", user, "--"] if user else []
         return [*enter, "env", "-i", *_ENVIRONMENT, *become, *command]
 
     def write(self, path: str, text: str, *, mode: int = 0o644) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from system.machine import Machine
 
 UNIT = "superezio.service"
+SCENARIO = "/etc/superezio/scenario.toml"
 SOCKET = "/run/superezio/control.sock"
 GIB = 1 << 30
 #: As independent of the project's client as can be. Prints one answer; gives up after a while.
@@ -36,7 +37,7 @@ class Service:
 
     def __init__(self, machine: Machine, *, config: str = "", scenario: str = "") -> None:
         self.machine = machine
-        machine.write("/etc/superezio/scenario.toml", scenario)
+        machine.write(SCENARIO, scenario)
         self.configure(config)
 
     def configure(self, config: str) -> None:
@@ -44,7 +45,7 @@ class Service:
         self.machine.write("/etc/superezio/superezio.toml", config)
         self.machine.write(
             "/etc/superezio/conf.d/simulated.toml",
-            '[gpu]\ndriver = "simulated"\nscenario = "/etc/superezio/scenario.toml"\n',
+            f'[gpu]\ndriver = "simulated"\nscenario = "{SCENARIO}"\n',
         )
 
     def drop_in(self, text: str, *, name: str = "test") -> None:
