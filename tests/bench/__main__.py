@@ -26,6 +26,9 @@ HERE = Path(__file__).parent
 PING = '{"jsonrpc":"2.0","id":1,"method":"system.ping"}'
 EIGHT_GPUS = "".join('[[gpu]]\nprofile = "RTX 3060"\n' for _ in range(8))
 
+#: One user may ask 20,000 times a second, which is not what is measured here.
+UNLIMITED = "[limits]\nrequests_per_second = 10_000_000\nrequests_burst = 10_000_000\n"
+
 Row = tuple[str, str, str, str]
 
 
@@ -58,7 +61,7 @@ def build_load(directory: Path) -> Path:
 
 def request_rows(directory: Path, load: Path, rounds: int, seconds: float) -> Iterator[Row]:
     """CPU and latency per request, server and client on one core: no idle wake-up counts."""
-    daemon = LiveDaemon(directory / "request").start()
+    daemon = LiveDaemon(directory / "request", config=UNLIMITED).start()
     echo_path = directory / "echo.sock"
     echo = subprocess.Popen([sys.executable, HERE / "echo_server.py", echo_path])
     cpu = min(os.sched_getaffinity(0))
