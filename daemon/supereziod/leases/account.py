@@ -76,7 +76,7 @@ class GpuAccount:
             growth=growth,
         )
         self._parts[lease] = part
-        self._share(holder, since_ns=now_ns).parts[lease] = part
+        self._share(holder, since_ns=now_ns).add(part)
         self._capacity = None
 
     def rebind(self, lease: str, holder: str) -> None:
@@ -86,7 +86,8 @@ class GpuAccount:
             return
         old = self._shares[part.holder]
         new = self._share(holder, since_ns=old.since_ns)
-        new.parts[lease] = old.parts.pop(lease)
+        old.drop(part)
+        new.add(part)
         new.shown = new.shown or old.shown
         if not old.parts:
             new.measured_bytes += old.measured_bytes
@@ -108,7 +109,7 @@ class GpuAccount:
         share = self._shares[part.holder]
         spoken, actual = share.spoken_bytes, share.actual_bytes
         pids: frozenset[int] = frozenset()
-        del share.parts[lease]
+        share.drop(part)
         if share.parts:
             spoken -= share.spoken_bytes
             actual -= share.actual_bytes
@@ -150,7 +151,8 @@ class GpuAccount:
             if self._parts[lease].growth.phase != "growing"
         ]
         notices += self._settle_returns(self._pass, view)
-        change = self._overcommit.weigh(view, self._pass.uses, self._free_bytes(self._pass))
+        free = self._free_bytes(self._pass, self._foreign_bytes(self._pass), self._spoken_bytes())
+        change = self._overcommit.weigh(view, self._pass.uses, free)
         return notices if change is None else [*notices, change]
 
     def _attribute(self, taken: Pass) -> None:
@@ -200,6 +202,8 @@ class GpuAccount:
             now_ns=now_ns,
             timeout_ns=self._growing_timeout_ns,
         )
+        for share in self._shares.values():
+            share.sum_estimates()
 
     def _is_over(self, growth: Growth, now_ns: int) -> bool:
         """Tell whether a lease without a process here has had its time, or needs no estimate."""
@@ -258,37 +262,43 @@ class GpuAccount:
             block = _BLIND
         elif block is None and (taken is None or view.last_pass is None):
             block = _SETTLING
-        total = taken.total_bytes if taken is not None else view.identity.vram_total_bytes or 0
-        driver = taken.driver_reserved_bytes if taken is not None else 0
+        spoken = self._spoken_bytes()
+        foreign = free = 0
+        total, driver = view.identity.vram_total_bytes or 0, 0
+        if taken is not None:
+            total, driver = taken.total_bytes, taken.driver_reserved_bytes
+            foreign = self._foreign_bytes(taken)
+            free = self._free_bytes(taken, foreign, spoken)
+        parts = self._parts.values()
         return Capacity(
             uuid=self._uuid,
             index=view.identity.index,
             name=view.identity.name,
             largest_bytes=max(0, total - driver - self._reserve_bytes),
-            free_bytes=0 if taken is None else self._free_bytes(taken),
-            foreign_bytes=0 if taken is None else self._foreign_bytes(taken),
-            reserved_bytes=self._spoken_bytes(),
-            returning_bytes=sum(release.spoken_bytes for release in self._returns.values()),
+            free_bytes=free,
+            foreign_bytes=foreign,
+            reserved_bytes=spoken,
+            returning_bytes=sum([release.spoken_bytes for release in self._returns.values()]),
             utilization_core_percent=None if sample is None else sample.utilization_core_percent,
             margin_c=None if sample is None else sample.margin_c,
-            leases=len(self._parts),
-            exclusive=any(part.exclusive for part in self._parts.values()),
-            growing=any(part.growth.phase == "growing" for part in self._parts.values()),
+            leases=len(parts),
+            exclusive=True in [part.exclusive for part in parts],
+            growing="growing" in [part.growth.phase for part in parts],
             block=block,
         )
 
     def _foreign_bytes(self, taken: Pass) -> int:
-        actual = sum(share.actual_bytes for share in self._shares.values())
-        residual = sum(release.residual_bytes for release in self._returns.values())
+        actual = sum([share.actual_bytes for share in self._shares.values()])
+        residual = sum([release.residual_bytes for release in self._returns.values()])
         return max(0, taken.used_bytes - actual - residual)
 
     def _spoken_bytes(self) -> int:
-        holders = sum(share.spoken_bytes for share in self._shares.values())
-        return holders + sum(release.spoken_bytes for release in self._returns.values())
+        holders = sum([share.spoken_bytes for share in self._shares.values()])
+        return holders + sum([release.spoken_bytes for release in self._returns.values()])
 
-    def _free_bytes(self, taken: Pass) -> int:
+    def _free_bytes(self, taken: Pass, foreign_bytes: int, spoken_bytes: int) -> int:
         admissible = taken.total_bytes - taken.driver_reserved_bytes - self._reserve_bytes
-        return admissible - self._foreign_bytes(taken) - self._spoken_bytes()
+        return admissible - foreign_bytes - spoken_bytes
 
     @property
     def overcommit(self) -> LedgerNotice | None:

@@ -29,25 +29,37 @@ class Share(Struct, kw_only=True):
 
     parts: dict[str, Part]
     since_ns: int
+    reserved_bytes: int = 0
     measured_bytes: int = 0
+    estimated_bytes: int = 0
     hidden: bool = False
     shown: bool = False
 
     @property
-    def reserved_bytes(self) -> int:
-        """What is reserved for the holder."""
-        return sum(part.reserved_bytes for part in self.parts.values())
-
-    @property
     def actual_bytes(self) -> int:
         """What its processes use: as measured, and as estimated where that cannot be."""
-        estimates = sum(part.growth.estimate_bytes for part in self.parts.values())
-        return self.measured_bytes + estimates
+        return self.measured_bytes + self.estimated_bytes
 
     @property
     def spoken_bytes(self) -> int:
         """What the holder takes from others: the larger of the two, once for all its leases."""
-        return max(self.reserved_bytes, self.actual_bytes)
+        return max(self.reserved_bytes, self.measured_bytes + self.estimated_bytes)
+
+    def add(self, part: Part) -> None:
+        """Let a lease count for this holder."""
+        self.parts[part.lease] = part
+        self.reserved_bytes += part.reserved_bytes
+        self.estimated_bytes += part.growth.estimate_bytes
+
+    def drop(self, part: Part) -> None:
+        """Let a lease count for this holder no more."""
+        del self.parts[part.lease]
+        self.reserved_bytes -= part.reserved_bytes
+        self.estimated_bytes -= part.growth.estimate_bytes
+
+    def sum_estimates(self) -> None:
+        """Take in the estimates of its leases, which have changed."""
+        self.estimated_bytes = sum(part.growth.estimate_bytes for part in self.parts.values())
 
 
 class Return(Struct, kw_only=True):

@@ -36,26 +36,26 @@ MUTANTS = (
     Mutant(
         "adds up reserved and actual",
         SHARES,
-        "return max(self.reserved_bytes, self.actual_bytes)",
-        "return self.reserved_bytes + self.actual_bytes",
+        "return max(self.reserved_bytes, self.measured_bytes + self.estimated_bytes)",
+        "return self.reserved_bytes + self.measured_bytes + self.estimated_bytes",
     ),
     Mutant(
         "takes the smaller of reserved and actual",
         SHARES,
-        "return max(self.reserved_bytes, self.actual_bytes)",
-        "return min(self.reserved_bytes, self.actual_bytes)",
+        "return max(self.reserved_bytes, self.measured_bytes + self.estimated_bytes)",
+        "return min(self.reserved_bytes, self.measured_bytes + self.estimated_bytes)",
     ),
     Mutant(
         "counts what is reserved by lease, not by holder",
         SHARES,
-        "return sum(part.reserved_bytes for part in self.parts.values())",
-        "return max((part.reserved_bytes for part in self.parts.values()), default=0)",
+        "        self.reserved_bytes += part.reserved_bytes",
+        "        self.reserved_bytes = max(self.reserved_bytes, part.reserved_bytes)",
     ),
     Mutant(
         "ignores foreign use",
         ACCOUNT,
-        "return admissible - self._foreign_bytes(taken) - self._spoken_bytes()",
-        "return admissible - self._spoken_bytes()",
+        "return admissible - foreign_bytes - spoken_bytes",
+        "return admissible - spoken_bytes",
     ),
     Mutant(
         "lets foreign use be negative",
@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         "frees a release at once",
         ACCOUNT,
-        "return holders + sum(release.spoken_bytes for release in self._returns.values())",
+        "return holders + sum([release.spoken_bytes for release in self._returns.values()])",
         "return holders",
     ),
     Mutant(
@@ -156,8 +156,8 @@ MUTANTS = (
     Mutant(
         "drops what a joined lease reserves",
         ACCOUNT,
-        "        new.parts[lease] = old.parts.pop(lease)\n",
-        "        new.parts[lease] = old.parts.pop(lease)\n        part.reserved_bytes = 0\n",
+        "        old.drop(part)\n        new.add(part)\n",
+        "        old.drop(part)\n        new.parts[lease] = part\n",
     ),
     Mutant(
         "loses the processes of a holder that joined",
