@@ -67,9 +67,7 @@ def lease_times(leases: Leases) -> LeaseTimes:
 
 def rpc_limits(config: Config) -> Limits:
     """Return the limits of the control plane."""
-    values = asdict(config.limits)
-    del values["sessions_per_uid"]
-    return Limits(**values)
+    return Limits(**asdict(config.limits))
 
 
 def access_policy(config: Config) -> AccessPolicy:

@@ -13,10 +13,20 @@ from supereziod.config.schema import Config, Section
 #: Keys, or sections (with a dot at the end), that take effect at once. All others need a restart.
 LIVE: Final = (
     "access.",
-    "leases.",
-    "limits.",
+    "leases.priority_maximum_admin",
+    "leases.priority_maximum_user",
+    "limits.connections",
+    "limits.connections_per_uid",
+    "limits.connections_reserved",
+    "limits.frame_size",
+    "limits.in_flight",
+    "limits.in_flight_per_connection",
+    "limits.requests_burst",
+    "limits.requests_per_second",
+    "limits.stall_timeout",
+    "limits.write_buffer",
+    "limits.write_high_water",
     "logging.level",
-    "watchdog.",
 )
 
 

@@ -61,7 +61,6 @@ class Limits(Section, frozen=True):
             " lost.",
         ),
     ] = 1024
-    sessions_per_uid: Annotated[int, Meta(ge=1, description="Open sessions of one user.")] = 256
     write_high_water_bytes: Annotated[
         int,
         Meta(
