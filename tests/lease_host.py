@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpu_views import GIB, FakeClock, a_pass, a_view
 from msgspec import structs
 
+from gpu_views import GIB, FakeClock, a_pass, a_view
 from superezio.wire import AcquireParams, Lease, Level
 from supereziod.gpu.hardware import Block, Fault, GpuSample, GpuView, Snapshot
 from supereziod.leases.handles import Caller
@@ -136,13 +136,14 @@ class LeaseHost:
         store: LeaseStore | None = None,
         times: LeaseTimes | None = None,
         queue: LeaseQueue | None = None,
+        events: EventLog | None = None,
         **manager: Any,
     ) -> None:
         self.clock: Any = clock or FakeClock()
         self.big = DataGpu(BIG, index=0, total_bytes=12 * GIB)
         self.small = DataGpu(SMALL, index=1, total_bytes=6 * GIB)
         self.monitor = DataMonitor(clock=self.clock, gpus=[self.big, self.small])
-        self.events = EventLog()
+        self.events = events or EventLog()
         self.store = store or LeaseStore.open(directory / "leases.db", boot_id=boot_id)
         self.ledger = Ledger(reserve_bytes=0, clock=self.clock)
         self.leases = LeaseManager(
@@ -184,7 +185,9 @@ class LeaseHost:
 
 
 @asynccontextmanager
-async def lease_host(directory: Path, *, read: bool = True, **options: Any) -> AsyncIterator[LeaseHost]:
+async def lease_host(
+    directory: Path, *, read: bool = True, **options: Any
+) -> AsyncIterator[LeaseHost]:
     """Run the lease part; its GPUs have been read once, unless told otherwise."""
     host = LeaseHost(directory, **options)
     await host.leases.start()
@@ -214,12 +217,22 @@ def caller_of(pid: int | None = None, **fields: Any) -> Caller:
     return Caller(**(values | fields))
 
 
+class Silent:
+    """A logger for the events of ten thousand leases."""
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        return self._drop
+
+    def _drop(self, *_: Any, **__: Any) -> None:
+        """Write nothing."""
+
+
 class Child:
     """A real process that a test starts and ends. It answers each line with a line."""
 
-    def __init__(self, code: str = "") -> None:
+    def __init__(self, code: str = "", *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", code + _LOOP],
+            [sys.executable, "-I", "-S", "-c", code + _LOOP, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -227,6 +240,12 @@ class Child:
         self.pid = self.process.pid
         self.first_line = self.line()
         self.pidfd = os.pidfd_open(self.pid)
+
+    def ask(self, line: str = "") -> str:
+        """Write it a line, and return the next it writes."""
+        assert self.process.stdin is not None
+        print(line, file=self.process.stdin, flush=True)
+        return self.line()
 
     def line(self) -> str:
         """Return the next line it writes."""
@@ -254,9 +273,9 @@ _LOOP = "\nprint('here', flush=True)\nimport sys\nfor _ in sys.stdin: print(flus
 
 
 @contextmanager
-def child(code: str = "") -> Iterator[Child]:
+def child(code: str = "", *arguments: str) -> Iterator[Child]:
     """Run a real process for the length of the block."""
-    process = Child(code)
+    process = Child(code, *arguments)
     try:
         yield process
     finally:

@@ -6,6 +6,7 @@ synchronous=NORMAL. One connection, used on the event loop's thread alone.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -17,6 +18,10 @@ _OPEN_TIMEOUT_S: Final = 1.0
 # What comes later runs on the event loop, in the middle of somebody's request.
 _REOPEN_TIMEOUT_S: Final = 0.02
 _BUSY_TIMEOUT_MS: Final = 20
+#: Small against what is set aside, at a page or two each.
+_ADDITIONS_A_CHECK: Final = 8
+#: How long the log grows before it is written back: 800 KiB, as it may lie in memory.
+_LOG_PAGES: Final = 200
 
 
 class StorageError(Exception):
@@ -37,10 +42,13 @@ class Database:
         *,
         path: Path,
         schema: str,
+        spare_bytes: int,
         fault: str | None,
         moved_aside: Path | None,
     ) -> None:
         self._connection = connection
+        self._spare_bytes = spare_bytes
+        self._additions = 0
         self._path = path
         self._schema = schema
         self._on_file = fault is None
@@ -51,8 +59,8 @@ class Database:
     def open(cls, path: Path, *, schema: str, spare_bytes: int = 0) -> Self:
         """Open `path`, create `schema` (idempotent statements) in it, and check it.
 
-        `spare_bytes` are set aside in the file, so that a full disk does not stop small writes
-        (such as the deletions that empty it) at once.
+        `spare_bytes` are set aside in the file, so that a disk that has filled up does not stop
+        the deletions that empty it: `check_room` is for what adds to it.
         """
         moved_aside: Path | None = None
         try:
@@ -69,7 +77,14 @@ class Database:
         else:
             fault = None
             _set_aside(connection, spare_bytes)
-        return cls(connection, path=path, schema=schema, fault=fault, moved_aside=moved_aside)
+        return cls(
+            connection,
+            path=path,
+            schema=schema,
+            spare_bytes=spare_bytes,
+            fault=fault,
+            moved_aside=moved_aside,
+        )
 
     def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> None:
         """Run and commit one statement. Raises StorageError; then nothing was recorded."""
@@ -90,6 +105,23 @@ class Database:
             raise StorageError(self.fault) from error
         self.fault = None
 
+    def check_room(self) -> None:
+        """Make sure that what adds to the file leaves what was set aside.
+
+        Raises StorageError while the file system has less left than that.
+        """
+        try:
+            system = os.statvfs(self._path.parent)
+        except OSError:
+            return  # the write itself says what is wrong
+        room_bytes = system.f_bavail * system.f_frsize
+        if system.f_blocks and room_bytes < self._spare_bytes:  # no blocks: no limit
+            self.fault = f"cannot write {self._path}: the disk is full"
+            raise StorageError(self.fault)
+        self._additions += 1
+        if self._additions % _ADDITIONS_A_CHECK == 0 and self._on_file:
+            _set_aside(self._connection, self._spare_bytes)
+
     def rows(self, query: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         """Return all rows of a query. Raises StorageError."""
         try:
@@ -101,6 +133,7 @@ class Database:
         """Tell whether the file can be written, by writing; `fault` is set or cleared."""
         try:
             self.execute("PRAGMA user_version = 1")
+            self.check_room()
         except StorageError:
             return False
         return True
@@ -153,6 +186,7 @@ def _connect(path: Path, schema: str, *, timeout_s: float) -> sqlite3.Connection
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         ok = connection.execute("PRAGMA quick_check").fetchone()[0]
         if ok != "ok":
             raise sqlite3.DatabaseError(ok)
@@ -170,7 +204,7 @@ def _set_aside(connection: sqlite3.Connection, spare_bytes: int) -> None:
         return
     free_pages = connection.execute("PRAGMA freelist_count").fetchone()[0]
     page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
-    if free_pages * page_bytes >= spare_bytes:
+    if free_pages * page_bytes >= spare_bytes / 2:
         return
     try:
         connection.execute("CREATE TABLE IF NOT EXISTS spare (room BLOB)")

@@ -46,6 +46,11 @@ def fill(folder: Path) -> Path:
             return filler
 
 
+def put_many(database: Database) -> None:
+    for number in range(1000):
+        database.execute(PUT, (f"{number}", b"x" * 4000))
+
+
 def names(database: Database) -> list[str]:
     return [str(row[0]) for row in database.rows("SELECT name FROM things ORDER BY name")]
 
@@ -129,8 +134,7 @@ def test_a_full_disk_records_nothing_and_heals(tmpfs: Path) -> None:
     database.execute(PUT, ("kept", b""))
     filler = fill(tmpfs)
     with pytest.raises(StorageError):
-        for number in range(1000):
-            database.execute(PUT, (f"{number}", b"x" * 4000))
+        put_many(database)
     assert database.fault is not None
     before = names(database)
     with pytest.raises(StorageError):
@@ -168,8 +172,7 @@ def test_what_a_full_disk_holds_can_be_read_after_a_restart(tmpfs: Path) -> None
     again = Database.open(tmpfs / "a.db", schema=SCHEMA)
     assert names(again) == ["kept"]
     with pytest.raises(StorageError):
-        for number in range(100):
-            again.execute(PUT, (f"{number}", b"x" * 4000))
+        put_many(again)
     filler.unlink()
     assert again.recheck()
     again.close()

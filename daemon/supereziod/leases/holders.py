@@ -66,6 +66,7 @@ class Holders:
         self._roots: dict[Identity, _Root] = {}
         self._living: dict[int, Identity] = {}
         self._kin: dict[Identity, Identity] = {}
+        self.unsearched = False
 
     def bind(self, lease: str, handles: Iterable[ProcessHandle]) -> str:
         """Let the processes hold a new lease, and return its holder. The handles change owner."""
@@ -119,7 +120,11 @@ class Holders:
         return holder_of_pid
 
     def remember_descendants(self) -> None:
-        """Note what attached processes have started, before a parent in between can end."""
+        """Note what attached processes have started, before a parent in between can end.
+
+        `unsearched` says that a process was attached since.
+        """
+        self.unsearched = False
         if not self._roots:
             return
         there = self._processes.origins()
@@ -146,6 +151,7 @@ class Holders:
         root = self._roots.get(handle.identity)
         if root is None:
             root = self._roots[handle.identity] = _Root(handle)
+            self.unsearched = True
             self._living[handle.identity.pid] = handle.identity
             # An end works for nobody's request: not for the one that bound the process.
             loop = asyncio.get_running_loop()

@@ -122,7 +122,7 @@ class LeaseManager:
         )
         self._deadlines: Deadlines[str] = Deadlines(clock=clock, on_due=self._due)
         self._lease_of_pid: dict[str, dict[int, str]] = {}
-        self._searched_ns: int | None = None
+        self._searched_ns = clock()
         self._busy: bool | None = None
         self._refresh_wanted = asyncio.Event()
         self._refresher: asyncio.Task[None] | None = None
@@ -202,7 +202,6 @@ class LeaseManager:
         except BaseException:
             handle.close()
             raise
-        self._searched_ns = None
         return self._shown(lease, personal=True)
 
     def release(self, caller: Caller, lease_id: str) -> ReleaseResult:
@@ -308,7 +307,7 @@ class LeaseManager:
     def _search_descendants(self) -> None:
         now = self._clock()
         period_ns = round(self._times.descendants_s * 1e9)
-        if self._searched_ns is None or now - self._searched_ns >= period_ns:
+        if self._book.holders.unsearched or now - self._searched_ns >= period_ns:
             self._searched_ns = now
             self._book.holders.remember_descendants()
 

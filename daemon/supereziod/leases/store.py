@@ -14,9 +14,9 @@ from supereziod.storage import Database, StorageError
 
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS leases"
-    " (id TEXT PRIMARY KEY, boot TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID"
+    " (id TEXT PRIMARY KEY, boot TEXT NOT NULL, body BLOB NOT NULL)"
 )
-#: Enough for some dozens of leases on a disk that has filled up.
+#: What a disk has to have left for a grant; ends of leases can be recorded in it.
 _SPARE_BYTES: Final = 256 * 1024
 
 
@@ -91,6 +91,7 @@ class LeaseStore:
     def put(self, record: LeaseRecord) -> None:
         """Commit the lease, new or changed. Raises StorageError; then nothing was recorded."""
         self._settle()
+        self._database.check_room()
         self._database.execute(
             "INSERT INTO leases VALUES (?, ?, ?)"
             " ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, body = excluded.body",

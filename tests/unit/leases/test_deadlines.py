@@ -6,7 +6,6 @@ import asyncio
 import time
 
 from gpu_views import FakeClock
-
 from supereziod.leases.deadlines import Deadlines
 
 
@@ -48,9 +47,7 @@ async def test_a_deadline_that_is_moved_or_dropped_does_not_come() -> None:
 
 async def test_the_loop_calls_by_itself() -> None:
     done = asyncio.Event()
-    deadlines: Deadlines[str] = Deadlines(
-        clock=time.monotonic_ns, on_due=lambda _: done.set()
-    )
+    deadlines: Deadlines[str] = Deadlines(clock=time.monotonic_ns, on_due=lambda _: done.set())
     deadlines.set("a", time.monotonic_ns() + 5_000_000)
     async with asyncio.timeout(5):
         await done.wait()

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from lease_host import Child, child, until
 
+from lease_host import Child, child, until
 from supereziod.leases.handles import HandleOpener, HeldBy, ProcessHandle
 from supereziod.leases.holders import Holders
 from supereziod.leases.processes import Identity, ProcessTable
@@ -159,16 +159,20 @@ async def test_an_unreaped_process_has_ended(watch: Watch) -> None:
 
 
 async def test_nothing_is_left_open(watch: Watch) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     with children(2) as (one, other):
-        opened = len(os.listdir("/proc/self/fd"))
+        opened = open_files()
         watch.bind("a", one.pid, other.pid)
         watch.bind("b", one.pid)
         watch.holders.attach("b", watch.handle(other.pid))
         watch.holders.unbind("a")
         watch.holders.unbind("b")
-        assert len(os.listdir("/proc/self/fd")) == opened
-    assert len(os.listdir("/proc/self/fd")) == before
+        assert open_files() == opened
+    assert open_files() == before
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 # --- whose a process is -------------------------------------------------------------------------
@@ -331,7 +335,7 @@ async def test_a_process_whose_end_is_not_told_yet_is_still_its_holders(
     ],
 )
 async def test_the_cgroup_counts_where_it_is_one_programs_own(
-    fake: tuple[FakeProc, Watch], cgroup: str, counts: bool
+    fake: tuple[FakeProc, Watch], cgroup: str, *, counts: bool
 ) -> None:
     proc, watch = fake
     proc.put(ME, cgroup=cgroup)
@@ -376,7 +380,8 @@ def test_a_command_may_hold_any_character(tmp_path: Path) -> None:
 
 def test_a_process_that_is_not_there_is_none(tmp_path: Path) -> None:
     table = ProcessTable(tmp_path)
-    assert table.origin(7) is table.uids(7) is table.command(7) is table.own_cgroup(7) is None
+    answers = [table.origin(7), table.uids(7), table.command(7), table.own_cgroup(7)]
+    assert answers == [None] * 4
 
 
 def test_a_thread_without_a_command_line_shows_its_name(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from gpu_views import GIB
 from lease_host import BIG, SMALL, LeaseHost, ask, caller_of, child, lease_host, turn, until
-
 from superezio.errors import (
     BusyError,
     CancelledRequestError,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lease_host import ask
 from msgspec import structs
 
+from lease_host import ask
 from superezio.wire import Placement
 from supereziod.leases.handles import HeldBy
 from supereziod.leases.store import LeaseRecord, LeaseStore
