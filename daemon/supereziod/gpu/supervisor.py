@@ -344,6 +344,7 @@ class ProbeSupervisor:
         if self._main is not None:
             self._pool.retire(self._main)
         self._main, self._successor = successor, None
+        self._succeed_ns = 0
         for trial in self._trials:
             if trial.answered_ns is not None and not successor.skips(trial.target):
                 self._trials.end(trial)
