@@ -25,6 +25,7 @@ CATALOGUE = {
     "events": ("events", "Follow what changes: GPUs, leases, health"),
     "logs": ("logs", "Show what the daemon logged of a request, a lease or a GPU"),
     "access": ("access", "Show who may call what, and what of others is visible"),
+    "wait": ("system", "Wait until the daemon answers and knows its GPUs"),
     "reload": ("system", "Let the daemon read its configuration again"),
     "log-level": ("system", "Show or set the daemon's log level"),
     "rpc": ("rpc", "Make a raw call"),

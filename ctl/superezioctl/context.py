@@ -49,11 +49,14 @@ class Context:
         *,
         wait_s: float = 0.0,
         idempotency_key: str | None = None,
+        retry: bool = True,
     ) -> bytes:
         """Return the result of a call as JSON, over the connection that this run's calls share."""
         if self._caller is None:
             self._caller = self.caller()
-        return self._caller.call(method, params, wait_s=wait_s, idempotency_key=idempotency_key)
+        return self._caller.call(
+            method, params, wait_s=wait_s, idempotency_key=idempotency_key, retry=retry
+        )
 
     def close(self) -> None:
         """End what was opened."""

@@ -23,7 +23,7 @@ def rpc(context: Context) -> int:
     if method is None:
         raise UsageError("METHOD is missing: `superezioctl rpc --list` prints those there are")
     params = _params(context.arguments["params"])
-    raw = context.caller().call(method, params, wait_s=_wait_s(params), retry=False)
+    raw = context.call(method, params, wait_s=_wait_s(params), retry=False)
     context.out.document(raw)
     return DONE
 

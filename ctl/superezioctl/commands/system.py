@@ -1,14 +1,45 @@
-"""superezioctl reload, log-level and version: the daemon itself."""
+"""superezioctl wait, reload, log-level and version: the daemon itself."""
 
 from __future__ import annotations
 
+import time
+
 from superezio import PROTOCOL, __version__
 from superezioctl.arguments import Command, Positional, one_of
-from superezioctl.exit_codes import DONE
+from superezioctl.exit_codes import DONE, TIMED_OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from superezioctl.context import Context
+
+_LOOK_AGAIN_S = 0.1
+
+
+def wait(context: Context) -> int:
+    """Return when the daemon answers and has had its first readings of the GPUs."""
+    import json  # noqa: PLC0415 - a command that waits has the time
+
+    caller = context.caller(patient=True)
+    deadline_ns = caller.deadline_ns()
+    try:
+        raw = caller.call("health.get")
+        while _is_starting(json.loads(raw)) and time.monotonic_ns() < deadline_ns:
+            time.sleep(_LOOK_AGAIN_S)
+            raw = caller.call("health.get")
+    finally:
+        caller.close()
+    health = json.loads(raw)
+    if context.out.json:
+        context.out.document(raw)
+    else:
+        context.out.line(f"supereziod answers: the host is {health['verdict']}")
+    return TIMED_OUT if _is_starting(health) else DONE
+
+
+def _is_starting(health: dict[str, Any]) -> bool:
+    return any(reason["check"] == "starting" for reason in health["reasons"])
 
 
 def reload(context: Context) -> int:
@@ -79,6 +110,12 @@ def version(context: Context) -> int:
 
 
 COMMANDS = {
+    "wait": Command(
+        wait,
+        description="For scripts that have just started the daemon. --timeout says how long; the "
+        "exit code is 124 when the time is over, and 0 whatever the verdict.",
+        examples=["superezioctl wait --timeout 20s && superezioctl status"],
+    ),
     "reload": Command(
         reload,
         description="A file with a mistake in it is refused as a whole and named; what was in "

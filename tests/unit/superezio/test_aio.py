@@ -275,7 +275,9 @@ async def test_closing_ends_the_wait_for_events(client: AsyncClient) -> None:
             await waiting
 
 
-async def test_unread_events_stay_with_the_daemon(client: AsyncClient, daemon: FakeDaemon) -> None:
+async def test_unread_events_stay_with_the_daemon(
+    client: AsyncClient, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def push() -> None:
         for seq in range(1, 3001):
             daemon.push("event", wire_samples.notification(seq))

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import pytest
+
+from superezioctl.arguments import (
+    Option,
+    Positional,
+    Reader,
+    UsageError,
+    one_of,
+    positive,
+    size,
+    whole,
+)
+
+OPTIONS = (
+    Option("--vram", "how much", metavar="SIZE", convert=size, required=True),
+    Option("--name", "a name", metavar="NAME", short="-n", default="x"),
+    Option("--gpu", "a GPU", metavar="GPU", repeat=True),
+    Option("--all", "everything"),
+    Option("--help", "help", short="-h"),
+)
+
+
+def read(*words: str, positionals: tuple[Positional, ...] = ()) -> dict[str, object]:
+    reader = Reader(OPTIONS)
+    reader.read_all(words, positionals)
+    return reader.values
+
+
+def test_values_are_read_and_the_others_have_defaults() -> None:
+    assert read("--vram", "1GiB") == {
+        "vram": 1 << 30,
+        "name": "x",
+        "gpu": [],
+        "all": False,
+        "help": False,
+    }
+
+
+def test_values_may_follow_an_equals_sign_and_repeat() -> None:
+    values = read("--vram=1GiB", "-n", "y", "--gpu", "0", "--gpu=1", "--all")
+    assert (values["name"], values["gpu"], values["all"]) == ("y", ["0", "1"], True)
+
+
+def test_options_may_stand_after_positionals() -> None:
+    values = read("a", "--vram", "1GiB", positionals=(Positional("WHAT", "what"),))
+    assert values["what"] == "a"
+
+
+def test_the_rest_is_taken_as_it_stands() -> None:
+    command = (Positional("COMMAND", "what to run", rest=True),)
+    assert read("--vram", "1", "--", "ls", "-l", positionals=command)["command"] == ["ls", "-l"]
+    assert read("--vram", "1", "ls", "--all", positionals=command)["command"] == ["ls", "--all"]
+    assert read("--vram", "1", "ls", "--", "-x", positionals=command)["command"] == [
+        "ls",
+        "--",
+        "-x",
+    ]
+
+
+def test_after_two_dashes_nothing_is_an_option() -> None:
+    pair = (Positional("A", "first"), Positional("B", "second", optional=True))
+    values = read("--vram", "1", "--", "--all", "-x", positionals=pair)
+    assert (values["a"], values["b"], values["all"]) == ("--all", "-x", False)
+    assert read("--vram", "1", "-", positionals=pair)["a"] == "-"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--vram", "1", "--nam", "y"], "unknown option --nam: did you mean --name"),
+        (["--vram", "1", "--zzzz"], "unknown option --zzzz$"),
+        (["--vram"], "--vram needs a value: --vram SIZE"),
+        (["--vram", "much"], "--vram: cannot read 'much'"),
+        (["--vram", "1", "--all=yes"], "--all takes no value"),
+        (["--vram", "1", "word"], "unexpected argument 'word'"),
+        ([], "--vram SIZE is missing: how much"),
+    ],
+)
+def test_mistakes_are_named(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read(*words)
+
+
+def test_a_missing_positional_is_named_unless_help_is_wanted() -> None:
+    what = (Positional("WHAT", "what it is"),)
+    with pytest.raises(UsageError, match="WHAT is missing: what it is"):
+        read("--vram", "1", positionals=what)
+    assert read("-h", positionals=what)["help"]
+
+
+def test_numbers_and_choices() -> None:
+    assert (positive("3"), whole("-3"), one_of("a", "b")("b")) == (3, -3, "b")
+    for convert, text in ((positive, "0"), (positive, "x"), (whole, "x"), (one_of("a"), "b")):
+        with pytest.raises(ValueError, match="it has to be"):
+            convert(text)

@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import wire_samples
+from ctl_runner import Ctl
+from fake_daemon import FakeDaemon
+from superezio import wire
+from superezioctl.output import Output
+from superezioctl.views import history, status
+
+#: words, method, params
+RAW = [
+    ("gpu list", "gpu.list", None),
+    ("gpu show 0", "gpu.get", {"gpu": "0"}),
+    ("gpu history 0 --since 1h", "gpu.history", {"gpu": "0", "since_s": 3600.0}),
+    ("gpu processes", "gpu.processes", None),
+    ("gpu processes 1", "gpu.processes", {"gpu": "1"}),
+    ("gpu cordon 1 --reason fan", "gpu.cordon", {"gpu": "1", "reason": "fan"}),
+    ("gpu uncordon 1", "gpu.uncordon", {"gpu": "1"}),
+    ("gpu detach", "gpu.detach", None),
+    ("gpu attach", "gpu.attach", None),
+    ("health", "health.get", None),
+    (
+        "explain --vram 3GiB --gpus 2 --policy spread --prefer GPU-a --avoid GPU-b",
+        "placement.explain",
+        {
+            "vram_bytes": 3 << 30,
+            "count": 2,
+            "policy": "spread",
+            "prefer": ["GPU-a"],
+            "avoid": ["GPU-b"],
+        },
+    ),
+    ("lease list", "lease.list", None),
+    ("lease show 1", "lease.get", {"lease": "1"}),
+    ("lease attach 1 2", "lease.attach", {"lease": "1", "pid": 2}),
+    ("lease release 1", "lease.release", {"lease": "1"}),
+    ("reload", "system.reload", None),
+    ("log-level", "system.log_level", None),
+    ("log-level debug", "system.log_level", {"level": "debug"}),
+    ("rpc gpu.list", "gpu.list", None),
+    ('rpc gpu.get {"gpu":"0"}', "gpu.get", {"gpu": "0"}),
+]
+
+
+@pytest.mark.parametrize(("words", "method", "params"), RAW)
+def test_json_is_the_daemons_result_as_it_is(
+    ctl: Ctl, daemon: FakeDaemon, words: str, method: str, params: object
+) -> None:
+    expected = json.loads(msgspec.json.encode(daemon.answers[method]))
+    assert ctl.json(*words.split()) == expected
+    assert daemon.asked(method)[-1].get("params") == params
+
+
+@pytest.mark.parametrize("words", [words for words, _, _ in RAW])
+def test_people_get_text(ctl: Ctl, daemon: FakeDaemon, words: str) -> None:
+    if words.startswith("rpc"):
+        return
+    assert ctl(*words.split()) == 0
+    assert ctl.out.strip()
+    assert not ctl.out.startswith("{")
+    assert "None" not in ctl.out
+    assert daemon.requests
+
+
+def test_status_is_one_screen_of_eighty_columns(ctl: Ctl, daemon: FakeDaemon) -> None:
+    assert ctl("status") == 0
+    assert max(map(len, ctl.out.splitlines())) <= 80
+    for word in ("degraded", "look at its fan", "RTX 3060", "cordoned", "trainer", "nightly"):
+        assert word in ctl.out
+    daemon.answers["gpu.list"] = wire.GpuList(gpus=[])
+    daemon.answers["lease.list"] = wire.LeaseList(leases=[], queue=[])
+    daemon.answers["health.get"] = wire_samples.health("healthy")
+    assert ctl("status") == 0
+    assert "no GPUs" in ctl.out
+    assert "no leases" in ctl.out
+
+
+def test_status_in_json_is_one_document_of_all_parts(ctl: Ctl, daemon: FakeDaemon) -> None:
+    document = ctl.json("status")
+    assert set(document) == {"system", "health", "gpus", "leases"}
+    assert document["gpus"]["gpus"][0]["vram_total_bytes"] == 12 << 30
+    assert daemon.connections == 1
+
+
+def bar(gpu: wire.Gpu, encoding: str) -> str:
+    class Stream(io.StringIO):
+        pass
+
+    Stream.encoding = encoding
+    return status.bar(Output(json=False, stdout=Stream()), gpu)
+
+
+def test_bars_have_one_length_whatever_is_in_them() -> None:
+    gib = 1 << 30
+    for used in range(13):
+        for foreign in range(used + 1):
+            gpu = wire_samples.gpu(
+                vram_used_bytes=used * gib,
+                vram_foreign_bytes=foreign * gib,
+                vram_reserved_bytes=5 * gib,
+            )
+            assert len(bar(gpu, "utf-8")) == 34
+    assert bar(wire_samples.gpu(), "ascii") == "[###########+++++ooo.............]"
+    assert bar(wire_samples.hot_gpu(), "utf-8") == "[" + "?" * 32 + "]"
+
+
+def test_a_curve_has_a_column_for_each_value_or_group_of_values() -> None:
+    assert history.curve([0, 1, 2, 3, 4, 5, 6, 7], 80, unicode=True) == "▁▂▃▄▅▆▇█"
+    assert history.curve([0, 0, 7, 7], 2, unicode=False) == "_#"
+    assert history.curve([5.0], 80, unicode=True) == "▁"
+
+
+def test_health_has_an_exit_code_for_unhealthy_alone(ctl: Ctl, daemon: FakeDaemon) -> None:
+    assert ctl("health") == 0
+    assert "look at its fan" in ctl.out
+    daemon.answers["health.get"] = wire_samples.health("unhealthy")
+    assert ctl("health") == 3
+    assert "watchdog is not pinged" in ctl.out
+    assert ctl("--json", "health") == 3
+    daemon.answers["health.get"] = wire_samples.health("healthy")
+    assert ctl("health", "--all") == 0
+    assert "hidden by driver" in ctl.out
+
+
+def test_gpus_that_are_lost_or_quarantined_say_that_first(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["gpu.list"] = wire.GpuList(
+        gpus=[
+            wire_samples.gpu(status="lost", status_reason="off the bus"),
+            wire_samples.gpu(fitness="quarantined"),
+        ]
+    )
+    assert ctl("gpu", "list") == 0
+    lines = ctl.out.splitlines()
+    assert lines[1].endswith("lost")
+    assert lines[2].endswith("quarantined")
+    daemon.answers["gpu.list"] = wire.GpuList(gpus=[])
+    ctl("gpu", "list")
+    assert "no GPUs" in ctl.out
+    daemon.answers["gpu.get"] = wire_samples.gpu(
+        status="lost",
+        status_reason="off the bus",
+        ecc_enabled=True,
+        ecc_corrected=1,
+        cordoned=True,
+        cordon_reason="fan",
+    )
+    ctl("gpu", "show", "0")
+    assert "lost: off the bus" in ctl.out
+    assert "on, 1 corrected" in ctl.out
+    assert "yes: fan" in ctl.out
+
+
+def test_there_may_be_no_processes_and_no_history(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["gpu.processes"] = wire.GpuProcessList(processes=[])
+    ctl("gpu", "processes")
+    assert "no processes" in ctl.out
+    daemon.answers["placement.explain"] = wire_samples.placement("never")
+    ctl("explain", "--vram", "80GiB")
+    assert ctl.out.startswith("never: no GPU has")
+    daemon.answers["placement.explain"] = msgspec.structs.replace(
+        wire_samples.placement("never"), gpus=[]
+    )
+    ctl("explain", "--vram", "80GiB")
+    assert ctl.out.count("\n") == 1
+
+
+def test_a_lease_for_a_process_that_runs(ctl: Ctl, daemon: FakeDaemon) -> None:
+    words = ("lease", "acquire", "--vram", "8GiB", "--pid", "4711", "--wait", "1m", "--name", "w")
+    assert ctl(*words) == 0
+    (request,) = daemon.asked("lease.acquire")
+    assert request["params"]["holder_pid"] == 4711
+    assert request["params"]["wait_ms"] == 60_000
+    assert 60_000 < request["meta"]["deadline_ms"] <= 70_000
+    assert request["meta"]["idempotency_key"]
+    assert "CUDA_VISIBLE_DEVICES" in ctl.out
+    assert ctl(*words, "--export") == 0
+    assert f"export CUDA_VISIBLE_DEVICES={wire_samples.UUID_3060}\n" in ctl.out
+    assert "export SUPEREZIO_LEASE=1ea5e\n" in ctl.out
+    assert ctl.json(*words, "--export")["id"] == "1ea5e"
+
+
+def test_leases_of_connections_and_unknown_users_are_shown(ctl: Ctl, daemon: FakeDaemon) -> None:
+    lease = wire_samples.lease(mode="connection", holder=[], uid=4242424, name=None)
+    lease.gpus[0].index = None
+    daemon.answers["lease.list"] = wire.LeaseList(leases=[lease], queue=[])
+    ctl("lease", "list")
+    assert "connection" in ctl.out
+    assert "4242424" in ctl.out
+    ctl("status")
+    assert "gpu ?" in ctl.out
+
+
+def test_several_leases_are_released_at_once(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["lease.release"] = [
+        wire.ReleaseResult(lease="1", released=True),
+        wire.ReleaseResult(lease="2", released=False),
+    ]
+    assert ctl("lease", "release", "1", "2") == 0
+    assert ctl.out == "1 released\n2 was not there any more\n"
+    assert len(ctl.json("lease", "release", "1", "2")) == 2
+
+
+def test_the_table_of_access_is_the_daemons(ctl: Ctl, daemon: FakeDaemon) -> None:
+    assert ctl("access") == 0
+    rows = [line.split() for line in ctl.out.splitlines()[1:4]]
+    assert rows == [
+        ["gpu.list", "yes", "yes", "yes", "public"],
+        ["lease.acquire", "-", "yes", "yes", "own"],
+        ["gpu.cordon", "-", "-", "yes", "public"],
+    ]
+    assert "Your role is admin" in ctl.out
+    document = ctl.json("access")
+    assert document["your_role"] == "admin"
+    assert document["methods"][0] == {
+        "method": "gpu.list",
+        "role": "observer",
+        "visibility": "public",
+    }
+    assert daemon.requests
+
+
+def test_a_reload_says_what_waits_for_a_restart(ctl: Ctl, daemon: FakeDaemon) -> None:
+    ctl("reload")
+    assert "in force now: log.level" in ctl.out
+    assert "after a restart of the daemon: socket" in ctl.out
+    daemon.answers["system.reload"] = wire.ReloadResult(
+        applied=[], restart_required=[], config_files=[]
+    )
+    ctl("reload")
+    assert "nothing has changed" in ctl.out
+
+
+def test_the_methods_are_listed(ctl: Ctl, daemon: FakeDaemon) -> None:
+    assert ctl("rpc", "--list") == 0
+    assert "gpu.list" in ctl.out
+    assert ctl.json("rpc", "--list")[1]["role"] == "user"
+    assert daemon.requests
+
+
+def test_a_raw_call_takes_its_parameters_from_standard_input(
+    ctl: Ctl, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"vram_bytes": 1, "wait_ms": 60000}'))
+    assert ctl("rpc", "lease.acquire", "-") == 0
+    (request,) = daemon.asked("lease.acquire")
+    assert request["params"] == {"vram_bytes": 1, "wait_ms": 60000}
+    assert request["meta"]["deadline_ms"] > 60_000
+
+
+def test_events_are_followed(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["events.subscribe"] = wire_samples.subscribed(
+        3, [wire_samples.event(1, severity="critical"), wire_samples.event(2, lease=None)]
+    )
+    assert ctl("events", "--count", "2", "--replay", "2", "--type", "lease.") == 0
+    assert "lease number 1 was granted [lease 1ea5e, correlation c0ffee]" in ctl.out
+    assert daemon.params_of("events.subscribe") == {"types": ["lease."], "replay": 2}
+    assert ctl("--json", "events", "--count", "2") == 0
+    lines = [json.loads(line) for line in ctl.out.splitlines()]
+    assert [(line["event"]["seq"], line["lost"]) for line in lines] == [(1, 0), (2, 0)]
+
+
+def test_lost_events_are_counted(ctl: Ctl, daemon: FakeDaemon) -> None:
+    def push_at_once(_: dict[str, Any]) -> wire.SubscribeResult:
+        daemon.push("event", wire_samples.notification(9, lost=4))
+        return wire_samples.subscribed(9)
+
+    daemon.answers["events.subscribe"] = push_at_once
+    assert ctl("events", "--count", "1") == 0
+    assert "(4 events were lost here)" in ctl.out
+
+
+def test_following_says_at_once_that_there_is_no_daemon(ctl: Ctl, tmp_path: Path) -> None:
+    assert ctl("--socket", str(tmp_path / "no.sock"), "events") == 5
+
+
+HISTORY = [
+    wire_samples.event(1, lease="other", correlation_id=None),
+    wire_samples.event(2),
+    wire_samples.event(3, gpu=wire_samples.UUID_2060),
+]
+
+
+@pytest.mark.usefixtures("no_journal")
+def test_without_a_journal_the_events_that_the_daemon_remembers_are_the_logs(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    daemon.answers["events.subscribe"] = wire_samples.subscribed(4, HISTORY)
+    assert ctl("logs", "--lease", "1ea5e") == 0
+    assert ctl.out.count("\n") == 2
+    assert "not from the journal" in ctl.err
+    assert ctl("logs", "--lease", "1ea5e", "-n", "1") == 0
+    assert "lease number 3" in ctl.out
+    assert ctl("logs", "--gpu", "0") == 0
+    assert "lease number 3" not in ctl.out
+    document = ctl.json("logs", "--correlation-id", "c0ffee")
+    assert document["source"] == "events"
+    assert [record["fields"]["event"] for record in document["records"]] == ["lease.granted"] * 2
+
+
+JOURNAL = [
+    {
+        "__REALTIME_TIMESTAMP": "1795341600000000",
+        "PRIORITY": "4",
+        "MESSAGE": "gpu 1 is warm",
+        "GPU": wire_samples.UUID_2060,
+    },
+    {
+        "__REALTIME_TIMESTAMP": "1795341600000001",
+        "PRIORITY": "2",
+        "MESSAGE": [103, 112, 117],
+        "CORRELATION_ID": "c0ffee",
+    },
+]
+
+
+def test_the_journal_is_read_by_its_fields(ctl: Ctl, daemon: FakeDaemon, no_journal: Path) -> None:
+    lines = "\n".join(json.dumps(entry) for entry in JOURNAL)
+    script = no_journal / "journalctl"
+    script.write_text(f"#!/bin/sh\necho \"$@\" >>{no_journal}/asked\ncat <<'END'\n{lines}\nEND\n")
+    script.chmod(0o755)
+    (no_journal / "cat").symlink_to("/bin/cat")
+    document = ctl.json("logs", "--gpu", "1", "-n", "50")
+    assert document["source"] == "journal"
+    first, second = document["records"]
+    assert (first["severity"], first["message"]) == ("warning", "gpu 1 is warm")
+    assert (second["severity"], second["message"]) == ("critical", "gpu")
+    asked = (no_journal / "asked").read_text().splitlines()[-1].split()
+    assert {"--unit=superezio.service", "--lines=50"} <= set(asked)
+    assert f"GPU={wire_samples.UUID_3060}" in asked
+    assert ctl("logs", "--correlation-id", "c0ffee") == 0
+    assert "gpu 1 is warm" in ctl.out
+    assert (no_journal / "asked").read_text().splitlines()[-1].endswith("CORRELATION_ID=c0ffee")
+    assert ctl("--json", "logs", "--follow") == 0
+    assert len(ctl.out.splitlines()) == 2
+    daemon.stop()
+    assert ctl("logs", "--gpu", "GPU-x") == 0
+    assert (no_journal / "asked").read_text().splitlines()[-1].endswith("GPU=GPU-x")

@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctl_runner import Ctl
+from fake_daemon import FakeDaemon, HangUp, Silence
+from superezio import errors
+from superezioctl import exit_codes
+from superezioctl.__main__ import load
+from superezioctl.catalogue import CATALOGUE
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_command_has_help_with_examples_on_eighty_columns(ctl: Ctl, name: str) -> None:
+    assert ctl(*name.split(), "--help") == 0
+    assert ctl.out.startswith(f"usage: superezioctl {name}")
+    assert CATALOGUE[name][1] in ctl.out
+    examples = ctl.out.split("examples:\n")[1].splitlines()
+    assert all(f"superezioctl {name}" in e or "superezioctl" in e for e in examples)
+    assert examples
+    prose = ctl.out.split("examples:")[0].splitlines()[2:]
+    assert max(map(len, prose)) <= 80
+    for option in load(name).options:
+        assert option.name in ctl.out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])
+def test_the_help_of_all_names_every_command_and_exit_code(ctl: Ctl, words: list[str]) -> None:
+    assert ctl(*words) == 0
+    for name, (_, summary) in CATALOGUE.items():
+        assert name in ctl.out
+        assert summary.split()[0] in ctl.out
+    assert "124 timed out" in ctl.out
+
+
+def test_nothing_at_all_is_a_usage_error_with_the_help(ctl: Ctl) -> None:
+    assert ctl() == 2
+    assert not ctl.out
+    assert "usage: superezioctl" in ctl.err
+
+
+def test_a_family_alone_lists_its_commands(ctl: Ctl) -> None:
+    assert ctl("gpu") == 2
+    assert "gpu cordon" in ctl.err
+    assert ctl("gpu", "--help") == 0
+    assert "gpu cordon" in ctl.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["gpus"], "did you mean gpu"),
+        (["gpu", "lst"], "did you mean gpu list"),
+        (["status", "now"], "unexpected argument 'now'"),
+        (["gpu", "show"], "GPU is missing"),
+        (["--timeout", "soon", "status"], "--timeout"),
+        (["explain", "--vram", "1GiB", "--policy", "best"], "best_fit, spread, exclusive"),
+        (["logs", "--gpu", "0", "--lease", "x"], "choose one"),
+        (["rpc"], "METHOD is missing"),
+        (["rpc", "x", "[1]"], "JSON object"),
+        (["rpc", "x", "{"], "not JSON"),
+    ],
+)
+def test_mistakes_are_told_with_where_to_look(ctl: Ctl, words: list[str], message: str) -> None:
+    assert ctl(*words) == 2
+    assert not ctl.out
+    assert message in ctl.err
+    assert "--help`" in ctl.err
+    assert ctl("--json", *words) == 2
+    assert json.loads(ctl.out)["error"]["kind"] == "usage"
+
+
+def test_run_keeps_its_own_code_for_its_own_mistakes(ctl: Ctl) -> None:
+    assert ctl("run", "--vram", "8GiB") == 125
+    assert "COMMAND is missing" in ctl.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.PermissionDeniedError("join superezio"), 4),
+        (errors.BusyError("too many"), 4),
+        (errors.NeverFitsError("too big"), 4),
+        (errors.InvalidParamsError("gpu: no"), 2),
+        (errors.NotFoundError("no gpu 7"), 1),
+        (errors.InternalError("broken"), 1),
+        (errors.DeadlineExceededError("late"), 124),
+    ],
+)
+def test_what_the_daemon_refuses_is_said_and_has_its_exit_code(
+    ctl: Ctl, daemon: FakeDaemon, error: errors.SuperezioError, code: int
+) -> None:
+    daemon.answers["gpu.list"] = error
+    assert ctl("gpu", "list") == code
+    assert not ctl.out
+    assert error.message in ctl.err
+    assert ctl("--json", "gpu", "list") == code
+    assert ctl.out.count("\n") == 1
+    document = json.loads(ctl.out)["error"]
+    assert (document["kind"], document["message"]) == (error.kind, error.message)
+    assert document["correlation_id"] == "c0ffee"
+
+
+def test_a_refusal_shows_the_reason_of_every_gpu_and_when_to_come_back(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    gpus = [{"index": 1, "name": "RTX 2060", "message": "it is hot"}]
+    daemon.answers["placement.explain"] = errors.NoCapacityError(
+        "no GPU has 8 GiB", retry_after_ms=3000, data={"placement": {"gpus": gpus}}
+    )
+    assert ctl("explain", "--vram", "8GiB") == 4
+    assert "gpu 1 (RTX 2060): it is hot" in ctl.err
+    assert "in 3s" in ctl.err
+
+
+def test_a_fault_in_the_daemon_says_where_its_log_is(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["gpu.list"] = errors.InternalError("broken")
+    ctl("gpu", "list")
+    assert "superezioctl logs --correlation-id c0ffee" in ctl.err
+
+
+@pytest.mark.usefixtures("no_journal")
+def test_that_there_is_no_daemon_is_said_at_once_with_what_to_type(
+    ctl: Ctl, tmp_path: Path
+) -> None:
+    assert ctl("--socket", str(tmp_path / "no.sock"), "status") == 5
+    assert "is not running" in ctl.err
+    assert "systemctl start superezio" in ctl.err
+    assert "`supereziod`" in ctl.err
+    assert ctl("--json", "--socket", str(tmp_path / "no.sock"), "status") == 5
+    assert json.loads(ctl.out)["error"]["kind"] == "daemon_not_running"
+
+
+@pytest.mark.usefixtures("no_journal")
+def test_a_daemon_that_hangs_is_a_timeout(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["health.get"] = Silence
+    assert ctl("--timeout", "50ms", "health") == 124
+    assert "did not answer within 50ms" in ctl.err
+
+
+def test_what_the_unit_is_doing_is_told(ctl: Ctl, daemon: FakeDaemon, no_journal: Path) -> None:
+    script(
+        no_journal / "systemctl",
+        "echo LoadState=loaded; echo ActiveState=activating; echo SubState=start; "
+        "echo 'StatusText=waiting for the driver'; echo Result=watchdog",
+    )
+    daemon.answers["health.get"] = Silence
+    assert ctl("--timeout", "50ms", "health") == 124
+    assert "superezio.service is activating (start), result watchdog" in ctl.err
+    assert "waiting for the driver" in ctl.err
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("echo LoadState=loaded; echo ActiveState=failed; echo Result=exit-code", "reset-failed"),
+        ("echo LoadState=not-found", ""),
+        ("exit 1", ""),
+        ("exec /bin/sleep 9", ""),
+    ],
+)
+def test_a_unit_that_failed_or_is_not_there(
+    ctl: Ctl,
+    tmp_path: Path,
+    no_journal: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    body: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr("superezioctl.unit._PATIENCE_S", 0.2)
+    script(no_journal / "systemctl", body)
+    assert ctl("--socket", str(tmp_path / "no.sock"), "status") == 5
+    assert said in ctl.err
+    assert ("systemd says" in ctl.err) == bool(said)
+
+
+def test_a_daemon_that_restarts_in_mid_call_is_asked_again(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["gpu.list"] = [HangUp, errors.ShuttingDownError("bye"), {"gpus": []}]
+    assert ctl.json("gpu", "list") == {"gpus": []}
+
+
+def test_a_raw_call_is_made_once(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["gpu.list"] = [HangUp, {"gpus": []}]
+    assert ctl("rpc", "gpu.list") == 1
+    assert "lost the daemon" in ctl.err
+
+
+@pytest.mark.parametrize("line", [b"HTTP/1.1 400 Bad Request\n", b"[]\n"])
+def test_what_answers_in_another_language_is_not_the_daemon(
+    ctl: Ctl, daemon: FakeDaemon, line: bytes
+) -> None:
+    def garble(_: dict[str, Any]) -> object:
+        daemon.push_raw(line)
+        return Silence
+
+    daemon.answers["gpu.list"] = garble
+    assert ctl("rpc", "gpu.list") == 1
+    assert "not the daemon" in ctl.err
+
+
+def test_an_answer_in_another_order_is_read_too(ctl: Ctl, daemon: FakeDaemon) -> None:
+    def other_order(_: dict[str, Any]) -> object:
+        id_ = daemon.asked("gpu.list")[-1]["id"]
+        daemon.push_raw(b'{"jsonrpc":"2.0","method":"event","params":{}}\n')
+        daemon.push_raw(b'{"id": %d, "result": {"gpus": []}, "jsonrpc": "2.0"}\n' % id_)
+        return Silence
+
+    daemon.answers["gpu.list"] = other_order
+    assert ctl.json("gpu", "list") == {"gpus": []}
+
+
+def test_options_of_every_command_may_stand_before_and_after_it(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    ctl("--correlation-id", "c-1", "gpu", "list")
+    ctl("gpu", "list", "--correlation-id", "c 2", "--timeout", "3s")
+    first, second = daemon.asked("gpu.list")
+    assert first["meta"]["correlation_id"] == "c-1"
+    assert second["meta"]["correlation_id"] == "c 2"
+    assert second["meta"]["deadline_ms"] <= 3000
+
+
+def test_the_version_needs_no_daemon(ctl: Ctl, tmp_path: Path, daemon: FakeDaemon) -> None:
+    assert ctl("--version") == 0
+    assert "supereziod 0.1.0 (protocol 1, pid 77)" in ctl.out
+    assert ctl("--version", "--socket", str(tmp_path / "no.sock")) == 0
+    assert "supereziod: not running" in ctl.out
+    daemon.answers["system.info"] = errors.BusyError("too many")
+    assert ctl("version") == 0
+    assert "too many" in ctl.out
+    assert ctl.json("version")["daemon"] is None
+
+
+def test_a_reader_that_has_enough_is_no_failure_of_ours(daemon: FakeDaemon) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "superezioctl", "gpu", "list"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert done.returncode == exit_codes.PIPE_CLOSED
+    assert not done.stderr
+    assert daemon.requests
+
+
+def test_an_interrupt_is_an_exit_code(
+    ctl: Ctl, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("superezioctl.caller.Caller.call", interrupted)
+    assert ctl("status") == exit_codes.INTERRUPTED
+    assert not daemon.requests
+
+
+def test_a_bug_is_not_hidden(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("superezioctl.caller.Caller.call", broken)
+    with pytest.raises(ZeroDivisionError):
+        ctl("status")
+
+
+def modules_of(*words: str) -> set[str]:
+    """Return what a run of superezioctl imports."""
+    code = (
+        "import sys; from superezioctl.__main__ import main; main(sys.argv[1:]); "
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+    return set(done.stderr.split())
+
+
+def test_a_program_that_asks_for_the_gpus_pays_for_nothing_heavy(daemon: FakeDaemon) -> None:
+    heavy = {"msgspec", "argparse", "json", "re", "typing", "socket", "subprocess", "asyncio"}
+    bare = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = modules_of("--json", "gpu", "list") - set(bare.stdout.split())
+    assert not heavy & loaded
+    assert daemon.requests
+
+
+def script(path: Path, body: str) -> None:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
