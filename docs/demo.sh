@@ -31,8 +31,7 @@ await() {
 say "the daemon starts, on an RTX 3060 and an RTX 2060 that are simulated"
 supereziod --gpu-driver simulated --state-dir "$directory/state" 2>"$directory/log" &
 daemon=$!
-superezioctl --timeout 20s rpc system.ping >/dev/null
-await 1 '"status": *"ok"'
+superezioctl wait --timeout 20s
 show superezioctl gpu list
 
 say "a program that needs 8 GiB is put on the GPU that has them"
@@ -48,7 +47,7 @@ show superezioctl run --vram 8GiB -- true || echo "(exit code $?)"
 say "GPU 1 overheats: it admits nothing until it has cooled"
 python -m supereziod.gpu.control --directory "$SUPEREZIO_SIMULATED_DIR" 1 temperature_c=95
 await 1 '"level": *"critical"'
-show superezioctl run --vram 2GiB -- true || echo "(exit code $?)"
+show superezioctl run --vram 5GiB -- true || echo "(exit code $?)"
 show superezioctl health || true
 
 say "the program ends, and its lease with it"

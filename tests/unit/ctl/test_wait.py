@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+import wire_samples
+from fake_daemon import FakeDaemon
+from superezio import wire
+
+Ctl = Any
+
+STARTING = msgspec.structs.replace(
+    wire_samples.health("healthy"),
+    reasons=[
+        wire.HealthReason(
+            check="starting",
+            severity="info",
+            message="the first readings are not in yet",
+            action="Wait.",
+            since_s=0.1,
+            gpu=None,
+        )
+    ],
+)
+
+
+def test_wait_asks_until_the_first_readings_are_in(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["health.get"] = [STARTING, STARTING, wire_samples.health("healthy")]
+    assert ctl("wait").code == 0
+    assert len(daemon.asked("health.get")) == 3
+
+
+def test_wait_gives_up_with_124_when_its_time_is_over(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["health.get"] = STARTING
+    assert ctl("wait", "--timeout", "300ms").code == 124
+
+
+def test_wait_takes_a_daemon_that_is_not_there_yet_for_one_that_comes(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    daemon.stop()
+    assert ctl("wait", "--timeout", "200ms").code in {5, 124}
