@@ -191,6 +191,7 @@ async def test_an_orphaned_grandchild_still_counts_for_its_lease(tmp_path: Path)
             leaf = int(process.first_line)
             try:
                 host.now(process.caller(), vram=8)
+                host.clock.advance(1)
                 host.monitor.read()  # sees it, though it uses no VRAM yet
                 assert process.ask() == "orphaned"
                 host.big.processes[leaf] = 8 * GIB

@@ -89,9 +89,10 @@ class Acquirer:
         if known is not None:
             return known
         self._book.check_room(caller.uid)
-        if self._readings.late():
+        capacities = self._readings.capacities()
+        if self._readings.late(capacities):
             return self._acquire_later(ask)
-        placement = self._decide(ask)
+        placement = self._queue.place_behind(ask.request, capacities, priority=ask.params.priority)
         if placement.decision == "grant":
             return self._grant_now(ask, placement)
         if placement.decision == "never" or (ask.wait_s <= 0 and not self._readings.returning()):
@@ -101,9 +102,10 @@ class Acquirer:
     def explain(self, params: PlacementParams) -> Placement | Awaitable[Placement]:
         """Say what an acquire of these parameters would be answered now, and why."""
         request = _request(params)
-        if self._readings.late():
+        capacities = self._readings.capacities()
+        if self._readings.late(capacities):
             return self._explain_later(request)
-        return self._place(request, priority=0)
+        return self._queue.place_behind(request, capacities)
 
     def reason(self, pending: Pending) -> Placement:
         """Say why a waiter waits."""

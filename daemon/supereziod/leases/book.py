@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 from msgspec import structs
 
@@ -15,48 +14,21 @@ from superezio.errors import (
     StaleLeaseError,
     StateNotWritableError,
 )
-from superezio.quantities import format_size
 from superezio.wire import AcquireParams, LeaseState, Placement
 from supereziod.leases.handles import HandleOpener, ProcessHandle
 from supereziod.leases.holders import Holders
 from supereziod.leases.ledger import Claim, Ledger
+from supereziod.leases.live_lease import LeaseNews, LiveLease, share_of
 from supereziod.leases.processes import ProcessTable
 from supereziod.leases.store import LeaseRecord, LeaseStore
-from supereziod.observability.correlation import (
-    RequestScope,
-    correlation_id,
-    current_scope,
-    in_scope,
-)
+from supereziod.observability.correlation import correlation_id
 from supereziod.observability.events import EventLog
 from supereziod.storage import StorageError
 
 _MAX_PROCESSES = 64
 
 
-class LiveLease:
-    """A lease as it stands: what was recorded, and what is only true of this run.
-
-    `connection` is None for a process lease, and for a connection lease whose connection is gone.
-    """
-
-    __slots__ = ("connection", "draining", "record", "used")
-
-    def __init__(self, record: LeaseRecord, *, connection: str | None) -> None:
-        self.record = record
-        self.connection = connection
-        self.used = False
-        self.draining = False
-
-    @property
-    def id(self) -> str:
-        """The lease's id."""
-        return self.record.id
-
-    @property
-    def orphaned(self) -> bool:
-        """Whether it is a connection lease without its connection."""
-        return self.record.params.mode == "connection" and self.connection is None
+__all__ = ["LeaseBook", "LiveLease"]
 
 
 class LeaseBook:
@@ -82,6 +54,7 @@ class LeaseBook:
         self._ledger = ledger
         self._store = store
         self._events = events
+        self._tell = LeaseNews(events)
         self._on_ended = on_ended
         self._clock = clock
         self._now = now
@@ -172,11 +145,19 @@ class LeaseBook:
         self._record(record)
         lease = LiveLease(record, connection=connection if params.mode == "connection" else None)
         self._ledger.claim(self._add(lease, handles))
-        self._tell(lease, "granted", f"was granted {self._share(record)}", mode=params.mode)
+        self._tell(lease, "granted", f"was granted {share_of(record)}", mode=params.mode)
         return lease
 
     def restore(self, opener: HandleOpener) -> None:
         """Take up the leases of an earlier run in this boot; those nobody holds are over."""
+        if self._store.moved_aside is not None:
+            self._events.emit(
+                "lease.lost",
+                "the file of leases was corrupt: those of this boot are not known any more",
+                severity="critical",
+                reason="state_corrupt",
+                moved_aside=str(self._store.moved_aside),
+            )
         records, voided = self._store.load()
         for row in voided:
             self._events.emit(
@@ -329,24 +310,3 @@ class LeaseBook:
                     lease, "released", "is over: its last process ended", reason="holder_ended"
                 )
         self._on_ended()
-
-    def _tell(self, lease: LiveLease, what: str, words: str, **data: Any) -> None:  # noqa: ANN401 - event data
-        record = lease.record
-        scope = current_scope.get()
-        if scope is None and record.correlation_id is not None:
-            scope = RequestScope(correlation_id=record.correlation_id, uid=record.uid)
-        with in_scope(scope):
-            self._events.emit(
-                f"lease.{what}",
-                f"lease {record.id} {words}",
-                gpu=next(iter(record.gpus), None),
-                lease=record.id,
-                uid=record.uid,
-                gpus=list(record.gpus),
-                name=record.params.name,
-                **data,
-            )
-
-    @staticmethod
-    def _share(record: LeaseRecord) -> str:
-        return f"{format_size(record.params.vram_bytes)} on {', '.join(record.gpus)}"

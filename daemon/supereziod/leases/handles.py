@@ -14,7 +14,7 @@ from superezio.errors import (
     PermissionDeniedError,
 )
 from superezio.wire import Role
-from supereziod.leases.processes import Identity, ProcessTable, has_ended
+from supereziod.leases.processes import Identity, ProcessTable, has_ended, pid_of
 
 
 class Caller(Struct, frozen=True, kw_only=True):
@@ -103,7 +103,7 @@ class HandleOpener:
         """Open the process at the other end of the caller's connection."""
         _check_visible(caller)
         if caller.pidfd is not None and self._peer_pidfds:
-            return self._checked(caller.pid, os.dup(caller.pidfd), confirmed=True)
+            return self._checked(caller.pid, _duplicate(caller.pidfd, caller.pid), confirmed=True)
         handle = self._checked(caller.pid, _open_pidfd(caller.pid), confirmed=False)
         if caller.uid not in (self._processes.uids(caller.pid) or ()) or handle.ended:
             handle.close()
@@ -163,16 +163,29 @@ def _check_visible(caller: Caller) -> None:
         )
 
 
+def _duplicate(pidfd: int, pid: int) -> int:
+    # The connection may be gone, and its descriptor another file by now.
+    if pid_of(pidfd) != pid:
+        raise _gone(pid, "it has ended")
+    try:
+        return os.dup(pidfd)
+    except OSError as error:
+        raise _too_many_files() from error
+
+
 def _open_pidfd(pid: int) -> int:
     try:
         return os.pidfd_open(pid)
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-            raise BusyError(
-                "cannot watch another process: the daemon has too many files open",
-                retry_after_ms=1000,
-            ) from error
+            raise _too_many_files() from error
         raise _gone(pid, "there is no such process") from error
+
+
+def _too_many_files() -> BusyError:
+    return BusyError(
+        "cannot watch another process: the daemon has too many files open", retry_after_ms=1000
+    )
 
 
 def _gone(pid: int, why: str) -> HolderGoneError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
@@ -20,13 +21,12 @@ from superezio.wire import (
     PlacementParams,
     ReleaseResult,
 )
-from supereziod.gpu.hardware import Snapshot
 from supereziod.leases.acquiring import Acquirer
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.deadlines import Deadlines
 from supereziod.leases.handles import Caller, HandleOpener
-from supereziod.leases.holders import Attribution
-from supereziod.leases.ledger import Ledger, LedgerNotice
+from supereziod.leases.ledger import Ledger
+from supereziod.leases.observer import Observer
 from supereziod.leases.processes import ProcessTable
 from supereziod.leases.queue import LeaseQueue
 from supereziod.leases.readings import Monitor, Readings
@@ -46,7 +46,7 @@ class LeaseTimes(Struct, frozen=True, kw_only=True):
     `grace_s`: a connection lease without its connection; `restart_grace_s` after a start.
     `refresh_s`: how often the GPUs are read for those who wait. `max_age_s`: how old a reading
     may be that a decision goes by. `descendants_s`: how often /proc is searched for what holders
-    have started.
+    have started; five times as often after one was bound.
     """
 
     grace_s: float = 5.0
@@ -85,7 +85,6 @@ class LeaseManager:
         self._monitor = monitor
         self._ledger = ledger
         self._store = store
-        self._events = events
         self._clock = clock
         self._opener = HandleOpener(processes=processes, peer_pidfds=peer_pidfds)
         self._readings = Readings(
@@ -120,9 +119,14 @@ class LeaseManager:
             on_waiting=self._want_refresh,
             clock=clock,
         )
+        self._observer = Observer(
+            readings=self._readings,
+            book=self._book,
+            events=events,
+            search_s=self._times.descendants_s,
+            clock=clock,
+        )
         self._deadlines: Deadlines[str] = Deadlines(clock=clock, on_due=self._due)
-        self._lease_of_pid: dict[str, dict[int, str]] = {}
-        self._searched_ns = clock()
         self._busy: bool | None = None
         self._refresh_wanted = asyncio.Event()
         self._refresher: asyncio.Task[None] | None = None
@@ -169,6 +173,11 @@ class LeaseManager:
     def fault(self) -> str | None:
         """Why no grant can be recorded, or None."""
         return self._store.fault
+
+    @property
+    def moved_aside(self) -> Path | None:
+        """The corrupt file of leases that was replaced at this start, if there was one."""
+        return self._store.moved_aside
 
     # --- what callers ask -----------------------------------------------------------------------
 
@@ -270,7 +279,7 @@ class LeaseManager:
             capacity.uuid: self._views.usage(
                 capacity,
                 known=capacity.uuid not in unread,
-                lease_of_pid=self._lease_of_pid.get(capacity.uuid, {}),
+                lease_of_pid=self._observer.lease_of_pid.get(capacity.uuid, {}),
             )
             for capacity in self._ledger.capacities(snapshot)
         }
@@ -289,69 +298,13 @@ class LeaseManager:
     # --- what happens by itself -----------------------------------------------------------------
 
     def _on_monitor_change(self) -> None:
-        snapshot = self._readings.snapshot()
-        if self._readings.has_new_pass():
-            self._search_descendants()
-            attribution = self._book.holders.attribution()
-            for notice in self._readings.observe(attribution):
-                self._tell_notice(notice)
-            self._note_use(snapshot, attribution)
-        self._note_heat(snapshot)
+        self._observer.observe()
         if self._store.fault is not None:
             self._store.recheck()
         self._deadlines.run_due()
         self._room.run_due()
         self._acquirer.pump()
         self._tell_busy()
-
-    def _search_descendants(self) -> None:
-        now = self._clock()
-        period_ns = round(self._times.descendants_s * 1e9)
-        if self._book.holders.unsearched or now - self._searched_ns >= period_ns:
-            self._searched_ns = now
-            self._book.holders.remember_descendants()
-
-    def _note_use(self, snapshot: Snapshot, holder_of: Attribution) -> None:
-        lease_of_pid: dict[str, dict[int, str]] = {}
-        for gpu in snapshot.gpus:
-            processes = gpu.last_pass.processes if gpu.last_pass is not None else None
-            for process in processes or ():
-                holder = holder_of(process.pid)
-                for lease in self._leases_on(holder, gpu.uuid):
-                    lease_of_pid.setdefault(gpu.uuid, {}).setdefault(process.pid, lease.id)
-                    self._book.mark_used(lease)
-        self._lease_of_pid = lease_of_pid
-
-    def _leases_on(self, holder: str | None, uuid: str) -> Sequence[LiveLease]:
-        if holder is None:
-            return []
-        leases = [self._book.get(lease_id) for lease_id in self._book.holders.leases_of(holder)]
-        return [lease for lease in leases if uuid in lease.record.gpus]
-
-    def _note_heat(self, snapshot: Snapshot) -> None:
-        levels = {gpu.uuid: gpu.level for gpu in snapshot.gpus}
-        if "critical" not in levels.values() and not any(each.draining for each in self._book):
-            return
-        for lease in self._book:
-            found = {uuid: levels.get(uuid, "unknown") for uuid in lease.record.gpus}
-            critical = next((uuid for uuid, level in found.items() if level == "critical"), None)
-            if critical is not None or "unknown" not in found.values():
-                self._book.mark_draining(lease, gpu=critical)
-
-    def _tell_notice(self, notice: LedgerNotice) -> None:
-        if notice.kind not in ("unreturned", "overcommitted", "overcommit_over"):
-            return
-        over = notice.kind == "overcommit_over"
-        self._events.emit(
-            "lease.unreturned" if notice.kind == "unreturned" else "gpu.overcommitted",
-            notice.message,
-            severity="info" if over else "warning",
-            gpu=notice.uuid,
-            lease=notice.lease,
-            amount_bytes=notice.amount_bytes,
-            pids=list(notice.pids),
-            over=over,
-        )
 
     def _vram_given_up(self) -> None:
         self._readings.note_release()

@@ -93,6 +93,19 @@ class ProcessTable:
             os.close(fd)
 
 
+def pid_of(pidfd: int) -> int | None:
+    """Return the pid that `pidfd` stands for; None if it is no pidfd, or its process is gone."""
+    try:
+        text = Path(f"/proc/self/fdinfo/{pidfd}").read_text(encoding="ascii")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name == "Pid":
+            return int(value) if int(value) > 0 else None
+    return None
+
+
 def has_ended(pidfd: int) -> bool:
     """Tell whether the process of `pidfd` has ended (a zombie has)."""
     poll = select.poll()

@@ -96,11 +96,11 @@ class Readings:
             for capacity in self._ledger.capacities(snapshot)
         ]
 
-    def late(self) -> bool:
+    def late(self, capacities: list[Capacity]) -> bool:
         """Tell whether a GPU that might serve has yet to be read."""
         return not self.snapshot().ready or any(
             capacity.block is not None and capacity.block.code == _SETTLING.code
-            for capacity in self.capacities()
+            for capacity in capacities
         )
 
     async def settle(self, admits: Callable[[], bool]) -> None:
@@ -113,7 +113,7 @@ class Readings:
         give_up_ns = self._clock() + round(self._probe_deadline_s * 1e9)
         for _ in range(_MAX_TRIES):
             left_s = (give_up_ns - self._clock()) / 1e9
-            if left_s <= 0 or admits() or not (self.late() or self.returning()):
+            if left_s <= 0 or admits() or not (self.late(self.capacities()) or self.returning()):
                 return
             await self._refresh(left_s)
 

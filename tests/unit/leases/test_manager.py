@@ -187,6 +187,15 @@ async def test_a_holder_that_is_gone_is_refused_and_nothing_is_granted(host: Lea
     assert host.store.load() == ([], [])
 
 
+async def test_a_pidfd_that_became_another_file_binds_nothing(host: LeaseHost) -> None:
+    with child() as process, Path("/dev/null").open("rb") as another:
+        for pidfd in (another.fileno(), os.pidfd_open(os.getpid()), 10_000):
+            with pytest.raises(HolderGoneError):
+                host.now(process.caller(pidfd=pidfd))
+            if pidfd not in (another.fileno(), 10_000):
+                os.close(pidfd)
+
+
 async def test_a_process_of_ones_own_can_be_named_as_holder(host: LeaseHost) -> None:
     with child() as process:
         lease = host.now(ME, holder_pid=process.pid)
@@ -774,6 +783,24 @@ async def test_connection_leases_have_a_longer_grace_after_a_restart(tmp_path: P
         host.monitor.read()
         assert [each.id for each in host.leases.list(ME).leases] == [lease.id]
         assert host.only("lease.lost")[0].lease == other.id
+
+
+async def test_a_corrupt_file_of_leases_is_said_and_replaced(tmp_path: Path) -> None:
+    (tmp_path / "leases.db").write_bytes(b"garbage" * 1000)
+    async with lease_host(tmp_path) as host:
+        assert host.leases.moved_aside is not None
+        assert host.only("lease.lost")[0].severity == "critical"
+        assert host.leases.writable
+        host.now(ME)
+
+
+async def test_a_killed_holders_use_is_seen_as_the_leases_until_it_is_told(host: LeaseHost) -> None:
+    with child() as process:
+        host.now(process.caller(), vram=10)
+        host.big.processes[process.pid] = 10 * GIB
+        process.kill()  # the loop has not turned since
+        host.monitor.read()
+        assert host.leases.usage()[BIG].foreign_bytes == 0
 
 
 # --- state that cannot be written ---------------------------------------------------------------

@@ -1,0 +1,99 @@
+"""What readings of the GPUs show of the leases: their use, their heat, and what is amiss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from supereziod.gpu.hardware import Snapshot
+from supereziod.leases.book import LeaseBook, LiveLease
+from supereziod.leases.holders import Attribution
+from supereziod.leases.ledger import LedgerNotice
+from supereziod.leases.readings import Readings
+from supereziod.observability.events import EventLog
+
+
+class Observer:
+    """Takes readings into the ledger and the leases, and tells what they show.
+
+    `lease_of_pid` has, by GPU, the oldest lease of the holder of each process in the last passes.
+    Every `search_s`, /proc is searched for what holders have started.
+    """
+
+    def __init__(
+        self,
+        *,
+        readings: Readings,
+        book: LeaseBook,
+        events: EventLog,
+        search_s: float,
+        clock: Callable[[], int],
+    ) -> None:
+        self._readings = readings
+        self._book = book
+        self._events = events
+        self._search_s = search_s
+        self._clock = clock
+        self._searched_ns = clock()
+        self.lease_of_pid: dict[str, dict[int, str]] = {}
+
+    def observe(self) -> None:
+        """Take in what has changed; cheap where no GPU was read."""
+        snapshot = self._readings.snapshot()
+        if self._readings.has_new_pass():
+            self._search_descendants()
+            attribution = self._book.holders.attribution()
+            for notice in self._readings.observe(attribution):
+                self._tell_notice(notice)
+            self._note_use(snapshot, attribution)
+        self._note_heat(snapshot)
+
+    def _search_descendants(self) -> None:
+        now = self._clock()
+        period_ns = round(self._search_s * 1e9)
+        if self._book.holders.unsearched:
+            period_ns //= 5
+        if now - self._searched_ns >= period_ns:
+            self._searched_ns = now
+            self._book.holders.remember_descendants()
+
+    def _note_use(self, snapshot: Snapshot, holder_of: Attribution) -> None:
+        lease_of_pid: dict[str, dict[int, str]] = {}
+        for gpu in snapshot.gpus:
+            processes = gpu.last_pass.processes if gpu.last_pass is not None else None
+            for process in processes or ():
+                holder = holder_of(process.pid)
+                for lease in self._leases_on(holder, gpu.uuid):
+                    lease_of_pid.setdefault(gpu.uuid, {}).setdefault(process.pid, lease.id)
+                    self._book.mark_used(lease)
+        self.lease_of_pid = lease_of_pid
+
+    def _leases_on(self, holder: str | None, uuid: str) -> Sequence[LiveLease]:
+        if holder is None:
+            return []
+        leases = [self._book.get(lease_id) for lease_id in self._book.holders.leases_of(holder)]
+        return [lease for lease in leases if uuid in lease.record.gpus]
+
+    def _note_heat(self, snapshot: Snapshot) -> None:
+        levels = {gpu.uuid: gpu.level for gpu in snapshot.gpus}
+        if "critical" not in levels.values() and not any(each.draining for each in self._book):
+            return
+        for lease in self._book:
+            found = {uuid: levels.get(uuid, "unknown") for uuid in lease.record.gpus}
+            critical = next((uuid for uuid, level in found.items() if level == "critical"), None)
+            if critical is not None or "unknown" not in found.values():
+                self._book.mark_draining(lease, gpu=critical)
+
+    def _tell_notice(self, notice: LedgerNotice) -> None:
+        if notice.kind not in ("unreturned", "overcommitted", "overcommit_over"):
+            return
+        over = notice.kind == "overcommit_over"
+        self._events.emit(
+            "lease.unreturned" if notice.kind == "unreturned" else "gpu.overcommitted",
+            notice.message,
+            severity="info" if over else "warning",
+            gpu=notice.uuid,
+            lease=notice.lease,
+            amount_bytes=notice.amount_bytes,
+            pids=list(notice.pids),
+            over=over,
+        )
