@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,6 +70,7 @@ class ScriptedProbe:
         self.told: list[ToProbe] = []
         self.is_retired = False
         self.is_abandoned = False
+        self.obeys = False
         self._listener = listener
 
     @property
@@ -81,6 +83,8 @@ class ScriptedProbe:
 
     def retire(self) -> None:
         self.is_retired = True
+        if self.obeys:
+            asyncio.get_running_loop().call_soon(self.ends)
 
     def abandon(self) -> None:
         self.is_abandoned = True

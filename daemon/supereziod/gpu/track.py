@@ -108,7 +108,7 @@ class GpuTrack:
             return self.fault.message
         if self.waiting_since_ns is not None:
             return "a call of the driver for it does not return"
-        if self.sample is None or self.sample.taken_ns < self._trusted_from_ns:
+        if self.sample is None or self.sample.taken_ns <= self._trusted_from_ns:
             return "it has not been read yet"
         if now_ns - self.sample.taken_ns >= stale_ns:
             return f"no fresh sample for {stale_ns / _SECOND:g} s"

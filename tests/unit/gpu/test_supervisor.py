@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from gpu_views import FakeClock
@@ -455,7 +453,7 @@ async def test_stopping_ends_all_probes_and_waits_for_no_stuck_one(bench: Bench)
 
 async def test_a_stopped_supervisor_starts_again(bench: Bench) -> None:
     main = bench.start(0)
-    main_ends_on_retire(main)
+    main.obeys = True
     await bench.supervisor.stop(within_s=5)
     bench.supervisor.start()
     assert bench.probes.last is not main
@@ -473,8 +471,3 @@ async def test_a_retired_probe_is_not_listened_to(bench: Bench) -> None:
     main.is_retired = False
     main.reads(bench.clock.now_ns, 0)
     assert len(bench.heard.batches) == before
-
-
-def main_ends_on_retire(probe: ScriptedProbe) -> None:
-    """Have a probe end as soon as it is told to, once the loop turns."""
-    asyncio.get_running_loop().call_soon(probe.ends)

@@ -1,0 +1,78 @@
+"""Why a GPU admits nothing: one reason, the weightiest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from probe_doubles import NO_DETAILS, sample
+from supereziod.gpu.admission import block_of
+from supereziod.gpu.hardware import ProcessUse
+
+PASS = sample("GPU-a", 1, full=True)
+TAKEN = sample("GPU-a", 1, full=True, processes=(ProcessUse(pid=1, type="C", vram_bytes=1),))
+FINE: dict[str, Any] = {
+    "status": "ok",
+    "status_reason": None,
+    "answers_late": False,
+    "level": "normal",
+    "fitness": "healthy",
+    "fitness_reason": "",
+    "cordon_reason": None,
+    "last_pass": PASS,
+    "details": NO_DETAILS,
+}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"level": "warm"},
+        {"fitness": "suspect"},
+        {"fitness": "probation"},
+        {"details": None},
+        {"details": replace(NO_DETAILS, compute_mode="exclusive_process")},
+        {"details": replace(NO_DETAILS, mig_mode="disabled")},
+    ],
+)
+def test_a_gpu_in_order_admits(state: dict[str, Any]) -> None:
+    assert block_of(**{**FINE, **state}) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "word"),
+    [
+        ({"status": "detached", "status_reason": "by hand"}, "detached", "by hand"),
+        ({"status": "lost", "status_reason": None}, "lost", "lost"),
+        ({"status": "unknown", "status_reason": "silent"}, "unknown", "silent"),
+        ({"last_pass": None}, "unknown", "pass"),
+        ({"answers_late": True}, "unknown", "pass"),
+        ({"level": "hot"}, "hot", "hot"),
+        ({"level": "critical"}, "critical", "critical"),
+        ({"level": "unknown"}, "unknown", "temperature"),
+        ({"fitness": "quarantined", "fitness_reason": "XID 79"}, "quarantined", "XID 79"),
+        ({"cordon_reason": "fan"}, "cordoned", "fan"),
+        ({"cordon_reason": ""}, "cordoned", "cordoned"),
+        (
+            {"details": replace(NO_DETAILS, compute_mode="prohibited")},
+            "compute_prohibited",
+            "PROHIBITED",
+        ),
+        ({"details": replace(NO_DETAILS, mig_mode="enabled")}, "mig_enabled", "MIG"),
+        ({"details": replace(NO_DETAILS, mig_mode="no_permission")}, "mig_enabled", "read"),
+        (
+            {"details": replace(NO_DETAILS, compute_mode="exclusive_process"), "last_pass": TAKEN},
+            "compute_exclusive_taken",
+            "EXCLUSIVE_PROCESS",
+        ),
+        ({"level": "hot", "cordon_reason": "fan", "fitness": "quarantined"}, "hot", "hot"),
+    ],
+)
+def test_a_gpu_that_is_out_of_order_says_why(state: dict[str, Any], code: str, word: str) -> None:
+    block = block_of(**{**FINE, **state})
+    assert block is not None
+    assert block.code == code
+    assert word in block.message

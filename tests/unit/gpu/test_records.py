@@ -1,0 +1,51 @@
+"""Cordons and fitness outlive the daemon, and a state that cannot be used stops nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from probe_doubles import SilentLog
+from supereziod.gpu.fitness import Fitness
+from supereziod.gpu.records import GpuRecords
+from supereziod.storage import Database, Documents
+
+
+def records(documents: Documents) -> GpuRecords:
+    return GpuRecords(documents, boot_id="boot", logger=SilentLog())
+
+
+def documents_at(path: Path) -> Documents:
+    return Documents(Database.open(path, schema=Documents.SCHEMA))
+
+
+def test_what_was_recorded_is_there_again(tmp_path: Path) -> None:
+    first = records(documents_at(tmp_path / "state.db"))
+    assert (first.cordons, first.fitness) == ({}, {})
+    first.cordons["GPU-a"] = "fan"
+    first.fitness["GPU-a"] = Fitness().dump(5, boot_id="boot")
+    assert first.save_cordons()
+    assert first.save_fitness()
+    second = records(documents_at(tmp_path / "state.db"))
+    assert second.cordons == first.cordons
+    assert second.fitness == first.fitness
+
+
+def test_a_document_that_makes_no_sense_is_left_out(tmp_path: Path) -> None:
+    documents = documents_at(tmp_path / "state.db")
+    documents.put("cordons", b"[1, 2]")
+    documents.put("fitness", b"{")
+    kept = records(documents)
+    assert (kept.cordons, kept.fitness) == ({}, {})
+
+
+def test_what_cannot_be_written_holds_in_memory(tmp_path: Path) -> None:
+    kept = records(documents_at(tmp_path / "no" / "such" / "directory" / "state.db"))
+    kept.cordons["GPU-a"] = "fan"
+    assert not kept.save_cordons()
+    assert not kept.save_fitness()
+    assert kept.cordons == {"GPU-a": "fan"}
+
+
+def test_the_boot_is_this_one() -> None:
+    database = Database.open(Path(":memory:"), schema=Documents.SCHEMA)
+    assert len(GpuRecords(Documents(database), logger=SilentLog()).boot_id) == 36
