@@ -56,7 +56,9 @@ class HeldBy(Struct, frozen=True, kw_only=True):
 class ProcessHandle:
     """An open pidfd and what was read of its process while it lived. The owner closes it."""
 
-    __slots__ = ("cgroup", "command", "confirmed", "identity", "pidfd")
+    __slots__ = (
+        "_cgroup", "_cgroup_known", "_processes", "command", "confirmed", "identity", "pidfd",
+    )  # fmt: skip
 
     def __init__(
         self, *, identity: Identity, pidfd: int, confirmed: bool, processes: ProcessTable
@@ -65,7 +67,18 @@ class ProcessHandle:
         self.pidfd = pidfd
         self.confirmed = confirmed
         self.command = processes.command(identity.pid)
-        self.cgroup = processes.own_cgroup(identity.pid)
+        self._processes = processes
+        self._cgroup: str | None = None
+        self._cgroup_known = False
+
+    @property
+    def cgroup(self) -> str | None:
+        """Its cgroup, if that says whose a process is. It is looked up once."""
+        if not self._cgroup_known:
+            cgroup = self._processes.own_cgroup(self.identity.pid)
+            self._cgroup = None if self.ended else cgroup  # it may be of a later process
+            self._cgroup_known = True
+        return self._cgroup
 
     @property
     def ended(self) -> bool:

@@ -81,28 +81,16 @@ class ProcessTable:
         return found
 
     def _read(self, pid: int, name: str, limit_bytes: int) -> bytes | None:
-        try:
-            fd = os.open(f"{self._root}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return None
-        try:
-            return os.read(fd, limit_bytes)
-        except OSError:  # ESRCH: it ended in between
-            return None
-        finally:
-            os.close(fd)
+        return _read(f"{self._root}/{pid}/{name}", limit_bytes)
 
 
 def pid_of(pidfd: int) -> int | None:
     """Return the pid that `pidfd` stands for; None if it is no pidfd, or its process is gone."""
-    try:
-        text = Path(f"/proc/self/fdinfo/{pidfd}").read_text(encoding="ascii")
-    except OSError:
-        return None
+    text = _read(f"/proc/self/fdinfo/{pidfd}", 1024) or b""
     for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name == "Pid":
-            return int(value) if int(value) > 0 else None
+        if line.startswith(b"Pid:"):
+            pid = int(line[4:])
+            return pid if pid > 0 else None
     return None
 
 
@@ -116,6 +104,20 @@ def has_ended(pidfd: int) -> bool:
 def read_boot_id(path: Path = BOOT_ID_PATH) -> str:
     """Return the id of the running boot."""
     return path.read_text(encoding="ascii").strip()
+
+
+def _read(path: str, limit_bytes: int) -> bytes | None:
+    # Files of /proc are read on the event loop, at every acquire: no more calls than it takes.
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(fd, limit_bytes)
+    except OSError:  # ESRCH: it ended in between
+        return None
+    finally:
+        os.close(fd)
 
 
 def _is_of_one_program(cgroup: str) -> bool:
