@@ -1,4 +1,4 @@
-"""gpustat and nvitop, unmodified, see the GPUs as NvmlDriver does."""
+"""gpustat and nvitop, unmodified, see the GPUs as `superezioctl --json gpu list` shows them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from live_daemon import LiveDaemon
 from nvml_sim.build import build
-from nvml_sim.driver_child import DriverChild
 from nvml_sim.plugin import MakeSimulator
 from nvml_sim.profiles import GIB, H100, MIB, RTX_2060, RTX_3060
 from nvml_sim.simulator import NvmlSimulator
 
+View = Callable[[Path], list[dict[str, Any]]]
 VARIANTS = ["current", "r535"]
 # Asked of nvitop in a process of its own: its API is what its screen shows.
 NVITOP = """
@@ -62,24 +63,52 @@ def busy_host(make_nvml_sim: MakeSimulator) -> Iterator[NvmlSimulator]:
         yield simulator
 
 
-def our_view(simulator: NvmlSimulator, library: Path) -> list[dict[str, Any]]:
-    with DriverChild(simulator.env(library)) as driver:
-        identities = [driver.identify(index) for index in range(driver.open().gpu_count)]
-        samples = [driver.sample(gpu.uuid, with_processes=True) for gpu in identities]
-    return [
-        {
-            "uuid": identity.uuid,
-            "name": identity.name,
-            "vram_total_bytes": sample.vram_total_bytes,
-            "vram_used_bytes": sample.vram_used_bytes,
-            "vram_free_bytes": sample.vram_free_bytes,
-            "temperature_c": sample.temperature_c,
-            "utilization_core_percent": sample.utilization_core_percent,
-            "power_w": sample.power_w,
-            "processes": {str(p.pid): p.vram_bytes for p in sample.processes or ()},
-        }
-        for identity, sample in zip(identities, samples, strict=True)
-    ]
+FIELDS = (
+    "uuid",
+    "name",
+    "vram_total_bytes",
+    "vram_used_bytes",
+    "vram_free_bytes",
+    "temperature_c",
+    "utilization_core_percent",
+    "power_w",
+)
+
+
+@pytest.fixture
+def view(busy_host: NvmlSimulator, tmp_path: Path) -> Iterator[View]:
+    """What superezioctl prints of the simulated host, read by a daemon through `library`."""
+    with contextlib.ExitStack() as stack:
+
+        def look(library: Path) -> list[dict[str, Any]]:
+            daemon = LiveDaemon(
+                tmp_path / "daemon", gpu_driver="nvml", environment=busy_host.env(library)
+            )
+            stack.callback(daemon.close)
+            daemon.start()
+            gpus = superezioctl(daemon, "gpu", "list")["gpus"]
+            processes = superezioctl(daemon, "gpu", "processes")["processes"]
+            assert daemon.stop() == 0
+            return [
+                {name: gpu[name] for name in FIELDS}
+                | {
+                    "processes": {
+                        str(process["pid"]): process["vram_bytes"]
+                        for process in processes
+                        if process["gpu"] == gpu["uuid"]
+                    }
+                }
+                for gpu in gpus
+            ]
+
+        yield look
+
+
+def superezioctl(daemon: LiveDaemon, *words: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "superezioctl", "--json", "--socket", daemon.socket_path]
+    done = subprocess.run([*command, *words], capture_output=True, text=True, check=True)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
 
 
 def run_tool(command: list[str], simulator: NvmlSimulator, library: Path) -> str:
@@ -99,7 +128,7 @@ def whole_mib(size: int) -> int:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_gpustat_agrees(busy_host: NvmlSimulator, variant: str) -> None:
+def test_gpustat_agrees(busy_host: NvmlSimulator, view: View, variant: str) -> None:
     library = build(variant)
     shown = json.loads(run_tool(["-m", "gpustat", "--json"], busy_host, library))
     assert shown["driver_version"] == "580.95.05"
@@ -127,17 +156,17 @@ def test_gpustat_agrees(busy_host: NvmlSimulator, variant: str) -> None:
             "power_w": int(gpu["power_w"]),
             "processes": {pid: whole_mib(size) for pid, size in gpu["processes"].items()},
         }
-        for gpu in our_view(busy_host, library)
+        for gpu in view(library)
     ]
     assert len(ours) == 3
     assert theirs == ours
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_nvitop_agrees(busy_host: NvmlSimulator, variant: str) -> None:
+def test_nvitop_agrees(busy_host: NvmlSimulator, view: View, variant: str) -> None:
     library = build(variant)
     shown = json.loads(run_tool(["-c", NVITOP], busy_host, library))
-    ours = our_view(busy_host, library)
+    ours = view(library)
     assert len(ours) == 3
     assert shown == ours
 
