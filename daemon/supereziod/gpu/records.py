@@ -1,4 +1,4 @@
-"""What is known of GPUs beyond the life of the daemon: who is cordoned, and who is fit."""
+"""What is known of GPUs beyond the life of the daemon: who is cordoned, fit, or was hot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _T = TypeVar("_T")
 
 
 class GpuRecords:
-    """The documents `cordons` and `fitness`, by UUID. What cannot be written holds in memory."""
+    """The documents `cordons`, `fitness` and `hot`, by UUID. What cannot be written is in memory.
+
+    `hot` has the boot in which a GPU was last HOT or CRITICAL, as long as it is.
+    """
 
     def __init__(
         self,
@@ -30,6 +33,21 @@ class GpuRecords:
         self.boot_id = boot_id if boot_id is not None else _BOOT_ID.read_text().strip()
         self.cordons: dict[str, str] = self._load("cordons", dict[str, str])
         self.fitness: dict[str, FitnessRecord] = self._load("fitness", dict[str, FitnessRecord])
+        self.hot: dict[str, str] = self._load("hot", dict[str, str])
+
+    def was_hot(self, uuid: str) -> bool:
+        """Whether the GPU was too hot for leases when the daemon of this boot last knew."""
+        return self.hot.get(uuid) == self.boot_id
+
+    def note_heat(self, uuid: str, *, is_hot: bool) -> None:
+        """Write whether a GPU is too hot for leases, where that is news."""
+        if is_hot == self.was_hot(uuid):
+            return
+        if is_hot:
+            self.hot[uuid] = self.boot_id
+        else:
+            del self.hot[uuid]
+        self._save("hot", self.hot)
 
     def save_cordons(self) -> bool:
         """Write who is cordoned; False if that cannot be."""

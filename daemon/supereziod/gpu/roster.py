@@ -130,6 +130,9 @@ class GpuRoster:
             thresholds=rules.thresholds_by_gpu.get(uuid, rules.thresholds),
             period_s=self._period_s,
             max_temperature_c=identity.max_temperature_c,
+            # HOT, not CRITICAL: a restart may keep leases away by what it remembers, and be
+            # repeated only for what is measured.
+            resume="hot" if self._records.was_hot(uuid) else "unknown",
         )
         track = GpuTrack(identity, ladder=ladder, fitness=fitness)
         track.cordon_reason = self._records.cordons.get(uuid)
@@ -186,6 +189,8 @@ class GpuRoster:
             return
         is_first = track.told_level is None and change.level == "normal"
         track.told_level = change.level
+        if change.level != "unknown":
+            self._records.note_heat(track.uuid, is_hot=change.level in {"hot", "critical"})
         if not is_first:
             self._tell.level(track, change)
 

@@ -586,3 +586,19 @@ def ask(bench: Bench, *, max_age_s: float = 1.0) -> asyncio.Task[Any]:
 async def turn_loop() -> None:
     """Let every task that is ready run once."""
     await asyncio.sleep(0)
+
+
+async def test_a_hot_gpu_is_still_cordoned_after_a_restart(tmp_path: Path) -> None:
+    """What it reads is then no reason to be HOT, nor one to leave HOT."""
+    first = Bench(tmp_path / "state.db")
+    await first.start(0)
+    first.run(10, 0, margin=5)
+    assert first.gpu(0).level == "hot"
+    await first.monitor.aclose()
+    second = Bench(tmp_path / "state.db")
+    await second.start(0)
+    second.run(2, 0, margin=8)
+    assert second.gpu(0).level == "hot"
+    second.run(70, 0, margin=13)
+    assert second.gpu(0).level != "hot"
+    await second.monitor.aclose()

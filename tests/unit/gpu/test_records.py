@@ -49,3 +49,13 @@ def test_what_cannot_be_written_holds_in_memory(tmp_path: Path) -> None:
 def test_the_boot_is_this_one() -> None:
     database = Database.open(Path(":memory:"), schema=Documents.SCHEMA)
     assert len(GpuRecords(Documents(database), logger=SilentLog()).boot_id) == 36
+
+
+def test_a_gpu_that_was_hot_in_this_boot_is_known_after_a_restart(tmp_path: Path) -> None:
+    state = tmp_path / "state.db"
+    first = records(documents_at(state))
+    first.note_heat("GPU-a", is_hot=True)
+    assert records(documents_at(state)).was_hot("GPU-a")
+    assert not GpuRecords(documents_at(state), boot_id="next", logger=SilentLog()).was_hot("GPU-a")
+    first.note_heat("GPU-a", is_hot=False)
+    assert not records(documents_at(state)).was_hot("GPU-a")
