@@ -13,6 +13,7 @@ clamp(used - used_at_grant, 0, reserved) as long as the lease grows, and stays a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -101,18 +102,17 @@ class ModelGpu:
 class World:
     """The true state of the host."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: Sequence[str]) -> None:
         self.clock = FakeClock()
-        self.gpus = {
-            gpu.uuid: gpu
-            for gpu in (
-                ModelGpu("GPU-a", total=100, driver_reserved=3, generation="v2"),
-                ModelGpu("GPU-b", total=60, driver_reserved=4, generation="v1"),
-                ModelGpu("GPU-n", total=80, driver_reserved=2, generation="hidden"),
-            )
-        }
-        display = Process(pid=1, gpu="GPU-n", size=1, holder=None)
-        self.processes: dict[int, Process] = {1: display}
+        every = (
+            ModelGpu("GPU-a", total=100, driver_reserved=3, generation="v2"),
+            ModelGpu("GPU-b", total=60, driver_reserved=4, generation="v1"),
+            ModelGpu("GPU-n", total=80, driver_reserved=2, generation="hidden"),
+        )
+        self.gpus = {gpu.uuid: gpu for gpu in every if gpu.uuid in gpus}
+        self.processes: dict[int, Process] = {}
+        if "GPU-n" in gpus:
+            self.processes[1] = Process(pid=1, gpu="GPU-n", size=1, holder=None)
         self.lingering: list[Lingering] = []
         self.next_pid = 2
 
@@ -234,11 +234,29 @@ class Rules:
             record.owners = {pid: self.holder_of(pid) for pid in record.listed}
             gpu.passes.append(record)
             settled[gpu.uuid] = []
+            gpu.muddled = gpu.muddled or not self._late_is_newest(record)
             for pending in self.pending_on(gpu.uuid):
                 kind = self._judge(pending, record)
                 if kind is not None:
                     settled[gpu.uuid].append((kind, pending.lease))
         return settled
+
+    def _late_is_newest(self, record: PassRecord) -> bool:
+        """Tell whether what lingers is that of the newest releases.
+
+        Which process it was of cannot be seen, and the newest have had the least time.
+        """
+        late = sum(one.size for one in record.lingering)
+        for pending in reversed(self.pending_on(record.gpu)):
+            mine = sum(one.size for one in record.lingering if one.lease == pending.lease)
+            if mine != min(late, pending.expected - self._alive(pending, record)):
+                return False
+            late -= mine
+        return True
+
+    def _alive(self, pending: Pending, record: PassRecord) -> int:
+        unowned = {pid for pid in pending.pids if record.owners.get(pid) is None}
+        return min(pending.expected, sum(record.listed.get(pid, 0) for pid in unowned))
 
     def settle(self, gpu: str, lease: str) -> None:
         """Drop a release that a pass has settled."""
@@ -247,11 +265,8 @@ class Rules:
         ]
 
     def _judge(self, pending: Pending, record: PassRecord) -> str | None:
-        alive = sum(
-            record.listed.get(pid, 0) for pid in pending.pids if record.owners.get(pid) is None
-        )
         late = sum(one.size for one in record.lingering if one.lease == pending.lease)
-        pending.residual = min(pending.expected, alive + late)
+        pending.residual = min(pending.expected, self._alive(pending, record) + late)
         if record.taken_ns <= pending.released_ns:
             return None
         if pending.expected - pending.residual >= 0.75 * pending.expected:

@@ -218,7 +218,7 @@ class GpuAccount:
         for release in self._returns.values():
             listed = taken.listed_bytes(release.pids, holders=self._shares)
             release.residual_bytes = min(listed, release.expected_bytes)
-            risen -= release.residual_bytes
+            risen -= listed
         for release in reversed(self._returns.values()):
             unlisted = min(max(risen, 0), release.expected_bytes - release.residual_bytes)
             release.residual_bytes += unlisted

@@ -133,6 +133,8 @@ class LeaseQueue:
             ahead = takewhile(lambda waiting: waiting.id != behind, self._order)
         held: dict[str, str] = {}
         for waiting in ahead:
+            if len(held) == len(capacities):
+                break
             _keep(held, waiting, capacities)
         return place(request, hold(capacities, held))
 

@@ -6,7 +6,12 @@ import os
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+)
 
 from ledger_model import (
     RESERVE,
@@ -23,18 +28,37 @@ from supereziod.leases.placement import Capacity, Request, place
 
 HOLDERS = ("ann", "bob", "cyd")
 GPUS = ("GPU-a", "GPU-b", "GPU-n")
-SIZES = st.integers(1, 60)
-PICKS = st.integers(0, 1000)
+#: Most hosts are small, so that much happens on each GPU.
+HOSTS = (("GPU-a",), ("GPU-b",), ("GPU-n",), ("GPU-a", "GPU-b"), GPUS)
+SIZES = st.integers(1, 40)
+WAITS = st.sampled_from((0, 100, 2500, 4999, 5000))
+PICKS = st.integers(0, 7)
+USED_PERCENT = st.sampled_from((0, 30, 100, 130))
 
 
 class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.build(GPUS)
+
+    @initialize(
+        gpus=st.sampled_from(HOSTS),
+        leases=st.lists(
+            st.tuples(st.sampled_from(HOLDERS), SIZES, USED_PERCENT), min_size=1, max_size=4
+        ),
+    )
+    def begin(self, gpus: tuple[str, ...], leases: list[tuple[str, int, int]]) -> None:
+        self.build(gpus)
+        for holder, size, used_percent in leases:
+            self._acquire(holder, Request(vram_bytes=size), used_percent)
+        self._look_now()
+
+    def build(self, gpus: tuple[str, ...]) -> None:
+        self.world = World(gpus)
         self.model = Rules(self.world)
         self.ledger = Ledger(reserve_bytes=RESERVE, clock=self.world.clock)
         self.in_flight: list[list[PassRecord]] = []
-        self.calm: dict[str, dict[int, int]] = {uuid: {} for uuid in GPUS}
+        self.calm: dict[str, dict[int, int]] = {uuid: {} for uuid in gpus}
         self.over: set[str] = set()
         self.leases = 0
         self.shown = self.world.take()
@@ -44,39 +68,70 @@ class LedgerMachine(RuleBasedStateMachine):
     def capacities(self) -> dict[str, Capacity]:
         return {capacity.uuid: capacity for capacity in self.ledger.capacities(self.snapshot)}
 
+    # Few rules, with the kinds of a thing and whether a pass follows as their arguments: every run
+    # switches some rules off, and what is rare must not need many of them.
+
     # --- leases ---------------------------------------------------------------------------------
 
     @rule(
         holder=st.sampled_from(HOLDERS),
         size=SIZES,
         count=st.sampled_from((1, 1, 1, 2)),
-        avoid=st.sets(st.sampled_from(GPUS), max_size=2),
+        avoid=st.just(set()) | st.sets(st.sampled_from(GPUS), max_size=2),
+        used_percent=USED_PERCENT,
+        seen=st.booleans(),
     )
-    def acquire(self, holder: str, size: int, count: int, avoid: set[str]) -> None:
-        before = self.capacities()
-        request = Request(vram_bytes=size, count=count, policy="spread", avoid=tuple(avoid))
-        placement = place(request, list(before.values()))
-        for reason in placement.gpus:
-            gpu = self.world.gpus[reason.uuid]
-            if self.model.is_exact(gpu) and gpu.uuid not in avoid:
-                fits = size <= self.model.free(gpu) and not self.model.growing(gpu.uuid)
-                assert reason.admitted == fits, (reason, self.model.free(gpu))
-            elif reason.admitted:
-                assert size <= self.model.most_free(gpu)
-        if placement.decision != "grant":
+    def acquire(
+        self,
+        *,
+        holder: str,
+        size: int,
+        count: int,
+        avoid: set[str],
+        used_percent: int,
+        seen: bool,
+    ) -> None:
+        request = Request(vram_bytes=size, count=count, avoid=tuple(sorted(avoid)))
+        self._acquire(holder, request, used_percent)
+        self._look_if(seen=seen)
+
+    def _acquire(self, holder: str, request: Request, used_percent: int) -> None:
+        chosen = self._place(request)
+        if not chosen:
             return
+        size = request.vram_bytes
         self.leases += 1
         lease = f"lease-{self.leases}"
-        self.ledger.claim(
-            Claim(lease=lease, holder=holder, reserved=dict.fromkeys(placement.chosen, size))
-        )
-        self.model.grant(lease, holder, placement.chosen, size)
+        self.ledger.claim(Claim(lease=lease, holder=holder, reserved=dict.fromkeys(chosen, size)))
+        self.model.grant(lease, holder, chosen, size)
+        for uuid in chosen if used_percent else ():
+            self._start(holder, uuid, max(1, size * used_percent // 100))
 
-    @precondition(lambda self: self.model.grants)
-    @rule(pick=PICKS)
-    def release(self, pick: int) -> None:
+    def _place(self, request: Request) -> list[str]:
+        placement = place(request, list(self.capacities().values()))
+        for reason in placement.gpus:
+            gpu = self.world.gpus[reason.uuid]
+            if self.model.is_exact(gpu) and gpu.uuid not in request.avoid:
+                fits = request.vram_bytes <= self.model.free(gpu)
+                assert reason.admitted == (fits and not self.model.growing(gpu.uuid))
+            elif reason.admitted:
+                assert request.vram_bytes <= self.model.most_free(gpu)
+        return placement.chosen
+
+    @rule(
+        pick=PICKS,
+        how=st.sampled_from(("released", "holder dies", "holder dies, VRAM late")),
+        seen=st.booleans(),
+    )
+    def lease_ends(self, *, pick: int, how: str, seen: bool) -> None:
+        if not self.model.grants:
+            return
         grant = self.model.grants[pick % len(self.model.grants)]
-        self._release(grant.lease)
+        if how == "released":
+            self._release(grant.lease)
+        else:
+            self._die(grant.holder, late="late" in how)
+        self._look_if(seen=seen)
 
     def _release(self, lease: str) -> None:
         before = {uuid: one.free_bytes for uuid, one in self.capacities().items()}
@@ -86,9 +141,23 @@ class LedgerMachine(RuleBasedStateMachine):
         after = {uuid: one.free_bytes for uuid, one in self.capacities().items()}
         assert after == before, "a release frees nothing by itself"
 
-    @precondition(lambda self: self.model.grants)
-    @rule(pick=PICKS, holder=st.sampled_from(HOLDERS))
-    def join(self, pick: int, holder: str) -> None:
+    def _die(self, holder: str, *, late: bool) -> None:
+        mine = [grant for grant in self.model.grants if grant.holder == holder]
+        last = {grant.gpu: grant.lease for grant in mine}
+        for process in list(self.world.processes.values()):
+            if process.holder == holder:
+                del self.world.processes[process.pid]
+                if late:
+                    lease = last.get(process.gpu, "none")
+                    self.world.lingering.append(Lingering(process.gpu, process.size, lease))
+        for lease in dict.fromkeys(grant.lease for grant in mine):
+            self._release(lease)
+        self._mark_muddled()
+
+    @rule(pick=PICKS, holder=st.sampled_from(HOLDERS), seen=st.booleans())
+    def lease_joins(self, *, pick: int, holder: str, seen: bool) -> None:
+        if not self.model.grants:
+            return
         grant = self.model.grants[pick % len(self.model.grants)]
         old, lease = grant.holder, grant.lease
         self.ledger.rebind(lease, holder)
@@ -97,73 +166,63 @@ class LedgerMachine(RuleBasedStateMachine):
             for process in self.world.processes.values():
                 if process.holder == old:
                     process.holder = holder
-
-    @precondition(lambda self: self.model.grants)
-    @rule(pick=PICKS, late=st.booleans())
-    def holder_dies(self, pick: int, *, late: bool) -> None:
-        holder = self.model.grants[pick % len(self.model.grants)].holder
-        dying = [process for process in self.world.processes.values() if process.holder == holder]
-        mine = [grant for grant in self.model.grants if grant.holder == holder]
-        last = {grant.gpu: grant.lease for grant in mine}
-        for process in dying:
-            del self.world.processes[process.pid]
-            if late:
-                lease = last.get(process.gpu, "none")
-                self.world.lingering.append(Lingering(process.gpu, process.size, lease))
-        for lease in dict.fromkeys(grant.lease for grant in mine):
-            self._release(lease)
-        self._mark_muddled()
+        self._look_if(seen=seen)
 
     # --- processes and the driver ---------------------------------------------------------------
 
-    @rule(holder=st.sampled_from((*HOLDERS, None)), gpu=st.sampled_from(GPUS), size=SIZES)
-    def process_starts(self, holder: str | None, gpu: str, size: int) -> None:
+    @rule(holder=st.sampled_from((*HOLDERS, None)), pick=PICKS, size=SIZES, seen=st.booleans())
+    def a_process_starts(self, *, holder: str | None, pick: int, size: int, seen: bool) -> None:
+        self._start(holder, list(self.world.gpus)[pick % len(self.world.gpus)], size)
+        self._look_if(seen=seen)
+
+    def _start(self, holder: str | None, gpu: str, size: int) -> None:
         if size <= self.world.room(gpu):
             pid = self.world.next_pid
             self.world.next_pid += 1
             self.world.processes[pid] = Process(pid, gpu, size, holder)
 
-    @precondition(lambda self: self.world.processes)
-    @rule(pick=PICKS, size=SIZES)
-    def process_changes(self, pick: int, size: int) -> None:
-        process = list(self.world.processes.values())[pick % len(self.world.processes)]
-        if size - process.size <= self.world.room(process.gpu):
-            process.size = size
-
-    @precondition(lambda self: len(self.world.processes) > 1)
-    @rule(pick=PICKS)
-    def process_ends(self, pick: int) -> None:
-        others = [process for process in self.world.processes.values() if process.pid != 1]
+    @rule(pick=PICKS, size=st.just(0) | SIZES, seen=st.booleans())
+    def a_process_changes_or_ends(self, *, pick: int, size: int, seen: bool) -> None:
+        others = [process for process in self.world.processes.values() if process.pid > 1]
+        if not others:
+            return
         process = others[pick % len(others)]
-        del self.world.processes[process.pid]
-        if process.gpu == "GPU-n" and self.model.grants_on("GPU-n"):
-            self.world.gpus["GPU-n"].muddled = True
+        if size and size - process.size <= self.world.room(process.gpu):
+            process.size = size
+        elif not size:
+            del self.world.processes[process.pid]
+            if process.gpu == "GPU-n" and self.model.grants_on("GPU-n"):
+                self.world.gpus["GPU-n"].muddled = True
+        self._look_if(seen=seen)
 
-    @precondition(lambda self: self.world.lingering)
-    @rule(part=st.integers(1, 60))
-    def driver_catches_up(self, part: int) -> None:
-        late = self.world.lingering[0]
-        late.size -= min(part, late.size)
-        self.world.lingering = [one for one in self.world.lingering if one.size]
-
-    @rule(milliseconds=st.integers(0, 3000))
-    def time_passes(self, milliseconds: int) -> None:
+    @rule(milliseconds=WAITS, freed=st.just(0) | SIZES, seen=st.booleans())
+    def time_passes_and_the_driver_frees(
+        self, *, milliseconds: int, freed: int, seen: bool
+    ) -> None:
         self.world.clock.advance(milliseconds / 1000)
+        if self.world.lingering:
+            late = self.world.lingering[0]
+            late.size -= min(freed, late.size)
+            self.world.lingering = [one for one in self.world.lingering if one.size]
+        self._look_if(seen=seen)
 
     # --- passes ---------------------------------------------------------------------------------
 
-    @rule(tick=st.integers(0, 1))
-    def a_pass_is_taken(self, tick: int) -> None:
-        self.world.clock.now_ns += tick
-        self.in_flight.append(self.world.take())
+    @rule(what=st.sampled_from(("taken", "arrives", "at once", "at once")), tick=st.integers(0, 1))
+    def a_pass_is(self, what: str, tick: int) -> None:
+        if what == "taken":
+            self.world.clock.now_ns += tick
+            self.in_flight.append(self.world.take())
+        elif what == "at once":
+            self._look_now()
+        elif self.in_flight:
+            self.look(self.in_flight.pop(0))
 
-    @precondition(lambda self: self.in_flight)
-    @rule()
-    def a_pass_arrives(self) -> None:
-        self.look(self.in_flight.pop(0))
+    def _look_if(self, *, seen: bool) -> None:
+        if seen:
+            self._look_now()
 
-    @rule()
-    def a_new_pass(self) -> None:
+    def _look_now(self) -> None:
         self.world.clock.now_ns += 1
         self.look(self.world.take())
         for gpu in self.world.gpus.values():
