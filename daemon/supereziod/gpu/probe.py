@@ -130,7 +130,7 @@ class Probe:
         for worker in self._workers:
             worker.thread.start()
         XidWorker(driver=self._driver, outbox=self._outbox).thread.start()
-        self._flush_ns = self._clock() + round(_GATHER_S * 1e9)
+        self._flush_within(self._clock(), _GATHER_S)
 
     def _tick(self, now_ns: int) -> None:
         while self._next_tick_ns <= now_ns:
@@ -146,7 +146,12 @@ class Probe:
         for worker in self._workers:
             if not worker.ask(full=full, pass_id=pass_id):
                 self._outbox.forgo(worker.index)
-        self._flush_ns = now_ns + round(gather_s * 1e9)
+        self._flush_within(now_ns, gather_s)
+
+    def _flush_within(self, now_ns: int, seconds: float) -> None:
+        """Send what there is by then; what was to be sent sooner stays so."""
+        flush_ns = now_ns + round(seconds * 1e9)
+        self._flush_ns = flush_ns if self._flush_ns is None else min(self._flush_ns, flush_ns)
 
     def _receive(self) -> bool:
         """Take in what the daemon says; False when it has closed its end."""
@@ -209,7 +214,7 @@ class Probe:
             if worker.index == index:
                 self._outbox.expect((index,))
                 worker.ask(full=True, pass_id=0)
-        self._flush_ns = now_ns + round(_GATHER_S * 1e9)
+        self._flush_within(now_ns, _GATHER_S)
 
     def _waiting(self, now_ns: int) -> list[Waiting]:
         deadline_ns = round(self._spec.deadline_s * 1e9)

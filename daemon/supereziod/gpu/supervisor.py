@@ -326,7 +326,7 @@ class ProbeSupervisor:
                 self._trials.begin(Target(index=index, uuid=main.uuids.get(index)), "hung")
         skip = self._trials.to_skip()
         newly_hung = any(not main.skips(target) for target in skip)
-        if newly_hung or self._trials.has_recovered(now_ns):
+        if newly_hung or self._forsakes(main) or self._trials.has_recovered(now_ns):
             self._successor = self._pool.spawn(replace(self._spec, skip=skip))
             self._succeed_ns = now_ns + round(self._patience.settle_s * _SECOND)
 
@@ -334,11 +334,18 @@ class ProbeSupervisor:
         successor = self._successor
         if successor is None:
             return
-        if successor.is_settled:
+        if self._forsakes(successor):  # the main probe has got the GPU back meanwhile
+            self._pool.retire(successor)
+            self._drop(successor)
+        elif successor.is_settled:
             self._promote(successor)
         elif now_ns - successor.started_ns >= self._patience.settle_s * _SECOND:
             self._pool.retire(successor)
             self._drop(successor)
+
+    def _forsakes(self, child: Child) -> bool:
+        """Whether the probe skips a GPU that no trial looks after."""
+        return any(target not in self._trials for target in child.spec.skip)
 
     def _promote(self, successor: Child) -> None:
         if self._main is not None:

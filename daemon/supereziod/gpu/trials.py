@@ -46,6 +46,9 @@ class Trials:
     def __iter__(self) -> Iterator[Trial]:
         return iter(tuple(self._trials.values()))
 
+    def __contains__(self, target: Target) -> bool:
+        return target.key in self._trials
+
     def begin(self, target: Target, trouble: Trouble) -> None:
         """Note that a GPU is in trouble, if that is new."""
         if target.key not in self._trials:

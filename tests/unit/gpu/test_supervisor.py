@@ -193,6 +193,34 @@ async def test_a_hang_that_ends_before_the_succession_changes_nothing(bench: Ben
     assert bench.probes.launched == [main]
 
 
+async def test_a_successor_is_dropped_when_the_hang_ends_before_it_takes_over(
+    bench: Bench,
+) -> None:
+    main = bench.start(0, 1)
+    bench.hang(main, 0, 1)
+    successor = bench.probes.launched[1]
+    main.reads(bench.clock.now_ns, 0, 1)
+    successor.opens(1)
+    successor.reads(bench.clock.now_ns, 1)
+    bench.run(10, main, reads=(0, 1))
+    assert successor.is_retired
+    assert bench.supervisor.pids == (main.pid,)
+
+
+async def test_no_gpu_is_skipped_that_no_trial_looks_after(bench: Bench) -> None:
+    main = bench.start(0, 1)
+    bench.hang(main, 0, 1)
+    successor = bench.probes.launched[1]
+    main.reads(bench.clock.now_ns, 0, 1)
+    main.ends("signal 9")
+    successor.opens(1)
+    bench.run(0.5, successor, reads=(1,))
+    bench.run(6, successor, reads=(1,))
+    whole = bench.probes.last
+    assert whole.spec.skip == ()
+    assert whole.spec.only is None
+
+
 async def test_a_successor_that_does_not_settle_is_given_up(bench: Bench) -> None:
     main = bench.start(0, 1)
     bench.hang(main, 0, 1)
