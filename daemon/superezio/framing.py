@@ -11,16 +11,20 @@ from typing import Final
 #: Longest line that is read unless configured otherwise.
 MAX_FRAME_BYTES: Final = 1 << 20
 
+_NEWLINE: Final = 0x0A
+
 
 class LineFramer:
     """Cuts what is fed to it into lines. What is left over waits for the next bytes."""
 
-    __slots__ = ("_carry", "_discarding", "_max")
+    __slots__ = ("_carry", "_clean", "_discarding", "_max")
 
     def __init__(self, *, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._max = max_frame_bytes
         self._carry = bytearray()
         self._discarding = False
+        #: Whether the next byte begins a line.
+        self._clean = True
 
     @property
     def carried_bytes(self) -> int:
@@ -32,12 +36,7 @@ class LineFramer:
 
         Such a chunk may be decoded as it is, and then must not be fed.
         """
-        return (
-            not self._carry
-            and not self._discarding
-            and len(data) <= self._max
-            and data.endswith(b"\n")
-        )
+        return self._clean and data[-1] == _NEWLINE and len(data) <= self._max
 
     def feed(self, data: bytes) -> list[bytes | None]:
         """Return the lines that `data` completes, without their ends.
@@ -53,6 +52,7 @@ class LineFramer:
         else:
             tail = first
         self._keep(tail, lines)
+        self._clean = not (self._carry or self._discarding)
         return lines
 
     def finish(self) -> bytes:
@@ -63,6 +63,7 @@ class LineFramer:
         last = bytes(self._carry)
         self._carry = bytearray()
         self._discarding = False
+        self._clean = True
         return last
 
     def _complete(self, part: bytes, lines: list[bytes | None]) -> None:

@@ -28,7 +28,7 @@ class Params(Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
     """Base of all parameters: by name, and an unknown name is an error that names it."""
 
 
-class Result(Struct, kw_only=True):
+class Result(Struct, kw_only=True, gc=False):
     """Base of all results: every member is always there, and clients ignore new ones."""
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
-class RequestScope(Struct, frozen=True, kw_only=True):
+class RequestScope(Struct, frozen=True, kw_only=True, gc=False):
     """Who asks what: the fields that stand on every log line and event of a request.
 
     `gpu` and `lease` are not known when a request comes in: `note` adds them.

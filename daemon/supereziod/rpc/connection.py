@@ -22,12 +22,14 @@ from superezio.framing import LineFramer
 from superezio.wire import Role
 from supereziod.observability.correlation import current_scope
 from supereziod.rpc.decoding import Batch, Call, Refusal, RequestId
-from supereziod.rpc.dispatcher import CommandDispatcher, Pending
+from supereziod.rpc.dispatcher import CommandDispatcher, Pending, Rate
 from supereziod.rpc.hangup import HangupWatch, has_hung_up
 from supereziod.rpc.limits import Account, Limits, Traffic
 from supereziod.rpc.peers import Peer, PeerSocket, open_peer_pidfd, read_peer
 from supereziod.rpc.replies import error_line
 from supereziod.rpc.sessions import SessionState
+
+_set_scope = current_scope.set
 
 
 class Host(Protocol):
@@ -55,16 +57,20 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection. All of it happens on the event loop's thread."""
 
     __slots__ = (
+        "_answer",
         "_backlog",
-        "_correlations",
+        "_clock",
+        "_decode",
         "_eof",
         "_framer",
         "_hangup",
         "_host",
         "_in_flight",
+        "_mute",
         "_pidfd",
         "_sock",
         "_stall",
+        "_traffic",
         "_transport",
         "_write_paused",
         "account",
@@ -74,7 +80,9 @@ class Connection(asyncio.Protocol):
         "max_priority",
         "peer",
         "rank",
+        "rate",
         "role",
+        "sequence",
         "session",
         "sessions",
         "subscriptions",
@@ -82,6 +90,7 @@ class Connection(asyncio.Protocol):
     )
 
     account: Account
+    rate: Rate
     peer: Peer
     session: SessionState
     _sock: PeerSocket
@@ -101,12 +110,19 @@ class Connection(asyncio.Protocol):
         self._framer = LineFramer(max_frame_bytes=host.limits.max_frame_bytes)
         self._in_flight: dict[object, _Flight] = {}
         self._backlog: list[Call | Refusal | Batch] = []
-        self._correlations = 0
+        self.sequence = 0
         self._pidfd: int | None = None
         self._write_paused = False
         self._stall: asyncio.TimerHandle | None = None
         self._hangup: HangupWatch | None = None
         self._eof = False
+        #: Nothing is sent any more: the connection is closing or gone.
+        self._mute = False
+        # For the hot path, which would look them up for each read.
+        self._answer = host.dispatcher.answer
+        self._decode = host.dispatcher.decoder.whole
+        self._clock = host.clock
+        self._traffic = host.traffic
 
     # --- transport ------------------------------------------------------------------------------
 
@@ -119,25 +135,27 @@ class Connection(asyncio.Protocol):
         refusal = self._host.admit(self)
         if refusal is not None:
             self._transport.write(error_line(None, refusal, self.new_correlation_id()))
-            self._transport.close()
+            self.close()
 
     def data_received(self, data: bytes) -> None:
         """Work on all complete lines of one read, and send the answers with one write."""
         if not self.admitted:
             return
-        calls: list[Any] | None = None
         if self._framer.is_whole(data):
-            calls = self._host.dispatcher.decoder.whole(data)
-        if calls is None:
-            calls = self._read_lines(data)
+            calls = self._decode(data)
+            if calls is not None and not self._backlog:
+                self._work(calls)
+                return
+        found = self._read_lines(data)
         if self._backlog:
-            self._backlog += calls
+            self._backlog += found
         else:
-            self._work(calls)
+            self._work(found)
 
     def eof_received(self) -> bool:
         """Answer what was asked before the other side stopped sending, if it still listens."""
         if not self.admitted or has_hung_up(self._sock.fileno()):
+            self._mute = True
             return False
         self._eof = True
         last = self._framer.finish()
@@ -145,13 +163,14 @@ class Connection(asyncio.Protocol):
             self._backlog.append(self._host.dispatcher.decoder.line(last))
             self._resume_work()
         if self._is_idle():
+            self._mute = True
             return False
-        self._hangup = HangupWatch(self._sock.fileno(), self._transport.close)
+        self._hangup = HangupWatch(self._sock.fileno(), self.close)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - either way it is gone
         """Cancel what is in flight; the server lets go of the rest."""
-        self.lost = True
+        self.lost = self._mute = True
         self._backlog.clear()
         if self._stall is not None:
             self._stall.cancel()
@@ -177,7 +196,7 @@ class Connection(asyncio.Protocol):
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
-        if self.lost or self._transport.is_closing():
+        if self._mute:
             return
         self._host.writable(self)
         self._resume_work()
@@ -198,36 +217,43 @@ class Connection(asyncio.Protocol):
         limit = self._host.limits.max_frame_bytes
         return FrameTooLargeError(f"a line may have up to {limit} bytes", data={"limit": limit})
 
-    def _work(self, calls: list[Call | Refusal | Batch]) -> None:
+    def _work(self, calls: list[Call] | list[Call | Refusal | Batch]) -> None:
         """Answer `calls`; what is too much for one turn, or for the reader, is left for later."""
-        host = self._host
-        limits = host.limits
-        answer = host.dispatcher.answer
-        now_ns = host.clock()
-        turn = (
-            calls if len(calls) <= limits.requests_per_turn else calls[: limits.requests_per_turn]
-        )
+        now_ns = self._clock()
+        if len(calls) == 1:
+            reply = self._answer(self, calls[0], now_ns)
+            _set_scope(None)
+            self._traffic.requests += 1
+            if reply is not None:
+                self.push(reply)
+        elif calls:
+            self._work_through(calls, now_ns)
+
+    def _work_through(self, calls: list[Call] | list[Call | Refusal | Batch], now_ns: int) -> None:
+        limits = self._host.limits
+        answer = self._answer
+        high_water = limits.write_high_water_bytes
         replies = []
         size = done = 0
-        for call in turn:
+        for call in calls[: limits.requests_per_turn]:
             done += 1
             reply = answer(self, call, now_ns)
             if reply is not None:
                 replies.append(reply)
                 size += len(reply)
-                if size > limits.write_high_water_bytes:
+                if size > high_water:
                     break
-        current_scope.set(None)
-        host.traffic.requests += done
-        self._backlog = calls[done:] if done < len(calls) else []
+        _set_scope(None)
+        self._traffic.requests += done
+        self._backlog = [*calls[done:]]
         if replies:
-            self.push(replies[0] if len(replies) == 1 else b"".join(replies))
+            self.push(b"".join(replies))
         if self._backlog and not self._write_paused:
             self._transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._resume_work)
 
     def _resume_work(self) -> None:
-        if self._write_paused or self.lost or self._transport.is_closing():
+        if self._write_paused or self._mute:
             return
         if self._backlog:
             calls, self._backlog = self._backlog, []
@@ -244,7 +270,7 @@ class Connection(asyncio.Protocol):
     @property
     def writable(self) -> bool:
         """Whether what is sent now goes out, and does not pile up."""
-        return not (self._write_paused or self.lost)
+        return not (self._write_paused or self._mute)
 
     @property
     def in_flight(self) -> list[asyncio.Future[Any]]:
@@ -253,14 +279,13 @@ class Connection(asyncio.Protocol):
 
     def push(self, line: bytes) -> None:
         """Send, unless the connection is gone. A client that has too much unread is closed."""
-        if self.lost or self._transport.is_closing():
+        if self._mute:
             return
         self._transport.write(line)
-        if (
-            self._write_paused
-            and self._transport.get_write_buffer_size() > self._host.limits.write_buffer_bytes
-        ):
-            self.drop("it left too many answers unread")
+        if self._write_paused:
+            unread = self._transport.get_write_buffer_size()
+            if unread > self._host.limits.write_buffer_bytes:
+                self.drop("it left too many answers unread")
 
     def pidfd(self) -> int | None:
         """Return a pidfd of the peer, which the connection closes at its end."""
@@ -270,8 +295,8 @@ class Connection(asyncio.Protocol):
 
     def new_correlation_id(self) -> str:
         """Return an id for a request that came without one: unique, and cheap."""
-        self._correlations += 1
-        return f"{self.id}.{self._correlations}"
+        self.sequence += 1
+        return f"{self.id}.{self.sequence}"
 
     def check_can_wait(self, request_id: RequestId) -> None:
         """Raise where no further request may be in flight, or not one of this id."""
@@ -324,8 +349,8 @@ class Connection(asyncio.Protocol):
 
     def drop(self, why: str) -> None:
         """Close at once, unsent answers lost, and have it told."""
-        if not self.lost and not self._transport.is_closing():
-            self._transport.abort()
+        if not self._mute:
+            self.abort()
             self._host.dropped(self, why)
 
     def cancel_all(self) -> None:
@@ -335,18 +360,20 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close when what is to be sent is sent."""
+        self._mute = True
         self._transport.close()
 
     def abort(self) -> None:
         """Close without sending what is left."""
+        self._mute = True
         self._transport.abort()
 
     def _is_idle(self) -> bool:
         return not (self._in_flight or self._backlog or self.subscriptions)
 
     def _close_if_idle(self) -> None:
-        if self._is_idle() and not self.lost:
-            self._transport.close()
+        if self._is_idle() and not self._mute:
+            self.close()
 
     def _watch_stall(self, unread: int) -> None:
         self._stall = asyncio.get_running_loop().call_later(

@@ -28,8 +28,7 @@ from superezio.wire import Meta, Params, Role
 from supereziod.observability.correlation import RequestScope, accept_id, current_scope
 from supereziod.rpc.access import RANK, AccessPolicy, Visibility
 from supereziod.rpc.decoding import Batch, Call, Refusal, RequestDecoder, RequestId, Signature
-from supereziod.rpc.limits import Account
-from supereziod.rpc.replies import BatchReply, Send, error_line, result_line
+from supereziod.rpc.replies import BatchReply, error_line, result_line
 from supereziod.rpc.requests import Origin, RequestContext
 from supereziod.rpc.sessions import Sessions, SessionState
 
@@ -37,6 +36,9 @@ from supereziod.rpc.sessions import Sessions, SessionState
 _IDEMPOTENCY_KEY: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 #: A longer deadline is none: it is past the life of any daemon, and of a timer's integers.
 _MAX_DEADLINE_MS: Final = 7 * 86_400_000
+
+_NO_META: Final = Meta()
+_set_scope = current_scope.set
 
 
 class Method(Struct, frozen=True, kw_only=True):
@@ -56,13 +58,20 @@ class Method(Struct, frozen=True, kw_only=True):
     may_wait: bool = False
 
 
+class Rate(Protocol):
+    """The limit on requests a second that a connection is under."""
+
+    def acquire(self, now_ns: int) -> int:
+        """Take one request and return 0, or the nanoseconds to wait."""
+
+
 class Line(Origin, Protocol):
     """A connection, as far as dispatching needs it."""
 
     rank: int
-    account: Account
-    #: The daemon's own connection is not limited.
-    unlimited: bool
+    rate: Rate
+    #: How many requests came without a correlation id.
+    sequence: int
 
     def new_correlation_id(self) -> str:
         """Return an id for a request that came without one."""
@@ -100,60 +109,37 @@ class CommandDispatcher:
         self._sessions = sessions
         self._log = logger if logger is not None else structlog.get_logger()
 
+    def drain(self) -> None:
+        """Refuse whatever comes from now on; what is in flight goes on."""
+        self.draining = True
+        for route in self._routes.values():
+            route.handler = _shutting_down
+            route.may_wait = False
+
     def answer(self, line: Line, what: Call | Refusal | Batch, now_ns: int) -> bytes | None:
         """Work on what came in over a connection; return what is to be sent at once, if anything.
 
         What takes longer is sent by the connection when it is done. Leaves the request's scope
         current.
         """
-        if isinstance(what, Call):
-            return self._call(line, what, now_ns, line.push)
-        if isinstance(what, Refusal):
-            return self._refuse(line, what, now_ns)
-        batch = BatchReply(line.push)
-        lines = []
-        for item in what.items:
-            if isinstance(item, Refusal):
-                reply = self._refuse(line, item, now_ns)
-            else:
-                reply = self._call(line, item, now_ns, batch)
-            if reply is not None:
-                lines.append(reply)
-        batch.close(lines)
-        return None
+        kind = type(what)
+        if kind is Refusal:
+            return self._refuse(line, what, now_ns)  # type: ignore[arg-type]
+        if kind is Batch:
+            self._batch(line, what, now_ns)  # type: ignore[arg-type]
+            return None
+        return self._call(line, what, now_ns, None)  # type: ignore[arg-type]
 
-    def _call(
-        self, line: Line, call: Call, now_ns: int, answer_to: Send | BatchReply
-    ) -> bytes | None:
+    def _call(self, line: Line, call: Call, now_ns: int, batch: BatchReply | None) -> bytes | None:
+        """Take one request through the pipeline. Written out flat: this is the hot path."""
         route = self._routes[type(call)]
-        meta = call.meta
-        session, scope = self._begin(line, meta, route.name)
-        try:
-            self._admit(line, route, call, now_ns)
-            request = RequestContext(line, scope, meta, now_ns)
-            result = route.handler(request, call.params)
-            if route.may_wait and isawaitable(result):
-                if isinstance(answer_to, BatchReply):
-                    answer_to.expect()
-                line.wait_for(Pending(self, call.id, session, request, answer_to), result)
-                return None
-            return None if call.id is UNSET else result_line(call.id, result)
-        except SuperezioError as error:
-            return self.failed(call.id, session, scope, error)
-        except Exception as error:  # noqa: BLE001 - the edge of a request
-            return self.failed(call.id, session, scope, self.unexpected(error))
-
-    def _begin(
-        self, line: Line, meta: Meta | None, method: str | None
-    ) -> tuple[SessionState, RequestScope]:
         session = line.session
+        meta = call.meta
         if meta is None:
-            correlation_id = line.new_correlation_id()
+            line.sequence += 1
+            correlation_id = f"{line.id}.{line.sequence}"
         else:
-            given = meta.correlation_id
-            correlation_id = line.new_correlation_id() if given is None else accept_id(given)
-            if meta.session_id is not None:
-                session = self._sessions.find(meta.session_id, line.peer.uid) or session
+            session, correlation_id = self._named(line, meta)
         session.requests += 1
         peer = line.peer
         scope = RequestScope(
@@ -161,32 +147,71 @@ class CommandDispatcher:
             session_id=session.id,
             uid=peer.uid,
             pid=peer.pid,
-            method=method,
+            method=route.name,
         )
-        current_scope.set(scope)
-        return session, scope
+        _set_scope(scope)
+        try:
+            if wait_ns := line.rate.acquire(now_ns):
+                raise _too_fast(line, wait_ns)
+            if line.rank < route.rank:
+                raise self.access.refusal(route.name, role=line.role, needs=route.role)
+            if meta is not None:
+                _check_meta(meta)
+            request = RequestContext(line, scope, meta, now_ns)
+            if route.may_wait:
+                return self._patient_call(
+                    line, call, route, Pending(self, call.id, session, request, batch)
+                )
+            result = route.handler(request, call.params)
+            return None if call.id is UNSET else result_line(call.id, result)
+        except SuperezioError as error:
+            return self.failed(call.id, session, scope, error)
+        except Exception as error:  # noqa: BLE001 - the edge of a request
+            return self.failed(call.id, session, scope, self.unexpected(error))
 
-    def _admit(self, line: Line, route: _Route, call: Call, now_ns: int) -> None:
-        if not line.unlimited:
-            self._check_limits(line, now_ns)
-        if line.rank < route.rank:
-            raise self.access.refusal(route.name, role=line.role, needs=route.role)
-        if call.meta is not None:
-            _check_meta(call.meta)
-        if route.may_wait:
-            line.check_can_wait(call.id)
+    def _patient_call(
+        self, line: Line, call: Call, route: _Route, pending: Pending
+    ) -> bytes | None:
+        line.check_can_wait(call.id)
+        result = route.handler(pending.request, call.params)
+        if isawaitable(result):
+            pending.expect()
+            line.wait_for(pending, result)
+            return None
+        return None if call.id is UNSET else result_line(call.id, result)
 
-    def _check_limits(self, line: Line, now_ns: int) -> None:
-        if self.draining:
-            raise ShuttingDownError("the daemon is stopping: reconnect and ask again")
-        wait_ns = line.account.rate.acquire(now_ns)
-        if wait_ns:
-            raise _too_fast(line, wait_ns)
+    def _batch(self, line: Line, batch: Batch, now_ns: int) -> None:
+        reply = BatchReply(line.push)
+        lines = []
+        for item in batch.items:
+            if isinstance(item, Refusal):
+                answer = self._refuse(line, item, now_ns)
+            else:
+                answer = self._call(line, item, now_ns, reply)
+            if answer is not None:
+                lines.append(answer)
+        reply.close(lines)
+
+    def _named(self, line: Line, meta: Meta) -> tuple[SessionState, str]:
+        """Return session and correlation id as the caller names them, or what stands for them."""
+        session = line.session
+        if meta.session_id is not None:
+            session = self._sessions.find(meta.session_id, line.peer.uid) or session
+        given = meta.correlation_id
+        return session, line.new_correlation_id() if given is None else accept_id(given)
 
     def _refuse(self, line: Line, refusal: Refusal, now_ns: int) -> bytes | None:
-        session, scope = self._begin(line, refusal.meta, None)
+        session, correlation_id = self._named(line, refusal.meta or _NO_META)
+        session.requests += 1
+        scope = RequestScope(
+            correlation_id=correlation_id,
+            session_id=session.id,
+            uid=line.peer.uid,
+            pid=line.peer.pid,
+        )
+        _set_scope(scope)
         error = refusal.error
-        if not line.unlimited and (wait_ns := line.account.rate.acquire(now_ns)):
+        if wait_ns := line.rate.acquire(now_ns):
             error = _too_fast(line, wait_ns)
         return self.failed(refusal.id, session, scope, error)
 
@@ -217,7 +242,7 @@ class CommandDispatcher:
 class Pending:
     """A request in flight: what is needed to answer it when its awaitable is done."""
 
-    __slots__ = ("_answer_to", "_dispatcher", "_session", "request", "request_id", "why_cancelled")
+    __slots__ = ("_batch", "_dispatcher", "_session", "request", "request_id", "why_cancelled")
 
     def __init__(
         self,
@@ -225,25 +250,30 @@ class Pending:
         request_id: RequestId,
         session: SessionState,
         request: RequestContext,
-        answer_to: Send | BatchReply,
+        batch: BatchReply | None,
     ) -> None:
         self._dispatcher = dispatcher
         self.request_id = request_id
         self._session = session
         self.request = request
-        self._answer_to = answer_to
+        self._batch = batch
         #: Set before the awaitable is cancelled.
         self.why_cancelled: SuperezioError | None = None
+
+    def expect(self) -> None:
+        """Have the batch, if it is a member of one, wait for the answer."""
+        if self._batch is not None:
+            self._batch.expect()
 
     def finish(self, result: object, error: BaseException | None, *, cancelled: bool) -> None:
         """Send the answer."""
         if cancelled:
             error = self.why_cancelled or ShuttingDownError("the daemon gave the request up")
         reply = self._encode(result) if error is None else self._fail(error)
-        if isinstance(self._answer_to, BatchReply):
-            self._answer_to.add(reply)
+        if self._batch is not None:
+            self._batch.add(reply)
         elif reply is not None:
-            self._answer_to(reply)
+            self.request.origin.push(reply)
 
     def _encode(self, result: object) -> bytes | None:
         if self.request_id is UNSET:
@@ -270,6 +300,10 @@ class _Route:
         self.may_wait = method.may_wait
         self.role = method.role
         self.rank = rank
+
+
+def _shutting_down(_request: RequestContext, _params: Params) -> None:
+    raise ShuttingDownError("the daemon is stopping: reconnect and ask again")
 
 
 def _check_meta(meta: Meta) -> None:

@@ -40,6 +40,16 @@ class Limits(Struct, frozen=True, kw_only=True):
     requests_burst: int = 20_000
 
 
+class Boundless:
+    """The rate of the daemon's own connection."""
+
+    __slots__ = ()
+
+    def acquire(self, now_ns: int) -> int:  # noqa: ARG002 - as a limiter's
+        """Grant it."""
+        return 0
+
+
 class Account:
     """What one uid holds and has used."""
 

@@ -15,13 +15,15 @@ from superezio.errors import BusyError, ShuttingDownError, SuperezioError
 from supereziod.rpc.access import RANK, AccessPolicy
 from supereziod.rpc.connection import Connection
 from supereziod.rpc.dispatcher import CommandDispatcher
-from supereziod.rpc.limits import Account, Accounts, Limits, Traffic
+from supereziod.rpc.limits import Account, Accounts, Boundless, Limits, Traffic
 from supereziod.rpc.listener import BACKLOG, Listener
 from supereziod.rpc.sessions import Sessions
 from supereziod.rpc.subscriptions import Events, Subscriptions
 
 #: At most one line in this time tells of refused connections.
 _REFUSALS_QUIET_NS: Final = 10_000_000_000
+
+_BOUNDLESS: Final = Boundless()
 
 
 class RpcServer:
@@ -85,7 +87,7 @@ class RpcServer:
         """
         if self.dispatcher.draining:
             return
-        self.dispatcher.draining = True
+        self.dispatcher.drain()
         if self._server is not None:
             self._server.close()
         await self._drain()
@@ -121,6 +123,7 @@ class RpcServer:
         self._assign_role(connection)
         connection.account = account = self._accounts.of(peer.uid, self.clock())
         refusal = None if connection.unlimited else self._no_room(connection, account)
+        connection.rate = _BOUNDLESS if connection.unlimited else account.rate
         if refusal is not None:
             self._note_refusal(refusal)
             return refusal
