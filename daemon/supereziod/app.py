@@ -158,6 +158,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         times=settings.lease_times(config.leases),
         max_leases=config.leases.max_leases,
         max_leases_per_uid=config.leases.max_leases_per_uid,
+        peer_pidfds=config.leases.peer_pidfds,
     )
     return _Core(events=events, database=database, monitor=monitor, ledger=ledger, leases=leases)
 
@@ -179,7 +180,8 @@ def _wire(options: Options, core: _Core, logging: Logging, *, self_check: SelfCh
             for pid in core.monitor.stuck_probe_pids
         ],
         overcommitted=lambda: {each.uuid: each.message for each in core.ledger.overcommitted()},
-        state_faults=lambda: [fault for fault in (core.database.fault, core.leases.fault) if fault],
+        unreturned=core.leases.unreturned,
+        state_faults=lambda: _state_faults(core),
         log_drops=RecentLosses(lambda: logging.dropped, noun="log lines"),
         loop_lag_s=lag.worst_s,
         self_check=lambda: self_check.fault,
@@ -252,6 +254,12 @@ def _facts(options: Options) -> DaemonFacts:
         runtime_dir=str(options.runtime_dir),
         state_dir=str(options.state_dir),
     )
+
+
+def _state_faults(core: _Core) -> list[str]:
+    faults = [fault for fault in (core.database.fault, core.leases.fault) if fault is not None]
+    aside = [path for path in (core.database.moved_aside, core.leases.moved_aside) if path]
+    return faults + [f"a corrupt file was found and moved to {path}" for path in aside]
 
 
 async def _apply(config: Config, *, server: RpcServer, logging: Logging) -> None:

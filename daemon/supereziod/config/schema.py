@@ -303,6 +303,13 @@ class Leases(Section, frozen=True):
     growing_timeout_s: Annotated[
         float, Meta(gt=0, description="The longest that a lease counts as growing.")
     ] = 300.0
+    peer_pidfds: Annotated[
+        bool,
+        Meta(
+            description="Take a holder from the kernel with its connection; false: from its pid and"
+            " start time, as on kernels before 6.5.",
+        ),
+    ] = True
     max_priority_user: Annotated[
         int, Meta(ge=0, description="The highest priority that a user can ask for ...")
     ] = field(default=100, name="priority_maximum_user")

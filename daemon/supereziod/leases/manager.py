@@ -164,6 +164,10 @@ class LeaseManager:
         """Whether a grant could be recorded, as far as is known."""
         return self._store.fault is None
 
+    def unreturned(self) -> dict[str, str]:
+        """Return the GPUs whose released VRAM the driver still shows as used, and a sentence."""
+        return self._observer.unreturned()
+
     @property
     def counts(self) -> tuple[int, int]:
         """How many leases there are, and how many acquires wait."""

@@ -9,6 +9,7 @@ from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.holders import Attribution
 from supereziod.leases.ledger import LedgerNotice
 from supereziod.leases.readings import Readings
+from supereziod.leases.unreturned import UnreturnedVram
 from supereziod.observability.events import EventLog
 
 
@@ -35,6 +36,11 @@ class Observer:
         self._clock = clock
         self._searched_ns = clock()
         self.lease_of_pid: dict[str, dict[int, str]] = {}
+        self._unreturned = UnreturnedVram()
+
+    def unreturned(self) -> dict[str, str]:
+        """Return the GPUs whose released VRAM the driver still shows as used, and a sentence."""
+        return self._unreturned.messages(self._foreign_bytes())
 
     def observe(self) -> None:
         """Take in what has changed; cheap where no GPU was read."""
@@ -87,6 +93,9 @@ class Observer:
         if notice.kind not in ("unreturned", "overcommitted", "overcommit_over"):
             return
         over = notice.kind == "overcommit_over"
+        if notice.kind == "unreturned":
+            foreign = self._foreign_bytes().get(notice.uuid, notice.amount_bytes)
+            self._unreturned.note(notice, foreign_bytes=foreign)
         self._events.emit(
             "lease.unreturned" if notice.kind == "unreturned" else "gpu.overcommitted",
             notice.message,
@@ -97,3 +106,6 @@ class Observer:
             pids=list(notice.pids),
             over=over,
         )
+
+    def _foreign_bytes(self) -> dict[str, int]:
+        return {each.uuid: each.foreign_bytes for each in self._readings.capacities()}
