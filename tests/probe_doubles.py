@@ -137,11 +137,13 @@ class Probes:
     def __init__(self) -> None:
         self.launched: list[ScriptedProbe] = []
         self.refuse: OSError | None = None
+        self._newest_pid = 99
 
     def launch(self, spec: ProbeSpec, listener: ProbeListener) -> ProbeHandle:
         if self.refuse is not None:
             raise self.refuse
-        probe = ScriptedProbe(100 + len(self.launched), spec, listener)
+        self._newest_pid += 1
+        probe = ScriptedProbe(self._newest_pid, spec, listener)
         self.launched.append(probe)
         return probe
 
