@@ -77,4 +77,8 @@ def _no_daemon(error: errors.SuperezioError, socket_path: str) -> str:
 def _gpu_reasons(error: errors.SuperezioError) -> list[str]:
     placement = error.data.get("placement")
     gpus = placement.get("gpus", []) if isinstance(placement, dict) else []
-    return [f"gpu {gpu['index']} ({gpu['name']}): {gpu['message']}" for gpu in gpus]
+    return [
+        f"gpu {gpu['index']} ({gpu['name']}): {gpu['message']}"
+        for gpu in gpus
+        if gpu["message"] not in error.message
+    ]

@@ -11,7 +11,7 @@ from superezio.quantities import format_duration
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Self
 
     from superezioctl.context import Context
 
@@ -19,7 +19,7 @@ _PATIENCE_S = 1.0
 
 
 class QueuePlace:
-    """Shows the place on standard error: a terminal in one line, a log once per change.
+    """Shows the place on standard error: a terminal in one line, a log once per change of place.
 
     It is looked up over a connection of its own, for the first one waits for the lease.
     """
@@ -54,20 +54,17 @@ class QueuePlace:
             return
         mine = next((w for w in queue if w.get("correlation_id") == self._correlation_id), None)
         if mine is not None:
-            self.say(_sentence(mine, len(queue)))
+            place = f"waiting, place {mine['position']} of {len(queue)} in the queue"
+            self.say(f"{place}: {mine['reason']}", news=place)
 
-    def say(self, text: str) -> None:
-        """Show `text`, if that is news."""
+    def say(self, text: str, *, news: str) -> None:
+        """Show `text`; to a log only when `news` is not what it was."""
         if self._out.interactive:
             waited = format_duration(time.monotonic() - self._started_s)
             self._out.progress(f"superezioctl run: {text} ({waited})"[: self._out.width - 1])
-        elif text != self._said:
+        elif news != self._said:
             if self._out.json:
                 self._out.note(json.dumps({"waiting": text}, ensure_ascii=False))
             else:
                 self._out.note(f"superezioctl run: {text}")
-        self._said = text
-
-
-def _sentence(waiter: dict[str, Any], length: int) -> str:
-    return f"waiting, place {waiter['position']} of {length} in the queue: {waiter['reason']}"
+        self._said = news

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 
+from superezio.connection import Backoff
 from superezio.errors import (
     ConnectionLostError,
     HolderGoneError,
@@ -59,7 +60,10 @@ def run(context: Context) -> int:
 def _acquire(context: Context, caller: Caller) -> bytes:
     """Wait for the lease, showing the place in the queue, over restarts of the daemon too."""
     params = lease_params(context.arguments)
+    # Until it becomes the command, this process is called superezioctl: say what it will be.
+    params["name"] = params["name"] or context.arguments["command"][0].rpartition("/")[2]
     deadline_ns = caller.deadline_ns(wait_s(context.arguments))
+    backoff = Backoff(deadline_ns=deadline_ns, clock=time.monotonic_ns)
     key = os.urandom(16).hex()
     with QueuePlace(context, correlation_id=str(caller.correlation_id)) as place:
         while True:
@@ -71,9 +75,11 @@ def _acquire(context: Context, caller: Caller) -> bytes:
             except (ConnectionLostError, ShuttingDownError) as error:
                 # The same key again is the same lease again, if it was granted meanwhile.
                 caller.reconnect_patiently()
-                if time.monotonic_ns() >= deadline_ns:
+                pause_s = backoff.next_pause_s()
+                if pause_s is None:
                     raise
-                place.say(f"waiting for the daemon: {error.message}")
+                place.say(f"waiting for the daemon: {error.message}", news="no daemon")
+                time.sleep(pause_s)
 
 
 def _await(caller: Caller, id_: int, deadline_ns: int, place: QueuePlace) -> bytes:
@@ -132,9 +138,11 @@ COMMANDS = {
         positionals=[Positional("COMMAND", "the command and its arguments", rest=True)],
         description="The command sees only the GPUs that were leased (CUDA_VISIBLE_DEVICES), and "
         "the lease ends with it. While there is no room, --wait keeps a place in the queue; Ctrl-C "
-        "gives it up.\n\nThe exit code is the command's own. 125: it was not started, and why is "
-        "on standard error. 126: it cannot be executed. 127: it is not there.\n\nWith --json the "
-        "lease is printed on standard error as one line; standard output is the command's.",
+        "gives it up. Without --name the lease has the name of the command.\n\n"
+        "The exit code is the command's own. 125: it was not started, and why is on standard "
+        "error. 126: it cannot be executed. 127: it is not there.\n\n"
+        "With --json the lease is printed on standard error as one line; standard output is the "
+        "command's.",
         examples=[
             "superezioctl run --vram 8GiB -- python train.py --epochs 3",
             "superezioctl run --vram 5GiB --gpus 2 --wait 10m --name nightly -- ./train.sh",

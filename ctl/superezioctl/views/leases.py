@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 
 import msgspec
 
@@ -10,6 +11,10 @@ from superezio.quantities import format_duration
 from superezio.wire import Lease, LeaseList, Waiter
 from superezioctl.output import Output
 from superezioctl.views.text import NOTHING, fit, size, user
+
+#: As much of a holder's command line as a table has room for.
+_HOLDER_COLUMNS = 32
+_NARROWEST = 40
 
 
 def show_list(out: Output, raw: bytes) -> None:
@@ -36,7 +41,7 @@ def show_leases(out: Output, leases: list[Lease]) -> None:
                 "+".join(size(gpu.reserved_bytes) for gpu in lease.gpus),
                 "+".join(size(gpu.actual_bytes) for gpu in lease.gpus),
                 user(lease.uid),
-                _holder(lease),
+                fit(_holder(lease), _HOLDER_COLUMNS),
                 format_duration(lease.age_s),
                 lease.name or NOTHING,
             )
@@ -55,7 +60,8 @@ def show_queue(out: Output, queue: list[Waiter]) -> None:
         out.line(
             fit(f"{waiter.position}. {who}: {what}, waits {waited}, {left} at most", out.width)
         )
-        out.line(f"   {waiter.reason}")
+        for part in textwrap.wrap(waiter.reason, max(_NARROWEST, out.width - 4)):
+            out.line(f"   {part}")
 
 
 def show_one(out: Output, raw: bytes) -> None:

@@ -182,10 +182,23 @@ def test_on_a_terminal_the_place_is_one_line_that_goes_away(daemon: FakeDaemon) 
     daemon.await_asked("lease.list", 2)
     queue.granted.set()
     assert process.wait(20) == 0
-    printed = os.read(ours, 65536).decode()
-    os.close(ours)
+    printed = read_all(ours)
     assert "\r\x1b[Ksuperezioctl run: waiting, place 2 of 2" in printed
     assert printed.endswith("\r\x1b[K")
+
+
+def read_all(terminal: int) -> str:
+    """Return what was printed to a pseudo-terminal that nobody prints to any more."""
+    printed = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 65536)
+        except OSError:  # EIO is how it says that nobody is left
+            chunk = b""
+        if not chunk:
+            os.close(terminal)
+            return printed.decode()
+        printed += chunk
 
 
 def test_an_interrupt_gives_the_place_up(daemon: FakeDaemon) -> None:

@@ -1,0 +1,111 @@
+"""The clients against the real daemon on simulated GPUs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from live_daemon import LiveDaemon
+from superezio import AsyncClient, errors
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[LiveDaemon]:
+    with tempfile.TemporaryDirectory() as directory:
+        live = LiveDaemon(Path(directory))
+        try:
+            yield live.start()
+        finally:
+            live.close()
+
+
+def test_every_method_that_looks_answers_with_its_type(daemon: LiveDaemon) -> None:
+    with daemon.client() as client:
+        assert client.system_ping().pid == daemon.pid
+        assert client.system_info().role in {"user", "admin"}
+        assert client.health_get().verdict in {"healthy", "degraded"}
+        gpus = client.gpu_list().gpus
+        assert client.gpu_get(gpus[1].uuid).index == 1
+        assert client.gpu_history("0").gpu == gpus[0].uuid
+        assert client.gpu_processes().processes == []
+        assert client.placement_explain("80GiB").decision == "never"
+        assert client.lease_list().leases == []
+        opened = client.session_open("test")
+        resumed = client.session_open(token=opened.token)
+        assert (resumed.session_id, resumed.resumed) == (opened.session_id, True)
+        assert [s.name for s in client.session_list().sessions if s.name] == ["test"]
+        assert client.session_close(opened.session_id).done
+        assert client.rpc_discover()["openrpc"].startswith("1.")
+
+
+def test_a_lease_is_held_for_the_block(daemon: LiveDaemon) -> None:
+    with daemon.client() as client:
+        with client.lease("8GiB", name="block") as lease:
+            assert lease.holder[0].pid == os.getpid()
+            assert lease.environment["CUDA_VISIBLE_DEVICES"] == lease.gpus[0].uuid
+            with pytest.raises(errors.NoCapacityError) as caught:
+                client.lease_acquire("8GiB")
+            assert len(caught.value.data["placement"]["gpus"]) == 2
+        assert client.lease_list().leases == []
+
+
+def test_the_same_key_is_the_same_lease(daemon: LiveDaemon) -> None:
+    with daemon.client() as client:
+        first = client.lease_acquire("1GiB", idempotency_key="k-1")
+        second = client.lease_acquire("1GiB", idempotency_key="k-1")
+        assert first.id == second.id
+        assert client.lease_release(first.id).released
+        assert not client.lease_release(first.id).released
+
+
+def test_a_connection_lease_lives_through_a_reconnect(daemon: LiveDaemon) -> None:
+    with daemon.client() as client, client.lease("1GiB", mode="connection") as lease:
+        client._connection.close()  # as when the daemon drops the connection
+        client.system_ping()
+        assert client.lease_get(lease.id).mode == "connection"
+        assert lease.id in client._connection_leases
+
+
+async def test_waiters_are_served_while_others_call(daemon: LiveDaemon) -> None:
+    async with AsyncClient(str(daemon.socket_path)) as client:
+        async with client.events(["lease."]) as events, client.lease("8GiB") as first:
+            waiting = asyncio.create_task(client.lease_acquire("8GiB", wait="30s"))
+            async for item in events:
+                if item.event.type == "lease.queued":
+                    break
+            assert len((await client.lease_list()).queue) == 1
+            assert not waiting.done()
+        second = await waiting
+        assert second.id != first.id
+        await client.lease_release(second.id)
+
+
+async def test_a_cancelled_acquire_leaves_the_queue(daemon: LiveDaemon) -> None:
+    async with AsyncClient(str(daemon.socket_path)) as client, client.lease("8GiB"):
+        async with client.events(["lease."]) as events:
+            waiting = asyncio.create_task(client.lease_acquire("8GiB", wait="30s"))
+            async for item in events:
+                if item.event.type == "lease.queued":
+                    break
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        # The cancellation went first; the loop of the daemon takes a turn to carry it out.
+        await client.system_ping()
+        assert (await client.lease_list()).queue == []
+
+
+async def test_calls_live_through_a_kill_of_the_daemon(daemon: LiveDaemon) -> None:
+    async with AsyncClient(str(daemon.socket_path), timeout_s=30.0) as client:
+        lease = await client.lease_acquire("1GiB")
+        daemon.kill()
+        calls = [asyncio.create_task(client.gpu_list()) for _ in range(20)]
+        await asyncio.to_thread(daemon.start)
+        assert len(await asyncio.gather(*calls)) == 20
+        assert (await client.lease_get(lease.id)).id == lease.id
+        await client.lease_release(lease.id)
