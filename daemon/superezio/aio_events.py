@@ -67,6 +67,7 @@ class AsyncEvents:
         """Return the next event. Raises StopAsyncIteration once closed."""
         while not self._ready:
             if self._closed:
+                await self._drop_link()  # it may have been opened while this was being closed
                 raise StopAsyncIteration
             if self._link is None or self._link.lost:
                 await self._open()
@@ -83,9 +84,7 @@ class AsyncEvents:
         """End the subscription; whoever waits for the next event gets StopAsyncIteration."""
         self._closed = True
         self._something.set()
-        link, self._link = self._link, None
-        if link is not None:
-            await link.aclose()
+        await self._drop_link()
 
     async def _open(self) -> None:
         limit_s, self._timeout_s = self._timeout_s, self._reconnect_timeout_s
@@ -107,17 +106,25 @@ class AsyncEvents:
             await asyncio.sleep(pause_s)
 
     async def _subscribe(self, deadline_ns: int | None) -> None:
-        if self._link is not None:
-            await self._link.aclose()
+        await self._drop_link()
         self._ready.clear()
-        self._link = await Link.open(
+        link = self._link = await Link.open(
             self._socket_path, listener=self._take, on_lost=self._something.set
         )
-        pong = await self._ask(self._link, 1, calls.system_ping(), deadline_ns)
-        subscription = calls.events_subscribe(self._types, self._place.replay)
-        subscribed = await self._ask(self._link, 2, subscription, deadline_ns)
+        try:
+            pong = await self._ask(link, 1, calls.system_ping(), deadline_ns)
+            subscription = calls.events_subscribe(self._types, self._place.replay)
+            subscribed = await self._ask(link, 2, subscription, deadline_ns)
+        except BaseException:
+            await self._drop_link()
+            raise
         # Before those that were pushed while this coroutine was waiting for its turn.
         self._ready.extendleft(reversed(self._place.resume(subscribed, daemon_pid=pong.pid)))
+
+    async def _drop_link(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            await link.aclose()
 
     async def _ask(self, link: Link, id_: int, call: Call[T], deadline_ns: int | None) -> T:
         answer = link.request(id_, envelope.encode(call.method, call.params, id_=id_, meta=None))

@@ -77,23 +77,30 @@ class Events:
         deadline_ns = None if timeout_s is None else self._clock() + round(timeout_s * 1e9)
         backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
         while True:
-            self._ready.clear()
-            self._connection.close()
-            self._connection.connect(deadline_ns, patient=patient)
             try:
-                pong = self._ask(calls.system_ping(), deadline_ns)
-                subscription = calls.events_subscribe(self._types, self._place.replay)
-                subscribed = self._ask(subscription, deadline_ns)
+                self._subscribe(deadline_ns, patient=patient)
             except (ConnectionLostError, ShuttingDownError):
                 pause_s = backoff.next_pause_s()
                 if pause_s is None:
                     raise
                 self._sleep(pause_s)
             else:
-                missed = self._place.resume(subscribed, daemon_pid=pong.pid)
-                self.replayed = len(missed)
-                self._ready.extend(missed)
                 return
+
+    def _subscribe(self, deadline_ns: int | None, *, patient: bool) -> None:
+        self._ready.clear()
+        self._connection.close()
+        self._connection.connect(deadline_ns, patient=patient)
+        try:
+            pong = self._ask(calls.system_ping(), deadline_ns)
+            subscription = calls.events_subscribe(self._types, self._place.replay)
+            subscribed = self._ask(subscription, deadline_ns)
+        except BaseException:
+            self._connection.close()
+            raise
+        missed = self._place.resume(subscribed, daemon_pid=pong.pid)
+        self.replayed = len(missed)
+        self._ready.extend(missed)
 
     def _ask(self, call: Call[T], deadline_ns: int | None) -> T:
         self._connection.send(

@@ -13,6 +13,8 @@ from superezio.errors import ConnectionLostError, SuperezioError
 from superezio.framing import LineFramer
 from superezio.wire import CancelParams
 
+_LAST_WORDS_S = 1.0
+
 Listener = Callable[[envelope.Reply], None]
 
 
@@ -102,10 +104,18 @@ class Link(asyncio.Protocol):
                 self._transport.resume_reading()
 
     async def aclose(self) -> None:
-        """Send what is left to send, and end the connection."""
+        """Send what is left to send, and end the connection.
+
+        A daemon that does not take it within a second does without it.
+        """
         self._flush()
-        if self._transport is not None:
-            self._transport.close()
+        if self._transport is None:
+            return
+        self._transport.close()
+        try:
+            await asyncio.wait_for(self._ended.wait(), _LAST_WORDS_S)
+        except TimeoutError:
+            self._transport.abort()
             await self._ended.wait()
 
     # --- asyncio.Protocol -----------------------------------------------------------------------

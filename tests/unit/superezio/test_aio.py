@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -220,6 +221,20 @@ async def test_a_daemon_that_does_not_read_holds_up_writers_not_memory(
     assert not held.done()
     link.resume_writing()
     assert (await held).pid == 77
+
+
+async def test_a_daemon_that_takes_nothing_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("superezio.link._LAST_WORDS_S", 0.02)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        link = await Link.open(str(tmp_path / "s"))
+        answer = link.request(1, b"x" * (8 << 20) + b"\n")
+        await link.aclose()
+        with pytest.raises(errors.ConnectionLostError):
+            await answer
 
 
 async def test_a_lost_link_says_so_to_each_call(daemon: FakeDaemon) -> None:
