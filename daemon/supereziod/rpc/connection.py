@@ -7,15 +7,9 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
-from msgspec import UNSET
-
 from superezio.errors import (
-    BusyError,
     CancelledRequestError,
-    DeadlineExceededError,
     FrameTooLargeError,
-    InvalidRequestError,
-    ShuttingDownError,
     SuperezioError,
 )
 from superezio.framing import LineFramer
@@ -23,6 +17,7 @@ from superezio.wire import Role
 from supereziod.observability.correlation import current_scope
 from supereziod.rpc.decoding import Batch, Call, Refusal, RequestId
 from supereziod.rpc.dispatcher import CommandDispatcher, Pending, Rate
+from supereziod.rpc.flights import Flights
 from supereziod.rpc.hangup import HangupWatch, has_hung_up
 from supereziod.rpc.limits import Account, Limits, Traffic
 from supereziod.rpc.peers import Peer, PeerSocket, open_peer_pidfd, read_peer
@@ -65,7 +60,6 @@ class Connection(asyncio.Protocol):
         "_framer",
         "_hangup",
         "_host",
-        "_in_flight",
         "_mute",
         "_pidfd",
         "_sock",
@@ -75,6 +69,7 @@ class Connection(asyncio.Protocol):
         "_write_paused",
         "account",
         "admitted",
+        "flights",
         "id",
         "lost",
         "max_priority",
@@ -108,7 +103,7 @@ class Connection(asyncio.Protocol):
         self.sessions: set[str] = set()
         self.subscriptions: dict[str, Callable[[], None]] = {}
         self._framer = LineFramer(max_frame_bytes=host.limits.max_frame_bytes)
-        self._in_flight: dict[object, _Flight] = {}
+        self.flights = Flights(host.traffic, self._close_if_done)
         self._backlog: list[Call | Refusal | Batch] = []
         self.sequence = 0
         self._pidfd: int | None = None
@@ -154,18 +149,17 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Answer what was asked before the other side stopped sending, if it still listens."""
-        if not self.admitted or has_hung_up(self._sock.fileno()):
-            self._mute = True
-            return False
         self._eof = True
+        if not self.admitted or has_hung_up(self._sock.fileno()):
+            self.close()
+            return True
         last = self._framer.finish()
         if last.strip():
             self._backlog.append(self._host.dispatcher.decoder.line(last))
             self._resume_work()
-        if self._is_idle():
-            self._mute = True
-            return False
-        self._hangup = HangupWatch(self._sock.fileno(), self.close)
+        self._close_if_done()
+        if not self._mute:
+            self._hangup = HangupWatch(self._sock.fileno(), self.close)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - either way it is gone
@@ -176,8 +170,7 @@ class Connection(asyncio.Protocol):
             self._stall.cancel()
         if self._hangup is not None:
             self._hangup.close()
-        for flight in list(self._in_flight.values()):
-            flight.cancel(CancelledRequestError("the connection was closed"))
+        self.flights.cancel_all(CancelledRequestError("the connection was closed"))
         if self.admitted:
             self._host.closed(self)
         if self._pidfd is not None:
@@ -197,6 +190,7 @@ class Connection(asyncio.Protocol):
             self._stall.cancel()
             self._stall = None
         if self._mute:
+            self._watch_end()
             return
         self._host.writable(self)
         self._resume_work()
@@ -260,10 +254,10 @@ class Connection(asyncio.Protocol):
             self._work(calls)
         if self._backlog or self._write_paused:
             return
-        if not self._eof:
-            self._transport.resume_reading()
+        if self._eof:
+            self._close_if_done()
         else:
-            self._close_if_idle()
+            self._transport.resume_reading()
 
     # --- what the dispatcher and the handlers use -------------------------------------------------
 
@@ -271,11 +265,6 @@ class Connection(asyncio.Protocol):
     def writable(self) -> bool:
         """Whether what is sent now goes out, and does not pile up."""
         return not (self._write_paused or self._mute)
-
-    @property
-    def in_flight(self) -> list[asyncio.Future[Any]]:
-        """What this connection waits for."""
-        return [flight.future for flight in self._in_flight.values()]
 
     def push(self, line: bytes) -> None:
         """Send, unless the connection is gone. A client that has too much unread is closed."""
@@ -300,80 +289,51 @@ class Connection(asyncio.Protocol):
 
     def check_can_wait(self, request_id: RequestId) -> None:
         """Raise where no further request may be in flight, or not one of this id."""
-        if self.unlimited:
-            return
-        if request_id is not UNSET and request_id is not None and request_id in self._in_flight:
-            raise InvalidRequestError(f"a request with id {request_id!r} is in flight already")
-        limits, traffic = self._host.limits, self._host.traffic
-        if len(self._in_flight) >= limits.in_flight_per_connection:
-            raise BusyError(
-                f"{len(self._in_flight)} requests of this connection are in flight",
-                retry_after_ms=100,
-                data={"limit": "in_flight_per_connection"},
-            )
-        if traffic.in_flight >= limits.in_flight:
-            raise BusyError(
-                f"{traffic.in_flight} requests are in flight",
-                retry_after_ms=100,
-                data={"limit": "in_flight"},
-            )
+        if not self.unlimited:
+            self.flights.check(request_id, self._host.limits)
 
     def wait_for(self, pending: Pending, awaitable: Awaitable[Any]) -> None:
         """Keep a request in flight until `awaitable` is done, then have it answered."""
-        flight = _Flight(pending, asyncio.ensure_future(awaitable))
-        request_id = pending.request_id
-        key: object = flight if request_id is UNSET or request_id is None else request_id
-        self._in_flight[key] = flight
-        self._host.traffic.in_flight += 1
-        meta = pending.request.meta
-        if meta is not None and meta.deadline_ms is not None:
-            flight.set_deadline(meta.deadline_ms)
-
-        def done(_future: asyncio.Future[Any]) -> None:
-            del self._in_flight[key]
-            self._host.traffic.in_flight -= 1
-            flight.finish()
-            if self._eof:
-                self._close_if_idle()
-
-        flight.future.add_done_callback(done)
+        self.flights.add(pending, awaitable)
 
     def cancel(self, request_id: float | str) -> bool:
         """Cancel a request in flight on this connection; False if there is none."""
-        flight = self._in_flight.get(request_id)
-        if flight is None:
-            return False
-        return flight.cancel(CancelledRequestError("cancelled with rpc.cancel"))
+        return self.flights.cancel(request_id, CancelledRequestError("cancelled with rpc.cancel"))
 
     # --- ends -----------------------------------------------------------------------------------
 
     def drop(self, why: str) -> None:
         """Close at once, unsent answers lost, and have it told."""
-        if not self._mute:
+        if not self.lost:
             self.abort()
             self._host.dropped(self, why)
 
-    def cancel_all(self) -> None:
-        """Give up what is in flight because the daemon stops."""
-        for flight in list(self._in_flight.values()):
-            flight.cancel(ShuttingDownError("the daemon is stopping: reconnect and ask again"))
-
     def close(self) -> None:
-        """Close when what is to be sent is sent."""
+        """Close when what is to be sent is sent, or is not read for long."""
         self._mute = True
         self._transport.close()
+        self._watch_end()
 
     def abort(self) -> None:
         """Close without sending what is left."""
         self._mute = True
+        if self._stall is not None:
+            self._stall.cancel()
         self._transport.abort()
 
     def _is_idle(self) -> bool:
-        return not (self._in_flight or self._backlog or self.subscriptions)
+        return not (self.flights or self._backlog or self.subscriptions)
 
-    def _close_if_idle(self) -> None:
-        if self._is_idle() and not self._mute:
+    def _close_if_done(self) -> None:
+        if self._eof and self._is_idle() and not self._mute:
             self.close()
+
+    def _watch_end(self) -> None:
+        """While closing: what is left to send must not be left for ever."""
+        if not self.lost and self._stall is None:
+            unread = self._transport.get_write_buffer_size()
+            if unread:
+                self._watch_stall(unread)
 
     def _watch_stall(self, unread: int) -> None:
         self._stall = asyncio.get_running_loop().call_later(
@@ -386,36 +346,3 @@ class Connection(asyncio.Protocol):
             self.drop(f"it read nothing for {self._host.limits.stall_timeout_s:g} s")
         else:
             self._watch_stall(unread)
-
-
-class _Flight:
-    """A pending request, what it waits for, and its deadline."""
-
-    __slots__ = ("_deadline", "future", "pending")
-
-    def __init__(self, pending: Pending, future: asyncio.Future[Any]) -> None:
-        self.pending = pending
-        self.future = future
-        self._deadline: asyncio.TimerHandle | None = None
-
-    def set_deadline(self, deadline_ms: int) -> None:
-        error = DeadlineExceededError(f"no answer within the deadline of {deadline_ms} ms")
-        self._deadline = asyncio.get_running_loop().call_later(
-            deadline_ms / 1000, self.cancel, error
-        )
-
-    def cancel(self, why: SuperezioError) -> bool:
-        """Cancel for a reason. A result that is there already is not thrown away."""
-        if self.pending.why_cancelled is None and not self.future.done():
-            self.pending.why_cancelled = why
-        return self.future.cancel()
-
-    def finish(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        if self.future.cancelled():
-            self.pending.finish(None, None, cancelled=True)
-        elif (error := self.future.exception()) is not None:
-            self.pending.finish(None, error, cancelled=False)
-        else:
-            self.pending.finish(self.future.result(), None, cancelled=False)

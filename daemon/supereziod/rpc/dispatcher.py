@@ -8,13 +8,13 @@ answered inline, with no task.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from inspect import isawaitable
 from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 
 from superezio.errors import (
     BusyError,
@@ -24,10 +24,11 @@ from superezio.errors import (
     ShuttingDownError,
     SuperezioError,
 )
-from superezio.wire import Meta, Params, Role
+from superezio.wire import Meta, Params
 from supereziod.observability.correlation import RequestScope, accept_id, current_scope
-from supereziod.rpc.access import RANK, AccessPolicy, Visibility
+from supereziod.rpc.access import RANK, AccessPolicy
 from supereziod.rpc.decoding import Batch, Call, Refusal, RequestDecoder, RequestId, Signature
+from supereziod.rpc.method import Method
 from supereziod.rpc.replies import BatchReply, error_line, result_line
 from supereziod.rpc.requests import Origin, RequestContext
 from supereziod.rpc.sessions import Sessions, SessionState
@@ -39,23 +40,6 @@ _MAX_DEADLINE_MS: Final = 7 * 86_400_000
 
 _NO_META: Final = Meta()
 _set_scope = current_scope.set
-
-
-class Method(Struct, frozen=True, kw_only=True):
-    """One row of the table of methods.
-
-    `handler` takes the request and its params. It returns a result of type `result`, or, where
-    `may_wait`, an awaitable of one, which belongs to the request: it is cancelled with it.
-    """
-
-    name: str
-    params: type[Params]
-    result: Any
-    role: Role
-    visibility: Visibility
-    handler: Callable[..., Any]
-    summary: str
-    may_wait: bool = False
 
 
 class Rate(Protocol):

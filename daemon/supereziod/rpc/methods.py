@@ -20,7 +20,7 @@ from supereziod.rpc.commands.lease import LeaseCommands
 from supereziod.rpc.commands.rpc import RpcCommands
 from supereziod.rpc.commands.session import SessionCommands
 from supereziod.rpc.commands.system import SystemCommands
-from supereziod.rpc.dispatcher import Method
+from supereziod.rpc.method import Method
 
 
 def _method(

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from superezio.errors import BY_KIND
 from superezio.wire import Params
-from supereziod.rpc.dispatcher import Method
+from supereziod.rpc.method import Method
 
 OPENRPC_VERSION: Final = "1.3.2"
 _REFERENCE: Final = "#/components/schemas/{name}"

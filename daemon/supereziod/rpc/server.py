@@ -211,11 +211,13 @@ class RpcServer:
             _, waiting = await asyncio.wait(waiting, timeout=self._drain_s)
         if waiting:
             for connection in list(self._connections):
-                connection.cancel_all()
+                connection.flights.cancel_all(
+                    ShuttingDownError("the daemon is stopping: reconnect and ask again")
+                )
             await asyncio.wait(waiting, timeout=1.0)
 
     def _in_flight(self) -> set[asyncio.Future[Any]]:
-        return {each for connection in self._connections for each in connection.in_flight}
+        return {each for connection in self._connections for each in connection.flights.futures}
 
     async def _wait_until_all_closed(self, patience_s: float) -> None:
         if not self._connections:

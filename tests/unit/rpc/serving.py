@@ -13,9 +13,10 @@ from typing import Any, Self
 from superezio.wire import Params
 from supereziod.observability.events import EventLog
 from supereziod.rpc.access import AccessPolicy
-from supereziod.rpc.dispatcher import CommandDispatcher, Method
+from supereziod.rpc.dispatcher import CommandDispatcher
 from supereziod.rpc.limits import Limits, Traffic
 from supereziod.rpc.listener import Listener
+from supereziod.rpc.method import Method
 from supereziod.rpc.server import RpcServer
 from supereziod.rpc.sessions import Sessions
 from supereziod.rpc.subscriptions import Subscriptions

@@ -16,7 +16,7 @@ from referencing import Registry, Resource
 
 from superezio import calls, wire
 from supereziod.rpc.access import RANK, ROLES
-from supereziod.rpc.dispatcher import Method
+from supereziod.rpc.method import Method
 from supereziod.rpc.methods import METHODS, bind
 from supereziod.rpc.openrpc import openrpc_document
 from unit.rpc.built import GPU_A, daemon

@@ -14,8 +14,8 @@ import pytest
 from superezio.wire import CancelParams, Done, Params
 from supereziod.observability.correlation import current_scope
 from supereziod.rpc.access import AccessPolicy
-from supereziod.rpc.dispatcher import Method
 from supereziod.rpc.limits import Limits
+from supereziod.rpc.method import Method
 from supereziod.rpc.requests import RequestContext
 from unit.rpc.serving import Client, Nothing, Parking, Served, example_methods, method, serving
 
@@ -404,6 +404,18 @@ async def test_a_client_with_too_much_unread_is_closed(tmp_path: Path, parking: 
                 future.set_result("x" * 50_000)
             await served.closed(1)
         assert "unread" in served.events.recent(1)[0].message
+
+
+@pytest.mark.parametrize("high_water", [1024, 1 << 30])
+async def test_a_client_that_ends_and_never_reads_is_closed_too(
+    tmp_path: Path, parking: Parking, high_water: int
+) -> None:
+    limits = Limits(write_high_water_bytes=high_water, stall_timeout_s=0.05)
+    async with serving(tmp_path, table(parking), limits=limits) as served:
+        with slow_client(served) as sock:
+            sock.send(b'{"jsonrpc":"2.0","id":1,"method":"big","params":[5000000]}\n')
+            sock.shutdown(socket.SHUT_WR)
+            await served.closed(1)
 
 
 async def test_a_byte_at_a_time_is_a_request_in_the_end(served: Served) -> None:

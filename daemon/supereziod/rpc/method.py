@@ -1,0 +1,28 @@
+"""What a method is: a name, its types, who may call it, and what answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from superezio.wire import Params, Role
+from supereziod.rpc.access import Visibility
+
+
+class Method(Struct, frozen=True, kw_only=True):
+    """One row of the table of methods.
+
+    `handler` takes the request and its params. It returns a result of type `result`, or, where
+    `may_wait`, an awaitable of one, which belongs to the request: it is cancelled with it.
+    """
+
+    name: str
+    params: type[Params]
+    result: Any
+    role: Role
+    visibility: Visibility
+    handler: Callable[..., Any]
+    summary: str
+    may_wait: bool = False
