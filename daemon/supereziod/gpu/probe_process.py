@@ -20,6 +20,7 @@ import structlog
 from supereziod.gpu.frames import FrameBuffer, FrameError, FromProbe, ProbeSpec, ToProbe, encode
 
 _RECEIVE_BYTES: Final = 262_144
+_NOT_REAPED: Final = -1
 _MAX_LINE_BYTES: Final = 8192
 
 
@@ -123,6 +124,8 @@ class ProbeProcess:
         self.retire()
         if self._pidfd >= 0:
             self._forget()
+            # Nobody here will reap it: its next parent does, once the kernel lets it end.
+            self._process.returncode = _NOT_REAPED
 
     def _receive(self) -> None:
         try:
@@ -151,6 +154,7 @@ class ProbeProcess:
         self._said = bytearray(rest[-_MAX_LINE_BYTES:])
         if not data:
             self._loop.remove_reader(self._errors)
+            self._said.clear()
             lines.append(rest)
         for line in filter(None, lines):
             text = line[:_MAX_LINE_BYTES].decode(errors="replace")
