@@ -22,7 +22,7 @@ def block_of(
     if status != "ok":
         return Block(code=status, message=status_reason or f"the GPU is {status}")
     if last_pass is None or answers_late:
-        return Block(code="unknown", message="it has not answered the last pass yet")
+        return Block(code="settling", message="it has not answered the last pass yet")
     block = _block_of_level(level)
     if block is not None:
         return block

@@ -157,19 +157,22 @@ class GpuMonitor:
             faults.append("no probe is at work")
         return faults
 
-    async def fresh_pass(self, *, max_age_s: float, patience_s: float) -> Snapshot:
+    async def fresh_pass(
+        self, *, max_age_s: float, patience_s: float, for_all: bool = False
+    ) -> Snapshot:
         """Return a snapshot whose passes are younger than `max_age_s` where GPUs answer.
 
         Waits at most `patience_s`, and no longer than a moment for a GPU that lags behind the
         others: such a GPU admits nothing until it has answered, and is not waited for again.
-        Callers who want about the same share one pass.
+        `for_all` is for a caller whom only a laggard can serve: it is waited for until it is
+        UNKNOWN. Callers who want about the same share one pass.
         """
         oldest_ns = self._clock() - round(max_age_s * _SECOND)
-        if self._has_passes_since(oldest_ns):
+        if self._has_passes_since(oldest_ns, for_all=for_all):
             return self.snapshot()
-        pending = self._passes.join(not_before_ns=oldest_ns)
+        pending = self._passes.join(not_before_ns=oldest_ns, for_all=for_all)
         if pending is None:
-            pending = self._ask_pass(patience_s)
+            pending = self._ask_pass(patience_s, for_all=for_all)
         await asyncio.shield(pending.done)
         return self.snapshot()
 
@@ -271,20 +274,21 @@ class GpuMonitor:
 
     # --- passes -----------------------------------------------------------------------------
 
-    def _has_passes_since(self, oldest_ns: int) -> bool:
+    def _has_passes_since(self, oldest_ns: int, *, for_all: bool) -> bool:
         return all(
             track.last_pass is not None and track.last_pass.taken_ns >= oldest_ns
             for track in self._roster
-            if track.is_worth_waiting_for
+            if track.is_worth_waiting_for(for_all=for_all)
         )
 
-    def _ask_pass(self, patience_s: float) -> PendingPass:
+    def _ask_pass(self, patience_s: float, *, for_all: bool) -> PendingPass:
         now_ns = self._clock()
-        expected = [track for track in self._roster if track.is_worth_waiting_for]
+        expected = [t for t in self._roster if t.is_worth_waiting_for(for_all=for_all)]
         pending = self._passes.ask(
             (track.uuid for track in expected),
             now_ns=now_ns,
             patience_s=min(patience_s, self._spec.deadline_s),
+            for_all=for_all,
         )
         for track in expected:
             track.ask(pending.id, now_ns)

@@ -13,9 +13,12 @@ LAGGARD_S: Final = 0.03
 class PendingPass:
     """One pass in flight. `done` is set when nobody is waited for any more."""
 
-    def __init__(self, pass_id: int, expected: Iterable[str], *, asked_ns: int) -> None:
+    def __init__(
+        self, pass_id: int, expected: Iterable[str], *, asked_ns: int, for_all: bool
+    ) -> None:
         self.id = pass_id
         self.asked_ns = asked_ns
+        self.for_all = for_all
         self.missing = set(expected)
         self.progressed = False
         self.timer: asyncio.TimerHandle | None = None
@@ -40,18 +43,21 @@ class PassBoard:
         self._next_id = 1
         self._pending: list[PendingPass] = []
 
-    def ask(self, expected: Iterable[str], *, now_ns: int, patience_s: float) -> PendingPass:
-        """Begin a pass of these GPUs."""
-        pending = PendingPass(self._next_id, expected, asked_ns=now_ns)
+    def ask(
+        self, expected: Iterable[str], *, now_ns: int, patience_s: float, for_all: bool
+    ) -> PendingPass:
+        """Begin a pass of these GPUs; `for_all` waits for each as long as the patience lasts."""
+        pending = PendingPass(self._next_id, expected, asked_ns=now_ns, for_all=for_all)
         self._next_id += 1
         self._pending.append(pending)
         self._set_timer(pending, patience_s)
         return pending
 
-    def join(self, *, not_before_ns: int) -> PendingPass | None:
+    def join(self, *, not_before_ns: int, for_all: bool) -> PendingPass | None:
         """Return a pass in flight that was asked for late enough, if there is one."""
-        if self._pending and self._pending[-1].asked_ns >= not_before_ns:
-            return self._pending[-1]
+        for pending in reversed(self._pending):
+            if pending.asked_ns >= not_before_ns and pending.for_all == for_all:
+                return pending
         return None
 
     def answered(self, uuid: str, pass_id: int) -> None:
@@ -70,7 +76,7 @@ class PassBoard:
         for pending in tuple(self._pending):
             if not pending.missing:
                 self._finish(pending)
-            elif pending.progressed:
+            elif pending.progressed and not pending.for_all:
                 pending.progressed = False
                 self._set_timer(pending, LAGGARD_S)
 

@@ -56,10 +56,9 @@ class GpuTrack:
         """What people call it."""
         return f"GPU {self.identity.index} ({self.identity.name})"
 
-    @property
-    def is_worth_waiting_for(self) -> bool:
-        """Whether a pass waits for it: it answers, as far as is known."""
-        return self.status == "ok" and not self.answers_late
+    def is_worth_waiting_for(self, *, for_all: bool) -> bool:
+        """Whether a pass waits for it: it answers, as far as is known; late ones if `for_all`."""
+        return self.status == "ok" and (for_all or not self.answers_late)
 
     def ask(self, pass_id: int, now_ns: int) -> None:
         """Note that a pass was asked for; the oldest one unanswered counts."""

@@ -291,7 +291,7 @@ async def test_a_gpu_that_lags_is_waited_for_a_moment_and_then_admits_nothing(
     await turn_loop()
     bench.read(1, pass_id=1)
     await asyncio.wait_for(waiting, 5)
-    assert (bench.code(0), bench.code(1)) == ("unknown", None)
+    assert (bench.code(0), bench.code(1)) == ("settling", None)
     assert bench.gpu(0).status == "ok"
     again = ask(bench, max_age_s=0)
     await turn_loop()
@@ -300,6 +300,34 @@ async def test_a_gpu_that_lags_is_waited_for_a_moment_and_then_admits_nothing(
     assert again.done()
     bench.read(0, pass_id=probe.passes[-1])
     assert bench.code(0) is None
+
+
+async def test_who_can_be_served_by_a_laggard_alone_may_wait_for_it(bench: Bench) -> None:
+    probe = await bench.start(0, 1)
+    bench.clock.advance(2)
+    waiting = ask(bench, for_all=True)
+    await turn_loop()
+    hurried = ask(bench)
+    await turn_loop()
+    bench.read(1, pass_id=probe.passes[-1])
+    await asyncio.wait_for(hurried, 5)
+    assert not waiting.done()
+    again = ask(bench, for_all=True)
+    await turn_loop()
+    bench.clock.advance(0.1)
+    bench.read(0, pass_id=probe.passes[-1])
+    await asyncio.gather(waiting, again)
+    assert (bench.code(0), bench.code(1)) == (None, None)
+
+
+async def test_a_laggard_is_waited_for_only_until_it_is_unknown(bench: Bench) -> None:
+    await bench.start(0, 1)
+    bench.clock.advance(2)
+    waiting = ask(bench, for_all=True)
+    await turn_loop()
+    bench.read(1, pass_id=1)
+    bench.run(1.5, 1)
+    assert (await waiting).gpus[0].status == "unknown"
 
 
 async def test_where_no_gpu_answers_the_patience_of_the_caller_decides(bench: Bench) -> None:
@@ -579,8 +607,10 @@ async def test_a_tick_that_fails_does_not_end_the_watch(
     await bench.monitor.aclose()
 
 
-def ask(bench: Bench, *, max_age_s: float = 1.0) -> asyncio.Task[Any]:
-    return asyncio.create_task(bench.monitor.fresh_pass(max_age_s=max_age_s, patience_s=LONG_S))
+def ask(bench: Bench, *, max_age_s: float = 1.0, for_all: bool = False) -> asyncio.Task[Any]:
+    return asyncio.create_task(
+        bench.monitor.fresh_pass(max_age_s=max_age_s, patience_s=LONG_S, for_all=for_all)
+    )
 
 
 async def turn_loop() -> None:
