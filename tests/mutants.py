@@ -9,7 +9,7 @@ processes as there are cores:
 
     @pytest.fixture(scope="module")
     def mutants(request):
-        with Mutants(selected(request), tests=[...]) as running:
+        with Mutants(selected(request, MUTANTS), tests=[...]) as running:
             yield running
 
     @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
@@ -32,6 +32,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Self
 
+import pytest
 from msgspec import Struct
 
 ROOT = Path(__file__).parent.parent
@@ -117,10 +118,16 @@ class Mutants:
         source = directory / "mutant.py"
         source.write_text(mutant.source())
         command = [sys.executable, __file__, mutant.module, str(source), *map(str, self._tests)]
-        environment = os.environ | self._environment
+        # A mutant is not to be measured, nor to be run as its caller is.
+        private = ("COVERAGE_", "COV_", "PYTEST_")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(private)}
+        environment |= self._environment
         environment |= {
             "SUPEREZIO_MUTANT": mutant.name,
             "HYPOTHESIS_STORAGE_DIRECTORY": str(directory),
+            # Compiled once for all mutants, whatever the caller does with bytecode.
+            "PYTHONPYCACHEPREFIX": f"{self._scratch.name}/bytecode",
+            "PYTHONDONTWRITEBYTECODE": "",
         }
         done = subprocess.run(
             command,
@@ -132,6 +139,18 @@ class Mutants:
             text=True,
         )
         return Outcome(done.returncode, done.stdout[-4000:])
+
+
+def selected(request: pytest.FixtureRequest, mutants: Sequence[Mutant]) -> list[Mutant]:
+    """Return those of `mutants` that the requesting module's selected tests are about."""
+    wanted = {
+        item.callspec.params["mutant"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.path == request.path
+        and hasattr(item, "callspec")
+    }
+    return [mutant for mutant in mutants if mutant in wanted]
 
 
 class _OneModule(importlib.abc.MetaPathFinder):
@@ -155,11 +174,10 @@ class _OneModule(importlib.abc.MetaPathFinder):
 
 def main(module: str, source: str, *tests: str) -> int:
     """Run `tests` with `module` read from `source`."""
-    import pytest  # noqa: PLC0415 - the hook has to stand before anything is imported
-
     sys.meta_path.insert(0, _OneModule(module, Path(source)))
-    sys.dont_write_bytecode = True
-    return pytest.main(["-x", "-q", "--tb=line", "-p", "no:cacheprovider", *tests])
+    return pytest.main(
+        ["-x", "-q", "--tb=line", "--assert=plain", "-p", "no:cacheprovider", *tests]
+    )
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ HOSTS = (("GPU-a",), ("GPU-b",), ("GPU-n",), ("GPU-a", "GPU-b"), GPUS)
 SIZES = st.integers(1, 40)
 WAITS = st.sampled_from((0, 100, 2500, 4999, 5000))
 PICKS = st.integers(0, 7)
+LOOKS = st.sampled_from(("later", "now", "now", "in 5 s"))
 USED_PERCENT = st.sampled_from((0, 30, 100, 130))
 
 
@@ -75,22 +76,24 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(
         holder=st.sampled_from(HOLDERS),
-        size=SIZES,
+        size=SIZES | st.none(),
         count=st.sampled_from((1, 1, 1, 2)),
         avoid=st.just(set()) | st.sets(st.sampled_from(GPUS), max_size=2),
         used_percent=USED_PERCENT,
-        seen=st.booleans(),
+        seen=LOOKS,
     )
     def acquire(
         self,
         *,
         holder: str,
-        size: int,
+        size: int | None,
         count: int,
         avoid: set[str],
         used_percent: int,
-        seen: bool,
+        seen: str,
     ) -> None:
+        if size is None:  # exactly what is free somewhere
+            size = max(1, *(one.free_bytes for one in self.capacities().values()))
         request = Request(vram_bytes=size, count=count, avoid=tuple(sorted(avoid)))
         self._acquire(holder, request, used_percent)
         self._look_if(seen=seen)
@@ -120,17 +123,29 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(
         pick=PICKS,
-        how=st.sampled_from(("released", "holder dies", "holder dies, VRAM late")),
-        seen=st.booleans(),
+        dies=st.booleans(),
+        late_percent=st.sampled_from((0, 35, 100)),
+        seen=st.sampled_from(("later", "just before", "at that instant", "now", "in 5 s")),
     )
-    def lease_ends(self, *, pick: int, how: str, seen: bool) -> None:
+    def lease_ends(self, *, pick: int, dies: bool, late_percent: int, seen: str) -> None:
+        """End a lease; its end may fall between the taking of a pass and its arrival."""
         if not self.model.grants:
             return
         grant = self.model.grants[pick % len(self.model.grants)]
-        if how == "released":
-            self._release(grant.lease)
-        else:
-            self._die(grant.holder, late="late" in how)
+        ending = [grant.lease]
+        if dies:
+            ending = [one.lease for one in self.model.grants if one.holder == grant.holder]
+            self._kill(grant.holder, late_percent=late_percent)
+        taken: list[PassRecord] = []
+        if seen in {"just before", "at that instant"}:
+            self.world.clock.now_ns += 1
+            taken = self.world.take()
+            self.world.clock.now_ns += seen == "just before"
+        for lease in dict.fromkeys(ending):
+            self._release(lease)
+        self._mark_muddled()
+        if taken:
+            self.look(taken)
         self._look_if(seen=seen)
 
     def _release(self, lease: str) -> None:
@@ -141,21 +156,18 @@ class LedgerMachine(RuleBasedStateMachine):
         after = {uuid: one.free_bytes for uuid, one in self.capacities().items()}
         assert after == before, "a release frees nothing by itself"
 
-    def _die(self, holder: str, *, late: bool) -> None:
-        mine = [grant for grant in self.model.grants if grant.holder == holder]
-        last = {grant.gpu: grant.lease for grant in mine}
+    def _kill(self, holder: str, *, late_percent: int) -> None:
+        last = {one.gpu: one.lease for one in self.model.grants if one.holder == holder}
         for process in list(self.world.processes.values()):
             if process.holder == holder:
                 del self.world.processes[process.pid]
+                late = process.size * late_percent // 100
                 if late:
                     lease = last.get(process.gpu, "none")
-                    self.world.lingering.append(Lingering(process.gpu, process.size, lease))
-        for lease in dict.fromkeys(grant.lease for grant in mine):
-            self._release(lease)
-        self._mark_muddled()
+                    self.world.lingering.append(Lingering(process.gpu, late, lease))
 
-    @rule(pick=PICKS, holder=st.sampled_from(HOLDERS), seen=st.booleans())
-    def lease_joins(self, *, pick: int, holder: str, seen: bool) -> None:
+    @rule(pick=PICKS, holder=st.sampled_from(HOLDERS), seen=LOOKS)
+    def lease_joins(self, *, pick: int, holder: str, seen: str) -> None:
         if not self.model.grants:
             return
         grant = self.model.grants[pick % len(self.model.grants)]
@@ -170,8 +182,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # --- processes and the driver ---------------------------------------------------------------
 
-    @rule(holder=st.sampled_from((*HOLDERS, None)), pick=PICKS, size=SIZES, seen=st.booleans())
-    def a_process_starts(self, *, holder: str | None, pick: int, size: int, seen: bool) -> None:
+    @rule(holder=st.sampled_from((*HOLDERS, None)), pick=PICKS, size=SIZES, seen=LOOKS)
+    def a_process_starts(self, *, holder: str | None, pick: int, size: int, seen: str) -> None:
         self._start(holder, list(self.world.gpus)[pick % len(self.world.gpus)], size)
         self._look_if(seen=seen)
 
@@ -181,8 +193,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.world.next_pid += 1
             self.world.processes[pid] = Process(pid, gpu, size, holder)
 
-    @rule(pick=PICKS, size=st.just(0) | SIZES, seen=st.booleans())
-    def a_process_changes_or_ends(self, *, pick: int, size: int, seen: bool) -> None:
+    @rule(pick=PICKS, size=st.just(0) | SIZES, seen=LOOKS)
+    def a_process_changes_or_ends(self, *, pick: int, size: int, seen: str) -> None:
         others = [process for process in self.world.processes.values() if process.pid > 1]
         if not others:
             return
@@ -195,10 +207,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.world.gpus["GPU-n"].muddled = True
         self._look_if(seen=seen)
 
-    @rule(milliseconds=WAITS, freed=st.just(0) | SIZES, seen=st.booleans())
-    def time_passes_and_the_driver_frees(
-        self, *, milliseconds: int, freed: int, seen: bool
-    ) -> None:
+    @rule(milliseconds=WAITS, freed=st.just(0) | SIZES, seen=LOOKS)
+    def time_passes_and_the_driver_frees(self, *, milliseconds: int, freed: int, seen: str) -> None:
         self.world.clock.advance(milliseconds / 1000)
         if self.world.lingering:
             late = self.world.lingering[0]
@@ -218,8 +228,10 @@ class LedgerMachine(RuleBasedStateMachine):
         elif self.in_flight:
             self.look(self.in_flight.pop(0))
 
-    def _look_if(self, *, seen: bool) -> None:
-        if seen:
+    def _look_if(self, *, seen: str) -> None:
+        if seen == "in 5 s":
+            self.world.clock.advance(5)
+        if seen in {"now", "in 5 s"}:
             self._look_now()
 
     def _look_now(self) -> None:
