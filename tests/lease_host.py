@@ -89,7 +89,13 @@ class DataMonitor:
             )
         return self._snapshot
 
-    async def fresh_pass(self, *, max_age_s: float, patience_s: float) -> Snapshot:
+    async def fresh_pass(
+        self,
+        *,
+        max_age_s: float,
+        patience_s: float,
+        for_all: bool = False,  # noqa: ARG002
+    ) -> Snapshot:
         self.asked.append((max_age_s, patience_s))
         if self.held is not None:
             await self.held.wait()

@@ -70,6 +70,8 @@ class Acquirer:
         self._on_waiting = on_waiting
         self._clock = clock
         self._open = False
+        #: Who was queued before all GPUs were known, and may prove to fit on none.
+        self._early: list[Pending] = []
 
     def open(self) -> None:
         """Take acquires from now on."""
@@ -115,6 +117,8 @@ class Acquirer:
 
     def pump(self) -> None:
         """Grant to those who wait whatever they can have now."""
+        if self._early and self._readings.complete:
+            self._review_early()
         while len(self._room):
             found = self._room.next_grant(self._readings.capacities())
             if found is None:
@@ -134,6 +138,13 @@ class Acquirer:
                 self._room.refuse(pending, error)
             else:
                 self._room.deliver(pending, lease, self._shown(lease))
+
+    def _review_early(self) -> None:
+        early, self._early = self._early, []
+        for pending in early:
+            placement = self.reason(pending) if self._room.has(pending) else None
+            if placement is not None and placement.decision == "never":
+                self._room.refuse(pending, self._refusal(placement))
 
     # --- one acquire ----------------------------------------------------------------------------
 
@@ -171,7 +182,7 @@ class Acquirer:
         placement = self._decide(ask)
         if placement.decision == "grant":
             return self._shown(self._grant(ask, placement, handles))
-        if placement.decision == "never" or ask.wait_s <= 0:
+        if ask.wait_s <= 0 or (placement.decision == "never" and self._readings.complete):
             raise self._refusal(placement)
         return self._enter(ask, placement, handles)
 
@@ -195,6 +206,8 @@ class Acquirer:
             placement=placement,
         )
         self._room.enter(pending)
+        if not self._readings.complete:
+            self._early.append(pending)
         self._on_waiting()
         return pending
 

@@ -24,8 +24,13 @@ class Monitor(Protocol):
     def snapshot(self) -> Snapshot:
         """Return all GPUs as they are known now."""
 
-    async def fresh_pass(self, *, max_age_s: float, patience_s: float) -> Snapshot:
-        """Have every GPU read that was not within `max_age_s`; give up after `patience_s`."""
+    async def fresh_pass(
+        self, *, max_age_s: float, patience_s: float, for_all: bool = False
+    ) -> Snapshot:
+        """Have every GPU read that was not within `max_age_s`; give up after `patience_s`.
+
+        One that lags behind the others is waited for only if `for_all`.
+        """
 
     def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` after every change, until the returned function is called."""
@@ -96,6 +101,11 @@ class Readings:
             for capacity in self._ledger.capacities(snapshot)
         ]
 
+    @property
+    def complete(self) -> bool:
+        """Whether every GPU of the host is known, so that what never fits is known too."""
+        return self.snapshot().ready
+
     def late(self, capacities: list[Capacity]) -> bool:
         """Tell whether a GPU that might serve has yet to be read."""
         return not self.snapshot().ready or any(
@@ -115,16 +125,18 @@ class Readings:
             left_s = (give_up_ns - self._clock()) / 1e9
             if left_s <= 0 or admits() or not (self.late(self.capacities()) or self.returning()):
                 return
-            await self._refresh(left_s)
+            await self._refresh(left_s, for_all=True)
 
     async def refresh(self) -> None:
         """Have the GPUs read now, for those who wait."""
         await self._refresh(self._probe_deadline_s)
 
-    async def _refresh(self, patience_s: float) -> None:
+    async def _refresh(self, patience_s: float, *, for_all: bool = False) -> None:
         since_release_s = (self._clock() - self._released_ns) / 1e9
         await self._monitor.fresh_pass(
-            max_age_s=min(self._max_age_s, since_release_s), patience_s=patience_s
+            max_age_s=min(self._max_age_s, since_release_s),
+            patience_s=patience_s,
+            for_all=for_all,
         )
 
     def returning(self) -> bool:

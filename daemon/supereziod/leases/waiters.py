@@ -87,6 +87,10 @@ class WaitingRoom:
         """Return how many wait."""
         return len(self._pending)
 
+    def has(self, pending: Pending) -> bool:
+        """Tell whether that one still waits."""
+        return pending.id in self._pending
+
     def with_key(self, uid: int, key: str) -> Pending | None:
         """Return the user's waiter with that idempotency key."""
         return self._by_key.get((uid, key))

@@ -838,3 +838,24 @@ async def test_those_who_wait_hear_that_nothing_can_be_recorded(host: LeaseHost)
 
 def test_parameters_are_written_in_gib() -> None:
     assert ask(vram=0.5).vram_bytes == GIB // 2
+
+
+# --- right after a start ------------------------------------------------------------------------
+
+
+async def test_an_acquire_that_may_wait_is_queued_until_the_first_gpu_is_known(
+    host: LeaseHost,
+) -> None:
+    gpus, host.monitor.gpus, host.monitor.ready = host.monitor.gpus, [], False
+    host.monitor.changed()
+    fits = host.later(ME, vram=8, wait_ms=60_000)
+    never = host.later(ME, vram=100, wait_ms=60_000)
+    await turn()
+    assert len(host.leases.list(ME).queue) == 2
+    with pytest.raises(GpusUnavailableError):
+        await host.later(ME, vram=8)
+    host.monitor.gpus, host.monitor.ready = gpus, True
+    host.monitor.read()
+    assert (await fits).gpus[0].uuid == BIG
+    with pytest.raises(NeverFitsError):
+        await never
