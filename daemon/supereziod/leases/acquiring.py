@@ -239,7 +239,7 @@ class Acquirer:
         return self._place(request, priority=0)
 
     def _grant(self, ask: _Ask, placement: Placement, handles: list[ProcessHandle]) -> LiveLease:
-        return self._book.grant(
+        lease = self._book.grant(
             uid=ask.caller.uid,
             params=ask.params,
             placement=placement,
@@ -247,6 +247,8 @@ class Acquirer:
             connection=ask.caller.connection,
             key=ask.key,
         )
+        self._queue.pass_over(ask.params.priority)
+        return lease
 
     def _shown(self, lease: LiveLease) -> Lease:
         return self._views.lease(lease, self._readings.snapshot(), personal=True)
