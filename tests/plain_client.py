@@ -100,8 +100,9 @@ async def plain_client(path: Path) -> AsyncIterator[PlainClient]:
 def call_once(path: Path, method: str, timeout_s: float = 10.0, **params: Any) -> Json:
     """Ask one thing over a connection of its own, synchronously."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(timeout_s)
+        # Blocking: with a timeout, connect fails instead of waiting for room in the backlog.
         connection.connect(str(path))
+        connection.settimeout(timeout_s)
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         connection.sendall(json.dumps(request).encode() + b"\n")
         reply = json.loads(connection.makefile("rb").readline())

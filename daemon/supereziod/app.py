@@ -6,6 +6,7 @@ import asyncio
 import faulthandler
 import gc
 import os
+import resource
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -78,6 +79,7 @@ def run(options: Options) -> int:
     # It alone owns SIGABRT: the watchdog's abort puts the stacks of all threads into the journal.
     faulthandler.enable()
     chosen = options.loaded.config.logging
+    _allow_many_files()
     with Logging(log_format=chosen.format, level=chosen.level) as logging:
         try:
             listener = Listener.inherit(os.environ) or Listener.make(options.socket)
@@ -86,6 +88,12 @@ def run(options: Options) -> int:
             return 1
         uvloop.run(_serve(options, listener, logging))
     return 0
+
+
+def _allow_many_files() -> None:
+    """Every connection takes a descriptor, and the soft limit is made for select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(options: Options, listener: Listener, logging: Logging) -> None:
@@ -138,6 +146,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         events=events,
         rules=settings.monitor_rules(config.gpu),
         patience=config.gpu.probe.patience(),
+        leases_on=lambda uuid: leases.leases_on(uuid),
     )
     ledger = Ledger(
         reserve_bytes=config.gpu.reserve_bytes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from superezio.wire import GpuStatus, Level, Severity
@@ -21,10 +22,11 @@ _LEVEL_SEVERITY: Final[dict[Level, Severity]] = {
 
 
 class GpuAnnouncements:
-    """Puts changes into the event log."""
+    """Puts changes into the event log. `leases_on` has the ids of the leases on a GPU."""
 
-    def __init__(self, events: EventLog) -> None:
+    def __init__(self, events: EventLog, *, leases_on: Callable[[str], list[str]]) -> None:
         self._events = events
+        self._leases_on = leases_on
 
     def status(self, track: GpuTrack, previous: GpuStatus) -> None:
         """The GPU is seen, or not, as it was not before."""
@@ -50,6 +52,7 @@ class GpuAnnouncements:
             temperature_c=change.temperature_c,
             margin_c=change.margin_c,
             throttle_mask=change.throttle_mask,
+            leases=self._leases_on(track.uuid),
         )
 
     def fitness(self, track: GpuTrack, change: FitnessChange) -> None:

@@ -48,12 +48,13 @@ class GpuMonitor:
         patience: Patience | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         launch: Launch = launch_probe,
+        leases_on: Callable[[str], list[str]] = lambda _uuid: [],
         logger: Any = None,  # noqa: ANN401 - structlog's loggers are lazy proxies
     ) -> None:
         self._rules = rules if rules is not None else MonitorRules()
         self._spec = spec
         self._records = records
-        self._tell = GpuAnnouncements(events)
+        self._tell = GpuAnnouncements(events, leases_on=leases_on)
         self._clock = clock
         self._log = logger if logger is not None else structlog.get_logger()
         self._passes = PassBoard(on_late=self._gpus_lag)

@@ -246,7 +246,9 @@ def build_driver(spec: ProbeSpec) -> GpuDriver:
 
 def main(arguments: list[str]) -> int:
     """Run a probe. It ends by end of file, so that nobody has to signal a holder of the driver."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the daemon
+    # Ctrl-C in a terminal, and what stops a whole process group, are for the daemon.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     spec = msgspec.json.decode(arguments[2], type=ProbeSpec)
     connection = socket.socket(fileno=int(arguments[1]))
     try:

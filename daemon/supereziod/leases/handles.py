@@ -57,7 +57,7 @@ class ProcessHandle:
     """An open pidfd and what was read of its process while it lived. The owner closes it."""
 
     __slots__ = (
-        "_cgroup", "_cgroup_known", "_processes", "command", "confirmed", "identity", "pidfd",
+        "_cgroup", "_cgroup_known", "_processes", "confirmed", "identity", "pidfd",
     )  # fmt: skip
 
     def __init__(
@@ -66,10 +66,14 @@ class ProcessHandle:
         self.identity = identity
         self.pidfd = pidfd
         self.confirmed = confirmed
-        self.command = processes.command(identity.pid)
         self._processes = processes
         self._cgroup: str | None = None
         self._cgroup_known = False
+
+    @property
+    def command(self) -> str | None:
+        """The command line it has now: a process that took a lease may exec another program."""
+        return self._processes.command(self.identity.pid)
 
     @property
     def cgroup(self) -> str | None:

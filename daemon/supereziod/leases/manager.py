@@ -164,6 +164,10 @@ class LeaseManager:
         """Whether a grant could be recorded, as far as is known."""
         return self._store.fault is None
 
+    def leases_on(self, uuid: str) -> list[str]:
+        """Return the ids of the leases on a GPU."""
+        return [lease.id for lease in self._book if uuid in lease.record.gpus]
+
     def unreturned(self) -> dict[str, str]:
         """Return the GPUs whose released VRAM the driver still shows as used, and a sentence."""
         return self._observer.unreturned()
