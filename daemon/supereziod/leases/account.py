@@ -138,21 +138,22 @@ class GpuAccount:
             return []
         self._seen_ns = sample.taken_ns
         self._capacity = None
-        self._pass = Pass.of(view, holder_of)
-        self._blind = self._pass is None
-        if self._pass is None:
+        taken = Pass.of(view, holder_of)
+        self._blind = taken is None
+        if taken is None:
             return []
+        self._pass = taken
         growing = [part.lease for part in self._parts.values() if part.growth.phase == "growing"]
-        self._attribute(self._pass)
-        self._estimate(self._pass, now_ns)
+        self._attribute(taken)
+        self._estimate(taken, now_ns)
         notices = [
             notice("grown", view, lease=lease)
             for lease in growing
             if self._parts[lease].growth.phase != "growing"
         ]
-        notices += self._settle_returns(self._pass, view)
-        free = self._free_bytes(self._pass, self._foreign_bytes(self._pass), self._spoken_bytes())
-        change = self._overcommit.weigh(view, self._pass.uses, free)
+        notices += self._settle_returns(taken, view)
+        free = self._free_bytes(taken, self._foreign_bytes(taken), self._spoken_bytes())
+        change = self._overcommit.weigh(view, taken.uses, free)
         return notices if change is None else [*notices, change]
 
     def _attribute(self, taken: Pass) -> None:
@@ -256,7 +257,7 @@ class GpuAccount:
         return capacity
 
     def _weigh_capacity(self, view: GpuView) -> Capacity:
-        taken, sample = self._pass, view.sample
+        taken, sample = None if self._blind else self._pass, view.sample
         block = view.block
         if block is None and self._blind:
             block = _BLIND
