@@ -422,15 +422,15 @@ async def test_a_newcomer_does_not_pass_those_who_wait(host: LeaseHost) -> None:
 
 async def test_a_waiter_is_not_passed_over_for_ever_by_grants_at_once(tmp_path: Path) -> None:
     async with lease_host(tmp_path, queue=LeaseQueue(max_passed=3)) as host:
-        host.now(ME, vram=4)
+        host.now(ME, vram=7)
         waiting = host.later(ME, vram=10, wait_ms=60_000)
         await turn()
         for _ in range(3):
-            newcomer = host.now(ME, vram=7, priority=9)
+            newcomer = host.now(ME, vram=4, priority=9, avoid=[SMALL])
             host.leases.release(ME, newcomer.id)
             host.monitor.read()
         with pytest.raises(NoCapacityError, match="an acquire that came first waits for it"):
-            host.now(ME, vram=7, priority=9)
+            host.now(ME, vram=4, priority=9, avoid=[SMALL])
         waiting.cancel()
         await turn()
 
