@@ -86,6 +86,37 @@ def test_a_request_is_found_in_the_journal_by_its_correlation_id(service: Servic
     assert entry["__CURSOR"] in {each["__CURSOR"] for each in by_lease}
 
 
+def test_superezioctl_logs_reads_the_journal_where_it_may(service: Service) -> None:
+    """Root gets the journal's lines; nobody gets what the daemon itself still knows."""
+    lease, _ = service.lease(correlation_id="the-request-2")
+    service.await_message(f"lease {lease} was granted")
+    service.machine.run("journalctl", "--sync")
+    of_root = service.machine.output("superezioctl", "logs", "--correlation-id", "the-request-2")
+    assert f"lease {lease} was granted" in of_root
+    by_lease = service.machine.output("superezioctl", "logs", "--lease", lease)
+    assert f"lease {lease} was granted" in by_lease
+    service.call("gpu.cordon", {"gpu": "1", "reason": "fan"})
+    of_nobody = service.machine.run("superezioctl", "logs", "--gpu", "1", user="nobody")
+    assert "cordoned: fan" in of_nobody.stdout
+    others = service.machine.run("superezioctl", "logs", "--lease", lease, user="nobody")
+    assert lease not in others.stdout, "whose lease it is, is personal"
+
+
+def test_superezioctl_says_what_the_unit_is_doing_when_there_is_no_answer(
+    service: Service,
+) -> None:
+    service.machine.run("kill", "-STOP", str(service.main_pid))
+    stuck = service.machine.run("superezioctl", "--timeout", "500ms", "status", check=False)
+    assert stuck.returncode == 124
+    assert "superezio" in stuck.stderr
+    assert "active" in stuck.stderr
+    service.machine.run("kill", "-CONT", str(service.main_pid))
+    service.machine.run("systemctl", "stop", "superezio.socket", UNIT)
+    gone = service.machine.run("superezioctl", "status", check=False)
+    assert gone.returncode == 5
+    assert "systemctl start superezio" in gone.stderr
+
+
 def test_anyone_may_look_and_only_the_group_may_lease(service: Service) -> None:
     assert len(service.call("gpu.list", user="nobody")["gpus"]) == 2
     with pytest.raises(RefusedError, match="superezio") as refused:
