@@ -8,7 +8,7 @@ WHEEL_VENV := build/wheel-venv
 PREFIX := /opt/superezio
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test lint unit system wheel-test coverage bench lock install clean
+.PHONY: help setup dev demo docs test lint unit system wheel-test coverage bench lock install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,12 @@ dev: $(VENV)/.dev ## install what the tests need, too
 
 demo: $(VENV)/.runtime ## the main job on simulated GPUs, on one screen
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo.sh
+
+docs: $(VENV)/.runtime ## write docs/rpc.md and docs/superezio.toml anew from the sources
+	mkdir -p build
+	$(BIN)/python -m supereziod.config.example >build/superezio.toml
+	$(BIN)/python -m supereziod.rpc.reference docs/rpc-examples.json >build/rpc.md
+	mv build/superezio.toml build/rpc.md docs/
 
 lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ class Method(Struct, frozen=True, kw_only=True):
 
     `handler` takes the request and its params. It returns a result of type `result`, or, where
     `may_wait`, an awaitable of one, which belongs to the request: it is cancelled with it.
+    `errors` are the kinds a caller has to reckon with besides those of every method.
     """
 
     name: str
@@ -26,3 +27,4 @@ class Method(Struct, frozen=True, kw_only=True):
     handler: Callable[..., Any]
     summary: str
     may_wait: bool = False
+    errors: tuple[str, ...] = ()

@@ -33,6 +33,7 @@ def _method(
     summary: str,
     *,
     may_wait: bool = False,
+    errors: tuple[str, ...] = (),
 ) -> Method:
     return Method(
         name=name,
@@ -43,7 +44,25 @@ def _method(
         result=result,
         summary=summary,
         may_wait=may_wait,
+        errors=errors,
     )
+
+
+#: Where a GPU is named.
+_GPU_ERRORS: Final = ("not_found", "gpus_unavailable")
+#: Where a lease is asked for.
+_ACQUIRE_ERRORS: Final = (
+    "no_capacity",
+    "never_fits",
+    "wait_timeout",
+    "queue_full",
+    "gpus_unavailable",
+    "holder_not_visible",
+    "holder_gone",
+    "state_not_writable",
+    "conflict",
+    "not_found",
+)
 
 
 # fmt: off
@@ -54,7 +73,8 @@ METHODS: Final[tuple[Method, ...]] = (
     _method("system.info", "observer", "public", SystemCommands.info,
             wire.NoParams, wire.SystemInfo, "What runs here, and whom it takes the caller for"),
     _method("system.reload", "admin", "public", SystemCommands.reload,
-            wire.NoParams, wire.ReloadResult, "Apply the configuration anew", may_wait=True),
+            wire.NoParams, wire.ReloadResult, "Apply the configuration anew",
+            may_wait=True, errors=("conflict",)),
     _method("system.log_level", "admin", "public", SystemCommands.log_level,
             wire.LogLevelParams, wire.LogLevelResult, "Read or set the level of the log"),
 
@@ -64,36 +84,45 @@ METHODS: Final[tuple[Method, ...]] = (
     _method("gpu.list", "observer", "public", GpuCommands.list,
             wire.NoParams, wire.GpuList, "Every GPU, and what may be leased on it"),
     _method("gpu.get", "observer", "public", GpuCommands.get,
-            wire.GpuParams, wire.Gpu, "One GPU"),
+            wire.GpuParams, wire.Gpu, "One GPU",
+            errors=_GPU_ERRORS),
     _method("gpu.history", "observer", "public", GpuCommands.history,
-            wire.HistoryParams, wire.GpuHistory, "Metrics of one GPU over time"),
+            wire.HistoryParams, wire.GpuHistory, "Metrics of one GPU over time",
+            errors=_GPU_ERRORS),
     _method("gpu.processes", "observer", "masked", GpuCommands.processes,
             wire.OptionalGpuParams, wire.GpuProcessList, "The processes on the GPUs",
-            may_wait=True),
+            may_wait=True, errors=_GPU_ERRORS),
     _method("gpu.cordon", "admin", "public", GpuCommands.cordon,
-            wire.CordonParams, wire.Done, "Keep new leases off a GPU"),
+            wire.CordonParams, wire.Done, "Keep new leases off a GPU",
+            errors=_GPU_ERRORS),
     _method("gpu.uncordon", "admin", "public", GpuCommands.uncordon,
-            wire.GpuParams, wire.Done, "Let new leases onto a cordoned GPU again"),
+            wire.GpuParams, wire.Done, "Let new leases onto a cordoned GPU again",
+            errors=_GPU_ERRORS),
     _method("gpu.detach", "admin", "public", GpuCommands.detach,
             wire.NoParams, wire.ProbeState, "Let go of the driver", may_wait=True),
     _method("gpu.attach", "admin", "public", GpuCommands.attach,
             wire.NoParams, wire.ProbeState, "Take hold of the driver again", may_wait=True),
 
     _method("lease.acquire", "user", "own", LeaseCommands.acquire,
-            wire.AcquireParams, wire.Lease, "Ask for VRAM on one GPU or several", may_wait=True),
+            wire.AcquireParams, wire.Lease, "Ask for VRAM on one GPU or several",
+            may_wait=True, errors=_ACQUIRE_ERRORS),
     _method("lease.attach", "user", "own", LeaseCommands.attach,
-            wire.LeaseAttachParams, wire.Lease, "Bind a further process to a lease"),
+            wire.LeaseAttachParams, wire.Lease, "Bind a further process to a lease",
+            errors=("stale_lease", "holder_gone", "state_not_writable")),
     _method("lease.resume", "user", "own", LeaseCommands.resume,
-            wire.LeaseParams, wire.Lease, "Take a connection lease over after a reconnect"),
+            wire.LeaseParams, wire.Lease, "Take a connection lease over after a reconnect",
+            errors=("stale_lease", "conflict")),
     _method("lease.release", "user", "own", LeaseCommands.release,
-            wire.LeaseParams, wire.ReleaseResult, "End a lease"),
+            wire.LeaseParams, wire.ReleaseResult, "End a lease",
+            errors=("state_not_writable",)),
     _method("lease.list", "observer", "masked", LeaseCommands.list,
             wire.NoParams, wire.LeaseList, "The leases and the queue"),
     _method("lease.get", "observer", "masked", LeaseCommands.get,
-            wire.LeaseParams, wire.Lease, "One lease"),
+            wire.LeaseParams, wire.Lease, "One lease",
+            errors=("stale_lease",)),
     _method("placement.explain", "user", "public", LeaseCommands.explain,
             wire.PlacementParams, wire.Placement, "What an acquire would get, and why",
-            may_wait=True),
+            may_wait=True, errors=_GPU_ERRORS),
 
     _method("events.subscribe", "observer", "own", EventCommands.subscribe,
             wire.SubscribeParams, wire.SubscribeResult, "Be told of what changes"),
@@ -101,7 +130,8 @@ METHODS: Final[tuple[Method, ...]] = (
             wire.UnsubscribeParams, wire.Done, "End a subscription"),
 
     _method("session.open", "observer", "own", SessionCommands.open,
-            wire.SessionOpenParams, wire.SessionOpened, "Open a session, or resume one"),
+            wire.SessionOpenParams, wire.SessionOpened, "Open a session, or resume one",
+            errors=("not_found",)),
     _method("session.close", "observer", "own", SessionCommands.close,
             wire.SessionCloseParams, wire.Done, "End a session"),
     _method("session.list", "observer", "own", SessionCommands.list,

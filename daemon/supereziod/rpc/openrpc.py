@@ -15,6 +15,15 @@ from supereziod.rpc.method import Method
 OPENRPC_VERSION: Final = "1.3.2"
 _REFERENCE: Final = "#/components/schemas/{name}"
 
+#: What any method may be answered with.
+COMMON_ERRORS: Final = (
+    "invalid_params",
+    "busy",
+    "deadline_exceeded",
+    "shutting_down",
+    "internal_error",
+)
+
 Json = dict[str, Any]
 
 
@@ -53,7 +62,7 @@ def _method(method: Method, params: Json, result: Json) -> Json:
         "paramStructure": "either",
         "params": _params(method.params, params),
         "result": {"name": "result", "schema": result},
-        "errors": [{"$ref": f"#/components/errors/{kind}"} for kind in _errors_of(method)],
+        "errors": [{"$ref": f"#/components/errors/{kind}"} for kind in errors_of(method)],
         "x-access": {"role": method.role, "visibility": method.visibility},
         "x-may-wait": method.may_wait,
     }
@@ -70,10 +79,11 @@ def _params(params: type[Params], schema: Json) -> list[Json]:
     ]
 
 
-def _errors_of(method: Method) -> list[str]:
-    kinds = ["invalid_params", "busy", "deadline_exceeded", "shutting_down", "internal_error"]
+def errors_of(method: Method) -> list[str]:
+    """Return the kinds of errors that a method may be answered with."""
+    kinds = [*COMMON_ERRORS]
     if method.role != "observer":
         kinds.append("permission_denied")
     if method.may_wait:
         kinds.append("cancelled")
-    return kinds
+    return [*kinds, *method.errors]

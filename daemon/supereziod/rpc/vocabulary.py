@@ -1,0 +1,88 @@
+"""The names that stand in answers as data, and what each means: events, reasons, error members.
+
+They are part of the interface, as kinds of errors are: added to, never renamed. The tests hold
+these tables to what the code says.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Types of events, and when they are told.
+EVENT_TYPES: Final[dict[str, str]] = {
+    "daemon.started": "The daemon is ready.",
+    "daemon.stopping": "It was told to stop; leases stand.",
+    "config.reloaded": "The configuration was read again; `data` lists what applies now and later.",
+    "config.refused": "The new configuration is bad; the old one stands.",
+    "health.changed": "The verdict, or the reasons for it, changed.",
+    "watchdog.withheld": "The host is unhealthy: pings stop, and systemd will restart the daemon.",
+    "watchdog.resumed": "Pings go out again before systemd acted.",
+    "watchdog.restarted": "The run before this one ended with its pings withheld, and why.",
+    "connection.dropped": "The daemon closed a connection that did not behave.",
+    "driver.found": "The driver answers.",
+    "driver.lost": "The driver is gone or does not answer; no GPU can be read.",
+    "probe.started": "A process that reads the GPUs was started.",
+    "probe.lost": "A probe ended by itself, fell silent or could not be started.",
+    "probe.stuck": "A probe that was told to end is held by a call of the driver.",
+    "probe.detached": "The daemon let go of the driver, as asked.",
+    "probe.attached": "It took hold of the driver again.",
+    "gpu.status": "A GPU answers, went silent, was lost or detached.",
+    "gpu.level": "A GPU reached another thermal level.",
+    "gpu.fitness": "A GPU came under suspicion, into quarantine, on probation, or is well again.",
+    "gpu.xid": "The driver reported a fault of a GPU by its XID.",
+    "gpu.cordoned": "An admin keeps new leases off a GPU.",
+    "gpu.uncordoned": "An admin lets them on again.",
+    "gpu.overcommitted": "More VRAM of a GPU is in use or promised than it has, or no longer.",
+    "lease.queued": "An acquire waits.",
+    "lease.expired": "An acquire stopped waiting: its time was up.",
+    "lease.granted": "A lease was granted.",
+    "lease.active": "The lease's processes use VRAM for the first time.",
+    "lease.attached": "A further process holds the lease.",
+    "lease.orphaned": "The connection of a connection lease is gone; its grace runs.",
+    "lease.draining": "A GPU of the lease is critically hot: its holder should end soon.",
+    "lease.released": "The lease was given back, or its last process ended (`reason`).",
+    "lease.lost": "The lease ended without having been given back (`reason`).",
+    "lease.unreturned": "The VRAM of a released lease is still in use.",
+}
+
+#: `code` of a GPU in a placement: why it was chosen or passed over.
+REASON_CODES: Final[dict[str, str]] = {
+    "chosen": "It is the best for the policy.",
+    "fits": "It would do, and another is better.",
+    "insufficient_vram": "Too little is free now.",
+    "returning": "Enough is free once released leases have given their VRAM back.",
+    "too_small": "It would not fit if the GPU were empty.",
+    "avoided": "The request avoids it.",
+    "queued": "What is free is for those who wait already.",
+    "growing": "A lease on it is still growing, and its use cannot be told apart.",
+    "exclusive_taken": "An exclusive lease is on it.",
+    "not_empty": "The request is exclusive, and a lease is on it.",
+    "foreign_use": "The request is exclusive, and programs without a lease use it.",
+    "settling": "It was not read since the daemon started, or in the last second.",
+    "memory_unknown": "The driver gives no memory figures for it.",
+    "unknown": "It does not answer in time, or gives no temperature.",
+    "lost": "The driver has lost it.",
+    "detached": "The probe is detached.",
+    "hot": "Its thermal level is hot.",
+    "critical": "Its thermal level is critical.",
+    "quarantined": "It had a fault that cost it the trust in it.",
+    "cordoned": "An admin keeps leases off it.",
+    "compute_prohibited": "Its compute mode is PROHIBITED.",
+    "compute_exclusive_taken": "Its compute mode is EXCLUSIVE_PROCESS, and a process has it.",
+    "mig_enabled": "MIG is on, or whether it is may not be read.",
+}
+
+#: Members of an error's `data` besides `kind` and `correlation_id`, by the kind.
+ERROR_DATA: Final[dict[str, tuple[str, ...]]] = {
+    "frame_too_large": ("limit",),
+    "permission_denied": ("role", "needs", "group"),
+    "busy": ("limit", "retry_after_ms"),
+    "shutting_down": ("retry_after_ms",),
+    "not_found": ("gpu",),
+    "no_capacity": ("placement", "retry_after_ms"),
+    "never_fits": ("placement",),
+    "wait_timeout": ("placement",),
+    "stale_lease": ("lease",),
+    "holder_gone": ("pid",),
+    "gpus_unavailable": ("retry_after_ms",),
+}

@@ -1,0 +1,202 @@
+"""The examples of docs/rpc.md: one exchange for each method, with a daemon on simulated GPUs.
+
+`.venv/bin/python tests/rpc_examples.py` prints a new recording, for docs/rpc-examples.json. Pids,
+times and random ids differ each time, so that it is recorded when the shape of an answer has
+changed, and not at every build.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from live_daemon import LiveDaemon
+
+Json = dict[str, Any]
+
+_GIB = 1 << 30
+
+
+class Wire:
+    """One connection, and the lines that went over it, as objects."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self.exchanges: dict[str, Json] = {}
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(20)
+        self._socket.connect(str(socket_path))
+        self._lines = self._socket.makefile("r")
+        self._ids = itertools.count(1)
+        self._kept: deque[Json] = deque()
+
+    def ask(
+        self, method: str, params: Json | None = None, *, meta: Json | None = None, name: str = ""
+    ) -> Json:
+        """Make one exchange and keep it; return the result, or the error."""
+        request = self.send(method, params, meta=meta)
+        answer = self.receive(request["id"])
+        self.exchanges[name or method] = {"request": request, "answer": answer}
+        result: Json = answer["result"] if "result" in answer else answer["error"]
+        return result
+
+    def send(self, method: str, params: Json | None = None, *, meta: Json | None = None) -> Json:
+        """Send a request and do not wait."""
+        request: Json = {"jsonrpc": "2.0", "id": next(self._ids), "method": method}
+        if params is not None:
+            request["params"] = params
+        if meta is not None:
+            request["meta"] = meta
+        self._socket.sendall(json.dumps(request).encode() + b"\n")
+        return request
+
+    def receive(self, request_id: int) -> Json:
+        """Return the answer to a request; what comes before it is kept."""
+        while True:
+            message: Json = json.loads(self._lines.readline())
+            if message.get("id") == request_id:
+                return message
+            self._kept.append(message)
+
+    def event(self, type_: str) -> Json:
+        """Return the next notification of an event of this type."""
+        while True:
+            message: Json = self._kept.popleft() if self._kept else json.loads(next(self._lines))
+            if message.get("params", {}).get("event", {}).get("type") == type_:
+                return message
+
+    def close(self) -> None:
+        """End the connection."""
+        self._lines.close()
+        self._socket.close()
+
+
+def record(directory: Path) -> dict[str, Json]:
+    """Return an exchange for each method, and some more, by name."""
+    with ExitStack() as stack:
+        daemon = LiveDaemon(directory)
+        stack.callback(daemon.close)
+        daemon.start()
+        wire = Wire(daemon.socket_path)
+        stack.callback(wire.close)
+        _look(wire)
+        _lease(wire, daemon)
+        _resume(wire, daemon)
+        wire.ask("gpu.history", {"gpu": "0", "since_s": 5})
+        _administer(wire)
+        return _as_installed(wire.exchanges, directory)
+
+
+def _look(wire: Wire) -> None:
+    opened = wire.ask("session.open", {"name": "renderer"})
+    session = {"session_id": opened["session_id"]}
+    wire.ask("system.ping")
+    wire.ask("system.info")
+    wire.ask("health.get")
+    wire.ask("gpu.list")
+    wire.ask("session.list", meta=session)
+    wire.ask("session.close", session)
+    wire.ask("rpc.discover")
+
+
+def _lease(wire: Wire, daemon: LiveDaemon) -> None:
+    wire.ask("events.subscribe", {"types": ["lease.", "gpu.level"], "replay": 10})
+    with _process("sleep", "60") as holder:
+        lease = wire.ask(
+            "lease.acquire",
+            {"vram_bytes": 8 * _GIB, "holder_pid": holder.pid, "name": "llm", "wait_ms": 30_000},
+            meta={"correlation_id": "job-17", "idempotency_key": "job-17", "deadline_ms": 35_000},
+        )
+        wire.exchanges["event"] = {"notification": wire.event("lease.granted")}
+        with _standin(daemon, lease) as model:
+            wire.ask("lease.attach", {"lease": lease["id"], "pid": model.pid})
+            wire.event("lease.active")
+            wire.ask("gpu.processes", {"gpu": "0"})
+            wire.ask("gpu.get", {"gpu": lease["gpus"][0]["uuid"][:12]})
+            wire.ask("lease.get", {"lease": lease["id"]})
+            wire.ask("placement.explain", {"vram_bytes": 3 * _GIB, "policy": "spread"})
+            wire.ask("lease.acquire", {"vram_bytes": 9 * _GIB}, name="no_capacity")
+            waiting = wire.send("lease.acquire", {"vram_bytes": 9 * _GIB, "wait_ms": 60_000})
+            wire.ask("lease.list")
+            wire.ask("rpc.cancel", {"id": waiting["id"]})
+        wire.ask("lease.release", {"lease": lease["id"]})
+
+
+def _resume(wire: Wire, daemon: LiveDaemon) -> None:
+    other = Wire(daemon.socket_path)
+    params = {"vram_bytes": _GIB, "mode": "connection", "wait_ms": 30_000}
+    lease = other.ask("lease.acquire", params)["id"]
+    other.close()
+    wire.event("lease.orphaned")
+    wire.ask("lease.resume", {"lease": lease})
+
+
+def _administer(wire: Wire) -> None:
+    subscription = wire.exchanges["events.subscribe"]["answer"]["result"]["subscription"]
+    wire.ask("events.unsubscribe", {"subscription": subscription})
+    wire.ask("gpu.cordon", {"gpu": "1", "reason": "new fan"})
+    wire.ask("gpu.uncordon", {"gpu": "1"})
+    wire.ask("system.log_level", {"level": "debug"})
+    wire.ask("system.reload")
+    wire.ask("gpu.detach")
+    wire.ask("gpu.attach")
+
+
+@contextmanager
+def _process(
+    *command: str, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def _standin(daemon: LiveDaemon, lease: Json) -> Iterator[subprocess.Popen[str]]:
+    """A process that uses what was leased, from its first line of output on."""
+    command = (sys.executable, "-m", "supereziod.gpu.standin", "--vram", "7GiB")
+    environment = {**daemon.standin_environment(), **lease["environment"]}
+    with _process(*command, environment=environment) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+
+
+def _command_of(pid: str) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode()
+
+
+def _as_installed(exchanges: dict[str, Json], directory: Path) -> dict[str, Json]:
+    """Name the paths that an installed daemon has."""
+    text = json.dumps(exchanges)
+    for path, installed in (
+        (directory / "run", "/run/superezio"),
+        (directory / "control.sock", "/run/superezio/control.sock"),
+        (directory / "state", "/var/lib/superezio"),
+        (directory / "superezio.toml", "/etc/superezio/superezio.toml"),
+        (_command_of("self"), "python render.py"),
+        (sys.executable, "/usr/bin/python3"),
+    ):
+        text = text.replace(str(path), installed)
+    named: dict[str, Json] = json.loads(text)
+    # Some thousand lines, and the daemon's own account of what docs/rpc.md says.
+    named["rpc.discover"]["answer"]["result"] = {"openrpc": "1.3.2", "methods": []}
+    return named
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        exchanges = record(Path(scratch) / "daemon")
+    lines = (f"{json.dumps(name)}: {json.dumps(each)}" for name, each in exchanges.items())
+    print("{\n" + ",\n".join(lines) + "\n}")
