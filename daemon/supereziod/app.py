@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import uvloop
 
@@ -36,7 +37,7 @@ from supereziod.leases.manager import LeaseManager
 from supereziod.leases.processes import read_boot_id
 from supereziod.leases.queue import LeaseQueue
 from supereziod.leases.store import LeaseStore
-from supereziod.lifecycle import first_snapshot, on_hangup, stop_signals
+from supereziod.lifecycle import first_snapshot, hangup_signals, on_hangup, stop_signals
 from supereziod.observability.events import EventLog
 from supereziod.observability.logging_setup import Logging, parse_level
 from supereziod.options import Options
@@ -99,13 +100,16 @@ def _allow_many_files() -> None:
 async def _serve(options: Options, listener: Listener, logging: Logging) -> None:
     async with AsyncExitStack() as stack:
         stopping = stack.enter_context(stop_signals())
+        hangup = stack.enter_context(hangup_signals())
         core = _build_core(options, stack)
-        client = await stack.enter_async_context(AsyncClient(str(options.socket)))
-        parts = _wire(options, core, logging, self_check=SelfCheck(client.system_ping))
+        # The listener's path, not the option's: systemd may have handed over another socket.
+        client = await stack.enter_async_context(AsyncClient(str(listener.path)))
+        self_check = SelfCheck(client.system_ping)
+        parts = _wire(options, core, logging, socket=listener.path, self_check=self_check)
         await _start(parts, listener, stack)
         core.events.emit("daemon.started", f"supereziod {__version__} is ready", pid=os.getpid())
         parts.watchdog.ready()
-        hangups = asyncio.create_task(on_hangup(parts.reload), name="hangup")
+        hangups = asyncio.create_task(on_hangup(hangup, parts.reload), name="hangup")
         stack.push_async_callback(_cancel, hangups)
         # What is there now lives as long as the daemon: the collector need not look at it again.
         gc.collect()
@@ -172,7 +176,9 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
     return _Core(events=events, database=database, monitor=monitor, ledger=ledger, leases=leases)
 
 
-def _wire(options: Options, core: _Core, logging: Logging, *, self_check: SelfCheck) -> _Parts:
+def _wire(
+    options: Options, core: _Core, logging: Logging, *, socket: Path, self_check: SelfCheck
+) -> _Parts:
     config = options.loaded.config
     record = WatchdogRecord(Documents(core.database))
     lag = LoopLag()
@@ -218,7 +224,7 @@ def _wire(options: Options, core: _Core, logging: Logging, *, self_check: SelfCh
 
     server = build_server(
         ServedParts(monitor=core.monitor, leases=core.leases, health=health, events=core.events),
-        facts=_facts(options),
+        facts=_facts(options, socket),
         access=settings.access_policy(config),
         reload=reload,
         log_level=LogLevel(
@@ -253,13 +259,13 @@ def _build_watchdog(
     )
 
 
-def _facts(options: Options) -> DaemonFacts:
+def _facts(options: Options, socket: Path) -> DaemonFacts:
     return DaemonFacts(
         version=__version__,
         started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         started_ns=time.monotonic_ns(),
         gpu_driver=options.loaded.config.gpu.driver,
-        socket=str(options.socket),
+        socket=str(socket),
         runtime_dir=str(options.runtime_dir),
         state_dir=str(options.state_dir),
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+
+import structlog
 
 from superezio.errors import SuperezioError
 from supereziod.gpu.monitor import GpuMonitor
@@ -25,22 +27,36 @@ def stop_signals() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-async def on_hangup(reload: Callable[[], Awaitable[object]]) -> None:
-    """Reload for each SIGHUP, until cancelled; signals that come meanwhile are one.
+@contextmanager
+def hangup_signals() -> Iterator[asyncio.Event]:
+    """Yield an event that SIGHUP sets. Enter it before READY=1: unhandled, SIGHUP ends a process.
 
-    A refusal has been told as an event by then, and there is nobody to answer.
+    systemd takes an end by SIGHUP for a clean one, and would not start the daemon again.
     """
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, asked.set)
     try:
-        while True:
-            await asked.wait()
-            asked.clear()
-            with suppress(SuperezioError):
-                await reload()
+        yield asked
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def on_hangup(asked: asyncio.Event, reload: Callable[[], Awaitable[object]]) -> None:
+    """Reload each time it is asked for, until cancelled; what is asked meanwhile is one.
+
+    A refusal has been told as an event by then, and there is nobody to answer.
+    """
+    log = structlog.get_logger()
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            await reload()
+        except SuperezioError:
+            continue
+        except Exception:  # the edge of this background loop
+            log.exception("config.reload_failed")
 
 
 async def first_snapshot(monitor: GpuMonitor, *, patience_s: float) -> bool:

@@ -119,6 +119,6 @@ def _ids(names: Iterable[str], look_up: Callable[[str], int], unknown: list[str]
     for name in names:
         try:
             found.add(int(name) if name.isdecimal() else look_up(name))
-        except KeyError:
+        except (KeyError, ValueError):  # ValueError: no name at all, as one with a null character
             unknown.append(name)
     return frozenset(found)

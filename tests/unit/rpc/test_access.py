@@ -64,7 +64,7 @@ def test_names_are_resolved_once_and_unknown_ones_are_told() -> None:
     resolved = resolve_access(
         user_groups=["root", "no-such-group"],
         admin_groups=["4711"],
-        users=["root", "no-such-user"],
+        users=["root", "no-such-user", "nul\0"],
         admins=["1234"],
     )
     policy = resolved.policy
@@ -74,7 +74,7 @@ def test_names_are_resolved_once_and_unknown_ones_are_told() -> None:
     assert policy.admin_uids == {1234}
     assert (policy.user_group, policy.admin_group) == ("root", "4711")
     assert policy.own_uid == os.geteuid()
-    assert resolved.unknown == ["no-such-group", "no-such-user"]
+    assert resolved.unknown == ["no-such-group", "no-such-user", "nul\0"]
 
 
 # --- the kernel's word --------------------------------------------------------------------------

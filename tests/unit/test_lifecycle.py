@@ -1,0 +1,57 @@
+"""The daemon's life as its service manager sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+from superezio.errors import ConflictError
+from supereziod.lifecycle import hangup_signals, on_hangup, stop_signals
+
+
+class Reloads:
+    """Stands for the reload: notes that it was asked, and fails as it is told."""
+
+    def __init__(self, *failures: Exception | None) -> None:
+        self.failures = list(failures)
+        self.done = asyncio.Event()
+
+    async def __call__(self) -> None:
+        failure = self.failures.pop(0)
+        if not self.failures:
+            self.done.set()
+        if failure is not None:
+            raise failure
+
+
+async def test_a_signal_that_comes_before_anyone_reloads_is_not_lost_and_ends_nothing() -> None:
+    with hangup_signals() as asked:
+        os.kill(os.getpid(), signal.SIGHUP)
+        reloads = Reloads(None)
+        task = asyncio.create_task(on_hangup(asked, reloads))
+        async with asyncio.timeout(5):
+            await reloads.done.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_reload_that_fails_leaves_the_next_one_possible() -> None:
+    with hangup_signals() as asked:
+        reloads = Reloads(ConflictError("a bad file"), ValueError("a fault of our own"), None)
+        task = asyncio.create_task(on_hangup(asked, reloads))
+        async with asyncio.timeout(5):
+            while not reloads.done.is_set():
+                if not asked.is_set():
+                    os.kill(os.getpid(), signal.SIGHUP)
+                await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_sigterm_and_sigint_ask_for_the_end() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with stop_signals() as stopping:
+            os.kill(os.getpid(), number)
+            async with asyncio.timeout(5):
+                await stopping.wait()
