@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # The lock files carry hashes for every wheel; pip checks them.
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# What is built is built with the tools of requirements-build.lock, installed before.
+LOCKED := --require-hashes --no-build-isolation --use-pep517
 WHEEL_VENV := build/wheel-venv
 PREFIX := /opt/superezio
 
@@ -16,13 +18,14 @@ help: ## list the targets
 $(VENV)/.runtime: requirements.lock requirements-build.lock pyproject.toml
 	@echo "setting up $(VENV) (the first time takes a minute)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --require-hashes -r requirements.lock -r requirements-build.lock
+	@$(PIP) install --require-hashes -r requirements-build.lock
+	@$(PIP) install $(LOCKED) -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -q $(VENV)/lib daemon ctl || true
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
-	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install $(LOCKED) -r requirements-dev.lock
 	@touch $@
 
 setup: $(VENV)/.runtime ## install the daemon and superezioctl into .venv
@@ -62,7 +65,8 @@ wheel-test: $(VENV)/.dev
 	rm -rf build/wheel $(WHEEL_VENV)
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
 	$(PYTHON) -m venv $(WHEEL_VENV)
-	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-dev.lock
+	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-build.lock
+	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install $(LOCKED) -r requirements-dev.lock
 	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps build/wheel/superezio-*.whl
 	SUPEREZIO_TEST_INSTALLED=1 $(WHEEL_VENV)/bin/pytest tests/unit tests/integration -m "not slow"
 
@@ -76,10 +80,10 @@ lock: ## write the lock files anew from pyproject.toml (needs uv)
 
 install: $(VENV)/.runtime ## as root: the daemon, its commands and units, for systemd
 	rm -rf build/install
+	$(PIP) wheel $(LOCKED) --wheel-dir build/install -r requirements.lock
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/install .
 	$(PYTHON) -m venv $(PREFIX)
-	$(PREFIX)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements.lock
-	$(PREFIX)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --force-reinstall build/install/superezio-*.whl
+	$(PREFIX)/bin/python -m pip --disable-pip-version-check --quiet install --no-index --find-links build/install --force-reinstall superezio
 	install -d /usr/local/bin /etc/superezio/conf.d
 	ln -sf $(PREFIX)/bin/supereziod $(PREFIX)/bin/superezioctl /usr/local/bin/
 	install -m 644 -t /etc/systemd/system systemd/superezio.service systemd/superezio.socket

@@ -51,7 +51,7 @@ show superezioctl run --vram 5GiB -- true || echo "(exit code $?)"
 show superezioctl health || true
 
 say "the program ends, and its lease with it"
-kill "$model" && wait "$model" || true
+{ kill "$model" && wait "$model"; } 2>/dev/null || true
 model=
 await 0 '"leases": *0'
 show superezioctl lease list
