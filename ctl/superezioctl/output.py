@@ -7,7 +7,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import TextIO
 
 _SGR = {
@@ -18,6 +18,8 @@ _SGR = {
     "warn": "33",
     "note": "36",
 }
+
+_CODES = frozenset({"0"}.union(*(codes.split(";") for codes in _SGR.values())))
 
 #: Width where there is no terminal to ask.
 DEFAULT_WIDTH = 80
@@ -69,7 +71,7 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """Print a line for people."""
-        self._stdout.write(f"{text}\n")
+        self._stdout.write(f"{harmless(text)}\n")
 
     def flush(self) -> None:
         """Let out what was printed."""
@@ -77,12 +79,12 @@ class Output:
 
     def note(self, text: str) -> None:
         """Print a line on standard error."""
-        self._stderr.write(f"{text}\n")
+        self._stderr.write(f"{harmless(text)}\n")
         self._stderr.flush()
 
     def progress(self, text: str) -> None:
         """Write over the line on standard error; an empty text clears it."""
-        self._stderr.write(f"\r\x1b[K{text}")
+        self._stderr.write(f"\r\x1b[K{harmless(text)}")
         self._stderr.flush()
 
     def style(self, text: str, *names: str) -> str:
@@ -100,6 +102,7 @@ class Output:
         indent: str = "",
     ) -> None:
         """Print columns as wide as they need; those in `right` are aligned to the right."""
+        rows = [[cell.replace("\n", " ") for cell in row] for row in rows]
         widths = [max(printed_width(row[i]) for row in (header, *rows)) for i in range(len(header))]
         for number, row in enumerate((header, *rows)):
             cells = []
@@ -119,10 +122,32 @@ def is_colourful(stream: TextIO) -> bool:
 
 def printed_width(text: str) -> int:
     """Return how many columns `text` takes, colour left out."""
-    width = len(text)
-    start = text.find("\x1b[")
-    while start >= 0:
-        end = text.index("m", start)
-        width -= end - start + 1
-        start = text.find("\x1b[", end)
-    return width
+    return sum(len(rest) for _, rest in _pieces(text))
+
+
+def harmless(text: str) -> str:
+    """Return `text` with our own styles, and `?` for all else that a terminal would act on.
+
+    Names and command lines are chosen by other users, and may hold anything.
+    """
+    if text.isprintable():
+        return text
+    return "".join(style + rest for style, rest in _pieces(text))
+
+
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the styles in `text`, each with the printable text after it."""
+    first, *others = text.split("\x1b[")
+    yield "", _printable(first)
+    for other in others:
+        codes, end, rest = other.partition("m")
+        if end and _CODES.issuperset(codes.split(";")):
+            yield f"\x1b[{codes}m", _printable(rest)
+        else:
+            yield "", "?[" + _printable(other)
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)

@@ -63,5 +63,6 @@ def user(uid: int | None) -> str:
 
 
 def fit(text: str, width: int) -> str:
-    """Return `text` cut to `width` columns."""
+    """Return `text` as one line, cut to `width` columns."""
+    text = text.replace("\n", " ")
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"

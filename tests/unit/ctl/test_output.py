@@ -94,3 +94,19 @@ def test_a_real_terminal_gets_colour_unless_it_says_no(daemon: FakeDaemon) -> No
 def test_json_on_a_terminal_is_still_one_document(daemon: FakeDaemon) -> None:
     assert json.loads(run_on_terminal("--json", "gpu", "list"))["gpus"]
     assert daemon.requests
+
+
+def test_what_others_named_cannot_command_the_terminal() -> None:
+    out = Output(json=False, stdout=(screen := Terminal()), stderr=(notes := Terminal()))
+    named = "\x1b]0;title\x07\x1b[2J\x9b2J\r\u202ename\x1b[8m"
+    out.line(f"{out.style('lease', 'bold')} {named}")
+    out.note(named)
+    out.progress(named)
+    out.table(("NAME",), [(f"{named}\nGPU 9  a line of their own",)])
+    text = screen.getvalue()
+    assert text.startswith("\x1b[1mlease\x1b[0m ?]0;title??[2J?2J??name?[8m\n")
+    assert text.count("\n") == 3, "a cell is no line of its own"
+    for shown in (text, notes.getvalue().removeprefix("\r\x1b[K")):
+        assert not {"\x07", "\x9b", "\u202e", "\x1b]", "\x1b[2J"} & set(shown)
+        assert "\x1b[2J" not in shown
+        assert "\x1b]" not in shown
