@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # What is built is built with the tools of requirements-build.lock, installed before.
 LOCKED := --require-hashes --no-build-isolation --use-pep517
+# As newer versions of pip do without asking: older ones print a page about it.
+export PIP_USE_PEP517 := 1
 WHEEL_VENV := build/wheel-venv
 PREFIX := /opt/superezio
 
@@ -92,6 +94,9 @@ install: $(VENV)/.runtime ## as root: the daemon, its commands and units, for sy
 	systemd-sysusers superezio.conf
 	systemd-tmpfiles --create superezio.conf
 	systemctl daemon-reload
+	@# An upgrade: a daemon that runs is restarted, which no lease notices, however often it was.
+	systemctl reset-failed superezio.socket superezio.service
+	systemctl try-restart superezio.service
 
 clean: ## remove what was built
 	rm -rf build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
