@@ -15,12 +15,16 @@ class Gcra:
     def __init__(self, *, limit: int, period_ns: int, burst: int) -> None:
         if limit < 1 or period_ns < 1 or burst < 1:
             raise ValueError("limit, period_ns and burst have to be positive")
-        self._limit = limit
         self._period_ns = period_ns
+        self.tat_ns = 0
+        self.set_rate(limit=limit, burst=burst)
+
+    def set_rate(self, *, limit: int, burst: int) -> None:
+        """Grant at another rate from now on; what is owed stays owed."""
+        self._limit = limit
         self.burst = burst
         self._unit_ns = self._interval(1)
         self._burst_ns = self._interval(burst)
-        self.tat_ns = 0
 
     def acquire(self, now_ns: int, cost: int = 1) -> int:
         """Take `cost` units and return 0, or take nothing and return the nanoseconds to wait.

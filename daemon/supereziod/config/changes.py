@@ -21,6 +21,7 @@ LIVE: Final = (
     "limits.frame_size",
     "limits.in_flight",
     "limits.in_flight_per_connection",
+    "limits.in_flight_per_uid",
     "limits.requests_burst",
     "limits.requests_per_second",
     "limits.stall_timeout",

@@ -47,6 +47,9 @@ class Limits(Section, frozen=True):
     in_flight: Annotated[
         int, Meta(ge=1, description="Requests that are not answered yet, in all ...")
     ] = 20_000
+    in_flight_per_uid: Annotated[
+        int, Meta(ge=1, description="... of one user who is no admin ...")
+    ] = 5_000
     in_flight_per_connection: Annotated[
         int, Meta(ge=1, description="... and of one connection.")
     ] = 256

@@ -290,11 +290,12 @@ class Connection(asyncio.Protocol):
     def check_can_wait(self, request_id: RequestId) -> None:
         """Raise where no further request may be in flight, or not one of this id."""
         if not self.unlimited:
-            self.flights.check(request_id, self._host.limits)
+            account = None if self.role == "admin" else self.account
+            self.flights.check(request_id, self._host.limits, account)
 
     def wait_for(self, pending: Pending, awaitable: Awaitable[Any]) -> None:
         """Keep a request in flight until `awaitable` is done, then have it answered."""
-        self.flights.add(pending, awaitable)
+        self.flights.add(pending, awaitable, self.account)
 
     def cancel(self, request_id: float | str) -> bool:
         """Cancel a request in flight on this connection; False if there is none."""

@@ -16,7 +16,7 @@ from superezio.errors import (
 )
 from supereziod.rpc.decoding import RequestId
 from supereziod.rpc.dispatcher import Pending
-from supereziod.rpc.limits import Limits, Traffic
+from supereziod.rpc.limits import Account, Limits, Traffic
 
 
 class Flights:
@@ -37,8 +37,11 @@ class Flights:
         """What is waited for."""
         return [flight.future for flight in self._by_key.values()]
 
-    def check(self, request_id: RequestId, limits: Limits) -> None:
-        """Raise where no further request may be in flight, or not one of this id."""
+    def check(self, request_id: RequestId, limits: Limits, account: Account | None) -> None:
+        """Raise where no further request may be in flight, or not one of this id.
+
+        `account` is None for one whom the limit of a uid does not bind.
+        """
         if request_id is not UNSET and request_id is not None and request_id in self._by_key:
             raise InvalidRequestError(f"a request with id {request_id!r} is in flight already")
         if len(self._by_key) >= limits.in_flight_per_connection:
@@ -47,6 +50,12 @@ class Flights:
                 retry_after_ms=100,
                 data={"limit": "in_flight_per_connection"},
             )
+        if account is not None and account.in_flight >= limits.in_flight_per_uid:
+            raise BusyError(
+                f"{account.in_flight} requests of uid {account.uid} are in flight",
+                retry_after_ms=100,
+                data={"limit": "in_flight_per_uid"},
+            )
         if self._traffic.in_flight >= limits.in_flight:
             raise BusyError(
                 f"{self._traffic.in_flight} requests are in flight",
@@ -54,7 +63,7 @@ class Flights:
                 data={"limit": "in_flight"},
             )
 
-    def add(self, pending: Pending, awaitable: Awaitable[Any]) -> None:
+    def add(self, pending: Pending, awaitable: Awaitable[Any], account: Account) -> None:
         """Keep a request until `awaitable` is done or its deadline passes, then answer it."""
         flight = _Flight(pending, asyncio.ensure_future(awaitable))
         request_id = pending.request_id
@@ -62,6 +71,7 @@ class Flights:
         key: object = flight if request_id is UNSET or request_id is None else request_id
         self._by_key[key] = flight
         self._traffic.in_flight += 1
+        account.in_flight += 1
         meta = pending.request.meta
         if meta is not None and meta.deadline_ms is not None:
             flight.set_deadline(meta.deadline_ms)
@@ -69,6 +79,7 @@ class Flights:
         def land(_future: asyncio.Future[Any]) -> None:
             del self._by_key[key]
             self._traffic.in_flight -= 1
+            account.in_flight -= 1
             flight.finish()
             self._landed()
 

@@ -24,6 +24,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     #: Not applied to admins.
     connections_per_uid: int = 6_000
     in_flight: int = 20_000
+    #: Not applied to admins. One acquire may be waited for by many requests with its key.
+    in_flight_per_uid: int = 5_000
     in_flight_per_connection: int = 256
     subscriptions_per_connection: int = 16
     #: Events kept for a subscriber that does not read; older ones are counted as lost.
@@ -53,12 +55,13 @@ class Boundless:
 class Account:
     """What one uid holds and has used."""
 
-    __slots__ = ("connections", "rate", "uid")
+    __slots__ = ("connections", "in_flight", "rate", "uid")
 
     def __init__(self, uid: int, rate: Gcra) -> None:
         self.uid = uid
         self.rate = rate
         self.connections = 0
+        self.in_flight = 0
 
 
 class Accounts:
@@ -86,9 +89,11 @@ class Accounts:
         return account
 
     def set_rate(self, *, requests_per_second: int, requests_burst: int) -> None:
-        """Give uids that come from now on another rate."""
+        """Give all uids another rate."""
         self._requests_per_second = requests_per_second
         self._requests_burst = requests_burst
+        for account in self._by_uid.values():
+            account.rate.set_rate(limit=requests_per_second, burst=requests_burst)
 
     def _sweep(self, now_ns: int) -> None:
         self._by_uid = {

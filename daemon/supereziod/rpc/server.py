@@ -108,7 +108,7 @@ class RpcServer:
             self._assign_role(connection)
 
     def set_limits(self, limits: Limits) -> None:
-        """Put other limits in force: frame size and rate for new connections and uids only."""
+        """Put other limits in force: frame size for new connections only."""
         self.limits = limits
         self._accounts.set_rate(
             requests_per_second=limits.requests_per_second, requests_burst=limits.requests_burst

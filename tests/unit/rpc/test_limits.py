@@ -31,7 +31,12 @@ def test_accounts_in_use_are_all_kept() -> None:
     assert len(accounts) == 3000
 
 
-def test_another_rate_is_for_who_comes_then() -> None:
+def test_another_rate_is_for_all_uids_and_forgives_nothing() -> None:
     accounts = Accounts(requests_per_second=1, requests_burst=1)
+    known = accounts.of(1, SECOND)
+    assert known.rate.acquire(SECOND) == 0
     accounts.set_rate(requests_per_second=5, requests_burst=7)
-    assert accounts.of(1, SECOND).rate.burst == 7
+    assert accounts.of(2, SECOND).rate.burst == 7
+    assert known.rate.burst == 7
+    assert known.rate.acquire(SECOND, 7) == SECOND
+    assert known.rate.acquire(2 * SECOND, 7) == 0

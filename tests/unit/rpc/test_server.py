@@ -261,6 +261,28 @@ async def test_requests_in_flight_are_bounded_per_connection(
         await parking.wait_for(3)
 
 
+async def test_requests_in_flight_are_bounded_per_uid_over_all_its_connections(
+    tmp_path: Path, parking: Parking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(in_flight_per_uid=1)
+    async with serving(tmp_path, table(parking), limits=limits) as served:
+        admin = await served.client()
+        assert (await admin.call("sum", [1]))["result"] == 1
+        monkeypatch.setattr(AccessPolicy, "role_of", lambda _self, _peer: "user")
+        client, other = await served.client(), await served.client()
+        await client.send({"jsonrpc": "2.0", "id": 1, "method": "park"})
+        await parking.wait_for(1)
+        assert (await other.call("park"))["error"]["data"]["limit"] == "in_flight_per_uid"
+        await admin.send({"jsonrpc": "2.0", "id": 1, "method": "park"})
+        await parking.wait_for(2)
+        for parked in parking.waiting:
+            parked.set_result("done")
+        await client.receive()
+        await admin.receive()
+        await other.send({"jsonrpc": "2.0", "id": 1, "method": "park"})
+        await parking.wait_for(3)
+
+
 async def test_requests_in_flight_are_bounded_in_all(tmp_path: Path, parking: Parking) -> None:
     async with serving(tmp_path, table(parking), limits=Limits(in_flight=1)) as served:
         client, other = await served.client(), await served.client()
