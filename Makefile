@@ -6,8 +6,6 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # What is built is built with the tools of requirements-build.lock, installed before.
 LOCKED := --require-hashes --no-build-isolation --use-pep517
-# As newer versions of pip do without asking: older ones print a page about it.
-export PIP_USE_PEP517 := 1
 WHEEL_VENV := build/wheel-venv
 PREFIX := /opt/superezio
 
@@ -80,12 +78,18 @@ lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 --group build -o requirements-build.lock
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 --group dev pyproject.toml -o requirements-dev.lock
 
-install: $(VENV)/.runtime ## as root: the daemon, its commands and units, for systemd
+# With tools of its own: the Python of .venv may be another one, and its owner another user.
+install: TOOLS := build/install/tools/bin/python -m pip --disable-pip-version-check --quiet
+install: ## as root: the daemon, its commands and units, for systemd; again: an upgrade
 	rm -rf build/install
-	$(PIP) wheel $(LOCKED) --wheel-dir build/install -r requirements.lock
-	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/install .
-	$(PYTHON) -m venv $(PREFIX)
-	$(PREFIX)/bin/python -m pip --disable-pip-version-check --quiet install --no-index --find-links build/install --force-reinstall superezio
+	$(PYTHON) -m venv build/install/tools
+	$(TOOLS) install --require-hashes -r requirements-build.lock
+	$(TOOLS) wheel $(LOCKED) --wheel-dir build/install -r requirements.lock
+	$(TOOLS) wheel --no-deps --no-build-isolation --wheel-dir build/install .
+	$(PYTHON) -m venv --clear $(PREFIX)
+	$(PREFIX)/bin/python -m pip --disable-pip-version-check --quiet install --no-index --find-links build/install superezio
+	chmod -R go+rX $(PREFIX)
+	rm -rf build/install
 	install -d /usr/local/bin /etc/superezio/conf.d
 	ln -sf $(PREFIX)/bin/supereziod $(PREFIX)/bin/superezioctl /usr/local/bin/
 	install -m 644 -t /etc/systemd/system systemd/superezio.service systemd/superezio.socket
@@ -93,10 +97,13 @@ install: $(VENV)/.runtime ## as root: the daemon, its commands and units, for sy
 	install -m 644 -D systemd/superezio.tmpfiles.conf /etc/tmpfiles.d/superezio.conf
 	systemd-sysusers superezio.conf
 	systemd-tmpfiles --create superezio.conf
+	@runuser -u superezio -- $(PREFIX)/bin/supereziod --version || { \
+	  echo "make install: the user superezio cannot run this Python; name one for all users: make install PYTHON=/usr/bin/python3" >&2; \
+	  exit 1; }
 	systemctl daemon-reload
-	@# An upgrade: a daemon that runs is restarted, which no lease notices, however often it was.
-	systemctl reset-failed superezio.socket superezio.service
-	systemctl try-restart superezio.service
+	@# A daemon that runs is restarted, which no lease notices, and no start limit may refuse.
+	if systemctl is-active --quiet superezio.service; then \
+	  systemctl reset-failed superezio.socket superezio.service && systemctl restart superezio.service; fi
 
 clean: ## remove what was built
 	rm -rf build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
