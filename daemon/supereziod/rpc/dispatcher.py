@@ -38,6 +38,10 @@ _IDEMPOTENCY_KEY: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 #: A longer deadline is none: it is past the life of any daemon, and of a timer's integers.
 _MAX_DEADLINE_MS: Final = 7 * 86_400_000
 
+#: A batch is worked on in one turn and answered in one line: with so much of an answer, its
+#: other members are refused, or a line of a few kilobytes would keep everybody else waiting.
+MAX_BATCH_ANSWER_BYTES: Final = 4 << 20
+
 _NO_META: Final = Meta()
 _set_scope = current_scope.set
 
@@ -167,13 +171,18 @@ class CommandDispatcher:
     def _batch(self, line: Line, batch: Batch, now_ns: int) -> None:
         reply = BatchReply(line.push)
         lines = []
+        size = 0
         for item in batch.items:
-            if isinstance(item, Refusal):
+            if size > MAX_BATCH_ANSWER_BYTES:
+                too_much = Refusal(id=item.id, error=_too_much(), meta=item.meta)
+                answer = self._refuse(line, too_much, now_ns)
+            elif isinstance(item, Refusal):
                 answer = self._refuse(line, item, now_ns)
             else:
                 answer = self._call(line, item, now_ns, reply)
             if answer is not None:
                 lines.append(answer)
+                size += len(answer)
         reply.close(lines)
 
     def _named(self, line: Line, meta: Meta) -> tuple[SessionState, str]:
@@ -303,6 +312,13 @@ def _check_meta(meta: Meta) -> None:
         raise DeadlineExceededError("the deadline had passed before the request was read")
     if deadline_ms > _MAX_DEADLINE_MS:
         raise InvalidRequestError(f"meta.deadline_ms may be up to {_MAX_DEADLINE_MS}")
+
+
+def _too_much() -> BusyError:
+    return BusyError(
+        f"the answer to the batch has {MAX_BATCH_ANSWER_BYTES} bytes already: ask for this alone",
+        data={"limit": "batch_answer_bytes"},
+    )
 
 
 def _too_fast(line: Line, wait_ns: int) -> BusyError:

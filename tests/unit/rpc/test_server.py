@@ -14,6 +14,7 @@ import pytest
 from superezio.wire import CancelParams, Done, Params
 from supereziod.observability.correlation import current_scope
 from supereziod.rpc.access import AccessPolicy
+from supereziod.rpc.dispatcher import MAX_BATCH_ANSWER_BYTES
 from supereziod.rpc.limits import Limits
 from supereziod.rpc.method import Method
 from supereziod.rpc.requests import RequestContext
@@ -75,6 +76,20 @@ async def test_a_request_that_waits_holds_up_no_other(served: Served, parking: P
     assert (await client.call("sum", [1, 2]))["result"] == 3
     parking.waiting[0].set_result("there")
     assert await client.receive() == {"jsonrpc": "2.0", "result": "there", "id": "slow"}
+
+
+async def test_a_batch_is_worked_on_until_its_answer_is_long_enough(served: Served) -> None:
+    client = await served.client()
+    size = MAX_BATCH_ANSWER_BYTES // 2
+    members = [
+        {"jsonrpc": "2.0", "id": number, "method": "big", "params": {"size": size}}
+        for number in range(5)
+    ]
+    answers = {each["id"]: each for each in await client.ask(members)}
+    assert [len(answers[number].get("result", "")) for number in range(5)] == [size, size, 0, 0, 0]
+    assert {answers[number]["error"]["data"]["limit"] for number in (2, 3, 4)} == {
+        "batch_answer_bytes"
+    }
 
 
 async def test_a_batch_is_answered_when_its_last_member_is(
