@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from superezio import errors
@@ -48,7 +47,7 @@ def usage_document(message: str) -> str:
 def sentences(error: errors.SuperezioError, context: Context) -> list[str]:
     """Return what to tell a person: what happened, what the unit is doing, what to do."""
     if isinstance(error, errors.DaemonNotRunningError):
-        return [_no_daemon(error, context.socket_path), *unit.describe()]
+        return [_no_daemon(error, context.socket_path), *unit.how_to_start()]
     if isinstance(error, errors.ReplyTimeoutError):
         limit = format_duration(context.timeout_s)
         return [
@@ -67,11 +66,7 @@ def sentences(error: errors.SuperezioError, context: Context) -> list[str]:
 def _no_daemon(error: errors.SuperezioError, socket_path: str) -> str:
     cause = error.__cause__
     why = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
-    start = "systemctl start superezio" if os.geteuid() == 0 else "sudo systemctl start superezio"
-    return (
-        f"superezioctl: the superezio daemon is not running ({socket_path}: {why}).\n"
-        f"Start it with `{start}`, or run `supereziod` in another terminal."
-    )
+    return f"superezioctl: the superezio daemon is not running ({socket_path}: {why})."
 
 
 def _gpu_reasons(error: errors.SuperezioError) -> list[str]:

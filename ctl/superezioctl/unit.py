@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 
@@ -9,19 +10,33 @@ UNIT = "superezio.service"
 _PATIENCE_S = 2.0
 
 
-def describe() -> list[str]:
+def describe(state: dict[str, str] | None = None) -> list[str]:
     """Return sentences on the unit's state; none where systemd or the unit is not there."""
-    state = show()
+    state = show() if state is None else state
     if state.get("LoadState") != "loaded":
         return []
     active, sub = state.get("ActiveState", "unknown"), state.get("SubState", "unknown")
-    lines = [f"systemd says: {UNIT} is {active} ({sub})" + _result(state) + _status(state)]
-    if active == "failed":
-        lines.append(
-            f"See `journalctl -u superezio -n 50`; `sudo systemctl reset-failed {UNIT} "
-            "superezio.socket` before it is started again."
+    return [f"systemd says: {UNIT} is {active} ({sub})" + _result(state) + _status(state)]
+
+
+def how_to_start() -> list[str]:
+    """Return sentences on how a daemon that does not run is started."""
+    state = show()
+    systemctl = "systemctl" if os.geteuid() == 0 else "sudo systemctl"
+    if state.get("LoadState") == "not-found":
+        return [f"Run `supereziod` in another terminal: this host has no {UNIT}."]
+    if state.get("ActiveState") == "failed":
+        # Past its start limit systemd refuses a plain start.
+        advice = (
+            "`systemctl status superezio` and `journalctl -u superezio -n 50` say why. Then "
+            f"`{systemctl} reset-failed superezio.socket {UNIT}` and "
+            f"`{systemctl} start superezio`."
         )
-    return lines
+        return [*describe(state), advice]
+    return [
+        f"Start it with `{systemctl} start superezio`, or run `supereziod` in another terminal.",
+        *describe(state),
+    ]
 
 
 def show() -> dict[str, str]:
