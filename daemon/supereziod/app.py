@@ -150,7 +150,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         events=events,
         rules=settings.monitor_rules(config.gpu),
         patience=config.gpu.probe.patience(),
-        leases_on=lambda uuid: leases.leases_on(uuid),
+        leases_on=lambda uuid: leases.leases_on(uuid),  # noqa: PLW0108 - bound below
     )
     ledger = Ledger(
         reserve_bytes=config.gpu.reserve_bytes,
