@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Final
 
 from msgspec import Struct
 
@@ -15,6 +16,9 @@ from superezio.errors import (
 )
 from superezio.wire import Role
 from supereziod.leases.processes import Identity, ProcessTable, has_ended, pid_of
+
+#: The kernel's PID_MAX_LIMIT is far below; what is above is no argument of its calls.
+_MAX_PID: Final = (1 << 31) - 1
 
 
 class Caller(Struct, frozen=True, kw_only=True):
@@ -132,7 +136,7 @@ class HandleOpener:
     ) -> ProcessHandle:
         """Open a process that the caller names, of the user who owns the lease, or for an admin."""
         _check_visible(caller)
-        if pid <= 0:
+        if not 0 < pid <= _MAX_PID:
             raise HolderGoneError(f"cannot bind a lease to pid {pid}: there is no such process")
         handle = self._checked(pid, _open_pidfd(pid), confirmed=start_time is not None)
         try:

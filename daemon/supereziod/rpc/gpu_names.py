@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from superezio.errors import GpusUnavailableError, InvalidParamsError, NotFoundError
 from supereziod.gpu.hardware import GpuView, Snapshot
+
+#: Python refuses to read numbers of some thousand digits.
+_MAX_INDEX_DIGITS: Final = 9
 
 
 def find_gpu(snapshot: Snapshot, name: str) -> GpuView:
     """Return the GPU that `name` means. Raises NotFoundError, InvalidParamsError."""
-    if name.isdecimal():
+    if len(name) <= _MAX_INDEX_DIGITS and name.isdecimal():
         found = [gpu for gpu in snapshot.gpus if gpu.identity.index == int(name)]
         # An index is short, so that a UUID's beginning of digits alone needs its `GPU-`.
         if found:

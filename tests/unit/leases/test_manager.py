@@ -210,6 +210,15 @@ async def test_a_process_of_somebody_else_can_not(host: LeaseHost) -> None:
         assert host.now(caller_of(uid=4711, role="admin"), holder_pid=process.pid)
 
 
+@pytest.mark.parametrize("pid", [-1, 0, 1 << 31, 1 << 32, 10**20])
+async def test_what_can_be_no_pid_is_no_process(host: LeaseHost, pid: int) -> None:
+    lease = host.now(ME, vram=1)
+    with pytest.raises(HolderGoneError, match="there is no such process"):
+        host.now(ME, vram=1, holder_pid=pid)
+    with pytest.raises(HolderGoneError, match="there is no such process"):
+        host.leases.attach(ME, LeaseAttachParams(lease=lease.id, pid=pid))
+
+
 async def test_the_lease_ends_with_the_last_attached_process(host: LeaseHost) -> None:
     with child() as one, child() as other:
         lease = host.now(one.caller())

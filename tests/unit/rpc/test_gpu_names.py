@@ -30,7 +30,7 @@ def test_a_beginning_of_several_is_refused_with_their_names() -> None:
         find_gpu(SNAPSHOT, "aaaa")
 
 
-@pytest.mark.parametrize("name", ["", "7", "GPU-zzz", "-1"])
+@pytest.mark.parametrize("name", ["", "7", "GPU-zzz", "-1", "9" * 5000])
 def test_an_unknown_name_is_answered_with_those_there_are(name: str) -> None:
     with pytest.raises(NotFoundError, match=r"there are 0 \(GPU-aaaa1111"):
         find_gpu(SNAPSHOT, name)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
+from superezio.errors import InvalidParamsError
 from superezio.wire import (
     CordonParams,
     Done,
@@ -26,6 +27,9 @@ from supereziod.observability.correlation import note
 from supereziod.rpc.gpu_names import find_gpu
 from supereziod.rpc.gpu_results import Usage, gpu_result
 from supereziod.rpc.requests import RequestContext
+
+#: Nothing is kept for nearly so long.
+_MAX_SINCE_S: Final = 366 * 86400
 
 
 class Monitor(Protocol):
@@ -94,6 +98,8 @@ class GpuCommands:
 
     def history(self, _request: RequestContext, params: HistoryParams) -> GpuHistory:
         """Return the metrics of one GPU over the last `since_s` seconds."""
+        if not 0 < params.since_s <= _MAX_SINCE_S:
+            raise InvalidParamsError(f"since_s has to be more than 0, and at most {_MAX_SINCE_S}")
         view = self._named(self._monitor.snapshot(), params.gpu)
         return self._monitor.history(view.uuid, since_s=params.since_s)
 

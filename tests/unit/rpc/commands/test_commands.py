@@ -111,6 +111,13 @@ async def test_history_is_of_the_gpu_that_was_named(tmp_path: Path) -> None:
     assert (history["gpu"], history["resolution_s"]) == (GPU_B, 60.0)
 
 
+@pytest.mark.parametrize("since_s", [1e308, 0, -5])
+async def test_a_past_nobody_can_mean_is_refused(tmp_path: Path, since_s: float) -> None:
+    async with daemon(tmp_path) as built:
+        answer = await error(built, "gpu.history", {"gpu": "1", "since_s": since_s})
+    assert answer["data"]["kind"] == "invalid_params"
+
+
 async def test_cordon_and_uncordon(tmp_path: Path) -> None:
     async with daemon(tmp_path) as built:
         assert await result(built, "gpu.cordon", {"gpu": "aaaa2", "reason": "dust"}) == {
