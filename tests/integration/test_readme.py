@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from markdown_blocks import blocks, commands
+
 PROJECT = Path(__file__).parents[2]
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(language: str) -> Iterator[str]:
-    for match in _BLOCK.finditer((PROJECT / "README.md").read_text()):
-        if match[1] == language:
-            yield match[2]
-
-
-def commands(prompt: str) -> list[str]:
-    """The lines of all console blocks behind this prompt: `$` for anyone, `#` for root."""
-    return [
-        line.removeprefix(prompt).strip()
-        for block in blocks("console")
-        for line in block.splitlines()
-        if line.startswith(prompt)
-    ]
+README = PROJECT / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +33,10 @@ def test_every_command_of_the_readme_runs_from_an_empty_directory(
     checkout: Path, tmp_path: Path
 ) -> None:
     script = tmp_path / "readme.sh"
-    lines = commands("$ ")
+    lines = commands(README, "$ ")
     assert len(lines) > 10
     python = tmp_path / "readme.py"
-    python.write_text("\n".join(textwrap.dedent(block) for block in blocks("python")))
+    python.write_text("\n".join(textwrap.dedent(block) for block in blocks(README, "python")))
     steps = [f"step {shell_quote(line)}\n{line}" for line in [*lines, f"python {python}"]]
     script.write_text(PREAMBLE + "\n".join(steps) + "\n")
     environment = {

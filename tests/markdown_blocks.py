@@ -1,0 +1,26 @@
+"""What stands in the code blocks of a page, so that it can be run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    """Yield the blocks in a language."""
+    for match in _BLOCK.finditer(page.read_text()):
+        if match[1] == language:
+            yield match[2]
+
+
+def commands(page: Path, prompt: str) -> list[str]:
+    """Return the lines of all console blocks behind a prompt: `$` for anyone, `#` for root."""
+    return [
+        line.removeprefix(prompt).strip()
+        for block in blocks(page, "console")
+        for line in block.splitlines()
+        if line.startswith(prompt)
+    ]
