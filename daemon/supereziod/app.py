@@ -190,10 +190,7 @@ def _wire(
     )
     observed = Observed(
         snapshot=core.monitor.snapshot,
-        probe_faults=lambda: [
-            f"probe {pid} was told to end and cannot: the kernel holds it in a driver call"
-            for pid in core.monitor.stuck_probe_pids
-        ],
+        probe_faults=core.monitor.probe_faults,
         overcommitted=lambda: {each.uuid: each.message for each in core.ledger.overcommitted()},
         unreturned=core.leases.unreturned,
         state_faults=lambda: _state_faults(core),

@@ -30,6 +30,8 @@ __all__ = ["GpuMonitor", "MonitorRules"]
 
 _SECOND: Final = 1_000_000_000
 _END_PROBES_WITHIN_S: Final = 2.0
+#: One may end by accident; the next works.
+_LOSSES_IN_A_ROW: Final = 2
 
 
 class GpuMonitor:
@@ -154,7 +156,12 @@ class GpuMonitor:
             f"the probe with pid {pid} was told to end and does not"
             for pid in self._supervisor.stuck_pids
         ]
-        if self._around.attached and not self._supervisor.pids:
+        if self._supervisor.losses >= _LOSSES_IN_A_ROW:
+            faults.append(
+                f"{self._supervisor.losses} probes in a row ended by themselves before they had"
+                " read a GPU"
+            )
+        elif self._around.attached and not self._supervisor.pids:
             faults.append("no probe is at work")
         return faults
 

@@ -100,6 +100,7 @@ class ProbeSupervisor:
         self._start_ns = 0
         self._succeed_ns = 0
         self._fresh_start = True
+        self._losses = 0
         self._restarts = Backoff(
             first_s=self._patience.restart_s, most_s=self._patience.restart_limit_s
         )
@@ -120,10 +121,15 @@ class ProbeSupervisor:
         at_work = [self._main, self._successor, *(t.child for t in self._trials)]
         return tuple(child.handle.pid for child in at_work if child is not None)
 
+    @property
+    def losses(self) -> int:
+        """How many main probes in a row ended by themselves before they had read a GPU."""
+        return self._losses
+
     def start(self) -> None:
         """Start the main probe."""
         self._running = True
-        self._start_ns = 0
+        self._start_ns = self._losses = 0
         self._restarts.reset()
         self._reopens.reset()
         self.tick()
@@ -195,6 +201,7 @@ class ProbeSupervisor:
             probe_pid=probe.pid,
             how=how,
         )
+        self._losses += child is self._main and not child.is_settled
         self._drop(child)
         if self._main is None:
             self._restart(now_ns, lived_ns=now_ns - child.started_ns)
@@ -220,6 +227,8 @@ class ProbeSupervisor:
         if broken is not None:
             self._on_failed(child, broken)
             return
+        if batch.readings:
+            self._losses = 0
         for reading in batch.readings:
             child.settle_uuid(reading.sample.uuid)
         for fault in batch.faults:
@@ -381,6 +390,7 @@ class ProbeSupervisor:
 
     def _lose_driver(self, fault: Fault) -> None:
         self._retire_all()
+        self._losses = 0
         self._start_ns = self._clock() + self._reopens.next_ns()
         self._sink.driver_failed(fault)
 

@@ -498,6 +498,23 @@ async def test_a_probe_that_dies_leaves_its_gpus_as_they_were_for_a_moment(bench
     assert bench.monitor.probe_faults() == ["no probe is at work"]
 
 
+async def test_probes_that_die_again_and_again_are_a_fault_until_one_reads(bench: Bench) -> None:
+    await bench.monitor.start()
+    for _ in range(3):
+        bench.probe.ends("signal 6")
+        for _ in range(6):
+            bench.clock.advance(0.5)
+            bench.monitor.tick()
+    assert bench.monitor.probe_pids, "the next one is at work, and as like to die"
+    assert bench.monitor.probe_faults() == [
+        "3 probes in a row ended by themselves before they had read a GPU"
+    ]
+    assert not bench.monitor.snapshot().ready
+    bench.probe.opens(0)
+    bench.read(0)
+    assert bench.monitor.probe_faults() == []
+
+
 # --- detach and attach --------------------------------------------------------------------------
 
 
