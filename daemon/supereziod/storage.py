@@ -10,6 +10,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
@@ -20,6 +21,8 @@ _REOPEN_TIMEOUT_S: Final = 0.02
 _BUSY_TIMEOUT_MS: Final = 20
 #: Small against what is set aside, at a page or two each.
 _ADDITIONS_A_CHECK: Final = 8
+#: For the daemon's user alone.
+_MODE: Final = 0o600
 #: How long the log grows before it is written back: 800 KiB, as it may lie in memory.
 _LOG_PAGES: Final = 200
 
@@ -182,6 +185,7 @@ class Documents:
 
 
 def _connect(path: Path, schema: str, *, timeout_s: float) -> sqlite3.Connection:
+    _make_private(path)
     connection = sqlite3.connect(path, isolation_level=None, timeout=timeout_s)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -196,6 +200,18 @@ def _connect(path: Path, schema: str, *, timeout_s: float) -> sqlite3.Connection
         connection.close()
         raise
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Keep others from reading the file: its directory may be open to all, as the socket's is.
+
+    The log and the index that SQLite makes beside it get the same mode.
+    """
+    with suppress(OSError):  # where that is refused, SQLite says so better
+        if path.exists():  # not opened: that would give up the locks of another connection
+            path.chmod(_MODE)
+        else:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
 
 
 def _set_aside(connection: sqlite3.Connection, spare_bytes: int) -> None:

@@ -51,6 +51,18 @@ def put_many(database: Database) -> None:
         database.execute(PUT, (f"{number}", b"x" * 4000))
 
 
+@pytest.mark.parametrize("there_before", [False, True])
+def test_nobody_else_may_read_the_file(tmp_path: Path, there_before: bool) -> None:  # noqa: FBT001
+    path = tmp_path / "things.db"
+    if there_before:
+        path.touch(mode=0o644)
+    database = Database.open(path, schema=SCHEMA)
+    put_many(database)
+    modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
+    database.close()
+    assert modes == dict.fromkeys(("things.db", "things.db-wal", "things.db-shm"), 0o600)
+
+
 def names(database: Database) -> list[str]:
     return [str(row[0]) for row in database.rows("SELECT name FROM things ORDER BY name")]
 
