@@ -105,7 +105,7 @@ def view(busy_host: NvmlSimulator, tmp_path: Path) -> Iterator[View]:
 
 
 def superezioctl(daemon: LiveDaemon, *words: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "superezioctl", "--json", "--socket", daemon.socket_path]
+    command = [sys.executable, "-m", "superezioctl", "--json", "--socket", str(daemon.socket_path)]
     done = subprocess.run([*command, *words], capture_output=True, text=True, check=True)
     document: dict[str, Any] = json.loads(done.stdout)
     return document
