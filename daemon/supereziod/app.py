@@ -32,6 +32,7 @@ from supereziod.health.notifier import Notifier, WatchdogRequest
 from supereziod.health.record import WatchdogRecord
 from supereziod.health.self_check import SelfCheck
 from supereziod.health.watchdog import Watchdog
+from supereziod.instance import SecondInstanceError, only_instance
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.manager import LeaseManager
 from supereziod.leases.processes import read_boot_id
@@ -87,7 +88,14 @@ def run(options: Options) -> int:
         except ListenError as error:
             sys.stderr.write(f"supereziod: {error}\n")
             return 1
-        uvloop.run(_serve(options, listener, logging))
+        settings.make_directories(options.runtime_dir, options.state_dir)
+        try:
+            with only_instance(options.runtime_dir):
+                uvloop.run(_serve(options, listener, logging))
+        except SecondInstanceError as error:
+            listener.close()
+            sys.stderr.write(f"supereziod: {error}\n")
+            return 1
     return 0
 
 
@@ -140,7 +148,6 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
     config = options.loaded.config
-    settings.make_directories(options.runtime_dir, options.state_dir)
     events = EventLog()
     database = Database.open(options.state_dir / "state.db", schema=Documents.SCHEMA)
     stack.callback(database.close)

@@ -1,0 +1,53 @@
+"""Two daemons on one host: the second says what is there already, and ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from live_daemon import LiveDaemon
+from plain_client import call_once
+
+
+def start_second(first: LiveDaemon, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "supereziod", "--gpu-driver", "simulated"),
+            *("--state-dir", str(first.directory / "other-state"), *arguments),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def test_a_second_one_on_the_same_leases_ends_with_a_sentence(tmp_path: Path) -> None:
+    first = LiveDaemon(tmp_path / "first").start()
+    try:
+        other = tmp_path / "other.sock"
+        second = start_second(
+            first, "--socket", str(other), "--runtime-dir", str(first.runtime_dir)
+        )
+        assert second.returncode == 1
+        assert f"another supereziod (pid {first.pid}) keeps its leases in" in second.stderr
+        assert not other.exists(), "it takes its socket along"
+        assert call_once(first.socket_path, "system.ping")["pid"] == first.pid
+        first.kill()
+        first.start()
+    finally:
+        first.close()
+
+
+def test_a_second_one_on_the_same_socket_ends_with_a_sentence(tmp_path: Path) -> None:
+    first = LiveDaemon(tmp_path / "first").start()
+    try:
+        second = start_second(
+            first, "--socket", str(first.socket_path), "--runtime-dir", str(tmp_path / "other")
+        )
+        assert second.returncode == 1
+        assert f"another supereziod (pid {first.pid}) serves {first.socket_path}" in second.stderr
+        assert call_once(first.socket_path, "system.ping")["pid"] == first.pid
+    finally:
+        first.close()
