@@ -141,8 +141,9 @@ def _limits(limits: Limits) -> str:
     return fill(
         "Keys of `[limits]` in [superezio.toml](superezio.toml) set them. By default there may be"
         f" {limits.connections:,} connections, {limits.connections_per_uid:,} of a uid;"
-        f" {limits.in_flight:,} requests in flight, {limits.in_flight_per_uid:,} of a"
-        f" uid and {limits.in_flight_per_connection:,} of a connection; {limits.requests_per_second:,} requests a second of a uid; and"
+        f" {limits.in_flight:,} requests in flight, {limits.in_flight_per_uid:,} of a uid and"
+        f" {limits.in_flight_per_connection:,} of a connection;"
+        f" {limits.requests_per_second:,} requests a second of a uid; and"
         f" {limits.subscriptions_per_connection} subscriptions of a connection.",
         width=100,
     )
