@@ -39,7 +39,7 @@ def wait(context: Context) -> int:
 
 
 def _is_starting(health: dict[str, Any]) -> bool:
-    return any(reason["check"] == "starting" for reason in health["reasons"])
+    return any(each["check"] == "starting" and not each["passing"] for each in health["checks"])
 
 
 def reload(context: Context) -> int:

@@ -108,11 +108,12 @@ class Series:
         since_ns: int,
     ) -> None:
         middle_ns = number * self._interval_ns + self._interval_ns // 2
-        lowest, mean, highest = figures
+        # The ring's floats have seven digits; what follows is noise.
+        lowest, mean, highest = (round(figure, 3) for figure in figures)
         if middle_ns < since_ns or math.isnan(mean):
             return
         age_s = max(0.0, round((now_ns - middle_ns) / _SECOND, 3))
-        points.append(HistoryPoint(age_s=age_s, min=lowest, mean=round(mean, 3), max=highest))
+        points.append(HistoryPoint(age_s=age_s, min=lowest, mean=mean, max=highest))
 
     def _close_interval(self) -> None:
         number = self._number or 0

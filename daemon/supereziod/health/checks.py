@@ -79,6 +79,8 @@ def _driver_checks(observed: Observed) -> tuple[Check, ...]:
             severity="info",
             probe=lambda: _if(not snapshot().ready, "the first readings are not in yet"),
             action="Wait; each GPU is placed with its first reading.",
+            # Every start takes a moment, which is no news.
+            time_to_visible_s=3.0,
         ),
         Check(
             code="probe_detached",

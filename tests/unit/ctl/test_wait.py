@@ -12,13 +12,14 @@ Ctl = Any
 
 STARTING = msgspec.structs.replace(
     wire_samples.health("healthy"),
-    reasons=[
-        wire.HealthReason(
+    checks=[
+        wire.CheckState(
             check="starting",
+            passing=False,
+            visible=False,
             severity="info",
             message="the first readings are not in yet",
-            action="Wait.",
-            since_s=0.1,
+            hidden_by=None,
             gpu=None,
         )
     ],
