@@ -285,6 +285,7 @@ class GpuAccount:
             leases=len(parts),
             exclusive=True in [part.exclusive for part in parts],
             growing="growing" in [part.growth.phase for part in parts],
+            warm=view.level == "warm",
             block=block,
         )
 

@@ -57,7 +57,8 @@ class Capacity(Struct, frozen=True, kw_only=True):
     configured reserve, foreign use, and `reserved_bytes`: the sum over holders of the larger of
     reserved and actual, and what released leases have not given back (`returning_bytes`).
     `exclusive`: a lease that is to be alone is there. `growing`: a lease is there whose use can
-    only be told from the growth of the whole, so that nothing else may start.
+    only be told from the growth of the whole, so that nothing else may start. `warm`: it is taken
+    where no cooler one admits the lease.
     """
 
     uuid: str
@@ -73,6 +74,7 @@ class Capacity(Struct, frozen=True, kw_only=True):
     leases: int = 0
     exclusive: bool = False
     growing: bool = False
+    warm: bool = False
     block: Block | None = None
 
 
@@ -232,8 +234,9 @@ def _choose(request: Request, admitted: list[Capacity]) -> list[Capacity]:
     rank = _RANKS[request.policy]
     prefer = {uuid: place for place, uuid in reversed(list(enumerate(request.prefer)))}
 
-    def key(capacity: Capacity) -> tuple[int, Rank, str]:
-        return prefer.get(capacity.uuid, len(prefer)), rank(capacity), capacity.uuid
+    def key(capacity: Capacity) -> tuple[int, bool, Rank, str]:
+        place = prefer.get(capacity.uuid, len(prefer))
+        return place, capacity.warm, rank(capacity), capacity.uuid
 
     ordered = sorted(admitted, key=key)
     best = ordered[: request.count]
@@ -268,7 +271,9 @@ def _reason(
     else:
         left = format_size(capacity.free_bytes - request.vram_bytes)
         code = "chosen" if is_chosen else "fits"
-        message = f"{request.policy}: {left} stay free" if is_chosen else _unchosen(request, chosen)
+        message = f"{request.policy}: {left} stay free"
+        if not is_chosen:
+            message = _unchosen(request, capacity, chosen)
     return GpuReason(
         uuid=capacity.uuid,
         index=capacity.index,
@@ -284,11 +289,13 @@ def _reason(
     )
 
 
-def _unchosen(request: Request, chosen: list[str]) -> str:
+def _unchosen(request: Request, capacity: Capacity, chosen: list[str]) -> str:
     if not chosen:
         return f"has room, but the lease needs {request.count} GPUs at once"
     if any(uuid in request.prefer for uuid in chosen):
         return "has room, but the request prefers another"
+    if capacity.warm:
+        return "has room, but is warm"
     return f"has room, but {request.policy} ranks another first"
 
 

@@ -213,6 +213,17 @@ def test_spread_goes_on_to_utilisation_then_margin_then_leases(
     assert place(ask(4, policy="spread"), gpus).chosen == ["b"]
 
 
+@pytest.mark.parametrize("policy", ["best_fit", "spread", "exclusive"])
+def test_a_warm_gpu_is_taken_where_no_cooler_one_admits_the_lease(policy: Policy) -> None:
+    fits_best, roomiest = gpu("a", free=4, warm=True), gpu("c", free=12, warm=True)
+    placement = place(ask(3, policy=policy), [fits_best, gpu("b", free=6), roomiest])
+    assert placement.chosen == ["b"]
+    assert message(placement, "a") == "has room, but is warm"
+    assert place(ask(8, policy=policy), [fits_best, gpu("b", free=6), roomiest]).chosen == ["c"]
+    wished = place(ask(3, policy=policy, prefer=("a",)), [fits_best, gpu("b", free=6)])
+    assert wished.chosen == ["a"]
+
+
 def test_exclusive_takes_only_a_gpu_without_other_leases() -> None:
     gpus = [gpu("a", free=8, leases=1), gpu("b", free=9, leases=2), gpu("c", free=10)]
     placement = place(ask(4, policy="exclusive"), gpus)

@@ -46,8 +46,14 @@ MUTANTS = (
     Mutant(
         "breaks ties on the index",
         PLACEMENT,
-        "return prefer.get(capacity.uuid, len(prefer)), rank(capacity), capacity.uuid",
-        "return prefer.get(capacity.uuid, len(prefer)), rank(capacity), str(capacity.index)",
+        "return place, capacity.warm, rank(capacity), capacity.uuid",
+        "return place, capacity.warm, rank(capacity), str(capacity.index)",
+    ),
+    Mutant(
+        "takes a warm GPU like any other",
+        PLACEMENT,
+        "return place, capacity.warm, rank(capacity), capacity.uuid",
+        "return place, False, rank(capacity), capacity.uuid",
     ),
     Mutant(
         "best_fit takes the emptiest",
