@@ -274,7 +274,7 @@ class Acquirer:
             return GpusUnavailableError(f"cannot lease a GPU: {why}", retry_after_ms=1000)
         data = {"placement": msgspec.to_builtins(placement)}
         if placement.decision == "never":
-            return NeverFitsError(f"cannot lease {placement.summary}", data=data)
+            return NeverFitsError(f"cannot lease: {placement.summary}", data=data)
         retry_after_ms = _RETRY_RETURNING_MS if self._readings.awaits_return() else None
         message = f"cannot lease {placement.summary}"
         return NoCapacityError(message, retry_after_ms=retry_after_ms, data=data)

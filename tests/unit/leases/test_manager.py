@@ -86,6 +86,7 @@ async def test_what_can_never_fit_is_not_queued(host: LeaseHost) -> None:
     with pytest.raises(NeverFitsError) as refused:
         host.now(ME, vram=13, wait_ms=60_000)
     assert refused.value.data["placement"]["decision"] == "never"
+    assert refused.value.message.startswith("cannot lease: this host can never hold 13.0 GiB: GPU")
 
 
 async def test_ids_are_random(host: LeaseHost) -> None:
