@@ -32,7 +32,7 @@ from supereziod.health.notifier import Notifier, WatchdogRequest
 from supereziod.health.record import WatchdogRecord
 from supereziod.health.self_check import SelfCheck
 from supereziod.health.watchdog import Watchdog
-from supereziod.instance import SecondInstanceError, only_instance
+from supereziod.instance import SecondInstanceError, only_instance, refuse_beside_system_daemon
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.manager import LeaseManager
 from supereziod.leases.processes import read_boot_id
@@ -90,6 +90,8 @@ def run(options: Options) -> int:
             return 1
         settings.make_directories(options.runtime_dir, options.state_dir)
         try:
+            if options.loaded.config.gpu.driver == "nvml":
+                refuse_beside_system_daemon(options.socket)
             with only_instance(options.runtime_dir):
                 uvloop.run(_serve(options, listener, logging))
         except SecondInstanceError as error:

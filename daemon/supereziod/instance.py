@@ -1,4 +1,4 @@
-"""One daemon per runtime directory: two that share the file of leases would grant GPUs twice."""
+"""One daemon per runtime directory, and one per host's GPUs: two would grant them twice."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+from superezio.client import Client
+from superezio.errors import SuperezioError
+from superezio.paths import SYSTEM_SOCKET
+
+_ANSWER_WITHIN_S: Final = 1.0
 
 
 class SecondInstanceError(Exception):
@@ -40,3 +47,23 @@ def only_instance(runtime_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def refuse_beside_system_daemon(socket: Path) -> None:
+    """Raise SecondInstanceError where the host's service watches the real GPUs already.
+
+    A daemon in a terminal has directories and a socket of its own, and knows nothing of the
+    leases of the service. One that does not answer is no reason to refuse.
+    """
+    if socket == Path(SYSTEM_SOCKET):
+        return
+    try:
+        with Client(SYSTEM_SOCKET, timeout_s=_ANSWER_WITHIN_S) as client:
+            info = client.system_info()
+    except SuperezioError:
+        return
+    if info.gpu_driver == "nvml":
+        raise SecondInstanceError(
+            f"the superezio service of this host (pid {info.pid}) watches its GPUs: use it, stop it"
+            " first, or take simulated ones with --gpu-driver simulated"
+        )

@@ -192,3 +192,14 @@ def test_a_loop_that_does_not_turn_is_aborted_dumped_and_restarted(service: Serv
     assert any("Failed with result 'watchdog'" in message for message in messages)
     assert any("Fatal Python error: Aborted" in message for message in messages)
     assert any("most recent call first" in message for message in messages)
+
+
+def test_a_daemon_in_a_terminal_leaves_the_gpus_to_the_service(machine: Machine) -> None:
+    machine.run("systemctl", "start", "superezio.socket", UNIT)
+    second = machine.run(
+        *("supereziod", "--socket", "/tmp/other.sock", "--state-dir", "/tmp/other"),
+        check=False,
+    )
+    assert second.returncode == 1
+    assert "the superezio service of this host" in second.stderr
+    assert "--gpu-driver simulated" in second.stderr

@@ -71,13 +71,17 @@ class ClaimsDirectory:
         return [Card(**card) for card in json.loads(self._cards.read_text(encoding="utf-8"))]
 
     def add(self, claim: Claim) -> Path:
-        """Record a claim if the GPU has room for it. Raises OutOfVramError."""
+        """Record what a process uses of a GPU, if there is room. Raises OutOfVramError.
+
+        It takes the place of what the same process claimed before.
+        """
         path = self._claims / f"{claim.pid}-{claim.uuid}.json"
         with self._locked():
             card = next((card for card in self.cards() if card.uuid == claim.uuid), None)
             if card is None:
                 raise OutOfVramError(f"no simulated GPU {claim.uuid}")
-            used = sum(c.vram_bytes for _, c in self.read(claim.uuid) if is_alive(c))
+            others = (c for _, c in self.read(claim.uuid) if c.pid != claim.pid)
+            used = sum(c.vram_bytes for c in others if is_alive(c))
             if used + claim.vram_bytes > card.usable_bytes:
                 free = max(0, card.usable_bytes - used)
                 raise OutOfVramError(
