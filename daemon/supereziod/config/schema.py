@@ -54,8 +54,11 @@ class Limits(Section, frozen=True):
         int, Meta(ge=1, description="... and of one connection.")
     ] = 256
     subscriptions_per_connection: Annotated[
-        int, Meta(ge=1, description="Event subscriptions of one connection.")
+        int, Meta(ge=1, description="Event subscriptions of one connection ...")
     ] = 16
+    subscriptions_per_uid: Annotated[
+        int, Meta(ge=1, description="... and of one user who is no admin.")
+    ] = 256
     events_per_subscription: Annotated[
         int,
         Meta(

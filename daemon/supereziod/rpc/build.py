@@ -69,6 +69,7 @@ def build_server(
     subscriptions = Subscriptions(
         parts.events,
         max_per_connection=limits.subscriptions_per_connection,
+        max_per_uid=limits.subscriptions_per_uid,
         max_queued=limits.events_per_subscription,
     )
     commands = (

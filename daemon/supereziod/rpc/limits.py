@@ -28,6 +28,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     in_flight_per_uid: int = 5_000
     in_flight_per_connection: int = 256
     subscriptions_per_connection: int = 16
+    #: Not applied to admins. Every event is looked at, and sent, once for each subscription.
+    subscriptions_per_uid: int = 256
     #: Events kept for a subscriber that does not read; older ones are counted as lost.
     events_per_subscription: int = 1024
     #: From here on nothing more is read from a connection until it has read its answers.

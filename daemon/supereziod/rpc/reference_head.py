@@ -144,7 +144,8 @@ def _limits(limits: Limits) -> str:
         f" {limits.in_flight:,} requests in flight, {limits.in_flight_per_uid:,} of a uid and"
         f" {limits.in_flight_per_connection:,} of a connection;"
         f" {limits.requests_per_second:,} requests a second of a uid; and"
-        f" {limits.subscriptions_per_connection} subscriptions of a connection.",
+        f" {limits.subscriptions_per_uid} subscriptions of a uid and"
+        f" {limits.subscriptions_per_connection} of a connection.",
         width=100,
     )
 

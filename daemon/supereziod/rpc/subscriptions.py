@@ -1,13 +1,13 @@
 """Events pushed to those who asked: in order, numbered, and never at the price of memory.
 
 A subscriber that does not keep up has its oldest unsent events dropped; the next one it gets says
-how many.
+how many. An event is encoded once, however many it goes to.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
@@ -57,13 +57,19 @@ class Subscriptions:
     """All subscriptions. Personal events reach the uid they belong to, and admins."""
 
     def __init__(
-        self, events: Events, *, max_per_connection: int = 16, max_queued: int = 1024
+        self,
+        events: Events,
+        *,
+        max_per_connection: int = 16,
+        max_per_uid: int = 256,
+        max_queued: int = 1024,
     ) -> None:
         self._events = events
         self._max_per_connection = max_per_connection
+        self._max_per_uid = max_per_uid
         self._max_queued = max_queued
         self._all: dict[str, _Subscription] = {}
-        self._encoded: tuple[int, bytes] = (0, b"")
+        self._of_uid: Counter[int] = Counter()
         self._stop_listening = events.listen(self._offer)
 
     def __len__(self) -> int:
@@ -77,14 +83,11 @@ class Subscriptions:
         self, subscriber: Subscriber, *, types: list[str], replay: int
     ) -> SubscribeResult:
         """Push events of `types` from now on. Returns those of the past that were asked for."""
-        if len(subscriber.subscriptions) >= self._max_per_connection:
-            raise BusyError(
-                f"a connection may have up to {self._max_per_connection} subscriptions",
-                data={"limit": "subscriptions_per_connection"},
-            )
+        self._check_room(subscriber)
         subscription = _Subscription(subscriber, tuple(types), self._max_queued)
         past = [each for each in self._events.recent(_NEWEST) if subscription.wants(each)]
         self._all[subscription.id] = subscription
+        self._of_uid[subscriber.peer.uid] += 1
         subscriber.subscriptions[subscription.id] = partial(self._end, subscription.id)
         return SubscribeResult(
             subscription=subscription.id,
@@ -113,37 +116,49 @@ class Subscriptions:
             while subscription and subscriber.writable and subscription.queue:
                 self._send(subscription, subscription.queue.popleft())
 
+    def _check_room(self, subscriber: Subscriber) -> None:
+        if len(subscriber.subscriptions) >= self._max_per_connection:
+            raise BusyError(
+                f"a connection may have up to {self._max_per_connection} subscriptions",
+                data={"limit": "subscriptions_per_connection"},
+            )
+        uid = subscriber.peer.uid
+        if subscriber.role != "admin" and self._of_uid[uid] >= self._max_per_uid:
+            raise BusyError(
+                f"uid {uid} has {self._of_uid[uid]} subscriptions, which is all it may",
+                data={"limit": "subscriptions_per_uid"},
+            )
+
     def _end(self, subscription_id: str) -> None:
-        del self._all[subscription_id]
+        uid = self._all.pop(subscription_id).subscriber.peer.uid
+        self._of_uid[uid] -= 1
+        if not self._of_uid[uid]:
+            del self._of_uid[uid]
 
     def _offer(self, event: Event) -> None:
+        encoded: bytes | None = None
         for subscription in list(self._all.values()):
             if not subscription.wants(event):
                 continue
+            if encoded is None:
+                encoded = _encode(event)
             if subscription.queue or not subscription.subscriber.writable:
-                subscription.hold(event)
+                subscription.hold(encoded)
             else:
-                self._send(subscription, event)
+                self._send(subscription, encoded)
 
-    def _send(self, subscription: _Subscription, event: Event) -> None:
+    def _send(self, subscription: _Subscription, event: bytes) -> None:
         params = b'{"subscription":"%b","event":%b,"lost":%d}' % (
             subscription.id.encode(),
-            self._encode_once(event),
+            event,
             subscription.lost,
         )
         subscription.lost = 0
         subscription.subscriber.push(notification_line("event", params))
 
-    def _encode_once(self, event: Event) -> bytes:
-        seq, encoded = self._encoded
-        if seq != event.seq:
-            encoded = _encode(event)
-            self._encoded = (event.seq, encoded)
-        return encoded
-
 
 class _Subscription:
-    """One subscription; `queue` holds what its connection could not take yet."""
+    """One subscription; `queue` holds the encoded events that its connection could not take yet."""
 
     __slots__ = ("_max_queued", "_prefixes", "_types", "id", "lost", "queue", "subscriber")
 
@@ -153,7 +168,7 @@ class _Subscription:
         self._types = frozenset(types)
         self._prefixes = tuple(each for each in types if each.endswith("."))
         self._max_queued = max_queued
-        self.queue: deque[Event] = deque()
+        self.queue: deque[bytes] = deque()
         self.lost = 0
 
     def wants(self, event: Event) -> bool:
@@ -164,7 +179,7 @@ class _Subscription:
             return True
         return event.uid == self.subscriber.peer.uid
 
-    def hold(self, event: Event) -> None:
+    def hold(self, event: bytes) -> None:
         if len(self.queue) >= self._max_queued:
             self.queue.popleft()
             self.lost += 1

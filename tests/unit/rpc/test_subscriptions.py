@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from superezio.errors import BusyError
@@ -178,6 +179,53 @@ def test_subscriptions_are_bounded_per_connection(subscriptions: Subscriptions) 
     with pytest.raises(BusyError, match="up to 2 subscriptions"):
         subscriptions.subscribe(subscriber, types=[], replay=0)
     subscriptions.subscribe(FakeSubscriber(), types=[], replay=0)
+
+
+def test_subscriptions_are_bounded_per_uid_but_not_for_admins(events: EventLog) -> None:
+    subscriptions = Subscriptions(events, max_per_uid=2)
+    first = FakeSubscriber()
+    for each in (first, FakeSubscriber()):
+        subscriptions.subscribe(each, types=[], replay=0)
+    with pytest.raises(BusyError, match="uid 1000 has 2 subscriptions") as refused:
+        subscriptions.subscribe(FakeSubscriber(), types=[], replay=0)
+    assert refused.value.data == {"limit": "subscriptions_per_uid"}
+    subscriptions.subscribe(FakeSubscriber(uid=1001), types=[], replay=0)
+    subscriptions.subscribe(FakeSubscriber(role="admin"), types=[], replay=0)
+    first.role = "admin"
+    subscriptions.end_all(first)
+    with pytest.raises(BusyError):
+        subscriptions.subscribe(FakeSubscriber(), types=[], replay=0)
+
+
+def test_a_subscription_that_ends_makes_room_for_its_uid(events: EventLog) -> None:
+    subscriptions = Subscriptions(events, max_per_uid=1)
+    for _ in range(3):
+        subscriber = FakeSubscriber()
+        subscriptions.subscribe(subscriber, types=[], replay=0)
+        subscriptions.end_all(subscriber)
+
+
+def test_an_event_is_encoded_once_for_quick_and_slow_subscribers_alike(
+    events: EventLog, subscriptions: Subscriptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+
+    def encode(event: Event) -> bytes:
+        encoded.append(event.seq)
+        return msgspec.json.encode(event)
+
+    monkeypatch.setattr("supereziod.rpc.subscriptions._encode", encode)
+    quick, *slow = (FakeSubscriber() for _ in range(4))
+    for each in (quick, *slow):
+        subscriptions.subscribe(each, types=[], replay=0)
+    for each in slow:
+        each.writable = False
+    emit(events, 3)
+    for each in slow:
+        each.writable = True
+        subscriptions.flush(each)
+    assert [each.seen for each in slow] == [quick.seen] * 3
+    assert encoded == [1, 2, 3]
 
 
 def test_a_closed_hub_hears_nothing(events: EventLog, subscriptions: Subscriptions) -> None:
