@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import json
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from live_daemon import LiveDaemon
-from plain_client import PlainClient, RefusedError, call_once, plain_client
+from plain_client import RefusedError, call_once, plain_client
 
 GIB = 1 << 30
 CLIENTS = 200
+PROCESSES = 8
 ACQUIRES = 10_000
 
 #: What a client knows: from when to when it surely held how much on which GPU.
@@ -30,28 +30,6 @@ def daemon(tmp_path: Path) -> Iterator[LiveDaemon]:
     live = LiveDaemon(tmp_path / "daemon").start()
     yield live
     live.close()
-
-
-async def acquire_pairs(client: PlainClient, count: int, seed: int, log: list[Held]) -> int:
-    """Ask for pairs in one write, so that they reach the daemon in the same tick."""
-    chance = random.Random(seed)
-    refused = 0
-    for _ in range(count // 2):
-        size = chance.choice((7, 4, 3)) * GIB
-        pair = [client.send("lease.acquire", vram_bytes=size, mode="connection") for _ in range(2)]
-        granted = []
-        for reply in pair:
-            try:
-                granted.append((await reply, time.monotonic()))
-            except RefusedError as error:
-                if error.kind != "no_capacity":
-                    raise
-                refused += 1
-        for lease, since in granted:
-            gpu = lease["gpus"][0]
-            log.append((since, time.monotonic(), gpu["uuid"], gpu["reserved_bytes"]))
-            await client.call("lease.release", lease=lease["id"])
-    return refused
 
 
 def most_held(log: list[Held]) -> dict[str, int]:
@@ -70,27 +48,48 @@ def most_held(log: list[Held]) -> dict[str, int]:
 
 
 @pytest.mark.slow
-async def test_10000_acquires_of_200_clients_never_overcommit(daemon: LiveDaemon) -> None:
+def test_10000_acquires_of_200_clients_never_overcommit(daemon: LiveDaemon) -> None:
+    """The clients' logs are one judge; the other is the simulation, where each grant is used."""
     gpus = {gpu["uuid"]: gpu for gpu in call_once(daemon.socket_path, "gpu.list")["gpus"]}
-    log: list[Held] = []
-    async with AsyncExitStack() as stack:
-        clients = [
-            await stack.enter_async_context(plain_client(daemon.socket_path))
-            for _ in range(CLIENTS)
+    simulation = daemon.runtime_dir / "simulated"
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(contending_process(daemon.socket_path, simulation, seed))
+            for seed in range(PROCESSES)
         ]
-        refused = await asyncio.gather(
-            *(
-                acquire_pairs(client, ACQUIRES // CLIENTS, seed, log)
-                for seed, client in enumerate(clients)
-            )
-        )
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "connected\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        answers = []
+        for process in processes:
+            out, errors = process.communicate(timeout=110)
+            assert process.returncode == 0, errors[-2000:]
+            answers.append(json.loads(out))
+    log: list[Held] = [tuple(held) for answer in answers for held in answer["held"]]
+    refused = sum(answer["refused"] for answer in answers)
     peaks = most_held(log)
-    print(f"granted {len(log)}, refused {sum(refused)}, peaks {peaks}")
-    assert len(log) + sum(refused) == ACQUIRES
-    assert len(log) > 100, "nothing was contended for"
-    assert sum(refused) > 100, "nothing was refused: the pairs did not collide"
+    print(f"\ngranted {len(log)}, refused {refused}, peaks {peaks}")
+    assert len(log) + refused == ACQUIRES
+    assert len(log) > 20, "nothing was contended for"
+    assert refused > 100, "nothing was refused: the pairs did not collide"
     for uuid, peak in peaks.items():
         assert peak <= gpus[uuid]["vram_total_bytes"] - gpus[uuid]["vram_driver_reserved_bytes"]
+
+
+def contending_process(socket: Path, simulation: Path, seed: int) -> subprocess.Popen[str]:
+    script = Path(__file__).parents[1] / "contending_clients.py"
+    numbers = (CLIENTS // PROCESSES, ACQUIRES // PROCESSES, seed)
+    return subprocess.Popen(
+        [sys.executable, script, socket, simulation, *(str(number) for number in numbers)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 async def test_a_pair_that_fits_alone_and_not_together_gets_one_grant(daemon: LiveDaemon) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -148,6 +149,14 @@ async def test_kill_nine_loses_resurrects_and_doubles_no_lease(daemon: LiveDaemo
     await chaos.up.wait()
     told = {lease_id: lease for worker in workers for lease_id, lease in worker.held.items()}
     listed = call_once(daemon.socket_path, "lease.list")["leases"]
+    reserved: Counter[str] = Counter()
+    for lease in told.values():
+        reserved.update(dict(placed(lease)))
+    room = {
+        gpu["uuid"]: gpu["vram_total_bytes"]
+        for gpu in call_once(daemon.socket_path, "gpu.list")["gpus"]
+    }
+    assert all(reserved[gpu] <= room[gpu] for gpu in reserved), "the told leases do not fit"
     print(f"kills {chaos.kills}, checks {sum(w.checks for w in workers)}, held {len(told)}")
     assert chaos.kills >= 5, "the fault was not seen to happen"
     assert {lease["id"]: placed(lease) for lease in listed} == {
