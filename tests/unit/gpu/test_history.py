@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from types import FrameType
+
 import pytest
 
 from supereziod.gpu.hardware import GpuSample
@@ -84,7 +88,8 @@ def test_a_reading_of_an_interval_that_is_over_is_left_out() -> None:
     series = Series(interval_s=1, capacity=4)
     series.add((1.0, None, None, None), 5 * SECOND)
     series.add((9.0, None, None, None), 4 * SECOND)
-    assert [p.max for p in series.points(0, now_ns=6 * SECOND, since_ns=0)] == [1.0]
+    temperature, *_ = series.points(now_ns=6 * SECOND, since_ns=0)
+    assert [point.max for point in temperature] == [1.0]
 
 
 def test_vram_of_large_cards_is_exact_enough() -> None:
@@ -100,3 +105,42 @@ def test_eight_gpus_fit_in_a_few_megabytes() -> None:
         history.add(sample(second))
     assert history.size_bytes == FULL_BYTES
     assert 8 * FULL_BYTES < 4_000_000
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Count the calls that `work` makes: its cost, whatever else the machine does."""
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def test_a_day_costs_the_loop_no_more_than_its_points() -> None:
+    history = History()
+    for step in range(5800):
+        history.add(sample(step * 15.0))
+    now_ns = 5800 * 15 * SECOND
+    day = calls_of(lambda: history.query("GPU-a", since_s=86_400, now_ns=now_ns))
+    assert day < 3 * 5760, "a few for each interval"
+    hour = calls_of(lambda: history.query("GPU-a", since_s=3600, now_ns=now_ns))
+    assert hour < day / 20, "what is older is not looked at"
+
+
+def test_figures_have_three_decimals() -> None:
+    history = History()
+    for at_s, celsius in ((1.0, 40), (1.2, 40), (1.4, 41), (2.0, 1)):
+        history.add(sample(at_s, temperature=celsius))
+    past = history.query("GPU-a", since_s=60, now_ns=round(2.7186 * SECOND))
+    point, now = past.temperature_c
+    assert (point.mean, now.mean) == (40.333, 1)
+    assert (point.age_s, now.age_s) == (1.219, 0.219)
+    assert past.power_w[0].max == 30.5
