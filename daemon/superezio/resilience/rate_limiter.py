@@ -41,6 +41,11 @@ class Gcra:
         self.tat_ns = tat
         return 0
 
+    def available(self, now_ns: int) -> int:
+        """Return a cost that would pass now: up to a unit short of the highest that does."""
+        owed_ns = self.tat_ns - now_ns
+        return (self._burst_ns - max(owed_ns, 0)) // self._unit_ns
+
     def is_full(self, now_ns: int) -> bool:
         """Whether the whole burst is there, so that forgetting this limiter loses nothing."""
         return self.tat_ns <= now_ns

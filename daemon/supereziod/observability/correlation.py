@@ -7,12 +7,32 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class Scope(Protocol):
+    """Who asks what, as it is read: a request itself, or what was noted of one."""
+
+    @property
+    def correlation_id(self) -> str:
+        """The same at each reading, though it may be made at the first one."""
+
+    @property
+    def session_id(self) -> str | None: ...
+    @property
+    def uid(self) -> int | None: ...
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def method(self) -> str | None: ...
+    @property
+    def gpu(self) -> str | None: ...
+    @property
+    def lease(self) -> str | None: ...
 
 
 class RequestScope(Struct, frozen=True, kw_only=True, gc=False):
@@ -31,7 +51,7 @@ class RequestScope(Struct, frozen=True, kw_only=True, gc=False):
 
 
 #: None outside a request, as in the daemon's own background work.
-current_scope: ContextVar[RequestScope | None] = ContextVar("current_scope", default=None)
+current_scope: ContextVar[Scope | None] = ContextVar("current_scope", default=None)
 
 
 def new_id() -> str:
@@ -53,7 +73,7 @@ def correlation_id() -> str | None:
 
 
 @contextmanager
-def in_scope(scope: RequestScope | None) -> Iterator[None]:
+def in_scope(scope: Scope | None) -> Iterator[None]:
     """Work for another request than the one that set this off, or for none."""
     token = current_scope.set(scope)
     try:
@@ -69,4 +89,14 @@ def note(*, gpu: str | None = None, lease: str | None = None) -> None:
     """
     scope = current_scope.get()
     if scope is not None:
-        current_scope.set(replace(scope, gpu=gpu or scope.gpu, lease=lease or scope.lease))
+        current_scope.set(
+            RequestScope(
+                correlation_id=scope.correlation_id,
+                session_id=scope.session_id,
+                uid=scope.uid,
+                pid=scope.pid,
+                method=scope.method,
+                gpu=gpu or scope.gpu,
+                lease=lease or scope.lease,
+            )
+        )

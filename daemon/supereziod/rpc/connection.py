@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, cast
 
 from superezio.errors import (
@@ -15,13 +15,14 @@ from superezio.errors import (
 from superezio.framing import LineFramer
 from superezio.wire import Role
 from supereziod.observability.correlation import current_scope
-from supereziod.rpc.decoding import Batch, Call, Refusal, RequestId
+from supereziod.rpc.decoding import UNREADABLE, Batch, Call, Refusal, RequestId
 from supereziod.rpc.dispatcher import CommandDispatcher, Pending, Rate
 from supereziod.rpc.flights import Flights
 from supereziod.rpc.hangup import HangupWatch, has_hung_up
 from supereziod.rpc.limits import Account, Limits, Traffic
 from supereziod.rpc.peers import Peer, PeerSocket, open_peer_pidfd, read_peer
 from supereziod.rpc.replies import error_line
+from supereziod.rpc.requests import numbered_id
 from supereziod.rpc.sessions import SessionState
 
 _set_scope = current_scope.set
@@ -54,8 +55,9 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_answer",
         "_backlog",
+        "_call",
         "_clock",
-        "_decode",
+        "_decode_lines",
         "_eof",
         "_framer",
         "_hangup",
@@ -115,7 +117,8 @@ class Connection(asyncio.Protocol):
         self._mute = False
         # For the hot path, which would look them up for each read.
         self._answer = host.dispatcher.answer
-        self._decode = host.dispatcher.decoder.whole
+        self._call = host.dispatcher.call
+        self._decode_lines = host.dispatcher.decoder.decode_lines
         self._clock = host.clock
         self._traffic = host.traffic
 
@@ -129,17 +132,23 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._host.limits.write_high_water_bytes)
         refusal = self._host.admit(self)
         if refusal is not None:
-            self._transport.write(error_line(None, refusal, self.new_correlation_id()))
+            self._transport.write(error_line(None, refusal, numbered_id(self.id, 0)))
             self.close()
 
     def data_received(self, data: bytes) -> None:
         """Work on all complete lines of one read, and send the answers with one write."""
         if not self.admitted:
             return
-        if self._framer.is_whole(data):
-            calls = self._decode(data)
-            if calls is not None and not self._backlog:
-                self._work(calls)
+        if self._framer.is_whole(data) and not self._backlog:
+            try:
+                calls = self._decode_lines(data)
+            except UNREADABLE:
+                pass  # To be read line by line, to find which of them it is.
+            else:
+                if len(calls) == 1:
+                    self._work_on_one(calls[0])
+                else:
+                    self._work(calls, plain=True)
                 return
         found = self._read_lines(data)
         if self._backlog:
@@ -211,25 +220,42 @@ class Connection(asyncio.Protocol):
         limit = self._host.limits.max_frame_bytes
         return FrameTooLargeError(f"a line may have up to {limit} bytes", data={"limit": limit})
 
-    def _work(self, calls: list[Call] | list[Call | Refusal | Batch]) -> None:
-        """Answer `calls`; what is too much for one turn, or for the reader, is left for later."""
+    def _work_on_one(self, call: Call) -> None:
+        """Do what `_work` does for one plain call, which is what most reads bring."""
         now_ns = self._clock()
-        if len(calls) == 1:
-            reply = self._answer(self, calls[0], now_ns)
-            _set_scope(None)
-            self._traffic.requests += 1
-            if reply is not None:
-                self.push(reply)
-        elif calls:
-            self._work_through(calls, now_ns)
+        wait_ns = self.rate.acquire(now_ns)
+        if wait_ns:
+            reply = self._host.dispatcher.too_fast(self, call, now_ns, wait_ns)
+        else:
+            reply = self._call(self, call, now_ns)
+        _set_scope(None)
+        self._traffic.requests += 1
+        if reply is None:
+            return
+        if self._mute or self._write_paused:
+            self.push(reply)
+        else:
+            self._transport.write(reply)
 
-    def _work_through(self, calls: list[Call] | list[Call | Refusal | Batch], now_ns: int) -> None:
+    def _work(
+        self, calls: Sequence[Call] | Sequence[Call | Refusal | Batch], *, plain: bool = False
+    ) -> None:
+        """Answer `calls`; what is too much for one turn, or for the reader, is left for later.
+
+        `plain` if there are nothing but calls: where the rate limit has room for them all, it is
+        asked once.
+        """
+        if not calls:
+            return
+        now_ns = self._clock()
         limits = self._host.limits
-        answer = self._answer
+        turn = calls[: limits.requests_per_turn]
+        paid_later = plain and self.rate.available(now_ns) >= len(turn)
+        answer: Callable[..., bytes | None] = self._call if paid_later else self._answer
         high_water = limits.write_high_water_bytes
         replies = []
         size = done = 0
-        for call in calls[: limits.requests_per_turn]:
+        for call in turn:
             done += 1
             reply = answer(self, call, now_ns)
             if reply is not None:
@@ -238,6 +264,8 @@ class Connection(asyncio.Protocol):
                 if size > high_water:
                     break
         _set_scope(None)
+        if paid_later:
+            self.rate.acquire(now_ns, done)
         self._traffic.requests += done
         self._backlog = [*calls[done:]]
         if replies:
@@ -281,11 +309,6 @@ class Connection(asyncio.Protocol):
         if self._pidfd is None and not self.lost:
             self._pidfd = open_peer_pidfd(self._sock)
         return self._pidfd
-
-    def new_correlation_id(self) -> str:
-        """Return an id for a request that came without one: unique, and cheap."""
-        self.sequence += 1
-        return f"{self.id}.{self.sequence}"
 
     def check_can_wait(self, request_id: RequestId) -> None:
         """Raise where no further request may be in flight, or not one of this id."""

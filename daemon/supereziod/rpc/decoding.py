@@ -7,7 +7,7 @@ what is wrong with it (or that it merely has its parameters by position).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal, Union
 
 import msgspec
@@ -26,7 +26,7 @@ from superezio.wire import Meta, Params
 RequestId = int | float | str | UnsetType | None
 
 #: What decoding may raise: not JSON or not the type, not UTF-8, nested too deep.
-_UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
+UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 class Call(Struct, kw_only=True, gc=False, tag_field="method"):
@@ -70,29 +70,22 @@ class RequestDecoder:
         union: Any = Union[tuple(self.call_types.values())]  # noqa: UP007 - built at run time
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(union)
         self._decode = decoder.decode
-        self._decode_lines = decoder.decode_lines
+        #: The calls of a chunk of whole lines. Raises UNREADABLE where one is no plain call.
+        self.decode_lines: Callable[[bytes], list[Call]] = decoder.decode_lines
         self._max_batch = max_batch
-
-    def whole(self, chunk: bytes) -> list[Call] | None:
-        """Return the calls of a chunk of whole lines; None where one of them is no plain call."""
-        try:
-            calls: list[Call] = self._decode_lines(chunk)
-        except _UNREADABLE:
-            return None
-        return calls
 
     def line(self, line: bytes) -> Call | Refusal | Batch:
         """Return what one line is."""
         try:
             call: Call = self._decode(line)
-        except _UNREADABLE:
+        except UNREADABLE:
             return self._look_again(line)
         return call
 
     def _look_again(self, line: bytes) -> Call | Refusal | Batch:
         try:
             content = msgspec.json.decode(line)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             return Refusal(id=None, error=ParseError(f"cannot read the line as JSON: {error}"))
         if not isinstance(content, list):
             return self._call(content)

@@ -25,7 +25,7 @@ from superezio.errors import (
     SuperezioError,
 )
 from superezio.wire import Meta, Params
-from supereziod.observability.correlation import RequestScope, accept_id, current_scope
+from supereziod.observability.correlation import current_scope
 from supereziod.rpc.access import RANK, AccessPolicy
 from supereziod.rpc.decoding import Batch, Call, Refusal, RequestDecoder, RequestId, Signature
 from supereziod.rpc.method import Method
@@ -42,15 +42,17 @@ _MAX_DEADLINE_MS: Final = 7 * 86_400_000
 #: other members are refused, or a line of a few kilobytes would keep everybody else waiting.
 MAX_BATCH_ANSWER_BYTES: Final = 4 << 20
 
-_NO_META: Final = Meta()
 _set_scope = current_scope.set
 
 
 class Rate(Protocol):
     """The limit on requests a second that a connection is under."""
 
-    def acquire(self, now_ns: int) -> int:
-        """Take one request and return 0, or the nanoseconds to wait."""
+    def acquire(self, now_ns: int, cost: int = 1) -> int:
+        """Take `cost` requests and return 0, or the nanoseconds to wait."""
+
+    def available(self, now_ns: int) -> int:
+        """Return how many requests would pass now."""
 
 
 class Line(Origin, Protocol):
@@ -58,11 +60,8 @@ class Line(Origin, Protocol):
 
     rank: int
     rate: Rate
-    #: How many requests came without a correlation id.
+    #: How many requests there have been.
     sequence: int
-
-    def new_correlation_id(self) -> str:
-        """Return an id for a request that came without one."""
 
     def check_can_wait(self, request_id: RequestId) -> None:
         """Raise where no further request may be in flight, or not one of this id."""
@@ -110,52 +109,49 @@ class CommandDispatcher:
         What takes longer is sent by the connection when it is done. Leaves the request's scope
         current.
         """
-        kind = type(what)
-        if kind is Refusal:
-            return self._refuse(line, what, now_ns)  # type: ignore[arg-type]
-        if kind is Batch:
-            self._batch(line, what, now_ns)  # type: ignore[arg-type]
+        if isinstance(what, Batch):
+            self._batch(line, what, now_ns)
             return None
-        return self._call(line, what, now_ns, None)  # type: ignore[arg-type]
+        return self._charged(line, what, now_ns, None)
 
-    def _call(self, line: Line, call: Call, now_ns: int, batch: BatchReply | None) -> bytes | None:
-        """Take one request through the pipeline. Written out flat: this is the hot path."""
+    def _charged(
+        self, line: Line, what: Call | Refusal, now_ns: int, batch: BatchReply | None
+    ) -> bytes | None:
+        wait_ns = line.rate.acquire(now_ns)
+        if wait_ns:
+            return self.too_fast(line, what, now_ns, wait_ns)
+        if isinstance(what, Refusal):
+            return self._refuse(line, what.id, what.meta, what.error, now_ns)
+        return self.call(line, what, now_ns, batch)
+
+    def call(
+        self, line: Line, call: Call, now_ns: int, batch: BatchReply | None = None
+    ) -> bytes | None:
+        """Answer a call that the rate limit has let pass. Written out flat: this is the hot path.
+
+        Leaves the request's scope current, and returns what `answer` does.
+        """
         route = self._routes[type(call)]
-        session = line.session
         meta = call.meta
-        if meta is None:
-            line.sequence += 1
-            correlation_id = f"{line.id}.{line.sequence}"
-        else:
-            session, correlation_id = self._named(line, meta)
+        session = line.session if meta is None else self._session(line, meta)
         session.requests += 1
-        peer = line.peer
-        scope = RequestScope(
-            correlation_id=correlation_id,
-            session_id=session.id,
-            uid=peer.uid,
-            pid=peer.pid,
-            method=route.name,
-        )
-        _set_scope(scope)
+        number = line.sequence = line.sequence + 1
+        request = RequestContext(line, route.name, session, meta, now_ns, number)
+        _set_scope(request)
         try:
-            if wait_ns := line.rate.acquire(now_ns):
-                raise _too_fast(line, wait_ns)
             if line.rank < route.rank:
                 raise self.access.refusal(route.name, role=line.role, needs=route.role)
             if meta is not None:
                 _check_meta(meta)
-            request = RequestContext(line, scope, meta, now_ns)
             if route.may_wait:
-                return self._patient_call(
-                    line, call, route, Pending(self, call.id, session, request, batch)
-                )
+                return self._patient_call(line, call, route, Pending(self, call.id, request, batch))
             result = route.handler(request, call.params)
-            return None if call.id is UNSET else result_line(call.id, result)
+            request_id = call.id
+            return None if request_id is UNSET else result_line(request_id, result)
         except SuperezioError as error:
-            return self.failed(call.id, session, scope, error)
+            return self.failed(call.id, request, error)
         except Exception as error:  # noqa: BLE001 - the edge of a request
-            return self.failed(call.id, session, scope, self.unexpected(error))
+            return self.failed(call.id, request, self.unexpected(error))
 
     def _patient_call(
         self, line: Line, call: Call, route: _Route, pending: Pending
@@ -173,54 +169,55 @@ class CommandDispatcher:
         lines = []
         size = 0
         for item in batch.items:
-            if size > MAX_BATCH_ANSWER_BYTES:
-                too_much = Refusal(id=item.id, error=_too_much(), meta=item.meta)
-                answer = self._refuse(line, too_much, now_ns)
-            elif isinstance(item, Refusal):
-                answer = self._refuse(line, item, now_ns)
-            else:
-                answer = self._call(line, item, now_ns, reply)
+            what = item if size <= MAX_BATCH_ANSWER_BYTES else _too_much(item)
+            answer = self._charged(line, what, now_ns, reply)
             if answer is not None:
                 lines.append(answer)
                 size += len(answer)
         reply.close(lines)
 
-    def _named(self, line: Line, meta: Meta) -> tuple[SessionState, str]:
-        """Return session and correlation id as the caller names them, or what stands for them."""
-        session = line.session
-        if meta.session_id is not None:
-            session = self._sessions.find(meta.session_id, line.peer.uid) or session
-        given = meta.correlation_id
-        return session, line.new_correlation_id() if given is None else accept_id(given)
+    def _session(self, line: Line, meta: Meta) -> SessionState:
+        """Return the session that the caller names, if it is one of its own."""
+        if meta.session_id is None:
+            return line.session
+        return self._sessions.find(meta.session_id, line.peer.uid) or line.session
 
-    def _refuse(self, line: Line, refusal: Refusal, now_ns: int) -> bytes | None:
-        session, correlation_id = self._named(line, refusal.meta or _NO_META)
-        session.requests += 1
-        scope = RequestScope(
-            correlation_id=correlation_id,
-            session_id=session.id,
-            uid=line.peer.uid,
-            pid=line.peer.pid,
+    def too_fast(self, line: Line, what: Call | Refusal, now_ns: int, wait_ns: int) -> bytes | None:
+        """Refuse what the rate limit has not let pass."""
+        error = BusyError(
+            f"too many requests a second from uid {line.peer.uid}",
+            retry_after_ms=-(-wait_ns // 1_000_000),
+            data={"limit": "requests_per_second"},
         )
-        _set_scope(scope)
-        error = refusal.error
-        if wait_ns := line.rate.acquire(now_ns):
-            error = _too_fast(line, wait_ns)
-        return self.failed(refusal.id, session, scope, error)
+        method = None if isinstance(what, Refusal) else self._routes[type(what)].name
+        return self._refuse(line, what.id, what.meta, error, now_ns, method=method)
+
+    def _refuse(
+        self,
+        line: Line,
+        request_id: RequestId,
+        meta: Meta | None,
+        error: SuperezioError,
+        now_ns: int,
+        *,
+        method: str | None = None,
+    ) -> bytes | None:
+        session = line.session if meta is None else self._session(line, meta)
+        session.requests += 1
+        line.sequence += 1
+        request = RequestContext(line, method, session, meta, now_ns, line.sequence)
+        _set_scope(request)
+        return self.failed(request_id, request, error)
 
     def failed(
-        self,
-        request_id: RequestId,
-        session: SessionState,
-        scope: RequestScope,
-        error: SuperezioError,
+        self, request_id: RequestId, request: RequestContext, error: SuperezioError
     ) -> bytes | None:
         """Count an error and return the line that tells it, None for a notification's."""
-        session.errors += 1
+        request.session.errors += 1
         self._log.debug("request.failed", kind=error.kind, message=error.message)
         if request_id is UNSET:
             return None
-        return error_line(request_id, error, scope.correlation_id)
+        return error_line(request_id, error, request.correlation_id)
 
     def unexpected(self, error: BaseException) -> InternalError:
         """Log a fault of the daemon's own, and return what the caller is told of it."""
@@ -235,19 +232,17 @@ class CommandDispatcher:
 class Pending:
     """A request in flight: what is needed to answer it when its awaitable is done."""
 
-    __slots__ = ("_batch", "_dispatcher", "_session", "request", "request_id", "why_cancelled")
+    __slots__ = ("_batch", "_dispatcher", "request", "request_id", "why_cancelled")
 
     def __init__(
         self,
         dispatcher: CommandDispatcher,
         request_id: RequestId,
-        session: SessionState,
         request: RequestContext,
         batch: BatchReply | None,
     ) -> None:
         self._dispatcher = dispatcher
         self.request_id = request_id
-        self._session = session
         self.request = request
         self._batch = batch
         #: Set before the awaitable is cancelled.
@@ -279,7 +274,7 @@ class Pending:
     def _fail(self, error: BaseException) -> bytes | None:
         if not isinstance(error, SuperezioError):
             error = self._dispatcher.unexpected(error)
-        return self._dispatcher.failed(self.request_id, self._session, self.request.scope, error)
+        return self._dispatcher.failed(self.request_id, self.request, error)
 
 
 class _Route:
@@ -314,16 +309,9 @@ def _check_meta(meta: Meta) -> None:
         raise InvalidRequestError(f"meta.deadline_ms may be up to {_MAX_DEADLINE_MS}")
 
 
-def _too_much() -> BusyError:
-    return BusyError(
+def _too_much(item: Call | Refusal) -> Refusal:
+    error = BusyError(
         f"the answer to the batch has {MAX_BATCH_ANSWER_BYTES} bytes already: ask for this alone",
         data={"limit": "batch_answer_bytes"},
     )
-
-
-def _too_fast(line: Line, wait_ns: int) -> BusyError:
-    return BusyError(
-        f"too many requests a second from uid {line.peer.uid}",
-        retry_after_ms=-(-wait_ns // 1_000_000),
-        data={"limit": "requests_per_second"},
-    )
+    return Refusal(id=item.id, error=error, meta=item.meta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 from msgspec import Struct
@@ -49,9 +50,13 @@ class Boundless:
 
     __slots__ = ()
 
-    def acquire(self, now_ns: int) -> int:  # noqa: ARG002 - as a limiter's
+    def acquire(self, now_ns: int, cost: int = 1) -> int:  # noqa: ARG002 - as a limiter's
         """Grant it."""
         return 0
+
+    def available(self, now_ns: int) -> int:  # noqa: ARG002 - as a limiter's
+        """Return more than anyone asks for at once."""
+        return sys.maxsize
 
 
 class Account:

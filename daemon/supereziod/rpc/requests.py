@@ -6,11 +6,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from superezio.wire import Meta, Role
-from supereziod.observability.correlation import RequestScope
+from supereziod.observability.correlation import accept_id
 from supereziod.rpc.peers import Peer
 from supereziod.rpc.sessions import SessionState
+
+
+def numbered_id(connection_id: str, number: int) -> str:
+    """Return the id of a request that came without one: unique, and the same when made again."""
+    return f"{connection_id}.{number}"
 
 
 class Origin(Protocol):
@@ -42,13 +48,55 @@ class Origin(Protocol):
 class RequestContext(Struct, frozen=True, gc=False):
     """Who asks, over which connection, and under which conditions.
 
-    `received_ns` is the clock when the request was read. The scope is the current one already.
+    `received_ns` is the clock when the request was read. It is the current scope already: what
+    stands on the request's log lines is read from here, and made only then, as few requests log.
     """
 
     origin: Origin
-    scope: RequestScope
+    #: None where it could not be told.
+    method: str | None
+    session: SessionState
     meta: Meta | None
     received_ns: int
+    #: Which one it is of its connection.
+    number: int
+    _accepted_id: str | None = None
+
+    @property
+    def correlation_id(self) -> str:
+        """The caller's own id, or one that stands for it: the same at each reading."""
+        given = self.meta.correlation_id if self.meta is not None else None
+        if given is None:
+            return numbered_id(self.origin.id, self.number)
+        accepted = self._accepted_id
+        if accepted is None:
+            # Kept, as what stands for an id that is refused is random.
+            accepted = accept_id(given)
+            force_setattr(self, "_accepted_id", accepted)
+        return accepted
+
+    @property
+    def session_id(self) -> str:
+        """The session that the request counts for."""
+        return self.session.id
+
+    @property
+    def uid(self) -> int:
+        """The user who asks."""
+        return self.origin.peer.uid
+
+    @property
+    def pid(self) -> int:
+        """The process that asks."""
+        return self.origin.peer.pid
+
+    @property
+    def gpu(self) -> None:
+        """Not known when a request comes in: `correlation.note` adds it."""
+
+    @property
+    def lease(self) -> None:
+        """Not known either."""
 
     @property
     def peer(self) -> Peer:

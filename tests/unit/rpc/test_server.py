@@ -11,8 +11,10 @@ from typing import Any, cast
 
 import pytest
 
+from superezio.errors import ConflictError
 from superezio.wire import CancelParams, Done, Params
-from supereziod.observability.correlation import current_scope
+from supereziod.observability.correlation import correlation_id, current_scope
+from supereziod.observability.log_fields import SCOPE_FIELDS
 from supereziod.rpc.access import AccessPolicy
 from supereziod.rpc.dispatcher import MAX_BATCH_ANSWER_BYTES
 from supereziod.rpc.limits import Limits
@@ -31,6 +33,15 @@ def cancel(request: RequestContext, params: CancelParams) -> Done:
     return Done(done=request.origin.cancel(params.id))
 
 
+def scope_fields() -> dict[str, object]:
+    scope = current_scope.get()
+    return {name: getattr(scope, name) for name in SCOPE_FIELDS}
+
+
+def refuse(_request: RequestContext, _params: Params) -> None:
+    raise ConflictError(str(correlation_id()))
+
+
 def table(parking: Parking) -> list[Method]:
     return [
         *example_methods(),
@@ -39,7 +50,8 @@ def table(parking: Parking) -> list[Method]:
         method("big", Size, lambda _request, p: "x" * p.size),
         method("fault", Nothing, lambda _request, _p: 1 / 0),
         method("unencodable", Nothing, lambda _request, _p: object()),
-        method("scope", Nothing, lambda _request, _p: current_scope.get()),
+        method("scope", Nothing, lambda _request, _p: scope_fields()),
+        method("refuse", Nothing, refuse),
     ]
 
 
@@ -208,6 +220,15 @@ async def test_a_malformed_correlation_id_is_replaced(served: Served, given: str
     assert scope["correlation_id"] not in (given, "")
 
 
+@pytest.mark.parametrize("meta", [{}, {"correlation_id": "not one"}, {"correlation_id": "one"}])
+async def test_a_request_has_one_correlation_id_wherever_it_is_told(
+    served: Served, meta: dict[str, str]
+) -> None:
+    client = await served.client()
+    error = (await client.call("refuse", meta=meta))["error"]
+    assert error["message"] == error["data"]["correlation_id"] != "not one"
+
+
 async def test_requests_without_correlation_id_get_one_each(served: Served) -> None:
     client = await served.client()
     ids = {(await client.call("scope"))["result"]["correlation_id"] for _ in range(3)}
@@ -246,6 +267,19 @@ async def test_requests_over_the_rate_are_told_when_to_come_back(
         assert kind(await client.receive()) == "busy"
         now += SECOND // 2
         assert "result" in await client.call("sum", [1])
+
+
+async def test_what_comes_in_one_read_is_charged_like_what_comes_singly(
+    tmp_path: Path, parking: Parking
+) -> None:
+    limits = Limits(requests_per_second=1, requests_burst=5)
+    async with serving(tmp_path, table(parking), limits=limits, clock=lambda: SECOND) as served:
+        client = await served.client()
+        request = {"jsonrpc": "2.0", "id": 1, "method": "sum"}
+        await client.send(*[request] * 3)
+        assert ["result" in await client.receive() for _ in range(3)] == [True] * 3
+        await client.send(*[request] * 3)
+        assert ["result" in await client.receive() for _ in range(3)] == [True, True, False]
 
 
 async def test_reconnecting_does_not_bring_the_burst_back(tmp_path: Path, parking: Parking) -> None:

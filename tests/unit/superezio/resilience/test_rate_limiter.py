@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import ceil
+from math import ceil, floor
 
 import pytest
 from hypothesis import given
@@ -47,6 +47,14 @@ def test_it_decides_as_its_definition_does(
         if cost <= burst:
             assert gcra.acquire(now, cost) == definition.acquire(now, cost)
             assert gcra.tat_ns == definition.tat
+        assert gcra.available(now) <= _most(definition, now)
+
+
+def _most(definition: Definition, now: int) -> int:
+    """Return the highest cost that passes."""
+    room = ceil(Fraction(definition.burst * definition.period, definition.limit))
+    room -= max(definition.tat - now, 0)
+    return floor(Fraction(room * definition.limit, definition.period))
 
 
 @given(
