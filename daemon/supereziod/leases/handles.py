@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import Final
 
 from msgspec import Struct
 
 from superezio.errors import (
-    BusyError,
     HolderGoneError,
     HolderNotVisibleError,
     PermissionDeniedError,
 )
 from superezio.wire import Role
-from supereziod.leases.processes import Identity, ProcessTable, has_ended, pid_of
+from supereziod.leases.processes import Identity, ProcessTable, has_ended, out_of_files, pid_of
 
 #: The kernel's PID_MAX_LIMIT is far below; what is above is no argument of its calls.
 _MAX_PID: Final = (1 << 31) - 1
@@ -126,9 +124,12 @@ class HandleOpener:
         if caller.pidfd is not None and self._peer_pidfds:
             return self._checked(caller.pid, _duplicate(caller.pidfd, caller.pid), confirmed=True)
         handle = self._checked(caller.pid, _open_pidfd(caller.pid), confirmed=False)
-        if caller.uid not in (self._processes.uids(caller.pid) or ()) or handle.ended:
+        try:
+            if caller.uid not in (self._processes.uids(caller.pid) or ()) or handle.ended:
+                raise _gone(caller.pid, "it is another user's process by now")
+        except BaseException:
             handle.close()
-            raise _gone(caller.pid, "it is another user's process by now")
+            raise
         return handle
 
     def of_pid(
@@ -167,10 +168,13 @@ class HandleOpener:
         return handle
 
     def _checked(self, pid: int, pidfd: int, *, confirmed: bool) -> ProcessHandle:
-        origin = self._processes.origin(pid)
-        if origin is None or has_ended(pidfd):
+        try:
+            origin = self._processes.origin(pid)
+            if origin is None or has_ended(pidfd):
+                raise _gone(pid, "it has ended")
+        except BaseException:
             os.close(pidfd)
-            raise _gone(pid, "it has ended")
+            raise
         return ProcessHandle(
             identity=origin.identity, pidfd=pidfd, confirmed=confirmed, processes=self._processes
         )
@@ -191,22 +195,14 @@ def _duplicate(pidfd: int, pid: int) -> int:
     try:
         return os.dup(pidfd)
     except OSError as error:
-        raise _too_many_files() from error
+        raise out_of_files(error) or _gone(pid, "it has ended") from error
 
 
 def _open_pidfd(pid: int) -> int:
     try:
         return os.pidfd_open(pid)
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-            raise _too_many_files() from error
-        raise _gone(pid, "there is no such process") from error
-
-
-def _too_many_files() -> BusyError:
-    return BusyError(
-        "cannot watch another process: the daemon has too many files open", retry_after_ms=1000
-    )
+        raise out_of_files(error) or _gone(pid, "there is no such process") from error
 
 
 def _gone(pid: int, why: str) -> HolderGoneError:

@@ -122,12 +122,13 @@ class Holders:
     def remember_descendants(self) -> None:
         """Note what attached processes have started, before a parent in between can end.
 
-        `unsearched` says that a process was attached since.
+        `unsearched` says that a process was attached since. Raises BusyError: nothing was noted.
         """
-        self.unsearched = False
         if not self._roots:
+            self.unsearched = False
             return
         there = self._processes.origins()
+        self.unsearched = False
         for kin, root in list(self._kin.items()):
             if kin.pid not in there or there[kin.pid].identity != kin:
                 del self._kin[kin]

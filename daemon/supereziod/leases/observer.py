@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from supereziod.gpu.hardware import Snapshot
+from superezio.errors import BusyError
+from supereziod.gpu.hardware import ProcessUse, Snapshot
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.holders import Attribution
 from supereziod.leases.ledger import LedgerNotice
@@ -46,12 +47,22 @@ class Observer:
         """Take in what has changed; cheap where no GPU was read."""
         snapshot = self._readings.snapshot()
         if self._readings.has_new_pass():
-            self._search_descendants()
-            attribution = self._book.holders.attribution()
-            for notice in self._readings.observe(attribution):
-                self._tell_notice(notice)
-            self._note_use(snapshot, attribution)
+            self._take_in(snapshot)
         self._note_heat(snapshot)
+
+    def _take_in(self, snapshot: Snapshot) -> None:
+        attribution = self._book.holders.attribution()
+        # A pass is taken in whole. Where no file can be opened it is tried again with the next
+        # change: a process that could not be looked up is not foreign for that.
+        try:
+            self._search_descendants()
+            for process in _processes(snapshot):
+                attribution(process.pid)
+        except BusyError:
+            return
+        for notice in self._readings.observe(attribution):
+            self._tell_notice(notice)
+        self._note_use(snapshot, attribution)
 
     def _search_descendants(self) -> None:
         now = self._clock()
@@ -59,8 +70,8 @@ class Observer:
         if self._book.holders.unsearched:
             period_ns //= 5
         if now - self._searched_ns >= period_ns:
-            self._searched_ns = now
             self._book.holders.remember_descendants()
+            self._searched_ns = now
 
     def _note_use(self, snapshot: Snapshot, holder_of: Attribution) -> None:
         lease_of_pid: dict[str, dict[int, str]] = {}
@@ -109,3 +120,9 @@ class Observer:
 
     def _foreign_bytes(self) -> dict[str, int]:
         return {each.uuid: each.foreign_bytes for each in self._readings.capacities()}
+
+
+def _processes(snapshot: Snapshot) -> Iterator[ProcessUse]:
+    for gpu in snapshot.gpus:
+        if gpu.last_pass is not None:
+            yield from gpu.last_pass.processes or ()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import select
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from superezio.errors import BusyError
 
 _COMMAND_BYTES: Final = 512
 #: Scopes and services that hold whatever somebody happens to run: they say nothing of a holder.
@@ -28,7 +32,10 @@ class Origin(NamedTuple):
 
 
 class ProcessTable:
-    """Reads one /proc tree. Every answer is None where the process is not there (any more)."""
+    """Reads one /proc tree. Every answer is None where the process is not there (any more).
+
+    Raises BusyError where no file can be opened: that says nothing of any process.
+    """
 
     def __init__(self, root: Path = Path("/proc")) -> None:
         self._root = str(root)
@@ -52,10 +59,14 @@ class ProcessTable:
         return int(fields[0]), int(fields[1])
 
     def command(self, pid: int) -> str | None:
-        """Return the start of the command line; the bare name of one that shows none."""
-        text = self._read(pid, "cmdline", _COMMAND_BYTES)
-        if not text:
-            text = self._read(pid, "comm", 64)
+        """Return the start of the command line; the bare name of one that shows none.
+
+        It is only shown, and never worth a refusal: None, too, where no file can be opened.
+        """
+        try:
+            text = self._read(pid, "cmdline", _COMMAND_BYTES) or self._read(pid, "comm", 64)
+        except BusyError:
+            return None
         if not text:
             return None
         return text.rstrip(b"\0\n").replace(b"\0", b" ").decode(errors="replace")
@@ -74,7 +85,14 @@ class ProcessTable:
     def origins(self) -> dict[int, Origin]:
         """Return every process there is, by pid."""
         found: dict[int, Origin] = {}
-        for path in Path(self._root).iterdir():
+        try:
+            paths = list(Path(self._root).iterdir())
+        except OSError as error:
+            busy = out_of_files(error)
+            if busy is None:
+                raise
+            raise busy from error
+        for path in paths:
             origin = self.origin(int(path.name)) if path.name.isdigit() else None
             if origin is not None:
                 found[origin.identity.pid] = origin
@@ -82,6 +100,20 @@ class ProcessTable:
 
     def _read(self, pid: int, name: str, limit_bytes: int) -> bytes | None:
         return _read(f"{self._root}/{pid}/{name}", limit_bytes)
+
+
+def out_of_files(error: OSError) -> BusyError | None:
+    """Return what to raise where the kernel gave no descriptor; None for any other error."""
+    if error.errno == errno.EMFILE:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        why = f"the daemon has as many files open as its limit of open files ({limit:,}) allows"
+    elif error.errno == errno.ENFILE:
+        why = "the host has as many files open as its limit of open files (fs.file-max) allows"
+    elif error.errno == errno.ENOMEM:
+        why = "the kernel has no memory for it"
+    else:
+        return None
+    return BusyError(f"cannot look at a process: {why}", retry_after_ms=1000)
 
 
 def pid_of(pidfd: int) -> int | None:
@@ -110,7 +142,10 @@ def _read(path: str, limit_bytes: int) -> bytes | None:
     # Files of /proc are read on the event loop, at every acquire: no more calls than it takes.
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        busy = out_of_files(error)
+        if busy is not None:
+            raise busy from error
         return None
     try:
         return os.read(fd, limit_bytes)

@@ -69,18 +69,12 @@ class Readings:
         return self._monitor.snapshot()
 
     def has_new_pass(self) -> bool:
-        """Tell whether a GPU was read with its processes since the last call."""
-        seen = {
-            gpu.uuid: gpu.last_pass.taken_ns
-            for gpu in self.snapshot().gpus
-            if gpu.last_pass is not None
-        }
-        changed = seen != self._seen
-        self._seen = seen
-        return changed
+        """Tell whether a GPU was read with its processes since the last `observe`."""
+        return self._passes() != self._seen
 
     def observe(self, holder_of: Attribution) -> list[LedgerNotice]:
         """Take new passes into the ledger, and return what they show."""
+        self._seen = self._passes()
         return self._ledger.observe(self.snapshot(), holder_of)
 
     def note_release(self) -> None:
@@ -91,9 +85,7 @@ class Readings:
         """Return what every GPU admits; nothing, on one that was not read lately."""
         snapshot = self.snapshot()
         oldest_ns = self._oldest_ns()
-        taken = {
-            gpu.uuid: gpu.last_pass.taken_ns for gpu in snapshot.gpus if gpu.last_pass is not None
-        }
+        taken = self._passes()
         return [
             capacity
             if capacity.block is not None or taken.get(capacity.uuid, 0) >= oldest_ns
@@ -157,6 +149,13 @@ class Readings:
         return any(
             capacity.returning_bytes > 0 for capacity in self._ledger.capacities(self.snapshot())
         )
+
+    def _passes(self) -> dict[str, int]:
+        return {
+            gpu.uuid: gpu.last_pass.taken_ns
+            for gpu in self.snapshot().gpus
+            if gpu.last_pass is not None
+        }
 
     def _oldest_ns(self) -> int:
         return max(self._started_ns, self._clock() - round(self._max_age_s * 1e9))
