@@ -6,7 +6,6 @@ import asyncio
 import faulthandler
 import gc
 import os
-import resource
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -41,6 +40,7 @@ from supereziod.leases.store import LeaseStore
 from supereziod.lifecycle import first_snapshot, hangup_signals, on_hangup, stop_signals
 from supereziod.observability.events import EventLog
 from supereziod.observability.logging_setup import Logging, parse_level
+from supereziod.open_files import allow_many_files, shortage_of_files
 from supereziod.options import Options
 from supereziod.reloading import Reloader
 from supereziod.rpc.build import Parts as ServedParts
@@ -81,7 +81,7 @@ def run(options: Options) -> int:
     # It alone owns SIGABRT: the watchdog's abort puts the stacks of all threads into the journal.
     faulthandler.enable()
     chosen = options.loaded.config.logging
-    _allow_many_files()
+    allow_many_files()
     with Logging(log_format=chosen.format, level=chosen.level) as logging:
         try:
             listener = Listener.inherit(os.environ) or Listener.make(options.socket)
@@ -99,12 +99,6 @@ def run(options: Options) -> int:
             sys.stderr.write(f"supereziod: {error}\n")
             return 1
     return 0
-
-
-def _allow_many_files() -> None:
-    """Every connection takes a descriptor, and the soft limit is made for select()."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(options: Options, listener: Listener, logging: Logging) -> None:
@@ -207,6 +201,9 @@ def _wire(
         loop_lag_s=lag.worst_s,
         self_check=lambda: self_check.fault,
         connections=lambda: "the table of connections is full" if server.is_full else None,
+        open_files=lambda: shortage_of_files(
+            connections=server.limits.connections, leases=config.leases.max_leases
+        ),
         configuration=lambda: reloader.fault,
         last_watchdog=lambda: record.last.message if record.last is not None else None,
     )

@@ -57,6 +57,8 @@ class Observed:
     self_check: Callable[[], str | None] = _nothing
     #: That the table of connections is full.
     connections: Callable[[], str | None] = _nothing
+    #: That fewer files may be open than all connections and leases need.
+    open_files: Callable[[], str | None] = _nothing
     #: Why the last reload of the configuration was refused.
     configuration: Callable[[], str | None] = _nothing
     #: Why the run before this one ended, if its watchdog ended it.
@@ -228,6 +230,13 @@ def _daemon_checks(observed: Observed, *, lag_limit_s: float) -> tuple[Check, ..
             severity="warning",
             probe=lambda: _if_any(observed.connections()),
             action="Find the client that holds them, or raise the limit in the configuration.",
+        ),
+        Check(
+            code="open_files",
+            # It bites only under a load that few hosts ever see, and is then told to the caller.
+            severity="info",
+            probe=lambda: _if_any(observed.open_files()),
+            action="Raise LimitNOFILE in the unit, or lower limits.connections.",
         ),
         Check(
             code="configuration",

@@ -162,6 +162,12 @@ def test_what_a_restart_does_not_cure_is_degraded_however_long(
     assert all(each.action for each in health.reasons)
 
 
+def test_a_low_limit_of_open_files_is_told_and_degrades_nothing(host: Host) -> None:
+    health = look(host, after_s=100_000, open_files=lambda: "the limit of open files is 1,024")
+    assert (codes(health), health.verdict) == (["open_files"], "healthy")
+    assert "LimitNOFILE" in (health.reasons[0].action or "")
+
+
 def test_a_full_table_explains_a_self_check_that_is_refused(host: Host) -> None:
     health = look(host, self_check=lambda: "refused", connections=lambda: "4096 of 4096")
     assert codes(health) == ["connections"]
