@@ -60,7 +60,11 @@ class Observer:
                 attribution(process.pid)
         except BusyError:
             return
-        for notice in self._readings.observe(attribution):
+        notices = self._readings.observe(attribution)
+        missing = [notice for notice in notices if notice.kind == "unreturned"]
+        if missing:
+            self._unreturned.note(missing, self._foreign_bytes())
+        for notice in notices:
             self._tell_notice(notice)
         self._note_use(snapshot, attribution)
 
@@ -104,9 +108,6 @@ class Observer:
         if notice.kind not in ("unreturned", "overcommitted", "overcommit_over"):
             return
         over = notice.kind == "overcommit_over"
-        if notice.kind == "unreturned":
-            foreign = self._foreign_bytes().get(notice.uuid, notice.amount_bytes)
-            self._unreturned.note(notice, foreign_bytes=foreign)
         self._events.emit(
             "lease.unreturned" if notice.kind == "unreturned" else "gpu.overcommitted",
             notice.message,
