@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
 import uvloop
 
 from superezio import __version__
@@ -94,6 +95,7 @@ def run(options: Options) -> int:
                 refuse_beside_system_daemon(options.socket)
             with only_instance(options.runtime_dir):
                 uvloop.run(_serve(options, listener, logging))
+            structlog.get_logger().info("daemon.stopped", message="supereziod has stopped")
         except SecondInstanceError as error:
             listener.close()
             sys.stderr.write(f"supereziod: {error}\n")
@@ -121,6 +123,7 @@ async def _serve(options: Options, listener: Listener, logging: Logging) -> None
         await stopping.wait()
         parts.watchdog.stopping()
         core.events.emit("daemon.stopping", "supereziod was told to stop; leases stand")
+        core.leases.stop_granting()
 
 
 async def _start(parts: _Parts, listener: Listener, stack: AsyncExitStack) -> None:

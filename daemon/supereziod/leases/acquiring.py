@@ -105,7 +105,7 @@ class Acquirer:
         """Say what an acquire of these parameters would be answered now, and why."""
         request = _request(params)
         capacities = self._readings.capacities()
-        if self._readings.late(capacities):
+        if self._readings.late(capacities) or self._readings.returning():
             return self._explain_later(request)
         return self._queue.place_behind(request, capacities)
 
@@ -288,6 +288,8 @@ class Acquirer:
             raise InvalidParamsError("wait_ms cannot be negative")
         if params.name is not None and not 0 < len(params.name) <= _MAX_NAME:
             raise InvalidParamsError(f"name has 1 to {_MAX_NAME} characters")
+        if params.name is not None and not params.name.isprintable():
+            raise InvalidParamsError("name may hold no control characters")
         if key is not None and not 0 < len(key) <= _MAX_KEY:
             raise InvalidParamsError(f"an idempotency key has 1 to {_MAX_KEY} characters")
         if params.mode == "connection" and params.holder_pid is not None:

@@ -38,6 +38,7 @@ from supereziod.observability.events import EventLog
 __all__ = ["Caller", "GpuUsage", "LeaseManager", "LeaseTimes", "Monitor"]
 
 _REFRESH: Final = "refresh"
+_CALM: Final = "calm"
 
 
 class LeaseTimes(Struct, frozen=True, kw_only=True):
@@ -56,6 +57,7 @@ class LeaseTimes(Struct, frozen=True, kw_only=True):
     max_age_s: float = 1.0
     probe_deadline_s: float = 2.0
     descendants_s: float = 5.0
+    calm_s: float = 30.0
 
 
 class LeaseManager:
@@ -129,6 +131,8 @@ class LeaseManager:
         self._deadlines: Deadlines[str] = Deadlines(clock=clock, on_due=self._due)
         self._busy: bool | None = None
         self._refresh_wanted = asyncio.Event()
+        self._refresh_is_set = False
+        self._calm_ns = 0
         self._refresher: asyncio.Task[None] | None = None
         self._stop_listening: Callable[[], None] | None = None
 
@@ -146,6 +150,10 @@ class LeaseManager:
         for lease in self._book:
             if lease.orphaned:
                 self._set_grace(lease, self._times.restart_grace_s)
+
+    def stop_granting(self) -> None:
+        """Refuse acquires from now on, and those who wait: they ask the next daemon again."""
+        self._acquirer.close()
 
     async def aclose(self) -> None:
         """Refuse those who wait and stop. Leases stand, for the next run."""
@@ -202,7 +210,7 @@ class LeaseManager:
         """
         answer = self._acquirer.acquire(caller, params, key=idempotency_key)
         if isinstance(answer, Lease):
-            self._tell_busy()
+            self._leases_changed()
         return answer
 
     def attach(self, caller: Caller, params: LeaseAttachParams) -> Lease:
@@ -316,8 +324,11 @@ class LeaseManager:
 
     def _vram_given_up(self) -> None:
         self._readings.note_release()
+        self._leases_changed()
         if len(self._room):
             self._want_refresh()
+        else:
+            self._refresh_soon()
         self._tell_busy()
 
     def _place_left(self) -> None:
@@ -330,7 +341,7 @@ class LeaseManager:
         self._tell_busy()
 
     def _tell_busy(self) -> None:
-        busy = len(self._room) > 0 or self._ledger.awaits_pass
+        busy = self._calm_ns > 0 or len(self._room) > 0 or self._ledger.awaits_pass
         if busy != self._busy:
             self._busy = busy
             self._monitor.set_busy(busy)
@@ -341,15 +352,40 @@ class LeaseManager:
             self._refresh_wanted.clear()
             await self._readings.refresh()
             self._acquirer.pump()
-            if len(self._room):
-                self._deadlines.set(_REFRESH, self._clock() + round(self._times.refresh_s * 1e9))
+            if len(self._room) or self._ledger.awaits_pass:
+                self._refresh_soon()
+
+    def _leases_changed(self) -> None:
+        """Have processes read more often for a while: whoever has a lease is about to use it."""
+        was_calm = self._calm_ns == 0
+        self._calm_ns = self._clock() + round(self._times.calm_s * 1e9)
+        if was_calm:
+            self._deadlines.set(_CALM, self._calm_ns)
+            self._tell_busy()
+
+    def _calm_down(self) -> None:
+        if self._clock() < self._calm_ns:
+            self._deadlines.set(_CALM, self._calm_ns)
+            return
+        self._calm_ns = 0
+        self._tell_busy()
+
+    def _refresh_soon(self) -> None:
+        """Have the GPUs read in a moment: one reading serves all that was given up till then."""
+        if not self._refresh_is_set:
+            self._refresh_is_set = True
+            self._deadlines.set(_REFRESH, self._clock() + round(self._times.refresh_s * 1e9))
 
     def _set_grace(self, lease: LiveLease, grace_s: float) -> None:
         self._deadlines.set(lease.id, self._clock() + round(grace_s * 1e9))
 
     def _due(self, key: str) -> None:
         if key == _REFRESH:
+            self._refresh_is_set = False
             self._refresh_wanted.set()
+            return
+        if key == _CALM:
+            self._calm_down()
             return
         lease = self._book.find(key)
         if lease is not None and lease.orphaned:

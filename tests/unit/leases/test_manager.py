@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -552,6 +552,9 @@ async def test_the_monitor_reads_more_often_while_leases_change(host: LeaseHost)
     host.now(ME)
     assert host.monitor.busy[-1] is True
     host.monitor.read()
+    assert host.monitor.busy[-1] is True, "whoever has a lease is about to use it"
+    host.clock.advance(31)
+    host.monitor.read()
     assert host.monitor.busy[-1] is False
 
 
@@ -884,3 +887,40 @@ async def test_an_acquire_that_may_wait_is_queued_until_the_first_gpu_is_known(
     assert (await fits).gpus[0].uuid == BIG
     with pytest.raises(NeverFitsError):
         await never
+
+
+async def test_no_waiter_is_granted_once_the_daemon_stops(host: LeaseHost) -> None:
+    lease = await full(host)
+    waiting = host.later(ME, vram=8, wait_ms=60_000)
+    await turn()
+    host.leases.stop_granting()
+    host.leases.release(ME, lease.id)
+    host.monitor.read()
+    with pytest.raises(ShuttingDownError):
+        await waiting
+
+
+async def test_explain_asks_for_a_reading_after_a_release_as_an_acquire_does(
+    host: LeaseHost,
+) -> None:
+    lease = await full(host)
+    host.leases.release(ME, lease.id)
+    answer = host.leases.explain(PlacementParams(vram_bytes=8 * GIB))
+    assert isinstance(answer, Awaitable)
+    assert (await answer).decision == "grant"
+
+
+async def test_a_release_has_the_gpus_read_when_nobody_waits_either(host: LeaseHost) -> None:
+    lease = await full(host)
+    host.leases.release(ME, lease.id)
+    taken = host.free(BIG)
+    host.clock.advance(1)
+    host.leases._deadlines.run_due()
+    await turn()
+    assert host.free(BIG) > taken
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "bell\a"])
+async def test_a_name_holds_no_control_characters(host: LeaseHost, name: str) -> None:
+    with pytest.raises(InvalidParamsError, match="control characters"):
+        host.now(ME, name=name)

@@ -30,6 +30,7 @@ from supereziod.rpc.requests import RequestContext
 
 #: Nothing is kept for nearly so long.
 _MAX_SINCE_S: Final = 366 * 86400
+_MAX_REASON: Final = 256
 
 
 class Monitor(Protocol):
@@ -119,6 +120,10 @@ class GpuCommands:
 
     def cordon(self, _request: RequestContext, params: CordonParams) -> Done:
         """Keep new leases off a GPU, until uncordon; survives restarts."""
+        if len(params.reason) > _MAX_REASON or not params.reason.isprintable():
+            raise InvalidParamsError(
+                f"reason has up to {_MAX_REASON} characters, and no control characters"
+            )
         view = self._named(self._monitor.snapshot(), params.gpu)
         return Done(done=self._monitor.cordon(view.uuid, reason=params.reason))
 

@@ -29,6 +29,8 @@ class SessionCommands:
         """Open a session, or resume one; requests name it in `meta.session_id`."""
         if params.name is not None and len(params.name) > _MAX_NAME:
             raise InvalidParamsError(f"name may have up to {_MAX_NAME} characters")
+        if params.name is not None and not params.name.isprintable():
+            raise InvalidParamsError("name may hold no control characters")
         return self._sessions.open(
             uid=request.peer.uid,
             pid=request.peer.pid,
