@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from live_daemon import LiveDaemon
-from nvml_sim.build import build
-from nvml_sim.plugin import MakeSimulator
+from nvml_sim.plugin import MakeSimulator, built
 from nvml_sim.profiles import GIB, H100, MIB, RTX_2060, RTX_3060
 from nvml_sim.simulator import NvmlSimulator
 
@@ -129,7 +128,7 @@ def whole_mib(size: int) -> int:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_gpustat_agrees(busy_host: NvmlSimulator, view: View, variant: str) -> None:
-    library = build(variant)
+    library = built(variant)
     shown = json.loads(run_tool(["-m", "gpustat", "--json"], busy_host, library))
     assert shown["driver_version"] == "580.95.05"
     theirs = [
@@ -164,7 +163,7 @@ def test_gpustat_agrees(busy_host: NvmlSimulator, view: View, variant: str) -> N
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_nvitop_agrees(busy_host: NvmlSimulator, view: View, variant: str) -> None:
-    library = build(variant)
+    library = built(variant)
     shown = json.loads(run_tool(["-c", NVITOP], busy_host, library))
     ours = view(library)
     assert len(ours) == 3

@@ -7,6 +7,7 @@ function that pynvml can ask for exists, and answers NVML_ERROR_NOT_SUPPORTED.
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import importlib.util
 import os
@@ -51,6 +52,29 @@ _STUB: Final = (
 )
 
 
+@functools.cache
+def why_not() -> str | None:
+    """Return why nothing can be compiled here, or None."""
+    # Debian's gcc comes without the headers of libc where only what it depends on is installed.
+    program = "#include <pthread.h>\n#include <stdio.h>\nint one(void) { return 1; }\n"
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [_compiler(), "-shared", "-fPIC", "-pthread", "-x", "c", "-"]
+        try:
+            subprocess.run(
+                [*command, "-o", f"{scratch}/one.so"],
+                input=program.encode(),
+                capture_output=True,
+                check=True,
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return "no C compiler with headers: apt-get install gcc libc6-dev"
+    return None
+
+
+def _compiler() -> str:
+    return os.environ.get("CC", "gcc")
+
+
 def wanted_functions() -> list[str]:
     """Return every NVML function that the installed pynvml looks up."""
     spec = importlib.util.find_spec("pynvml")
@@ -75,7 +99,7 @@ def _compile(variant: str, generated: dict[str, str], folder: Path) -> None:
     for name, text in generated.items():
         (folder / name).write_text(text, encoding="utf-8")
     sources = [str(path) for path in sorted(_SOURCES.glob("*.c"))]
-    command = [os.environ.get("CC", "gcc"), *_FLAGS, *_STRICT, f"-I{_SOURCES}", f"-I{folder}"]
+    command = [_compiler(), *_FLAGS, *_STRICT, f"-I{_SOURCES}", f"-I{folder}"]
     command += ["-shared", f"-Wl,-soname,{SONAME}", f"-Wl,--version-script={folder}/exports.map"]
     command += [*sources, str(folder / "stubs.c"), "-o", str(folder / SONAME)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

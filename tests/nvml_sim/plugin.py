@@ -8,17 +8,30 @@ from pathlib import Path
 
 import pytest
 
-from nvml_sim.build import build
+from nvml_sim.build import CURRENT, build, why_not
 from nvml_sim.profiles import DEFAULT, Profile
 from nvml_sim.simulator import NvmlSimulator
 
 MakeSimulator = Callable[..., NvmlSimulator]
 
 
+def require_compiler() -> None:
+    """Skip the test, with the reason, where nothing can be compiled."""
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(reason)
+
+
+def built(variant: str = CURRENT) -> Path:
+    """Return the folder of that variant's library, or skip the test where it cannot be made."""
+    require_compiler()
+    return build(variant)
+
+
 @pytest.fixture(scope="session")
 def nvml_library() -> Path:
     """The folder with the simulator's library, of a current driver."""
-    return build()
+    return built()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import nvml_sim
-from nvml_sim.build import build
+from nvml_sim.plugin import built, require_compiler
 
 SOURCES = Path(nvml_sim.__file__).parent / "src"
 
@@ -135,6 +135,7 @@ def official_header() -> Path:
 
 
 def compile_c(source: str, folder: Path, header: Path) -> subprocess.CompletedProcess[str]:
+    require_compiler()
     file = folder / "check.c"
     file.write_text('#include <stddef.h>\n#include <nvml.h>\n#include "abi.h"\n' + source)
     command = ["gcc", "-std=gnu11", "-Wall", f"-I{SOURCES}", f"-I{header.parent}", str(file)]
@@ -171,7 +172,7 @@ def test_every_function_that_the_simulator_answers_itself_is_one_of_nvmls(
 ) -> None:
     text = official_header.read_text(encoding="utf-8")
     done = subprocess.run(
-        ["nm", "-D", "--defined-only", str(build() / "libnvidia-ml.so.1")],
+        ["nm", "-D", "--defined-only", str(built() / "libnvidia-ml.so.1")],
         capture_output=True,
         text=True,
         check=True,

@@ -13,9 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from nvml_sim.build import build
 from nvml_sim.driver_child import DriverChild
-from nvml_sim.plugin import MakeSimulator
+from nvml_sim.plugin import MakeSimulator, built
 from nvml_sim.profiles import GIB, H100, MIB, RTX_2060, RTX_3060
 from nvml_sim.simulator import (
     DRIVER_NOT_LOADED,
@@ -41,7 +40,7 @@ def open_driver() -> Iterator[OpenDriver]:
         def start(
             simulator: NvmlSimulator, *, variant: str = "current", identified: bool = True
         ) -> DriverChild:
-            child = stack.enter_context(DriverChild(simulator.env(build(variant))))
+            child = stack.enter_context(DriverChild(simulator.env(built(variant))))
             if identified:
                 for index in range(child.open().gpu_count):
                     child.identify(index)
