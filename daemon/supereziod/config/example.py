@@ -29,7 +29,7 @@ _HEAD = """\
 """
 
 _OVERRIDE = """
-# What differs for one GPU, by its UUID (`superezioctl gpu list`): `reserve`, and any key of
+# What differs for one GPU, by its UUID (`superezioctl gpu show`): `reserve`, and any key of
 # gpu.thermal.
 #
 # [gpu.override."GPU-5c6a1b7e-0000-0000-0000-000000000000"]
