@@ -14,7 +14,8 @@ from supereziod.observability.events import EventLog
 class Reloader:
     """Reads the files again and applies what can change live.
 
-    A bad file leaves the old configuration in force, and is in `fault` until a good one is read.
+    A bad file leaves the old configuration in force. It, or a fault of the daemon's own, is in
+    `fault` until a reload succeeds.
     `apply` gets the new configuration and must not fail half way: what may be refused is refused
     by the types of the configuration.
     """
@@ -43,18 +44,30 @@ class Reloader:
         """Read and apply. Raises ConflictError, with file, line and key, for a bad file."""
         async with self._one_at_a_time:
             try:
-                loaded = await asyncio.to_thread(self._source.load)
+                return await self._read_and_apply()
             except ConfigError as error:
-                self.fault = f"the configuration was not reloaded: {error}"
-                self._events.emit("config.refused", self.fault, severity="warning")
+                self._note_fault(f"the configuration was not reloaded: {error}")
                 raise ConflictError(
                     f"cannot reload, the old configuration stays: {error}"
                 ) from None
-            changes = diff(self._in_force.config, loaded.config)
-            await self._apply(loaded.config)
-            self._in_force = loaded
-            self.fault = None
-            return self._tell(changes)
+            except Exception as error:  # whoever asked logs it: it must not end with the log
+                self._note_fault(
+                    "the configuration was not reloaded, or not in full:"
+                    f" {type(error).__name__}: {error}"
+                )
+                raise
+
+    async def _read_and_apply(self) -> ReloadResult:
+        loaded = await asyncio.to_thread(self._source.load)
+        changes = diff(self._in_force.config, loaded.config)
+        await self._apply(loaded.config)
+        self._in_force = loaded
+        self.fault = None
+        return self._tell(changes)
+
+    def _note_fault(self, fault: str) -> None:
+        self.fault = fault
+        self._events.emit("config.refused", fault, severity="warning")
 
     def _tell(self, changes: Changes) -> ReloadResult:
         # A restart is pending for all that differs from what the parts were built with, not only
