@@ -98,7 +98,9 @@ class Observer:
         levels = {gpu.uuid: gpu.level for gpu in snapshot.gpus}
         if "critical" not in levels.values() and not any(each.draining for each in self._book):
             return
-        for lease in self._book:
+        # Told first: the lowest priority, and of one priority the newest.
+        newest_first = reversed(list(self._book))
+        for lease in sorted(newest_first, key=lambda each: each.record.params.priority):
             found = {uuid: levels.get(uuid, "unknown") for uuid in lease.record.gpus}
             critical = next((uuid for uuid, level in found.items() if level == "critical"), None)
             if critical is not None or "unknown" not in found.values():
