@@ -186,7 +186,9 @@ class Reader:
             raise UsageError(f"unexpected argument {left[0]!r}")
         positional = expected.pop(0)
         if positional.rest:
-            self.values[positional.key] = left.copy()
+            self.values[positional.key] = [
+                self._convert(positional.name, positional.convert, word) for word in left
+            ]
             left.clear()
         else:
             self.values[positional.key] = self._convert(

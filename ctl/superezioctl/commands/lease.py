@@ -6,6 +6,7 @@ import os
 
 from superezioctl.arguments import Command, Option, Positional, positive
 from superezioctl.exit_codes import DONE
+from superezioctl.lease_ids import lease_id, resolve
 from superezioctl.placement_options import LEASE, lease_params, wait_s
 
 TYPE_CHECKING = False
@@ -27,7 +28,8 @@ def list_(context: Context) -> int:
 
 def show(context: Context) -> int:
     """Show one lease."""
-    return _print(context, context.call("lease.get", {"lease": context.arguments["lease"]}))
+    (lease,) = resolve(context, [context.arguments["lease"]])
+    return _print(context, context.call("lease.get", {"lease": lease}))
 
 
 def acquire(context: Context) -> int:
@@ -49,7 +51,8 @@ def acquire(context: Context) -> int:
 
 def attach(context: Context) -> int:
     """Bind a further process."""
-    params = {"lease": context.arguments["lease"], "pid": context.arguments["pid"]}
+    (lease,) = resolve(context, [context.arguments["lease"]])
+    params = {"lease": lease, "pid": context.arguments["pid"]}
     return _print(context, context.call("lease.attach", params))
 
 
@@ -57,7 +60,7 @@ def release(context: Context) -> int:
     """Give back one lease or more; that one is gone already is no failure."""
     found = [
         (lease, context.call("lease.release", {"lease": lease}))
-        for lease in context.arguments["lease"]
+        for lease in resolve(context, context.arguments["lease"])
     ]
     if context.out.json:
         joined = b",".join(raw for _, raw in found)
@@ -81,7 +84,7 @@ def _print(context: Context, raw: bytes) -> int:
     return DONE
 
 
-_LEASE = Positional("LEASE", "the id of the lease")
+_LEASE = Positional("LEASE", "the id of the lease, or the beginning of it", convert=lease_id)
 
 COMMANDS = {
     "lease list": Command(
@@ -130,7 +133,11 @@ COMMANDS = {
     ),
     "lease release": Command(
         release,
-        positionals=[Positional("LEASE", "the ids of the leases", rest=True)],
+        positionals=[
+            Positional(
+                "LEASE", "the ids of the leases, or their beginnings", convert=lease_id, rest=True
+            )
+        ],
         description="A lease that is gone already is no failure: the exit code is 0.",
         examples=["superezioctl lease release 3f2a"],
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from superezioctl.arguments import Command, Option, UsageError, positive
 from superezioctl.exit_codes import DONE
+from superezioctl.lease_ids import lease_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,12 @@ COMMANDS = {
     "logs": Command(
         logs,
         options=[
-            Option("--lease", "of this lease", metavar="LEASE"),
+            Option(
+                "--lease",
+                "of this lease: its id, or the beginning of it",
+                metavar="LEASE",
+                convert=lease_id,
+            ),
             Option("--gpu", "of this GPU: a UUID, or what gpu show takes", metavar="GPU"),
             Option(
                 "--lines",

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from superezio.errors import SuperezioError
+from superezio.errors import NotFoundError, SuperezioError
 from superezio.wire import Event, Gpu
 from superezioctl.context import Context
+from superezioctl.lease_ids import is_whole, only_match, resolve
 from superezioctl.unit import UNIT
 from superezioctl.views import events
 from superezioctl.views.text import STYLES
@@ -29,6 +30,8 @@ def show(context: Context, wanted: dict[str, str], *, lines: int, follow: bool) 
     wanted = dict(wanted)
     if "gpu" in wanted:
         wanted["gpu"] = _uuid(context, wanted["gpu"])
+    if "lease" in wanted:
+        wanted["lease"] = _lease(context, wanted["lease"])
     journalctl = shutil.which("journalctl")
     if journalctl is not None and _readable(journalctl):
         source, records = "journal", _from_journal(journalctl, wanted, lines, follow=follow)
@@ -39,19 +42,40 @@ def show(context: Context, wanted: dict[str, str], *, lines: int, follow: bool) 
     if context.out.json and not follow:
         context.out.document(msgspec.json.encode({"source": source, "records": list(records)}))
         return
+    found = False
     for record in records:
+        found = True
         if context.out.json:
             context.out.record(msgspec.json.encode(record))
         else:
             _print(context, record)
+    if not found:
+        of = ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in wanted.items())
+        context.out.note(f"superezioctl: nothing was logged{f' of {of}' if of else ''}")
 
 
 def _uuid(context: Context, gpu: str) -> str:
     """Return the UUID of a GPU by any of its names; as given, where no daemon can tell."""
     try:
         return msgspec.json.decode(context.call("gpu.get", {"gpu": gpu}), type=Gpu).uuid
+    except NotFoundError as error:
+        context.out.note(f"superezioctl: {error.message}; what was logged of {gpu} is looked for")
+    except SuperezioError as error:
+        context.out.note(f"superezioctl: cannot ask for the UUID of gpu {gpu}: {error.message}")
+    return gpu
+
+
+def _lease(context: Context, text: str) -> str:
+    """Return the id of a lease by its beginning, also of one that is gone; else as given."""
+    try:
+        (lease,) = resolve(context, [text])
+        if lease == text and not is_whole(text):
+            with events.follow(context, types=("lease.",), replay=_HISTORY) as stream:
+                past = [item.event.lease or "" for item in islice(stream, stream.replayed)]
+            lease = only_match(text, past) or text
     except SuperezioError:
-        return gpu
+        return text
+    return lease
 
 
 def _readable(journalctl: str) -> bool:

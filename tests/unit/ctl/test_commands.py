@@ -11,7 +11,7 @@ import pytest
 import wire_samples
 from ctl_runner import Ctl
 from fake_daemon import FakeDaemon
-from superezio import wire
+from superezio import errors, wire
 from superezioctl.output import Output
 from superezioctl.views import history, status
 
@@ -39,9 +39,9 @@ RAW = [
         },
     ),
     ("lease list", "lease.list", None),
-    ("lease show 1", "lease.get", {"lease": "1"}),
-    ("lease attach 1 2", "lease.attach", {"lease": "1", "pid": 2}),
-    ("lease release 1", "lease.release", {"lease": "1"}),
+    ("lease show 1", "lease.get", {"lease": "1ea5e"}),
+    ("lease attach 1e 2", "lease.attach", {"lease": "1ea5e", "pid": 2}),
+    ("lease release 1", "lease.release", {"lease": "1ea5e"}),
     ("reload", "system.reload", None),
     ("log-level", "system.log_level", None),
     ("log-level debug", "system.log_level", {"level": "debug"}),
@@ -203,9 +203,47 @@ def test_several_leases_are_released_at_once(ctl: Ctl, daemon: FakeDaemon) -> No
         wire.ReleaseResult(lease="1", released=True),
         wire.ReleaseResult(lease="2", released=False),
     ]
-    assert ctl("lease", "release", "1", "2") == 0
-    assert ctl.out == "1 released\n2 was not there any more\n"
+    assert ctl("lease", "release", "1ea5", "2") == 0
+    assert ctl.out == "1ea5e released\n2 was not there any more\n"
+    assert [asked["params"]["lease"] for asked in daemon.asked("lease.release")] == ["1ea5e", "2"]
     assert len(ctl.json("lease", "release", "1", "2")) == 2
+
+
+@pytest.mark.parametrize("words", ["lease release 1e", "lease show 1e", "logs --lease 1e"])
+def test_a_beginning_that_several_leases_share_is_refused_with_their_ids(
+    ctl: Ctl, daemon: FakeDaemon, words: str
+) -> None:
+    both = [wire_samples.lease(id="1ea5e"), wire_samples.lease(id="1eaf")]
+    daemon.answers["lease.list"] = wire.LeaseList(leases=both, queue=[])
+    assert ctl(*words.split()) == 2
+    assert "2 leases begin with 1e: 1ea5e, 1eaf" in ctl.err
+    assert not daemon.asked("lease.release")
+    assert ctl("lease", "release", "1eaf") == 0
+    assert daemon.params_of("lease.release") == {"lease": "1eaf"}
+
+
+def test_a_whole_id_is_not_looked_up(ctl: Ctl, daemon: FakeDaemon) -> None:
+    assert ctl("lease", "release", "ab" * 12) == 0
+    assert daemon.params_of("lease.release") == {"lease": "ab" * 12}
+    assert not daemon.asked("lease.list")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["lease", "release", ""], "it is empty"),
+        (["lease", "release", "1", ""], "it is empty"),
+        (["lease", "release", "1", "--json"], "options go before the ids"),
+        (["lease", "show", ""], "it is empty"),
+        (["logs", "--lease", ""], "it is empty"),
+    ],
+)
+def test_what_cannot_be_a_lease_is_a_usage_error(
+    ctl: Ctl, daemon: FakeDaemon, words: list[str], said: str
+) -> None:
+    assert ctl(*words) == 2
+    assert said in ctl.err
+    assert not daemon.requests
 
 
 def test_the_table_of_access_is_the_daemons(ctl: Ctl, daemon: FakeDaemon) -> None:
@@ -298,11 +336,25 @@ def test_without_a_journal_the_events_that_the_daemon_remembers_are_the_logs(
     assert "not from the journal" in ctl.err
     assert ctl("logs", "--lease", "1ea5e", "-n", "1") == 0
     assert "lease number 3" in ctl.out
+    assert ctl("logs", "--lease", "1e") == 0
+    assert ctl.out.count("\n") == 2
+    assert ctl("logs", "--lease", "oth") == 0, "a lease that is gone is in what is remembered"
+    assert "lease number 1" in ctl.out
     assert ctl("logs", "--gpu", "0") == 0
     assert "lease number 3" not in ctl.out
     document = ctl.json("logs", "--correlation-id", "c0ffee")
     assert document["source"] == "events"
     assert [record["fields"]["event"] for record in document["records"]] == ["lease.granted"] * 2
+
+
+@pytest.mark.usefixtures("no_journal")
+def test_logs_of_nothing_say_so(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["events.subscribe"] = wire_samples.subscribed(4, HISTORY)
+    daemon.answers["gpu.get"] = errors.NotFoundError("there is no gpu 9")
+    assert ctl("logs", "--gpu", "9") == 0
+    assert not ctl.out
+    assert "there is no gpu 9" in ctl.err
+    assert "nothing was logged of gpu 9" in ctl.err
 
 
 JOURNAL = [
