@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from superezio.connection import Backoff, Connection
+from superezio.connection import Backoff, Connection, deadline_ms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ class Caller:
         if not self.connection.connected:
             self.connection.connect(deadline_ns, patient=self._patient)
         self._last_id += 1
-        left_ms = max(1, (deadline_ns - time.monotonic_ns()) // 1_000_000)
-        meta = f'"deadline_ms":{left_ms}'
+        meta = f'"deadline_ms":{deadline_ms(deadline_ns - time.monotonic_ns())}'
         for name, text in (
             ("correlation_id", self.correlation_id),
             ("idempotency_key", idempotency_key),

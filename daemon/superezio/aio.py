@@ -20,7 +20,7 @@ from superezio import calls, envelope, wire
 from superezio.aio_events import AsyncEvents
 from superezio.calls import Call, LeaseOptions, PlacementOptions
 from superezio.client import COURTESY_S, no_answer, no_correlation_id
-from superezio.connection import Backoff, cannot_connect, may_come_back
+from superezio.connection import Backoff, cannot_connect, deadline_ms, may_come_back
 from superezio.errors import (
     ConnectionLostError,
     MethodNotFoundError,
@@ -155,7 +155,11 @@ class AsyncClient:
         timeout_s: float | None = None,
         **options: Unpack[LeaseOptions],
     ) -> AsyncIterator[wire.Lease]:
-        """Hold a lease of `vram` for the length of an `async with` block."""
+        """Hold a lease of `vram` for the length of an `async with` block.
+
+        Options: count, policy, prefer, avoid, mode, holder_pid, name, wait, priority and
+        idempotency_key, as `Client.lease_acquire` explains them.
+        """
         lease = await self.lease_acquire(vram, timeout_s=timeout_s, **options)
         try:
             yield lease
@@ -172,7 +176,11 @@ class AsyncClient:
         timeout_s: float | None = None,
         **options: Unpack[LeaseOptions],
     ) -> wire.Lease:
-        """Return a lease of `vram` on each GPU it names."""
+        """Return a lease of `vram` on each GPU it names.
+
+        Options: count, policy, prefer, avoid, mode, holder_pid, name, wait, priority and
+        idempotency_key, as `Client.lease_acquire` explains them.
+        """
         lease = await self._call(calls.lease_acquire(vram, options), timeout_s)
         if options.get("mode") == "connection":
             self._connection_leases.add(lease.id)
@@ -213,7 +221,10 @@ class AsyncClient:
         timeout_s: float | None = None,
         **options: Unpack[PlacementOptions],
     ) -> wire.Placement:
-        """Return what an acquire would get now, and why."""
+        """Return what an acquire would get now, and why.
+
+        Options: count, policy, prefer and avoid.
+        """
         return await self._call(calls.placement_explain(vram, options), timeout_s)
 
     # --- events, sessions, rpc ------------------------------------------------------------------
@@ -309,7 +320,7 @@ class AsyncClient:
         meta = wire.Meta(
             correlation_id=self._correlation_id(),
             session_id=self.session,
-            deadline_ms=left_ns // 1_000_000,
+            deadline_ms=deadline_ms(left_ns),
             idempotency_key=call.idempotency_key,
         )
         answer = link.request(id_, envelope.encode(call.method, call.params, id_=id_, meta=meta))

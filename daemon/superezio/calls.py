@@ -75,6 +75,15 @@ def duration_s(duration: float | str) -> float:
     return parse_duration(duration) if isinstance(duration, str) else float(duration)
 
 
+def _refuse_unknown(options: PlacementOptions, names: frozenset[str]) -> None:
+    """Raise TypeError for a name that is no option: a typo must not pass for the default."""
+    unknown = sorted(options.keys() - names)
+    if unknown:
+        raise TypeError(
+            f"unknown option {', '.join(unknown)}: the options are {', '.join(sorted(names))}"
+        )
+
+
 def system_ping() -> Call[wire.Pong]:
     return Call(method="system.ping", result=wire.Pong)
 
@@ -135,6 +144,7 @@ def gpu_attach() -> Call[wire.ProbeState]:
 
 
 def lease_acquire(vram: int | str, options: LeaseOptions) -> Call[wire.Lease]:
+    _refuse_unknown(options, LeaseOptions.__optional_keys__)
     wait_s = duration_s(options.get("wait", 0.0))
     params = wire.AcquireParams(
         vram_bytes=size_bytes(vram),
@@ -180,6 +190,7 @@ def lease_get(lease: str) -> Call[wire.Lease]:
 
 
 def placement_explain(vram: int | str, options: PlacementOptions) -> Call[wire.Placement]:
+    _refuse_unknown(options, PlacementOptions.__optional_keys__)
     params = wire.PlacementParams(
         vram_bytes=size_bytes(vram),
         count=options.get("count", 1),

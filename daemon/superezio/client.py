@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from superezio import calls, envelope, wire
 from superezio.calls import Call, LeaseOptions, PlacementOptions
-from superezio.connection import Backoff, Connection
+from superezio.connection import Backoff, Connection, deadline_ms
 from superezio.errors import (
     ConnectionLostError,
     MethodNotFoundError,
@@ -181,6 +181,9 @@ class Client:
     ) -> Iterator[wire.Lease]:
         """Hold a lease of `vram` for the length of a `with` block, and release it after.
 
+        The options are those of `lease_acquire`: count, policy, prefer, avoid, mode, holder_pid,
+        name, wait, priority and idempotency_key.
+
         Raises what `lease_acquire` raises. What the block raises comes out as it is, also where
         the daemon cannot be told of the release: the lease ends with this process then.
         """
@@ -201,6 +204,12 @@ class Client:
         **options: Unpack[LeaseOptions],
     ) -> wire.Lease:
         """Return a lease of `vram` on each GPU it names: set `lease.environment` before using one.
+
+        Options: `count` GPUs (1); `policy` "best_fit" (the default), "spread" or "exclusive";
+        `prefer` and `avoid`, GPUs by UUID; `mode` "process" (the default: the lease ends with
+        `holder_pid`, or this process) or "connection" (with this client's connection); `name`, for
+        people; `wait`, how long to stand in the queue (0: not at all); `priority`;
+        `idempotency_key`. Any other name is a TypeError.
 
         It stands until it is released or its holder ends. Raises NoCapacityError or, after a
         `wait`, WaitTimeoutError (both with `data["placement"]`, the reason of every GPU),
@@ -253,7 +262,10 @@ class Client:
         timeout_s: float | None = None,
         **options: Unpack[PlacementOptions],
     ) -> wire.Placement:
-        """Return what an acquire would get now, and the reason for every GPU; nothing changes."""
+        """Return what an acquire would get now, and the reason for every GPU; nothing changes.
+
+        The options are those of `lease_acquire` that choose GPUs: count, policy, prefer and avoid.
+        """
         return self._call(calls.placement_explain(vram, options), timeout_s)
 
     # --- events, sessions, rpc ------------------------------------------------------------------
@@ -358,7 +370,7 @@ class Client:
         meta = wire.Meta(
             correlation_id=self._correlation_id(),
             session_id=self.session,
-            deadline_ms=max(1, (deadline_ns - self._clock()) // 1_000_000),
+            deadline_ms=deadline_ms(deadline_ns - self._clock()),
             idempotency_key=call.idempotency_key,
         )
         self._connection.send(

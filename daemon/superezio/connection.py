@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: The longest line a client reads. A daemon that sends more is not one.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
+#: The longest deadline that the daemon takes; who waits longer is told by it when that is over.
+LONGEST_DEADLINE_MS = 7 * 86_400_000
+
 _CHUNK_BYTES = 256 * 1024
 _FIRST_PAUSE_NS = 20_000_000
 _LONGEST_PAUSE_NS = 1_000_000_000
@@ -52,6 +55,11 @@ class Backoff:
             pause_ns = min(pause_ns, left_ns)
         self._next_ns = min(2 * self._next_ns, _LONGEST_PAUSE_NS)
         return pause_ns / 1e9
+
+
+def deadline_ms(left_ns: int) -> int:
+    """Return what to send for a deadline that is `left_ns` away."""
+    return min(max(1, left_ns // 1_000_000), LONGEST_DEADLINE_MS)
 
 
 def connect_once(path: str) -> _socket.socket:

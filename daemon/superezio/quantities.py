@@ -10,12 +10,16 @@ _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
+#: A number without a unit is bytes from here on.
+_LEAST_BARE: Final = 1 << 20
+
 
 def parse_size(text: str) -> int:
     """Return the bytes that `text` names: `8GiB`, `8G`, `512MiB`, `1.5GiB`, `10000000`.
 
     `K M G T` and `KiB MiB GiB TiB` are powers of 1024, as memory is counted; `KB MB GB TB` are
-    powers of 1000. Raises ValueError, with an example, for anything else or for zero.
+    powers of 1000. Raises ValueError, with an example, for anything else or for zero, and for a
+    bare number below a MiB: who writes `8` does not mean bytes.
     """
     match = _SIZE.fullmatch(text)
     if match is None:
@@ -26,6 +30,10 @@ def parse_size(text: str) -> int:
     size = round(float(number) * int(base ** _POWERS[letter.upper()]))
     if size <= 0:
         raise ValueError(f"cannot use {text!r} as a size: it has to be more than zero")
+    if size < _LEAST_BARE and not letter and not has_byte_unit:
+        raise ValueError(
+            f"cannot use {text!r} as a size: it would be bytes; write it with a unit, like 8GiB"
+        )
     return size
 
 

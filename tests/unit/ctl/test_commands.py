@@ -12,8 +12,10 @@ import wire_samples
 from ctl_runner import Ctl
 from fake_daemon import FakeDaemon
 from superezio import errors, wire
+from superezio.connection import LONGEST_DEADLINE_MS
 from superezioctl.output import Output
 from superezioctl.views import history, status
+from supereziod.rpc import dispatcher
 
 #: words, method, params
 RAW = [
@@ -185,6 +187,14 @@ def test_a_lease_for_a_process_that_runs(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert f"export CUDA_VISIBLE_DEVICES={wire_samples.UUID_3060}\n" in ctl.out
     assert "export SUPEREZIO_LEASE=1ea5e\n" in ctl.out
     assert ctl.json(*words, "--export")["id"] == "1ea5e"
+
+
+def test_who_would_wait_for_ever_sends_the_longest_deadline_there_is(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    assert ctl("lease", "acquire", "--vram", "8GiB", "--pid", "4711", "--wait", "1000d") == 0
+    (request,) = daemon.asked("lease.acquire")
+    assert request["meta"]["deadline_ms"] == LONGEST_DEADLINE_MS == dispatcher._MAX_DEADLINE_MS
 
 
 def test_leases_of_connections_and_unknown_users_are_shown(ctl: Ctl, daemon: FakeDaemon) -> None:

@@ -56,6 +56,15 @@ async def test_each_method_answers_with_its_type(
     assert await getattr(client, name)(**arguments) == daemon.answers[method]
 
 
+@pytest.mark.parametrize("method", ["lease_acquire", "placement_explain"])
+async def test_an_option_with_a_typo_is_refused(
+    client: AsyncClient, daemon: FakeDaemon, method: str
+) -> None:
+    with pytest.raises(TypeError, match="unknown option polcy"):
+        await getattr(client, method)("2GiB", polcy="spread")
+    assert not daemon.requests
+
+
 async def test_calls_share_a_connection_and_none_waits_for_another(
     client: AsyncClient, daemon: FakeDaemon
 ) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 
 import wire_samples
 from fake_daemon import FakeDaemon, HangUp, Silence
-from superezio import Client, errors, wire
+from superezio import AsyncClient, Client, errors, wire
+from superezio.calls import LeaseOptions, PlacementOptions
 from superezio.holder import start_time
 
 
@@ -136,6 +139,30 @@ def test_a_size_that_cannot_be_read_is_told_before_anything_is_sent(
     with pytest.raises(ValueError, match="8GiB"):
         client.lease_acquire("plenty")
     assert not daemon.requests
+
+
+@pytest.mark.parametrize("method", ["lease", "lease_acquire", "placement_explain"])
+def test_an_option_with_a_typo_is_refused_with_the_names_there_are(
+    client: Client, daemon: FakeDaemon, method: str
+) -> None:
+    def ask() -> None:
+        with ExitStack() as stack:
+            stack.enter_context(getattr(client, method)("2GiB", gpus=2, polcy="spread"))
+
+    with pytest.raises(TypeError, match=r"option gpus, polcy: .*avoid, count, .*policy, prefer"):
+        ask()
+    assert not daemon.requests
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_help_names_every_option(kind: type) -> None:
+    for name, options in (
+        ("lease", LeaseOptions),
+        ("lease_acquire", LeaseOptions),
+        ("placement_explain", PlacementOptions),
+    ):
+        words = set(re.findall(r"\w+", getattr(kind, name).__doc__))
+        assert options.__optional_keys__ <= words
 
 
 def test_a_call_lost_with_its_connection_is_made_again(client: Client, daemon: FakeDaemon) -> None:

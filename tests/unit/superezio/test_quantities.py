@@ -18,7 +18,7 @@ from superezio.quantities import format_duration, format_size, parse_duration, p
         ("10GB", 10_000_000_000),
         ("10kb", 10_000),
         ("2TiB", 2 << 40),
-        ("4096", 4096),
+        ("1048576", 1 << 20),
         ("4096B", 4096),
     ],
 )
@@ -29,6 +29,12 @@ def test_sizes_as_people_write_them(text: str, size: int) -> None:
 @pytest.mark.parametrize("text", ["", "GiB", "8 apples", "-1GiB", "1e9", "0", "0GiB", "8GiBs"])
 def test_what_is_no_size_is_refused_with_the_text(text: str) -> None:
     with pytest.raises(ValueError, match="cannot"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["8", "1.5", "1048575", " 24 "])
+def test_a_small_number_without_a_unit_is_refused_for_it_is_not_meant_as_bytes(text: str) -> None:
+    with pytest.raises(ValueError, match="write it with a unit, like 8GiB"):
         parse_size(text)
 
 
@@ -76,6 +82,6 @@ def test_durations_for_people(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
-@given(st.integers(min_value=1, max_value=1 << 50))
+@given(st.integers(min_value=1 << 20, max_value=1 << 50))
 def test_plain_bytes_are_read_as_they_are(size: int) -> None:
     assert parse_size(str(size)) == size
