@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--check",
         action="store_const",
         const="1",
-        help="validate the configuration, start nothing; exit code 0 or 78",
+        help="validate the configuration and the scenario, start nothing; exit code 0 or 78",
     )
     add("--version", action="version", version=f"supereziod {__version__}")
     return parser

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from superezio.paths import daemon_socket_path
-from supereziod.config import Loaded, Source
+from supereziod.config import ConfigError, Loaded, Problem, Source
 
 #: The options that set a key of the configuration.
 _KEYS: Final = {
@@ -44,6 +44,7 @@ def resolve(given: Mapping[str, str | None], environ: Mapping[str, str] = os.env
     file = given.get("config")
     source = Source(file=Path(file).absolute() if file else None, overrides=overrides)
     loaded = source.load()
+    _check_scenario(loaded.config.gpu.scenario)
     socket = _socket(given.get("socket"), environ)
     runtime_dir = given.get("runtime_dir")
     return Options(
@@ -54,6 +55,19 @@ def resolve(given: Mapping[str, str | None], environ: Mapping[str, str] = os.env
         runtime_dir=Path(runtime_dir).absolute() if runtime_dir else socket.parent,
         state_dir=_state_dir(given.get("state_dir"), environ),
     )
+
+
+def _check_scenario(file: str | None) -> None:
+    """Raise ConfigError where a simulation could not begin: the probe alone would notice later."""
+    if file is None:
+        return
+    from supereziod.gpu.scenario import ScenarioError, load_scenario  # noqa: PLC0415 - seldom used
+
+    try:
+        load_scenario(Path(file))
+    except ScenarioError as error:
+        problem = Problem(file=Path("gpu.scenario"), line=None, key="", message=str(error))
+        raise ConfigError([problem]) from error
 
 
 def _socket(given: str | None, environ: Mapping[str, str]) -> Path:

@@ -56,6 +56,7 @@ def test_the_command_line_wins_over_the_environment_and_both_over_the_file(
 
 def test_every_option_has_a_variable(own_configuration: Path, started: list[Options]) -> None:
     directory = own_configuration.parent
+    (directory / "heat.toml").write_text("")
     environ = {
         "SUPEREZIO_CONFIG": str(own_configuration),
         "SUPEREZIO_SOCKET": str(directory / "s" / "control.sock"),
@@ -125,6 +126,32 @@ def test_check_says_what_is_wrong_and_exits_78(
     assert main(["--check", "--config", str(own_configuration)], {}) == 78
     expected = f"{own_configuration}:2: leases.grace: expected a duration such as 5s, got 'x'"
     assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("scenario", "said"),
+    [
+        (None, "cannot read the scenario {file}: [Errno 2] No such file"),
+        ("[[gpu", "{file}: "),
+        ('[[gpu]]\nprofile = "RTX 9"\n', "{file}, line 2: [[gpu]] number 1, profile: no 'RTX 9'"),
+    ],
+)
+@pytest.mark.parametrize("argument", ["--check", "--log-level=info"])
+def test_a_scenario_that_cannot_be_used_is_a_bad_configuration(
+    own_configuration: Path,
+    capsys: pytest.CaptureFixture[str],
+    started: list[Options],
+    scenario: str | None,
+    said: str,
+    argument: str,
+) -> None:
+    file = own_configuration.with_name("heat.toml")
+    if scenario is not None:
+        file.write_text(scenario)
+    own_configuration.write_text(f'[gpu]\ndriver = "simulated"\nscenario = "{file}"\n')
+    assert main([argument, "--config", str(own_configuration)], {}) == 78
+    assert f"gpu.scenario: {said.format(file=file)}" in capsys.readouterr().err
+    assert not started
 
 
 def test_check_can_be_switched_off_again(started: list[Options]) -> None:
