@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from markdown_blocks import blocks, commands
+from markdown_blocks import all_blocks, commands_of
 
 PROJECT = Path(__file__).parents[2]
 README = PROJECT / "README.md"
@@ -19,6 +20,8 @@ README = PROJECT / "README.md"
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What somebody has who cloned the project into an empty directory."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not there: apt-get install git")
     directory = tmp_path_factory.mktemp("readme") / "superezio"
     subprocess.run(["git", "clone", "--quiet", PROJECT, directory], check=True)
     return directory
@@ -33,12 +36,10 @@ def test_every_command_of_the_readme_runs_from_an_empty_directory(
     checkout: Path, tmp_path: Path
 ) -> None:
     script = tmp_path / "readme.sh"
-    lines = commands(README, "$ ")
+    lines = list(typed(tmp_path))
     assert len(lines) > 10
-    python = tmp_path / "readme.py"
-    python.write_text("\n".join(textwrap.dedent(block) for block in blocks(README, "python")))
-    steps = [f"step {shell_quote(line)}\n{line}" for line in [*lines, f"python {python}"]]
-    script.write_text(PREAMBLE + "\n".join(steps) + "\n")
+    steps = [f"step {shell_quote(line)}\n{line}" for line in lines]
+    script.write_text(PREAMBLE + "\n".join(steps) + "\n" + THE_DAEMON_HAS_STOPPED)
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -60,6 +61,17 @@ def test_every_command_of_the_readme_runs_from_an_empty_directory(
     assert "on GPU-" in done.stdout
 
 
+def typed(directory: Path) -> Iterator[str]:
+    """What somebody types who reads from the top; programs are files in `directory`."""
+    for number, (language, block) in enumerate(all_blocks(README)):
+        if language == "python":
+            program = directory / f"readme-{number}.py"
+            program.write_text(block)
+            yield f"python {program}"
+        elif language == "console":
+            yield from commands_of(block, "$ ")
+
+
 def shell_quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
@@ -68,5 +80,7 @@ PREAMBLE = """\
 set -eE
 step() { echo "\\$ $1"; current=$1; }
 trap 'echo "failed: $current" >&2' ERR
-trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
 """
+#: By itself, and as asked.
+THE_DAEMON_HAS_STOPPED = 'wait "$daemon"\n'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from system.service import UNIT, Service
 from system.wheelhouse import wheelhouse
 
 PROJECT = Path(__file__).parents[2]
-#: The new member of the group, who is `$USER` for the commands.
+#: The new member of the group, who became root with sudo to type the commands.
 USER = "alice"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -25,7 +26,14 @@ class Reader(Machine):
 
     def type(self, line: str, *, umask: str = "022") -> str:
         """Run a line in root's shell, in the checkout; return what it prints."""
-        shell = ("env", f"USER={USER}", "PIP_NO_INDEX=1", "PIP_FIND_LINKS=/root/wheelhouse", "bash")
+        shell = (
+            "env",
+            "USER=root",
+            f"SUDO_USER={USER}",
+            "PIP_NO_INDEX=1",
+            "PIP_FIND_LINKS=/root/wheelhouse",
+            "bash",
+        )
         script = f"cd /root/superezio && umask {umask} && {line}"
         done = self.run(*shell, "-c", script, timeout_s=300)
         print(f"# {line}\n{done.stdout}{done.stderr}")
@@ -38,6 +46,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
+    if shutil.which("git") is None:
+        pytest.skip("git is not there: apt-get install git")
     checkout = tmp_path_factory.mktemp("readme") / "superezio"
     subprocess.run(["git", "clone", "--quiet", PROJECT, checkout], check=True)
     mounts = (
