@@ -1,16 +1,8 @@
-"""From the words of the command line to an exit code."""
+"""The process of superezioctl."""
 
 from __future__ import annotations
 
-import os
 import sys
-
-from superezio.paths import default_socket_path
-from superezioctl import exit_codes
-from superezioctl.arguments import COMMON, Arguments, Command, Reader, UsageError
-from superezioctl.catalogue import CATALOGUE, families
-from superezioctl.context import Context
-from superezioctl.output import Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,106 +10,22 @@ if TYPE_CHECKING:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do what the command line says, and return the exit code."""
-    given = list(sys.argv[1:] if words is None else words)
-    try:
-        code = _dispatch(given)
-        sys.stdout.flush()
-    except UsageError as error:
-        return _refuse(str(error), given)
-    except BrokenPipeError:
-        # Whoever read our output has enough of it; nothing may be flushed there at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exit_codes.PIPE_CLOSED
-    except KeyboardInterrupt:
-        return exit_codes.INTERRUPTED
-    return code
+    """Do what the command line says, and return the exit code.
 
+    Given words, this is a guest in somebody else's process, and leaves its signals and streams be.
+    """
+    if words is None:
+        # Before all other imports: an interrupt in the middle of one ends in a traceback, or worse.
+        from superezioctl import interrupts  # noqa: PLC0415 - see above
 
-def _dispatch(words: list[str]) -> int:
-    leading = Reader(COMMON)
-    rest = leading.read_leading(words)
-    if leading.values["version"]:
-        rest = ["version", *rest[1:]]
-    name = _find(rest)
-    if name is None:
-        return _help_without_command(rest, asked=leading.values["help"])
-    command = load(name)
-    reader = Reader((*command.options, *COMMON))
-    reader.values |= {
-        key: value for key, value in leading.values.items() if value != reader.values[key]
-    }
-    reader.read_all(rest[len(name.split()) :], command.positionals)
-    if reader.values["help"]:
-        from superezioctl import helptext  # noqa: PLC0415 - only help pays for help
+        interrupts.end_the_process()
+        from superezioctl import streams  # noqa: PLC0415 - see above
 
-        print(helptext.of_command(name, command), end="")  # noqa: T201 - help is not output
-        return exit_codes.DONE
-    return _run(command, Arguments(reader.values))
+        streams.settle()
+        words = sys.argv[1:]
+    from superezioctl import command_line  # noqa: PLC0415 - see above
 
-
-def load(name: str) -> Command:
-    """Return the command of that name, importing the module it lives in."""
-    module = __import__(f"superezioctl.commands.{CATALOGUE[name][0]}", fromlist=["COMMANDS"])
-    command: Command = module.COMMANDS[name]
-    return command
-
-
-def _find(words: Sequence[str]) -> str | None:
-    for length in (2, 1):
-        name = " ".join(words[:length])
-        if name in CATALOGUE:
-            return name
-    return None
-
-
-def _run(command: Command, arguments: Arguments) -> int:
-    context = Context(
-        arguments=arguments,
-        out=Output(json=arguments["json"]),
-        socket_path=arguments["socket"] or default_socket_path(),
-    )
-    try:
-        return command.run(context)
-    except (UsageError, BrokenPipeError):
-        raise
-    except Exception as error:
-        from superezioctl import failures  # noqa: PLC0415 - paid for on failure only
-
-        code = failures.report(error, context)
-        if code is None:
-            raise
-        return code if command.failure_code is None else command.failure_code
-    finally:
-        context.close()
-
-
-def _help_without_command(words: list[str], *, asked: bool) -> int:
-    from superezioctl import helptext  # noqa: PLC0415 - only help pays for help
-
-    wants_help = asked or "--help" in words or "-h" in words
-    family = families().get(words[0]) if words else None
-    if family is not None and (len(words) == 1 or wants_help):
-        text = helptext.of_family(words[0], family)
-    elif not words or words[0] == "help":
-        text = helptext.of_everything()
-        wants_help = wants_help or bool(words)
-    else:
-        raise UsageError(helptext.unknown(words))
-    print(text, end="", file=sys.stdout if wants_help else sys.stderr)
-    return exit_codes.DONE if wants_help else exit_codes.USAGE
-
-
-def _refuse(message: str, words: list[str]) -> int:
-    if "--json" in words:
-        from superezioctl import failures  # noqa: PLC0415 - paid for on failure only
-
-        print(failures.usage_document(message))  # noqa: T201 - there is no Output yet
-    name = _find([word for word in words if not word.startswith("-")])
-    hint = f"superezioctl {name} --help" if name else "superezioctl --help"
-    print(f"superezioctl: {message}\nSee `{hint}`.", file=sys.stderr)  # noqa: T201 - as above
-    failure_code = load(name).failure_code if name else None
-    return exit_codes.USAGE if failure_code is None else failure_code
+    return command_line.run(words)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ _CODES = frozenset({"0"}.union(*(codes.split(";") for codes in _SGR.values())))
 DEFAULT_WIDTH = 80
 
 
+class OutputError(Exception):
+    """Standard output cannot be written to; the message says why."""
+
+
 class Output:
     """Standard output and error of one run.
 
@@ -56,26 +60,21 @@ class Output:
 
     def document(self, raw: bytes) -> None:
         """Print one JSON document: as it came, or to a terminal with indentation."""
-        text = raw.decode()
-        if self._stdout.isatty():
-            import json  # noqa: PLC0415 - programs, who do not read from terminals, need none
-
-            text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-        self._stdout.write(f"{text}\n")
-        self._stdout.flush()
+        put(self._stdout, f"{self._json(raw, indent=2 if self._stdout.isatty() else None)}\n")
+        self.flush()
 
     def record(self, raw: bytes) -> None:
         """Print one line of JSON Lines, at once."""
-        self._stdout.write(raw.decode() + "\n")
-        self._stdout.flush()
+        put(self._stdout, f"{self._json(raw, indent=None)}\n")
+        self.flush()
 
     def line(self, text: str = "") -> None:
         """Print a line for people."""
-        self._stdout.write(f"{harmless(text)}\n")
+        put(self._stdout, f"{harmless(text)}\n")
 
     def flush(self) -> None:
         """Let out what was printed."""
-        self._stdout.flush()
+        flush(self._stdout)
 
     def note(self, text: str) -> None:
         """Print a line on standard error."""
@@ -111,6 +110,38 @@ class Output:
                 cells.append(gap + text if column in right else text + gap)
             line = "  ".join(cells).rstrip()
             self.line(indent + (self.style(line, "dim") if number == 0 else line))
+
+    def _json(self, raw: bytes, *, indent: int | None) -> str:
+        """Return a document as it came, unless it is to be indented or has to be all ASCII."""
+        if indent is None and (self.unicode or raw.isascii()):
+            return raw.decode()
+        import json  # noqa: PLC0415 - programs, who do not read from terminals, need none
+
+        return json.dumps(json.loads(raw), indent=indent, ensure_ascii=not self.unicode)
+
+
+def put(stream: TextIO, text: str) -> None:
+    """Print `text` as it is. Raises BrokenPipeError or OutputError."""
+    try:
+        stream.write(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _cannot_write(error) from error
+
+
+def flush(stream: TextIO) -> None:
+    """Let out what was printed. Raises BrokenPipeError or OutputError."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _cannot_write(error) from error
+
+
+def _cannot_write(error: OSError) -> OutputError:
+    return OutputError(f"cannot write to standard output: {error.strerror}")
 
 
 def is_colourful(stream: TextIO) -> bool:

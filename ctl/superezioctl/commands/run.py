@@ -23,6 +23,7 @@ from superezio.errors import (
 from superezio.holder import start_time
 from superezioctl.arguments import Command, Positional
 from superezioctl.exit_codes import NOT_EXECUTABLE, NOT_FOUND, RUN_FAILED
+from superezioctl.interrupts import Raised
 from superezioctl.placement_options import LEASE, lease_params, wait_s
 from superezioctl.queue_place import QueuePlace
 
@@ -65,7 +66,9 @@ def _acquire(context: Context, caller: Caller) -> bytes:
     deadline_ns = caller.deadline_ns(wait_s(context.arguments))
     backoff = Backoff(deadline_ns=deadline_ns, clock=time.monotonic_ns)
     key = os.urandom(16).hex()
-    with QueuePlace(context, correlation_id=str(caller.correlation_id)) as place:
+    place = QueuePlace(context, correlation_id=str(caller.correlation_id))
+    # Ctrl-C gives the place up: the line that shows it is to go, and the daemon to be told.
+    with Raised(), place:
         while True:
             try:
                 id_ = caller.send(

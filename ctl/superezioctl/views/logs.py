@@ -14,6 +14,7 @@ import msgspec
 from superezio.errors import NotFoundError, SuperezioError
 from superezio.wire import Event, Gpu
 from superezioctl.context import Context
+from superezioctl.interrupts import Raised
 from superezioctl.lease_ids import is_whole, only_match, resolve
 from superezioctl.unit import UNIT
 from superezioctl.views import events
@@ -98,7 +99,8 @@ def _from_journal(
     command = [journalctl, "--quiet", "--no-pager", "--output=json", f"--lines={lines}"]
     command += [f"--unit={UNIT}", *(["--follow"] if follow else [])]
     command += [f"{field.upper()}={value}" for field, value in wanted.items()]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as journal:
+    # Interrupted by itself alone, this would leave a journalctl that follows behind.
+    with Raised(), subprocess.Popen(command, stdout=subprocess.PIPE) as journal:
         try:
             for line in journal.stdout or ():
                 yield _journal_record(msgspec.json.decode(line))

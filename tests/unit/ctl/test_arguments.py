@@ -50,9 +50,9 @@ def test_options_may_stand_after_positionals() -> None:
 
 def test_the_rest_is_taken_as_it_stands() -> None:
     command = (Positional("COMMAND", "what to run", rest=True),)
-    assert read("--vram", "1", "--", "ls", "-l", positionals=command)["command"] == ["ls", "-l"]
-    assert read("--vram", "1", "ls", "--all", positionals=command)["command"] == ["ls", "--all"]
-    assert read("--vram", "1", "ls", "--", "-x", positionals=command)["command"] == [
+    assert read("--vram", "1B", "--", "ls", "-l", positionals=command)["command"] == ["ls", "-l"]
+    assert read("--vram", "1B", "ls", "--all", positionals=command)["command"] == ["ls", "--all"]
+    assert read("--vram", "1B", "ls", "--", "-x", positionals=command)["command"] == [
         "ls",
         "--",
         "-x",
@@ -61,20 +61,20 @@ def test_the_rest_is_taken_as_it_stands() -> None:
 
 def test_after_two_dashes_nothing_is_an_option() -> None:
     pair = (Positional("A", "first"), Positional("B", "second", optional=True))
-    values = read("--vram", "1", "--", "--all", "-x", positionals=pair)
+    values = read("--vram", "1B", "--", "--all", "-x", positionals=pair)
     assert (values["a"], values["b"], values["all"]) == ("--all", "-x", False)
-    assert read("--vram", "1", "-", positionals=pair)["a"] == "-"
+    assert read("--vram", "1B", "-", positionals=pair)["a"] == "-"
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--vram", "1", "--nam", "y"], "unknown option --nam: did you mean --name"),
-        (["--vram", "1", "--zzzz"], "unknown option --zzzz$"),
+        (["--vram", "1B", "--nam", "y"], "unknown option --nam: did you mean --name"),
+        (["--vram", "1B", "--zzzz"], "unknown option --zzzz$"),
         (["--vram"], "--vram needs a value: --vram SIZE"),
         (["--vram", "much"], "--vram: cannot read 'much'"),
-        (["--vram", "1", "--all=yes"], "--all takes no value"),
-        (["--vram", "1", "word"], "unexpected argument 'word'"),
+        (["--vram", "1B", "--all=yes"], "--all takes no value"),
+        (["--vram", "1B", "word"], "unexpected argument 'word'"),
         ([], "--vram SIZE is missing: how much"),
     ],
 )
@@ -86,7 +86,7 @@ def test_mistakes_are_named(words: list[str], message: str) -> None:
 def test_a_missing_positional_is_named_unless_help_is_wanted() -> None:
     what = (Positional("WHAT", "what it is"),)
     with pytest.raises(UsageError, match="WHAT is missing: what it is"):
-        read("--vram", "1", positionals=what)
+        read("--vram", "1B", positionals=what)
     assert read("-h", positionals=what)["help"]
 
 

@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import wire_samples
 from ctl_runner import Ctl
 from fake_daemon import FakeDaemon, HangUp, Silence
 from superezio import errors
 from superezioctl import exit_codes
-from superezioctl.__main__ import load
 from superezioctl.catalogue import CATALOGUE
+from superezioctl.command_line import load
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -256,6 +260,87 @@ def test_a_reader_that_has_enough_is_no_failure_of_ours(daemon: FakeDaemon) -> N
     assert done.returncode == exit_codes.PIPE_CLOSED
     assert not done.stderr
     assert daemon.requests
+
+
+def ctl_in_a_shell(line: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    words = ["sh", "-c", line, sys.executable]
+    return subprocess.run(
+        words, capture_output=True, text=True, env={**os.environ, **changes}, check=False
+    )
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_output_that_is_closed_from_the_start_goes_nowhere(daemon: FakeDaemon, closed: str) -> None:
+    done = ctl_in_a_shell(f'"$0" -m superezioctl gpu list {closed}')
+    assert (done.returncode, done.stderr) == (0, "")
+    assert daemon.asked("gpu.list")
+    done = ctl_in_a_shell(f'"$0" -m superezioctl gpus {closed}')
+    assert done.returncode == 2
+    assert not done.stdout
+
+
+def test_a_full_disk_is_told(daemon: FakeDaemon) -> None:
+    for words in ("gpu list", "--json gpu list", "--help"):
+        done = ctl_in_a_shell(f'"$0" -m superezioctl {words} >/dev/full')
+        assert done.returncode == exit_codes.FAILED
+        assert done.stderr == (
+            "superezioctl: cannot write to standard output: No space left on device\n"
+        )
+    assert daemon.requests
+
+
+def test_an_encoding_without_our_characters_has_question_marks(daemon: FakeDaemon) -> None:
+    daemon.answers["gpu.get"] = wire_samples.gpu(name="Größe")
+    done = ctl_in_a_shell('"$0" -m superezioctl gpu show 0', PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gpu 0: Gr??e" in done.stdout
+    assert "61 ?C" in done.stdout
+    done = ctl_in_a_shell('"$0" -m superezioctl --json gpu show 0', PYTHONIOENCODING="ascii")
+    assert json.loads(done.stdout)["name"] == "Größe"
+
+
+def interrupted(
+    line: str, *, when: Callable[[], object], then: Callable[[], object] = lambda: None
+) -> tuple[int, str, str]:
+    """Return the code, output and errors of a run that gets an interrupt."""
+    with subprocess.Popen(
+        ["sh", "-c", line, sys.executable],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            when()
+            process.send_signal(signal.SIGINT)
+            then()
+            out, err = process.communicate(timeout=10)
+        finally:
+            process.kill()
+    return process.returncode, out, err
+
+
+def test_an_interrupt_ends_who_waits_for_an_answer_without_a_word(daemon: FakeDaemon) -> None:
+    daemon.answers["health.get"] = Silence
+    code, out, err = interrupted(
+        'exec "$0" -m superezioctl health', when=lambda: daemon.await_asked("health.get")
+    )
+    assert (code, out, err) == (-signal.SIGINT, "", "")
+
+
+def test_an_interrupt_that_is_ignored_stays_ignored(daemon: FakeDaemon) -> None:
+    may_answer = threading.Event()
+
+    def late(_: dict[str, Any]) -> object:
+        may_answer.wait(10)
+        return {"gpus": []}
+
+    daemon.answers["gpu.list"] = late
+    code, _, err = interrupted(
+        'trap "" INT; exec "$0" -m superezioctl gpu list',
+        when=lambda: daemon.await_asked("gpu.list"),
+        then=may_answer.set,
+    )
+    assert (code, err) == (0, "")
 
 
 def test_an_interrupt_is_an_exit_code(
