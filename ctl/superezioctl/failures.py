@@ -50,6 +50,9 @@ def sentences(error: errors.SuperezioError, context: Context) -> list[str]:
         return [_no_daemon(error, context.socket_path), *unit.how_to_start()]
     if isinstance(error, errors.ReplyTimeoutError):
         limit = format_duration(context.timeout_s)
+        if isinstance(error.__cause__, errors.DaemonNotRunningError):
+            none_came = f"superezioctl: no daemon came to {context.socket_path} within {limit}."
+            return [none_came, *unit.how_to_start()]
         return [
             f"superezioctl: the daemon on {context.socket_path} did not answer within {limit}.",
             *(unit.describe() or ["Its log may say why; --timeout waits longer."]),

@@ -56,7 +56,7 @@ def processes(context: Context) -> int:
     else:
         from superezioctl.views import gpus  # noqa: PLC0415 - for people only
 
-        gpus.show_processes(context.out, raw)
+        gpus.show_processes(context.out, raw, context.call("gpu.list"))
     return DONE
 
 

@@ -21,21 +21,46 @@ def wait(context: Context) -> int:
     """Return when the daemon answers and has had its first readings of the GPUs."""
     import json  # noqa: PLC0415 - a command that waits has the time
 
+    raw = _health_at_last(context)
+    health = json.loads(raw)
+    if context.out.json:
+        context.out.document(raw)
+    elif _is_starting(health):
+        context.out.note("superezioctl: supereziod answers, but has not read every GPU yet")
+    else:
+        context.out.line(f"supereziod answers: the host is {health['verdict']}")
+    return TIMED_OUT if _is_starting(health) else DONE
+
+
+def _health_at_last(context: Context) -> bytes:
+    """Return the health once the daemon has started, or as it is when the time is over.
+
+    Raises ReplyTimeoutError where there was no answer until then.
+    """
+    import json  # noqa: PLC0415 - as above
+
+    from superezio import errors  # noqa: PLC0415 - as above
+
     caller = context.caller(patient=True)
     deadline_ns = caller.deadline_ns()
     try:
         raw = caller.call("health.get")
-        while _is_starting(json.loads(raw)) and time.monotonic_ns() < deadline_ns:
+        while _is_starting(json.loads(raw)):
+            left_s = (deadline_ns - time.monotonic_ns()) / 1e9 - _LOOK_AGAIN_S
+            if left_s <= 0:
+                break
             time.sleep(_LOOK_AGAIN_S)
+            caller.timeout_s = left_s
             raw = caller.call("health.get")
+    except (
+        errors.DaemonNotRunningError,
+        errors.ConnectionLostError,
+        errors.ShuttingDownError,
+    ) as error:
+        raise errors.ReplyTimeoutError(f"no daemon came: {error.message}") from error
     finally:
         caller.close()
-    health = json.loads(raw)
-    if context.out.json:
-        context.out.document(raw)
-    else:
-        context.out.line(f"supereziod answers: the host is {health['verdict']}")
-    return TIMED_OUT if _is_starting(health) else DONE
+    return raw
 
 
 def _is_starting(health: dict[str, Any]) -> bool:

@@ -6,6 +6,7 @@ import msgspec
 
 from superezio.quantities import format_duration
 from superezio.wire import Gpu, GpuList, GpuProcessList
+from superezioctl.lease_ids import SHOWN_COLUMNS
 from superezioctl.output import Output
 from superezioctl.views.text import NOTHING, figure, size, styled, user
 
@@ -146,22 +147,23 @@ def _identity(gpu: Gpu) -> list[tuple[str, str]]:
     ]
 
 
-def show_processes(out: Output, raw: bytes) -> None:
-    """Print a line for each process."""
+def show_processes(out: Output, raw: bytes, gpus: bytes) -> None:
+    """Print a line for each process, its GPU by the index that `gpus` tells."""
     processes = msgspec.json.decode(raw, type=GpuProcessList).processes
     if not processes:
         out.line("no processes on the GPUs")
         return
+    index = {gpu.uuid: str(gpu.index) for gpu in msgspec.json.decode(gpus, type=GpuList).gpus}
     out.table(
         ("GPU", "PID", "TYPE", "VRAM", "USER", "LEASE", "UNIT", "COMMAND"),
         [
             (
-                process.gpu[:_UUID_COLUMNS],
+                index.get(process.gpu, process.gpu[:_UUID_COLUMNS]),
                 str(process.pid),
                 process.type,
                 size(process.vram_bytes),
                 process.user or user(process.uid),
-                process.lease or NOTHING,
+                (process.lease or NOTHING)[:SHOWN_COLUMNS],
                 process.container or process.unit or NOTHING,
                 process.command or NOTHING,
             )

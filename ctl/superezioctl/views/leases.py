@@ -9,11 +9,14 @@ import msgspec
 
 from superezio.quantities import format_duration
 from superezio.wire import Lease, LeaseList, Waiter
+from superezioctl.lease_ids import SHOWN_COLUMNS
 from superezioctl.output import Output
 from superezioctl.views.text import NOTHING, fit, size, user
 
-#: As much of a holder's command line as a table has room for.
-_HOLDER_COLUMNS = 32
+#: As much of what people choose as a table has room for; the holder gets the rest of the line.
+_USER_COLUMNS = 8
+_NAME_COLUMNS = 12
+_HOLDER_LEAST_COLUMNS = 8
 _NARROWEST = 40
 
 
@@ -31,24 +34,25 @@ def show_leases(out: Output, leases: list[Lease]) -> None:
     if not leases:
         out.line("no leases")
         return
-    out.table(
-        ("LEASE", "STATE", "GPU", "RESERVED", "ACTUAL", "USER", "HOLDER", "AGE", "NAME"),
+    header = ["LEASE", "STATE", "GPU", "RESERVED", "ACTUAL", "USER", "AGE", "NAME"]
+    rows = [
         [
-            (
-                lease.id,
-                lease.state,
-                "+".join(str(gpu.index) if gpu.index is not None else "?" for gpu in lease.gpus),
-                "+".join(size(gpu.reserved_bytes) for gpu in lease.gpus),
-                "+".join(size(gpu.actual_bytes) for gpu in lease.gpus),
-                user(lease.uid),
-                fit(_holder(lease), _HOLDER_COLUMNS),
-                format_duration(lease.age_s),
-                lease.name or NOTHING,
-            )
-            for lease in leases
-        ],
-        right=(3, 4),
-    )
+            lease.id[:SHOWN_COLUMNS],
+            lease.state,
+            "+".join(str(gpu.index) if gpu.index is not None else "?" for gpu in lease.gpus),
+            "+".join(size(gpu.reserved_bytes) for gpu in lease.gpus),
+            "+".join(size(gpu.actual_bytes) for gpu in lease.gpus),
+            fit(user(lease.uid), _USER_COLUMNS),
+            format_duration(lease.age_s),
+            fit(lease.name or NOTHING, _NAME_COLUMNS),
+        ]
+        for lease in leases
+    ]
+    taken = sum(2 + max(map(len, column)) for column in zip(header, *rows, strict=True))
+    room = max(_HOLDER_LEAST_COLUMNS, out.width - taken)
+    for row, lease in zip(rows, leases, strict=True):
+        row.append(fit(_holder(lease), room))
+    out.table([*header, "HOLDER"], rows, right=(3, 4))
 
 
 def show_queue(out: Output, queue: list[Waiter]) -> None:
@@ -96,7 +100,8 @@ def show_exports(out: Output, raw: bytes) -> None:
 def _holder(lease: Lease) -> str:
     if lease.mode == "connection" and not lease.holder:
         return "connection"
-    return ", ".join(
+    processes = ", ".join(
         f"{process.pid} {process.command}" if process.command else str(process.pid)
         for process in lease.holder
     )
+    return processes or NOTHING

@@ -18,12 +18,12 @@ def show(out: Output, raw: bytes) -> None:
     if not placement.gpus:
         return
     out.table(
-        ("GPU", "NAME", "", "FREE", "NEEDED", "REASON"),
+        ("GPU", "NAME", "FITS", "FREE", "NEEDED", "REASON"),
         [
             (
                 str(gpu.index),
                 gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce "),
-                out.style("chosen", "good") if gpu.chosen else ("fits" if gpu.admitted else "no"),
+                out.style("chosen", "good") if gpu.chosen else ("yes" if gpu.admitted else "no"),
                 size(gpu.free_bytes),
                 size(gpu.needed_bytes),
                 gpu.message,

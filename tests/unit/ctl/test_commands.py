@@ -208,6 +208,31 @@ def test_leases_of_connections_and_unknown_users_are_shown(ctl: Ctl, daemon: Fak
     assert "gpu ?" in ctl.out
 
 
+def test_leases_fit_eighty_columns_by_the_beginning_of_their_ids(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    held = wire_samples.lease(
+        id="ab" * 12,
+        name="a name that somebody thought long about",
+        holder=[wire.HolderProcess(pid=1234567, start_time=1, command="python train.py" * 9)],
+    )
+    hidden = wire_samples.lease(id="cd" * 12, holder=[], name=None)
+    daemon.answers["lease.list"] = wire.LeaseList(leases=[held, hidden], queue=[])
+    assert ctl("lease", "list") == 0
+    lines = ctl.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].startswith("abababab  ")
+    assert lines[2].split()[-2:] == ["-", "-"]
+
+
+def test_processes_and_placements_name_what_is_in_each_column(ctl: Ctl, daemon: FakeDaemon) -> None:
+    assert ctl("gpu", "processes") == 0
+    assert ctl.out.splitlines()[1].startswith("0 ")
+    assert daemon.requests
+    assert ctl("explain", "--vram", "8GiB") == 0
+    assert "NAME      FITS" in ctl.out
+
+
 def test_several_leases_are_released_at_once(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["lease.release"] = [
         wire.ReleaseResult(lease="1", released=True),
