@@ -11,32 +11,27 @@ from typing import Final
 #: Longest line that is read unless configured otherwise.
 MAX_FRAME_BYTES: Final = 1 << 20
 
-_NEWLINE: Final = 0x0A
+#: What ends a line, as a byte.
+NEWLINE: Final = 0x0A
 
 
 class LineFramer:
     """Cuts what is fed to it into lines. What is left over waits for the next bytes."""
 
-    __slots__ = ("_carry", "_clean", "_discarding", "_max")
+    __slots__ = ("_carry", "_discarding", "_max", "is_clean")
 
     def __init__(self, *, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._max = max_frame_bytes
         self._carry = bytearray()
         self._discarding = False
-        #: Whether the next byte begins a line.
-        self._clean = True
+        #: Whether the next byte begins a line. Bytes that are whole lines then, each within the
+        #: cap, need not be fed.
+        self.is_clean = True
 
     @property
     def carried_bytes(self) -> int:
         """How much of an unfinished line is held."""
         return len(self._carry)
-
-    def is_whole(self, data: bytes) -> bool:
-        """Whether `data` is complete lines within the cap and nothing else.
-
-        Such a chunk may be decoded as it is, and then must not be fed.
-        """
-        return self._clean and data[-1] == _NEWLINE and len(data) <= self._max
 
     def feed(self, data: bytes) -> list[bytes | None]:
         """Return the lines that `data` completes, without their ends.
@@ -52,7 +47,7 @@ class LineFramer:
         else:
             tail = first
         self._keep(tail, lines)
-        self._clean = not (self._carry or self._discarding)
+        self.is_clean = not (self._carry or self._discarding)
         return lines
 
     def finish(self) -> bytes:
@@ -63,7 +58,7 @@ class LineFramer:
         last = bytes(self._carry)
         self._carry = bytearray()
         self._discarding = False
-        self._clean = True
+        self.is_clean = True
         return last
 
     def _complete(self, part: bytes, lines: list[bytes | None]) -> None:

@@ -31,13 +31,18 @@ class Gcra:
 
         Raises ValueError where `cost` is more than the burst: no wait would ever do.
         """
-        if cost > self.burst:
+        tat = self.tat_ns
+        if tat < now_ns:  # noqa: PLR1730 - max() is slow here
+            tat = now_ns
+        if cost == 1:
+            tat += self._unit_ns
+        elif cost <= self.burst:
+            tat += self._interval(cost)
+        else:
             raise ValueError(f"cost {cost} is more than the burst of {self.burst}: it never passes")
-        tat = self.tat_ns if self.tat_ns > now_ns else now_ns  # noqa: FURB136 - max() is slow here
-        tat += self._unit_ns if cost == 1 else self._interval(cost)
-        wait_ns = tat - self._burst_ns - now_ns
-        if wait_ns > 0:
-            return wait_ns
+        ahead_ns = tat - now_ns
+        if ahead_ns > self._burst_ns:
+            return ahead_ns - self._burst_ns
         self.tat_ns = tat
         return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Any, Protocol, cast
 
 from superezio.errors import (
@@ -12,9 +13,9 @@ from superezio.errors import (
     FrameTooLargeError,
     SuperezioError,
 )
-from superezio.framing import LineFramer
+from superezio.framing import NEWLINE, LineFramer
 from superezio.wire import Role
-from supereziod.observability.correlation import current_scope
+from supereziod.observability.correlation import in_scope
 from supereziod.rpc.decoding import UNREADABLE, Batch, Call, Refusal, RequestId
 from supereziod.rpc.dispatcher import CommandDispatcher, Pending, Rate
 from supereziod.rpc.flights import Flights
@@ -22,10 +23,8 @@ from supereziod.rpc.hangup import HangupWatch, has_hung_up
 from supereziod.rpc.limits import Account, Limits, Traffic
 from supereziod.rpc.peers import Peer, PeerSocket, open_peer_pidfd, read_peer
 from supereziod.rpc.replies import error_line
-from supereziod.rpc.requests import numbered_id
+from supereziod.rpc.requests import RequestContext, numbered_id
 from supereziod.rpc.sessions import SessionState
-
-_set_scope = current_scope.set
 
 
 class Host(Protocol):
@@ -62,16 +61,19 @@ class Connection(asyncio.Protocol):
         "_framer",
         "_hangup",
         "_host",
+        "_max_frame_bytes",
         "_mute",
         "_pidfd",
         "_sock",
         "_stall",
         "_traffic",
         "_transport",
+        "_write",
         "_write_paused",
         "account",
         "admitted",
         "flights",
+        "hot_request",
         "id",
         "lost",
         "max_priority",
@@ -79,7 +81,6 @@ class Connection(asyncio.Protocol):
         "rank",
         "rate",
         "role",
-        "sequence",
         "session",
         "sessions",
         "subscriptions",
@@ -87,11 +88,13 @@ class Connection(asyncio.Protocol):
     )
 
     account: Account
+    hot_request: RequestContext
     rate: Rate
     peer: Peer
     session: SessionState
     _sock: PeerSocket
     _transport: asyncio.Transport
+    _write: Callable[[bytes], None]
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -105,9 +108,9 @@ class Connection(asyncio.Protocol):
         self.sessions: set[str] = set()
         self.subscriptions: dict[str, Callable[[], None]] = {}
         self._framer = LineFramer(max_frame_bytes=host.limits.max_frame_bytes)
+        self._max_frame_bytes = host.limits.max_frame_bytes
         self.flights = Flights(host.traffic, self._close_if_done)
         self._backlog: list[Call | Refusal | Batch] = []
-        self.sequence = 0
         self._pidfd: int | None = None
         self._write_paused = False
         self._stall: asyncio.TimerHandle | None = None
@@ -124,31 +127,52 @@ class Connection(asyncio.Protocol):
 
     # --- transport ------------------------------------------------------------------------------
 
+    @in_scope(None)
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Identify the peer and ask the server to take it in."""
         self._transport = cast("asyncio.Transport", transport)
+        self._write = self._transport.write
         self._sock = transport.get_extra_info("socket")
         self.peer = read_peer(self._sock)
         self._transport.set_write_buffer_limits(high=self._host.limits.write_high_water_bytes)
         refusal = self._host.admit(self)
-        if refusal is not None:
+        if refusal is None:
+            self.hot_request = RequestContext(self, None, self.session, None, 0, 0)
+        else:
             self._transport.write(error_line(None, refusal, numbered_id(self.id, 0)))
             self.close()
 
     def data_received(self, data: bytes) -> None:
-        """Work on all complete lines of one read, and send the answers with one write."""
+        """Work on all complete lines of one read, and send the answers with one write.
+
+        Written out for a read of one whole line, which most are. The last request's scope stays
+        current until the next one's, as setting it is not cheap. So whatever else is called, on any
+        connection, or is called later, has to be given a scope or a context of its own.
+        """
         if not self.admitted:
             return
-        if self._framer.is_whole(data) and not self._backlog:
+        if self._framer.is_clean and data[-1] == NEWLINE and len(data) <= self._max_frame_bytes:
             try:
                 calls = self._decode_lines(data)
             except UNREADABLE:
-                pass  # To be read line by line, to find which of them it is.
-            else:
-                if len(calls) == 1:
-                    self._work_on_one(calls[0])
+                calls = []  # Read again line by line, to find which of them it is.
+            if len(calls) == 1 and not self._backlog:
+                now_ns = self._clock()
+                wait_ns = self.rate.acquire(now_ns)
+                if wait_ns:
+                    reply = self._host.dispatcher.too_fast(self, calls[0], now_ns, wait_ns)
                 else:
-                    self._work(calls, plain=True)
+                    reply = self._call(self, calls[0], now_ns)
+                self._traffic.requests += 1
+                if reply is None:
+                    return
+                if self._mute or self._write_paused:
+                    self.push(reply)
+                else:
+                    self._write(reply)
+                return
+            if calls and not self._backlog:
+                self._work(calls, plain=True)
                 return
         found = self._read_lines(data)
         if self._backlog:
@@ -156,6 +180,7 @@ class Connection(asyncio.Protocol):
         else:
             self._work(found)
 
+    @in_scope(None)
     def eof_received(self) -> bool:
         """Answer what was asked before the other side stopped sending, if it still listens."""
         self._eof = True
@@ -171,6 +196,7 @@ class Connection(asyncio.Protocol):
             self._hangup = HangupWatch(self._sock.fileno(), self.close)
         return True
 
+    @in_scope(None)
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - either way it is gone
         """Cancel what is in flight; the server lets go of the rest."""
         self.lost = self._mute = True
@@ -192,6 +218,7 @@ class Connection(asyncio.Protocol):
         self._transport.pause_reading()
         self._watch_stall(self._transport.get_write_buffer_size())
 
+    @in_scope(None)
     def resume_writing(self) -> None:
         """Go on where `pause_writing` stopped."""
         self._write_paused = False
@@ -220,23 +247,6 @@ class Connection(asyncio.Protocol):
         limit = self._host.limits.max_frame_bytes
         return FrameTooLargeError(f"a line may have up to {limit} bytes", data={"limit": limit})
 
-    def _work_on_one(self, call: Call) -> None:
-        """Do what `_work` does for one plain call, which is what most reads bring."""
-        now_ns = self._clock()
-        wait_ns = self.rate.acquire(now_ns)
-        if wait_ns:
-            reply = self._host.dispatcher.too_fast(self, call, now_ns, wait_ns)
-        else:
-            reply = self._call(self, call, now_ns)
-        _set_scope(None)
-        self._traffic.requests += 1
-        if reply is None:
-            return
-        if self._mute or self._write_paused:
-            self.push(reply)
-        else:
-            self._transport.write(reply)
-
     def _work(
         self, calls: Sequence[Call] | Sequence[Call | Refusal | Batch], *, plain: bool = False
     ) -> None:
@@ -263,7 +273,6 @@ class Connection(asyncio.Protocol):
                 size += len(reply)
                 if size > high_water:
                     break
-        _set_scope(None)
         if paid_later:
             self.rate.acquire(now_ns, done)
         self._traffic.requests += done
@@ -272,7 +281,7 @@ class Connection(asyncio.Protocol):
             self.push(b"".join(replies))
         if self._backlog and not self._write_paused:
             self._transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._resume_work)
+            asyncio.get_running_loop().call_soon(self._resume_work, context=Context())
 
     def _resume_work(self) -> None:
         if self._write_paused or self._mute:
@@ -361,7 +370,7 @@ class Connection(asyncio.Protocol):
 
     def _watch_stall(self, unread: int) -> None:
         self._stall = asyncio.get_running_loop().call_later(
-            self._host.limits.stall_timeout_s, self._check_stall, unread
+            self._host.limits.stall_timeout_s, self._check_stall, unread, context=Context()
         )
 
     def _check_stall(self, unread_before: int) -> None:

@@ -8,6 +8,7 @@ what is wrong with it (or that it merely has its parameters by position).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import repeat
 from typing import Any, Final, Literal, Union
 
 import msgspec
@@ -173,4 +174,5 @@ def _call_type(name: str, params: type[Params]) -> type[Call]:
 
 
 def _constant(value: Params) -> Any:  # noqa: ANN401 - what msgspec.field gives
-    return msgspec.field(default_factory=lambda: value)
+    # In C: a function of Python's would be called for each request.
+    return msgspec.field(default_factory=repeat(value).__next__)

@@ -29,7 +29,16 @@ from supereziod.observability.correlation import current_scope
 from supereziod.rpc.access import RANK, AccessPolicy
 from supereziod.rpc.decoding import Batch, Call, Refusal, RequestDecoder, RequestId, Signature
 from supereziod.rpc.method import Method
-from supereziod.rpc.replies import BatchReply, error_line, result_line
+from supereziod.rpc.replies import (
+    END,
+    ID,
+    RESULT,
+    BatchReply,
+    encode,
+    error_line,
+    join,
+    result_line,
+)
 from supereziod.rpc.requests import Origin, RequestContext
 from supereziod.rpc.sessions import Sessions, SessionState
 
@@ -42,6 +51,7 @@ _MAX_DEADLINE_MS: Final = 7 * 86_400_000
 #: other members are refused, or a line of a few kilobytes would keep everybody else waiting.
 MAX_BATCH_ANSWER_BYTES: Final = 4 << 20
 
+_scope = current_scope.get
 _set_scope = current_scope.set
 
 
@@ -60,8 +70,8 @@ class Line(Origin, Protocol):
 
     rank: int
     rate: Rate
-    #: How many requests there have been.
-    sequence: int
+    #: That of hot methods, used again and again. Its number counts all requests.
+    hot_request: RequestContext
 
     def check_can_wait(self, request_id: RequestId) -> None:
         """Raise where no further request may be in flight, or not one of this id."""
@@ -132,22 +142,50 @@ class CommandDispatcher:
         Leaves the request's scope current, and returns what `answer` does.
         """
         route = self._routes[type(call)]
-        meta = call.meta
-        session = line.session if meta is None else self._session(line, meta)
+        if not route.hot:
+            request = self._request(line, route.name, call.meta, now_ns)
+            return self._call(line, call, route, Pending(self, call.id, request, batch))
+        request = line.hot_request
+        request.number += 1
+        request.received_ns = now_ns
+        request.method = route.name
+        request.meta = meta = call.meta
+        if meta is None:
+            request.session = session = line.session
+        else:
+            request.session = session = self._session(line, meta)
+            request.accepted_id = None
         session.requests += 1
-        number = line.sequence = line.sequence + 1
-        request = RequestContext(line, route.name, session, meta, now_ns, number)
-        _set_scope(request)
+        if _scope() is not request:
+            _set_scope(request)
         try:
             if line.rank < route.rank:
                 raise self.access.refusal(route.name, role=line.role, needs=route.role)
             if meta is not None:
                 _check_meta(meta)
-            if route.may_wait:
-                return self._patient_call(line, call, route, Pending(self, call.id, request, batch))
             result = route.handler(request, call.params)
             request_id = call.id
-            return None if request_id is UNSET else result_line(request_id, result)
+            if request_id is UNSET:
+                return None
+            return join((RESULT, result, ID, encode(request_id), END))
+        except SuperezioError as error:
+            return self.failed(call.id, request, error)
+        except Exception as error:  # noqa: BLE001 - the edge of a request
+            return self.failed(call.id, request, self.unexpected(error))
+
+    def _call(self, line: Line, call: Call, route: _Route, pending: Pending) -> bytes | None:
+        """Do what `call` does, for a method that may wait, or that is not hot."""
+        request = pending.request
+        _set_scope(request)
+        try:
+            if line.rank < route.rank:
+                raise self.access.refusal(route.name, role=line.role, needs=route.role)
+            if request.meta is not None:
+                _check_meta(request.meta)
+            if route.may_wait:
+                return self._patient_call(line, call, route, pending)
+            result = route.handler(request, call.params)
+            return None if call.id is UNSET else result_line(call.id, result)
         except SuperezioError as error:
             return self.failed(call.id, request, error)
         except Exception as error:  # noqa: BLE001 - the edge of a request
@@ -176,6 +214,15 @@ class CommandDispatcher:
                 size += len(answer)
         reply.close(lines)
 
+    def _request(
+        self, line: Line, method: str | None, meta: Meta | None, now_ns: int
+    ) -> RequestContext:
+        """Return the next request of a connection, which counts for its session."""
+        session = line.session if meta is None else self._session(line, meta)
+        session.requests += 1
+        line.hot_request.number += 1
+        return RequestContext(line, method, session, meta, now_ns, line.hot_request.number)
+
     def _session(self, line: Line, meta: Meta) -> SessionState:
         """Return the session that the caller names, if it is one of its own."""
         if meta.session_id is None:
@@ -202,10 +249,7 @@ class CommandDispatcher:
         *,
         method: str | None = None,
     ) -> bytes | None:
-        session = line.session if meta is None else self._session(line, meta)
-        session.requests += 1
-        line.sequence += 1
-        request = RequestContext(line, method, session, meta, now_ns, line.sequence)
+        request = self._request(line, method, meta, now_ns)
         _set_scope(request)
         return self.failed(request_id, request, error)
 
@@ -280,12 +324,13 @@ class Pending:
 class _Route:
     """What the hot path needs of a method, as plain attributes."""
 
-    __slots__ = ("handler", "may_wait", "name", "rank", "role")
+    __slots__ = ("handler", "hot", "may_wait", "name", "rank", "role")
 
     def __init__(self, method: Method, rank: int) -> None:
         self.name = method.name
         self.handler = method.handler
         self.may_wait = method.may_wait
+        self.hot = method.hot and not method.may_wait
         self.role = method.role
         self.rank = rank
 

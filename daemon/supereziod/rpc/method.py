@@ -16,6 +16,9 @@ class Method(Struct, frozen=True, kw_only=True):
 
     `handler` takes the request and its params. It returns a result of type `result`, or, where
     `may_wait`, an awaitable of one, which belongs to the request: it is cancelled with it.
+    `hot` is for what is asked thousands of times a second. Such a handler returns its result as
+    JSON, which a template may be the fastest way to. The request it is given is an object that is
+    used again: it keeps no hold of it, and starts no task or timer, which would.
     `errors` are the kinds a caller has to reckon with besides those of every method.
     """
 
@@ -27,4 +30,5 @@ class Method(Struct, frozen=True, kw_only=True):
     handler: Callable[..., Any]
     summary: str
     may_wait: bool = False
+    hot: bool = False
     errors: tuple[str, ...] = ()

@@ -33,6 +33,7 @@ def _method(
     summary: str,
     *,
     may_wait: bool = False,
+    hot: bool = False,
     errors: tuple[str, ...] = (),
 ) -> Method:
     return Method(
@@ -44,6 +45,7 @@ def _method(
         result=result,
         summary=summary,
         may_wait=may_wait,
+        hot=hot,
         errors=errors,
     )
 
@@ -69,7 +71,7 @@ _ACQUIRE_ERRORS: Final = (
 #: In the order of the families. Handlers are functions of the classes; `bind` ties them to objects.
 METHODS: Final[tuple[Method, ...]] = (
     _method("system.ping", "observer", "public", SystemCommands.ping,
-            wire.NoParams, wire.Pong, "Answer at once"),
+            wire.NoParams, wire.Pong, "Answer at once", hot=True),
     _method("system.info", "observer", "public", SystemCommands.info,
             wire.NoParams, wire.SystemInfo, "What runs here, and whom it takes the caller for"),
     _method("system.reload", "admin", "public", SystemCommands.reload,

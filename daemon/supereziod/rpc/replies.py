@@ -14,14 +14,18 @@ from supereziod.rpc.decoding import RequestId
 Send = Callable[[bytes], None]
 
 _ENCODER: Final = msgspec.json.Encoder()
-_encode = _ENCODER.encode
+# The hot path puts the line of a result together itself, from these, as `result_line` does.
+encode = _ENCODER.encode
+#: Less work than formatting with %.
+join: Final = b"".join
+RESULT: Final = b'{"jsonrpc":"2.0","result":'
+ID: Final = b',"id":'
+END: Final = b"}\n"
 
 
 def result_line(request_id: RequestId, result: object) -> bytes:
     """Return the line that answers a request with its result."""
-    if type(request_id) is int:
-        return b'{"jsonrpc":"2.0","result":%b,"id":%d}\n' % (_encode(result), request_id)
-    return b'{"jsonrpc":"2.0","result":%b,"id":%b}\n' % (_encode(result), _encode(request_id))
+    return join((RESULT, encode(result), ID, encode(request_id), END))
 
 
 def error_line(request_id: RequestId, error: SuperezioError, correlation_id: str) -> bytes:
@@ -34,12 +38,12 @@ def error_line(request_id: RequestId, error: SuperezioError, correlation_id: str
         "error": {"code": error.code, "message": error.message, "data": data},
         "id": None if request_id is UNSET else request_id,
     }
-    return _encode(body) + b"\n"
+    return encode(body) + b"\n"
 
 
 def notification_line(method: str, params: bytes) -> bytes:
     """Return a notification with encoded `params`."""
-    return b'{"jsonrpc":"2.0","method":%b,"params":%b}\n' % (_encode(method), params)
+    return b'{"jsonrpc":"2.0","method":%b,"params":%b}\n' % (encode(method), params)
 
 
 class BatchReply:

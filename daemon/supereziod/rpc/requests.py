@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec import Struct
-from msgspec.structs import force_setattr
-
 from superezio.wire import Meta, Role
 from supereziod.observability.correlation import accept_id
 from supereziod.rpc.peers import Peer
@@ -45,22 +42,36 @@ class Origin(Protocol):
         """Whether what is sent now goes out, and does not pile up."""
 
 
-class RequestContext(Struct, frozen=True, gc=False):
+class RequestContext:
     """Who asks, over which connection, and under which conditions.
 
     `received_ns` is the clock when the request was read. It is the current scope already: what
     stands on the request's log lines is read from here, and made only then, as few requests log.
+    Handlers do not change it; those of hot methods do not keep it either (see `Method`).
     """
 
-    origin: Origin
-    #: None where it could not be told.
-    method: str | None
-    session: SessionState
-    meta: Meta | None
-    received_ns: int
-    #: Which one it is of its connection.
-    number: int
-    _accepted_id: str | None = None
+    # No Struct: storing into one takes four times as long, and that of hot methods is used again.
+    __slots__ = ("accepted_id", "meta", "method", "number", "origin", "received_ns", "session")
+
+    def __init__(
+        self,
+        origin: Origin,
+        method: str | None,
+        session: SessionState,
+        meta: Meta | None,
+        received_ns: int,
+        number: int,
+    ) -> None:
+        self.origin = origin
+        #: None where it could not be told.
+        self.method = method
+        self.session = session
+        self.meta = meta
+        self.received_ns = received_ns
+        #: Which one it is of its connection.
+        self.number = number
+        #: What stands for the id of `meta`, once it was asked for.
+        self.accepted_id: str | None = None
 
     @property
     def correlation_id(self) -> str:
@@ -68,11 +79,11 @@ class RequestContext(Struct, frozen=True, gc=False):
         given = self.meta.correlation_id if self.meta is not None else None
         if given is None:
             return numbered_id(self.origin.id, self.number)
-        accepted = self._accepted_id
+        accepted = self.accepted_id
         if accepted is None:
             # Kept, as what stands for an id that is refused is random.
             accepted = accept_id(given)
-            force_setattr(self, "_accepted_id", accepted)
+            self.accepted_id = accepted
         return accepted
 
     @property

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
@@ -162,7 +163,9 @@ class RpcServer:
                 f"closed a connection of pid {peer.pid} (uid {peer.uid}): {why}",
                 severity="warning",
                 uid=peer.uid,
-            )
+            ),
+            # It is no part of the request in which it was noticed, which may be another's.
+            context=Context(),
         )
 
     # --- inside ---------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ def method(
     *,
     role: Any = "observer",
     may_wait: bool = False,
+    hot: bool = False,
 ) -> Method:
     return Method(
         name=name,
@@ -62,6 +63,7 @@ def method(
         handler=handler,
         summary=name,
         may_wait=may_wait,
+        hot=hot,
     )
 
 
@@ -165,10 +167,11 @@ class Client:
 class Served:
     """A running server, its parts, and clients of it."""
 
-    def __init__(self, server: RpcServer, path: Path, events: EventLog) -> None:
+    def __init__(self, server: RpcServer, path: Path, events: EventLog, sessions: Sessions) -> None:
         self.server = server
         self.path = path
         self.events = events
+        self.sessions = sessions
         self.closed_connections: list[str] = []
         self._clients: list[Client] = []
         self._changed = asyncio.Event()
@@ -225,7 +228,7 @@ async def serving(
         clock=clock,
         own_pid=own_pid,
     )
-    served = Served(server, directory / "control.sock", events)
+    served = Served(server, directory / "control.sock", events, sessions)
     await server.start(Listener.make(served.path))
     try:
         yield served

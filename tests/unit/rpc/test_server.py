@@ -19,7 +19,9 @@ from supereziod.rpc.access import AccessPolicy
 from supereziod.rpc.dispatcher import MAX_BATCH_ANSWER_BYTES
 from supereziod.rpc.limits import Limits
 from supereziod.rpc.method import Method
+from supereziod.rpc.replies import encode
 from supereziod.rpc.requests import RequestContext
+from unit.rpc.built import OneRole
 from unit.rpc.serving import Client, Nothing, Parking, Served, example_methods, method, serving
 
 SECOND = 1_000_000_000
@@ -52,6 +54,10 @@ def table(parking: Parking) -> list[Method]:
         method("unencodable", Nothing, lambda _request, _p: object()),
         method("scope", Nothing, lambda _request, _p: scope_fields()),
         method("refuse", Nothing, refuse),
+        method("hot.refuse", Nothing, refuse, hot=True),
+        method("hot.scope", Nothing, lambda _request, _p: encode(scope_fields()), hot=True),
+        method("hot.admin", Nothing, lambda _request, _p: b"null", role="admin", hot=True),
+        method("hot.fault", Nothing, lambda _request, _p: 1 / 0, hot=True),
     ]
 
 
@@ -220,13 +226,40 @@ async def test_a_malformed_correlation_id_is_replaced(served: Served, given: str
     assert scope["correlation_id"] not in (given, "")
 
 
-@pytest.mark.parametrize("meta", [{}, {"correlation_id": "not one"}, {"correlation_id": "one"}])
+@pytest.mark.parametrize("name", ["refuse", "hot.refuse"])
 async def test_a_request_has_one_correlation_id_wherever_it_is_told(
-    served: Served, meta: dict[str, str]
+    served: Served, name: str
 ) -> None:
     client = await served.client()
-    error = (await client.call("refuse", meta=meta))["error"]
-    assert error["message"] == error["data"]["correlation_id"] != "not one"
+    told = []
+    for given in (None, "not one", "one", "not one", None):
+        meta = {} if given is None else {"correlation_id": given}
+        error = (await client.call(name, meta=meta))["error"]
+        assert error["message"] == error["data"]["correlation_id"]
+        told.append(error["message"])
+    assert told[2] == "one"
+    assert "not one" not in told
+    assert len(set(told)) == 5
+
+
+async def test_a_hot_request_is_nobody_elses(served: Served) -> None:
+    """It is an object that is used again: nothing of one request may show in the next."""
+    client, other = await served.client(), await served.client()
+    opened = served.sessions.open(uid=os.getuid(), pid=1, name=None, token=None, joined=set())
+    meta = {"correlation_id": "mine", "session_id": opened.session_id, "deadline_ms": 1000}
+    first = (await client.call("hot.scope", meta=meta))["result"]
+    assert (first["correlation_id"], first["session_id"]) == ("mine", opened.session_id)
+    for each in (other, client):
+        again = (await each.call("hot.scope"))["result"]
+        assert again["correlation_id"] != "mine"
+        assert again["session_id"] != opened.session_id
+    served.server.set_access(OneRole(own_uid=-1, role="observer"))
+    denied = (await client.call("hot.admin", meta={"correlation_id": "next"}))["error"]
+    assert denied["data"]["correlation_id"] == "next"
+    await client.send({"jsonrpc": "2.0", "method": "hot.scope"})
+    assert (await client.call("scope"))["result"]["method"] == "scope"
+    assert (await client.call("hot.scope"))["result"]["method"] == "hot.scope"
+    assert (await client.call("hot.fault"))["error"]["code"] == -32603
 
 
 async def test_requests_without_correlation_id_get_one_each(served: Served) -> None:
@@ -449,6 +482,7 @@ async def test_a_client_that_reads_nothing_for_long_is_closed_and_told_of(
         assert len(told) == 1
         assert "read nothing" in told[0].message
         assert told[0].uid == os.getuid()
+        assert told[0].correlation_id is None
 
 
 async def test_a_client_that_reads_slowly_is_not_closed(tmp_path: Path, parking: Parking) -> None:

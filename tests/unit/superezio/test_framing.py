@@ -49,15 +49,15 @@ def test_a_long_line_among_others_keeps_its_place() -> None:
     assert framer.feed(b"a\n" + b"x" * 9 + b"\nb\n") == [b"a", None, b"b"]
 
 
-def test_a_chunk_is_whole_only_with_nothing_before_or_after_it() -> None:
+def test_a_chunk_begins_a_line_only_with_nothing_before_it() -> None:
     framer = LineFramer(max_frame_bytes=CAP)
-    assert framer.is_whole(b"a\nb\n")
-    assert not framer.is_whole(b"a\nb")
-    assert not framer.is_whole(b"x" * CAP + b"\n")
+    assert framer.is_clean
     framer.feed(b"a")
-    assert not framer.is_whole(b"b\n")
-    framer.feed(b"x" * CAP)
-    assert not framer.is_whole(b"b\n")
+    assert not framer.is_clean
+    framer.feed(b"\nb\n")
+    assert framer.is_clean
+    framer.feed(b"x" * (CAP + 1))
+    assert not framer.is_clean
 
 
 def test_the_last_line_needs_no_end() -> None:

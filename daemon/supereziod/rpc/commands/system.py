@@ -20,6 +20,7 @@ from superezio.wire import (
 )
 from supereziod.gpu.hardware import Snapshot
 from supereziod.rpc.limits import Traffic
+from supereziod.rpc.replies import encode
 from supereziod.rpc.requests import RequestContext
 
 #: Grows when a client could not tell from the methods and their members alone what is there.
@@ -73,11 +74,10 @@ class SystemCommands:
         self._clock = clock
         self._pid = os.getpid()
 
-    def ping(self, request: RequestContext, _params: NoParams) -> Pong:
+    def ping(self, request: RequestContext, _params: NoParams) -> bytes:
         """Answer, which shows that the loop turns."""
-        return Pong(
-            pid=self._pid, uptime_s=(request.received_ns - self._facts.started_ns) / _SECOND_NS
-        )
+        uptime_s = (request.received_ns - self._facts.started_ns) / _SECOND_NS
+        return encode(Pong(pid=self._pid, uptime_s=uptime_s))
 
     def info(self, request: RequestContext, _params: NoParams) -> SystemInfo:
         """Tell what runs here, and who it takes the caller for."""
