@@ -158,11 +158,12 @@ class Connection(asyncio.Protocol):
                 calls = []  # Read again line by line, to find which of them it is.
             if len(calls) == 1 and not self._backlog:
                 now_ns = self._clock()
-                wait_ns = self.rate.acquire(now_ns)
-                if wait_ns:
-                    reply = self._host.dispatcher.too_fast(self, calls[0], now_ns, wait_ns)
-                else:
+                rate = self.rate
+                if rate.paid:
+                    rate.paid -= 1
                     reply = self._call(self, calls[0], now_ns)
+                else:
+                    reply = self._answer(self, calls[0], now_ns)
                 self._traffic.requests += 1
                 if reply is None:
                     return

@@ -58,6 +58,9 @@ _set_scope = current_scope.set
 class Rate(Protocol):
     """The limit on requests a second that a connection is under."""
 
+    #: Requests that may be taken with no question.
+    paid: int
+
     def acquire(self, now_ns: int, cost: int = 1) -> int:
         """Take `cost` requests and return 0, or the nanoseconds to wait."""
 
@@ -129,7 +132,7 @@ class CommandDispatcher:
     ) -> bytes | None:
         wait_ns = line.rate.acquire(now_ns)
         if wait_ns:
-            return self.too_fast(line, what, now_ns, wait_ns)
+            return self._too_fast(line, what, now_ns, wait_ns)
         if isinstance(what, Refusal):
             return self._refuse(line, what.id, what.meta, what.error, now_ns)
         return self.call(line, what, now_ns, batch)
@@ -229,7 +232,9 @@ class CommandDispatcher:
             return line.session
         return self._sessions.find(meta.session_id, line.peer.uid) or line.session
 
-    def too_fast(self, line: Line, what: Call | Refusal, now_ns: int, wait_ns: int) -> bytes | None:
+    def _too_fast(
+        self, line: Line, what: Call | Refusal, now_ns: int, wait_ns: int
+    ) -> bytes | None:
         """Refuse what the rate limit has not let pass."""
         error = BusyError(
             f"too many requests a second from uid {line.peer.uid}",

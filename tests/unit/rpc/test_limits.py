@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from supereziod.rpc.limits import Accounts
+from hypothesis import given
+from hypothesis import strategies as st
+
+from superezio.resilience.rate_limiter import Gcra
+from supereziod.rpc.limits import Accounts, RequestRate
 
 SECOND = 1_000_000_000
 
@@ -40,3 +44,44 @@ def test_another_rate_is_for_all_uids_and_forgives_nothing() -> None:
     assert known.rate.burst == 7
     assert known.rate.acquire(SECOND, 7) == SECOND
     assert known.rate.acquire(2 * SECOND, 7) == 0
+
+
+@given(
+    burst=st.integers(1, 5000),
+    steps=st.lists(
+        st.tuples(st.integers(0, SECOND), st.integers(1, 3000), st.booleans()), max_size=12
+    ),
+)
+def test_requests_paid_ahead_never_exceed_the_limit(
+    burst: int, steps: list[tuple[int, int, bool]]
+) -> None:
+    """Against plain GCRA of the same limit: what passes here must pass there."""
+    rate = RequestRate(requests_per_second=1000, requests_burst=burst)
+    judge = Gcra(limit=1000, period_ns=SECOND, burst=burst)
+    now = SECOND
+    for elapsed, count, at_once in steps:
+        now += elapsed
+        if at_once:
+            cost = min(count, max(rate.available(now), 1))
+            if not rate.acquire(now, cost):
+                assert judge.acquire(now, cost) == 0
+            continue
+        passed = 0
+        while passed < count and not rate.acquire(now):
+            assert judge.acquire(now) == 0
+            passed += 1
+        assert passed == count or judge.available(now) <= burst // 400
+
+
+def test_of_a_small_burst_nothing_is_paid_ahead() -> None:
+    rate = RequestRate(requests_per_second=1, requests_burst=100)
+    assert [rate.acquire(SECOND) for _ in range(100)] == [0] * 100
+    assert rate.acquire(SECOND) == SECOND
+
+
+def test_a_lower_limit_takes_back_what_was_paid_ahead() -> None:
+    rate = RequestRate(requests_per_second=1000, requests_burst=4000)
+    assert rate.acquire(SECOND) == 0
+    assert rate.paid == 10
+    rate.set_rate(requests_per_second=1000, requests_burst=100)
+    assert rate.paid == 0
