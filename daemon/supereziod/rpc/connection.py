@@ -23,7 +23,7 @@ from supereziod.rpc.hangup import HangupWatch, has_hung_up
 from supereziod.rpc.limits import Account, Limits, Traffic
 from supereziod.rpc.peers import Peer, PeerSocket, open_peer_pidfd, read_peer
 from supereziod.rpc.replies import error_line
-from supereziod.rpc.requests import RequestContext, numbered_id
+from supereziod.rpc.requests import numbered_id
 from supereziod.rpc.sessions import SessionState
 
 
@@ -58,10 +58,10 @@ class Connection(asyncio.Protocol):
         "_clock",
         "_decode_lines",
         "_eof",
+        "_fast_bytes",
         "_framer",
         "_hangup",
         "_host",
-        "_max_frame_bytes",
         "_mute",
         "_pidfd",
         "_sock",
@@ -73,13 +73,13 @@ class Connection(asyncio.Protocol):
         "account",
         "admitted",
         "flights",
-        "hot_request",
         "id",
         "lost",
         "max_priority",
         "peer",
         "rank",
         "rate",
+        "requests",
         "role",
         "session",
         "sessions",
@@ -88,7 +88,6 @@ class Connection(asyncio.Protocol):
     )
 
     account: Account
-    hot_request: RequestContext
     rate: Rate
     peer: Peer
     session: SessionState
@@ -104,11 +103,13 @@ class Connection(asyncio.Protocol):
         self.max_priority = 0
         self.unlimited = False
         self.admitted = False
+        self.requests = 0
         self.lost = False
         self.sessions: set[str] = set()
         self.subscriptions: dict[str, Callable[[], None]] = {}
         self._framer = LineFramer(max_frame_bytes=host.limits.max_frame_bytes)
-        self._max_frame_bytes = host.limits.max_frame_bytes
+        #: What a read may have to be worked on without the framer; none before it is admitted.
+        self._fast_bytes = 0
         self.flights = Flights(host.traffic, self._close_if_done)
         self._backlog: list[Call | Refusal | Batch] = []
         self._pidfd: int | None = None
@@ -137,7 +138,7 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._host.limits.write_high_water_bytes)
         refusal = self._host.admit(self)
         if refusal is None:
-            self.hot_request = RequestContext(self, None, self.session, None, 0, 0)
+            self._fast_bytes = self._host.limits.max_frame_bytes
         else:
             self._transport.write(error_line(None, refusal, numbered_id(self.id, 0)))
             self.close()
@@ -149,9 +150,7 @@ class Connection(asyncio.Protocol):
         current until the next one's, as setting it is not cheap. So whatever else is called, on any
         connection, or is called later, has to be given a scope or a context of its own.
         """
-        if not self.admitted:
-            return
-        if self._framer.is_clean and data[-1] == NEWLINE and len(data) <= self._max_frame_bytes:
+        if len(data) <= self._fast_bytes and data[-1] == NEWLINE and self._framer.is_clean:
             try:
                 calls = self._decode_lines(data)
             except UNREADABLE:
@@ -175,6 +174,8 @@ class Connection(asyncio.Protocol):
             if calls and not self._backlog:
                 self._work(calls, plain=True)
                 return
+        if not self.admitted:
+            return
         found = self._read_lines(data)
         if self._backlog:
             self._backlog += found

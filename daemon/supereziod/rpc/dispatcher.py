@@ -73,8 +73,8 @@ class Line(Origin, Protocol):
 
     rank: int
     rate: Rate
-    #: That of hot methods, used again and again. Its number counts all requests.
-    hot_request: RequestContext
+    #: How many there have been.
+    requests: int
 
     def check_can_wait(self, request_id: RequestId) -> None:
         """Raise where no further request may be in flight, or not one of this id."""
@@ -107,6 +107,10 @@ class CommandDispatcher:
         self.access = access
         self.draining = False
         self._sessions = sessions
+        # That of hot methods, of all connections: used again and again, and so the current scope
+        # at most times already.
+        self._hot_request = RequestContext.__new__(RequestContext)
+        self._hot_request.accepted_id = None
         self._log = logger if logger is not None else structlog.get_logger()
 
     def drain(self) -> None:
@@ -148,8 +152,9 @@ class CommandDispatcher:
         if not route.hot:
             request = self._request(line, route.name, call.meta, now_ns)
             return self._call(line, call, route, Pending(self, call.id, request, batch))
-        request = line.hot_request
-        request.number += 1
+        request = self._hot_request
+        request.origin = line
+        request.number = line.requests = line.requests + 1
         request.received_ns = now_ns
         request.method = route.name
         request.meta = meta = call.meta
@@ -223,8 +228,8 @@ class CommandDispatcher:
         """Return the next request of a connection, which counts for its session."""
         session = line.session if meta is None else self._session(line, meta)
         session.requests += 1
-        line.hot_request.number += 1
-        return RequestContext(line, method, session, meta, now_ns, line.hot_request.number)
+        line.requests += 1
+        return RequestContext(line, method, session, meta, now_ns, line.requests)
 
     def _session(self, line: Line, meta: Meta) -> SessionState:
         """Return the session that the caller names, if it is one of its own."""
