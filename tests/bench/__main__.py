@@ -20,6 +20,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.clients import client_rows
+from bench.instructions import instruction_rows
+from bench.table import Budget, Row, judged, print_table
 from live_daemon import LiveDaemon
 
 HERE = Path(__file__).parent
@@ -28,8 +31,6 @@ EIGHT_GPUS = "".join('[[gpu]]\nprofile = "RTX 3060"\n' for _ in range(8))
 
 #: One user may ask 20,000 times a second, which is not what is measured here.
 UNLIMITED = "[limits]\nrequests_per_second = 10_000_000\nrequests_burst = 10_000_000\n"
-
-Row = tuple[str, str, str, str]
 
 
 def main() -> int:
@@ -43,13 +44,15 @@ def main() -> int:
         load = build_load(directory)
         rows = [
             *request_rows(directory, load, rounds, seconds),
+            *instruction_rows(directory),
+            *called_rows(directory, rounds),
             *start_rows(directory, rounds),
             *command_rows(directory, rounds * 3),
             *idle_rows(directory, 5.0 if options.short else 30.0),
         ]
     print_table(rows)
     if options.json:
-        options.json.write_text(json.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows]))
+        options.json.write_text(json.dumps([row._asdict() for row in rows]))
     return 0
 
 
@@ -69,9 +72,15 @@ def request_rows(directory: Path, load: Path, rounds: int, seconds: float) -> It
         for pid in (daemon.pid, echo.pid):
             os.sched_setaffinity(pid, {cpu})
         for label, connections, depth, figure, budget in (
-            ("server CPU per request, 256 connections", 256, 1, "server_cpu_us", "2.2 / 1.7"),
-            ("p50, one connection, one core", 1, 1, "p50_us", "1.6 / 1.35"),
-            ("server CPU per request, 64 deep", 1, 64, "server_cpu_us", ""),
+            (
+                "server CPU per request, 256 connections",
+                256,
+                1,
+                "server_cpu_us",
+                Budget(2.2, 1.7, "x"),
+            ),
+            ("p50, one connection, one core", 1, 1, "p50_us", Budget(1.6, 1.35, "x")),
+            ("server CPU per request, 64 deep", 1, 64, "server_cpu_us", None),
         ):
             pairs = [
                 (
@@ -82,12 +91,12 @@ def request_rows(directory: Path, load: Path, rounds: int, seconds: float) -> It
             ]
             ours, base = ([pair[side][figure] for pair in pairs] for side in (0, 1))
             ratio = statistics.median(a / b for a, b in zip(ours, base, strict=True))
-            yield (
-                f"system.ping: {label}",
-                f"{statistics.median(ours):.1f} us (echo {statistics.median(base):.1f})",
-                f"{ratio:.2f} x",
-                budget and f"{budget} x",
-            )
+            name = f"system.ping: {label}"
+            measured = f"{statistics.median(ours):.1f} us (echo {statistics.median(base):.1f})"
+            if budget is None:
+                yield Row(name, measured, f"{ratio:.2f} x")
+            else:
+                yield judged(name, measured, ratio, budget, ratio=True)
     finally:
         echo.terminate()
         echo.wait()
@@ -115,7 +124,13 @@ def start_rows(directory: Path, rounds: int) -> Iterator[Row]:
         times.append((time.monotonic() - begun) * 1000)
         daemon.stop()
         daemon.close()
-    yield ("spawn to READY=1", f"{statistics.median(times):.0f} ms", "", "500 ms")
+    median = statistics.median(times)
+    yield judged("spawn to READY=1", f"{median:.0f} ms", median, Budget(500, unit="ms"))
+
+
+def called_rows(directory: Path, rounds: int) -> Iterator[Row]:
+    with running(directory / "called") as daemon, daemon.client() as client:
+        yield from client_rows(client, rounds)
 
 
 def command_rows(directory: Path, rounds: int) -> Iterator[Row]:
@@ -136,12 +151,8 @@ def command_rows(directory: Path, rounds: int) -> Iterator[Row]:
         pairs = [(ours(), base()) for _ in range(rounds)]
     a, b = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
     ratio = statistics.median(pair[0] / pair[1] for pair in pairs)
-    yield (
-        "superezioctl --json gpu list",
-        f"{a:.0f} ms (python -c pass {b:.0f})",
-        f"{ratio:.2f} x",
-        "3 x",
-    )
+    measured = f"{a:.0f} ms (python -c pass {b:.0f})"
+    yield judged("superezioctl --json gpu list", measured, ratio, Budget(3, unit="x"), ratio=True)
 
 
 def idle_rows(directory: Path, seconds: float) -> Iterator[Row]:
@@ -153,8 +164,10 @@ def idle_rows(directory: Path, seconds: float) -> Iterator[Row]:
         time.sleep(seconds)
         used = (cpu_seconds(pids) - before) / (time.monotonic() - begun)
         memory = sum(pss_bytes(pid) for pid in pids) / (1 << 20)
-    yield ("idle with 8 GPUs: CPU of a core", f"{used * 100:.2f} %", "", "0.5 %")
-    yield ("idle with 8 GPUs: PSS, probe included", f"{memory:.0f} MB", "", "70 MB")
+    figure = "idle with 8 GPUs: CPU of a core"
+    yield judged(figure, f"{used * 100:.2f} %", used * 100, Budget(0.5, unit="%"))
+    figure = "idle with 8 GPUs: PSS, probe included"
+    yield judged(figure, f"{memory:.0f} MB", memory, Budget(70, unit="MB"))
 
 
 @contextmanager
@@ -186,16 +199,6 @@ def pss_bytes(pid: int) -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-COLUMNS = ("figure", "measured", "ratio", "budget")
-
-
-def print_table(rows: list[Row]) -> None:
-    table = [COLUMNS, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(COLUMNS))]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
 
 
 if __name__ == "__main__":
