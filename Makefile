@@ -47,7 +47,7 @@ lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint coverage wheel-test ## everything this machine can run; says what it could not and why
+test: lint coverage wheel-test bench-short ## everything this machine can run; says what it could not and why
 
 coverage: $(VENV)/.dev
 	rm -f .coverage .coverage.*
@@ -72,6 +72,9 @@ wheel-test: $(VENV)/.dev
 
 bench: $(VENV)/.dev ## measure the budgets (SHORT=1: a quick look)
 	cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BIN)/python -m bench $(if $(SHORT),--short)
+
+bench-short: $(VENV)/.dev
+	@cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BIN)/python -m bench --short
 
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 pyproject.toml -o requirements.lock
