@@ -10,7 +10,7 @@ WHEEL_VENV := build/wheel-venv
 PREFIX := /opt/superezio
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo docs test lint unit system wheel-test coverage bench lock install clean
+.PHONY: help setup dev demo docs test lint unit system wheel-test coverage bench bench-short lock install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
