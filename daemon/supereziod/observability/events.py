@@ -14,8 +14,6 @@ from supereziod.observability.correlation import current_scope
 
 Listener = Callable[[Event], None]
 
-_LEVELS = {"info": "info", "warning": "warning", "critical": "critical"}
-
 
 class EventLog:
     """A bounded history of events, and those who want to hear of new ones.
@@ -69,7 +67,7 @@ class EventLog:
         self.next_seq += 1
         self._history.append(event)
         fields = {"gpu": gpu, "lease": lease, "owner_uid": uid, "message": message}
-        getattr(self._log, _LEVELS[severity])(
+        getattr(self._log, severity)(  # severities are levels of the log, too
             type_, **{k: v for k, v in fields.items() if v is not None}, **data
         )
         for listener in tuple(self._listeners):

@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from superezio import PROTOCOL
 from superezio.errors import InvalidParamsError
 from superezio.wire import (
     LogLevelParams,
@@ -22,9 +23,6 @@ from supereziod.gpu.hardware import Snapshot
 from supereziod.rpc.limits import Traffic
 from supereziod.rpc.replies import encode
 from supereziod.rpc.requests import RequestContext
-
-#: Grows when a client could not tell from the methods and their members alone what is there.
-PROTOCOL: Final = 1
 
 _SECOND_NS: Final = 1_000_000_000
 
