@@ -315,12 +315,16 @@ class Placement(Result):
 
 
 class LeaseGpu(Result):
-    """One GPU of a lease: what is reserved there, and what its processes use now."""
+    """One GPU of a lease: what is reserved there, and what its processes use now.
+
+    `actual_is_estimated`: the driver does not give the use of each process.
+    """
 
     uuid: str
     index: int | None
     reserved_bytes: int
     actual_bytes: int | None
+    actual_is_estimated: bool = False
 
 
 class HolderProcess(Result):

@@ -122,6 +122,7 @@ class LeaseViews:
                     index=gpu.identity.index if gpu is not None else None,
                     reserved_bytes=reserved_bytes,
                     actual_bytes=self._ledger.actual(holder, uuid),
+                    actual_is_estimated=self._ledger.is_estimated(holder, uuid),
                 )
             )
         return found

@@ -935,3 +935,17 @@ async def test_a_release_has_the_gpus_read_when_nobody_waits_either(host: LeaseH
 async def test_a_name_holds_no_control_characters(host: LeaseHost, name: str) -> None:
     with pytest.raises(InvalidParamsError, match="control characters"):
         host.now(ME, name=name)
+
+
+async def test_use_that_the_driver_does_not_give_by_process_is_estimated_and_marked(
+    host: LeaseHost,
+) -> None:
+    lease = host.now(ME, vram=4)
+    (gpu,) = lease.gpus
+    assert not gpu.actual_is_estimated
+    host.small.processes[os.getpid()] = None
+    host.small.foreign_bytes = 2 * GIB
+    host.monitor.read()
+    (gpu,) = host.leases.get(ME, lease.id).gpus
+    assert gpu.actual_is_estimated
+    assert gpu.actual_bytes == 2 * GIB
