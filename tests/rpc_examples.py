@@ -125,6 +125,7 @@ def _lease(wire: Wire, daemon: LiveDaemon) -> None:
             wire.ask("placement.explain", {"vram_bytes": 3 * _GIB, "policy": "spread"})
             wire.ask("lease.acquire", {"vram_bytes": 9 * _GIB}, name="no_capacity")
             waiting = wire.send("lease.acquire", {"vram_bytes": 9 * _GIB, "wait_ms": 60_000})
+            wire.event("lease.queued")
             wire.ask("lease.list")
             wire.ask("rpc.cancel", {"id": waiting["id"]})
         wire.ask("lease.release", {"lease": lease["id"]})
