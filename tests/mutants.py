@@ -2,8 +2,8 @@
 
 A mutant replaces one piece of a module's source, which has to be there exactly once, so that a
 list of mutants cannot rot unseen. The tests run against it in a process of their own, where an
-import hook serves the changed source; nothing on disk changes. `Mutants` runs a list with as many
-processes as there are cores:
+import hook serves the changed source; nothing on disk changes. That process is forked from one
+that has imported what no mutant is in, and as many run at once as there are cores:
 
     MUTANTS = (Mutant("drops the reserve", "package.module", "- reserve", ""), ...)
 
@@ -19,25 +19,32 @@ processes as there are cores:
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import Self
+from typing import Final, Self
 
+import msgspec
 import pytest
 from msgspec import Struct
 
-ROOT = Path(__file__).parent.parent
-ALL_PASSED = 0
-A_TEST_FAILED = 1
+ROOT: Final = Path(__file__).parent.parent
+#: What every test needs and no mutant is in.
+_WARM: Final = (
+    "asyncio", "hypothesis.strategies", "msgspec", "pytest_asyncio.plugin", "pytest_timeout",
+    "sdnotify", "structlog.testing", "uvloop",
+)  # fmt: skip
+# Plain asserts: nobody reads what failed, and what is imported before cannot be rewritten.
+_OPTIONS: Final = ("-x", "-q", "--tb=line", "--assert=plain", "-p", "no:cacheprovider")
 
 
 class Mutant(Struct, frozen=True):
@@ -64,81 +71,100 @@ class Mutant(Struct, frozen=True):
         return mutated
 
 
-class Outcome(Struct, frozen=True):
-    """What the tests said: pytest's exit status and the end of what it printed."""
+class _Job(Struct, frozen=True):
+    """A run of tests against a changed source; `output` is where what they print goes."""
 
-    status: int
+    module: str
+    source: str
+    tests: list[str]
     output: str
 
 
 class Mutants:
     """Runs test files against each of some mutants, in the order given, as long as it is open.
 
-    `tests` stop at the first failure: put the quick ones first. `environment` is added to theirs;
-    SUPEREZIO_MUTANT tells them that they run against a mutant.
+    `tests` (for all, or by mutant) stop at the first failure: put the quick ones first.
+    `environment` is added to theirs; SUPEREZIO_MUTANT tells them that they run against a mutant.
     """
 
     def __init__(
         self,
         mutants: Sequence[Mutant],
         *,
-        tests: Sequence[Path],
+        tests: Sequence[Path] | Callable[[Mutant], Sequence[Path]],
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._tests = tests
         self._environment = dict(environment or {})
         self._mutants = list(mutants)
-        self._outcomes: dict[Mutant, Future[Outcome]] = {}
+        self._statuses: dict[int, int] = {}
 
     def __enter__(self) -> Self:
         self._scratch = TemporaryDirectory(prefix="mutants-")
-        self._pool = ThreadPoolExecutor(max_workers=max(2, len(os.sched_getaffinity(0))))
-        for mutant in self._mutants:
-            self._outcomes[mutant] = self._pool.submit(self._run, mutant)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-        self._scratch.cleanup()
-
-    def assert_killed(self, mutant: Mutant) -> None:
-        """Fail unless a test failed: not a crash of the run, not an import that broke."""
-        outcome = self._outcomes[mutant].result()
-        assert outcome.status != ALL_PASSED, f"nothing noticed: {mutant.name}"
-        assert outcome.status == A_TEST_FAILED, outcome.output
-
-    def assert_passes(self, mutant: Mutant) -> None:
-        """Fail unless all tests pass: the control, for a mutant that changes nothing."""
-        outcome = self._outcomes[mutant].result()
-        assert outcome.status == ALL_PASSED, outcome.output
-
-    def _run(self, mutant: Mutant) -> Outcome:
-        directory = Path(self._scratch.name) / str(self._mutants.index(mutant))
-        directory.mkdir()
-        source = directory / "mutant.py"
-        source.write_text(mutant.source())
-        command = [sys.executable, __file__, mutant.module, str(source), *map(str, self._tests)]
         # A mutant is not to be measured, nor to be run as its caller is.
         private = ("COVERAGE_", "COV_", "PYTEST_")
         environment = {k: v for k, v in os.environ.items() if not k.startswith(private)}
         environment |= self._environment
         environment |= {
-            "SUPEREZIO_MUTANT": mutant.name,
-            "HYPOTHESIS_STORAGE_DIRECTORY": str(directory),
+            "SUPEREZIO_MUTANT": "1",
+            "HYPOTHESIS_STORAGE_DIRECTORY": f"{self._scratch.name}/hypothesis",
             # Compiled once for all mutants, whatever the caller does with bytecode.
             "PYTHONPYCACHEPREFIX": f"{self._scratch.name}/bytecode",
             "PYTHONDONTWRITEBYTECODE": "",
         }
-        done = subprocess.run(
-            command,
+        jobs = [self._job(number, mutant) for number, mutant in enumerate(self._mutants)]
+        self._runner = subprocess.Popen(
+            [sys.executable, __file__],
             cwd=ROOT,
             env=environment,
-            check=False,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            start_new_session=True,
         )
-        return Outcome(done.returncode, done.stdout[-4000:])
+        assert self._runner.stdin is not None
+        self._runner.stdin.write(msgspec.json.encode(jobs))
+        self._runner.stdin.close()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._runner.stdout is not None
+        if len(self._statuses) < len(self._mutants):
+            os.killpg(self._runner.pid, signal.SIGKILL)
+        self._runner.stdout.close()
+        self._runner.wait()
+        self._scratch.cleanup()
+
+    def assert_killed(self, mutant: Mutant) -> None:
+        """Fail unless a test failed: not a crash of the run, not an import that broke."""
+        status = self._status(mutant)
+        assert status != pytest.ExitCode.OK, f"nothing noticed: {mutant.name}"
+        assert status == pytest.ExitCode.TESTS_FAILED, self._output(mutant)
+
+    def assert_passes(self, mutant: Mutant) -> None:
+        """Fail unless all tests pass: the control, for a mutant that changes nothing."""
+        assert self._status(mutant) == pytest.ExitCode.OK, self._output(mutant)
+
+    def _job(self, number: int, mutant: Mutant) -> _Job:
+        source = Path(self._scratch.name) / f"{number}.py"
+        source.write_text(mutant.source())
+        tests = self._tests(mutant) if callable(self._tests) else self._tests
+        return _Job(
+            mutant.module, str(source), list(map(str, tests)), str(source.with_suffix(".txt"))
+        )
+
+    def _status(self, mutant: Mutant) -> int:
+        number = self._mutants.index(mutant)
+        assert self._runner.stdout is not None
+        while number not in self._statuses:
+            line = self._runner.stdout.readline()
+            assert line, "the runner of the mutants ended: see above"
+            done, status = line.split()
+            self._statuses[int(done)] = int(status)
+        return self._statuses[number]
+
+    def _output(self, mutant: Mutant) -> str:
+        number = self._mutants.index(mutant)
+        return (Path(self._scratch.name) / f"{number}.txt").read_text(errors="replace")[-4000:]
 
 
 def selected(request: pytest.FixtureRequest, mutants: Sequence[Mutant]) -> list[Mutant]:
@@ -153,10 +179,13 @@ def selected(request: pytest.FixtureRequest, mutants: Sequence[Mutant]) -> list[
     return [mutant for mutant in mutants if mutant in wanted]
 
 
+# --- in the process that runs them --------------------------------------------------------------
+
+
 class _OneModule(importlib.abc.MetaPathFinder):
     """Finds one module elsewhere; everything else is where it always is."""
 
-    def __init__(self, module: str, source: Path) -> None:
+    def __init__(self, module: str, source: str) -> None:
         self._module = module
         self._source = source
 
@@ -172,13 +201,39 @@ class _OneModule(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, self._source)
 
 
-def main(module: str, source: str, *tests: str) -> int:
-    """Run `tests` with `module` read from `source`."""
-    sys.meta_path.insert(0, _OneModule(module, Path(source)))
-    return pytest.main(
-        ["-x", "-q", "--tb=line", "--assert=plain", "-p", "no:cacheprovider", *tests]
-    )
+def main() -> None:
+    """Read a JSON list of jobs; write the number and pytest's exit status of each that is done."""
+    jobs = msgspec.json.decode(sys.stdin.buffer.read(), type=list[_Job])
+    for name in _WARM:
+        importlib.import_module(name)
+    waiting = list(reversed(list(enumerate(jobs))))
+    running: dict[int, int] = {}
+    at_once = max(2, len(os.sched_getaffinity(0)))
+    while waiting or running:
+        if waiting and len(running) < at_once:
+            number, job = waiting.pop()
+            running[_fork(job)] = number
+            continue
+        pid, status = os.wait()
+        print(running.pop(pid), os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _fork(job: _Job) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = int(pytest.ExitCode.INTERNAL_ERROR)
+    try:
+        output = os.open(job.output, os.O_WRONLY | os.O_CREAT)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        assert job.module not in sys.modules, f"{job.module} is imported before it is changed"
+        sys.meta_path.insert(0, _OneModule(job.module, job.source))
+        code = int(pytest.main([*_OPTIONS, *job.tests]))
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main()
