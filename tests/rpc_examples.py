@@ -90,6 +90,7 @@ def record(directory: Path) -> dict[str, Json]:
         _look(wire)
         _lease(wire, daemon)
         _resume(wire, daemon)
+        _renew(wire)
         wire.ask("gpu.history", {"gpu": "0", "since_s": 5})
         _administer(wire)
         return _as_installed(wire.exchanges, directory)
@@ -128,6 +129,7 @@ def _lease(wire: Wire, daemon: LiveDaemon) -> None:
             wire.event("lease.queued")
             wire.ask("lease.list")
             wire.ask("rpc.cancel", {"id": waiting["id"]})
+        wire.ask("lease.ready", {"lease": lease["id"]})
         wire.ask("lease.release", {"lease": lease["id"]})
 
 
@@ -138,6 +140,14 @@ def _resume(wire: Wire, daemon: LiveDaemon) -> None:
     other.close()
     wire.event("lease.orphaned")
     wire.ask("lease.resume", {"lease": lease})
+
+
+def _renew(wire: Wire) -> None:
+    params = {"vram_bytes": _GIB, "mode": "ttl", "ttl_ms": 30_000, "wait_ms": 30_000}
+    lease = wire.ask("lease.acquire", params, name="ttl")["id"]
+    wire.ask("lease.renew", {"lease": lease})
+    wire.ask("lease.release", {"lease": lease}, name="ttl released")
+    del wire.exchanges["ttl"], wire.exchanges["ttl released"]
 
 
 def _administer(wire: Wire) -> None:

@@ -21,6 +21,8 @@ CATALOGUE = {
     "lease show": ("lease", "Show one lease"),
     "lease acquire": ("lease", "Lease VRAM for a process that already runs"),
     "lease attach": ("lease", "Bind a further process to a lease"),
+    "lease renew": ("lease", "Let a lease with a TTL last longer"),
+    "lease ready": ("lease", "Say that the program of a lease has grown to its size"),
     "lease release": ("lease", "Give leases back"),
     "events": ("events", "Follow what changes: GPUs, leases, health"),
     "logs": ("logs", "Show what the daemon logged of a request, a lease or a GPU"),

@@ -38,6 +38,10 @@ LEASE = (
         metavar="DURATION",
         convert=seconds,
     ),
+    Option(
+        "--sizes-itself",
+        "the program takes a share of what it finds free (vLLM): let nothing else start meanwhile",
+    ),
     Option("--name", "a name to show to people", metavar="NAME"),
     Option(
         "--priority",
@@ -67,6 +71,7 @@ def lease_params(arguments: Arguments) -> dict[str, Any]:
         "name": arguments["name"],
         "wait_ms": round(wait_s(arguments) * 1000),
         "priority": arguments["priority"],
+        "sizes_itself": arguments["sizes_itself"],
     }
 
 

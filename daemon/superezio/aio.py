@@ -32,6 +32,7 @@ from superezio.errors import (
 from superezio.holder import needs_confirmation, not_the_holder, own_process
 from superezio.link import Link
 from superezio.paths import default_socket_path
+from superezio.renewing import keep_renewing
 
 T = TypeVar("T")
 
@@ -157,17 +158,25 @@ class AsyncClient:
     ) -> AsyncIterator[wire.Lease]:
         """Hold a lease of `vram` for the length of an `async with` block.
 
-        Options: count, policy, prefer, avoid, mode, holder_pid, name, wait, priority and
-        idempotency_key, as `Client.lease_acquire` explains them.
+        Options: count, policy, prefer, avoid, mode, holder_pid, ttl, sizes_itself, name, wait,
+        priority and idempotency_key, as `Client.lease_acquire` explains them. A lease of mode ttl
+        is renewed by a task of its own.
         """
         lease = await self.lease_acquire(vram, timeout_s=timeout_s, **options)
+        renewing = asyncio.create_task(
+            keep_renewing(lease, lambda limit_s: self.lease_renew(lease.id, timeout_s=limit_s))
+        )
         try:
             yield lease
         except BaseException:
             with suppress(SuperezioError):
                 await self.lease_release(lease.id, timeout_s=COURTESY_S)
             raise
-        await self.lease_release(lease.id, timeout_s=timeout_s)
+        finally:
+            renewing.cancel()
+            await asyncio.wait([renewing])
+        with suppress(StaleLeaseError):
+            await self.lease_release(lease.id, timeout_s=timeout_s)
 
     async def lease_acquire(
         self,
@@ -178,8 +187,8 @@ class AsyncClient:
     ) -> wire.Lease:
         """Return a lease of `vram` on each GPU it names.
 
-        Options: count, policy, prefer, avoid, mode, holder_pid, name, wait, priority and
-        idempotency_key, as `Client.lease_acquire` explains them.
+        Options: count, policy, prefer, avoid, mode, holder_pid, ttl, sizes_itself, name, wait,
+        priority and idempotency_key, as `Client.lease_acquire` explains them.
         """
         lease = await self._call(calls.lease_acquire(vram, options), timeout_s)
         if options.get("mode") == "connection":
@@ -198,6 +207,16 @@ class AsyncClient:
     ) -> wire.Lease:
         """Bind a further process to a lease."""
         return await self._call(calls.lease_attach(lease, pid, start_time), timeout_s)
+
+    async def lease_renew(
+        self, lease: str, *, ttl: float | str | None = None, timeout_s: float | None = None
+    ) -> wire.Lease:
+        """Let a lease of mode ttl last its TTL, or `ttl` from now on, counted from now."""
+        return await self._call(calls.lease_renew(lease, ttl), timeout_s)
+
+    async def lease_ready(self, lease: str, *, timeout_s: float | None = None) -> wire.Lease:
+        """Say that a program that sizes itself has grown."""
+        return await self._call(calls.lease_ready(lease), timeout_s)
 
     async def lease_release(
         self, lease: str, *, timeout_s: float | None = None

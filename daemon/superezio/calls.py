@@ -50,7 +50,10 @@ class LeaseOptions(PlacementOptions, total=False):
     """What may be said of a lease besides the VRAM and the placement.
 
     `mode` process (the default) ends the lease with its holder: `holder_pid`, or this process.
-    `mode` connection ends it, after a grace of seconds, with the client's connection.
+    `mode` connection ends it, after a grace of seconds, with the client's connection. `mode` ttl
+    ends it `ttl` after the last renewal (seconds, or text; a minute if it is not given).
+    `sizes_itself` is for a program that takes a share of what it finds free: nothing else starts on
+    its GPUs until it has grown.
     `name` is shown to people. `wait` is how long to stand in the queue: seconds, or text such as
     `1m30s`; 0, the default, does not. `priority` above 0 goes before others, as far as the caller's
     role allows. `idempotency_key` is made up where it is not given; the same key again is the same
@@ -58,6 +61,8 @@ class LeaseOptions(PlacementOptions, total=False):
     """
 
     mode: wire.LeaseMode
+    ttl: float | str
+    sizes_itself: bool
     holder_pid: int | None
     name: str | None
     wait: float | str
@@ -157,6 +162,8 @@ def lease_acquire(vram: int | str, options: LeaseOptions) -> Call[wire.Lease]:
         name=options.get("name"),
         wait_ms=round(wait_s * 1000),
         priority=options.get("priority", 0),
+        ttl_ms=round(duration_s(options["ttl"]) * 1000) if "ttl" in options else None,
+        sizes_itself=options.get("sizes_itself", False),
     )
     return Call(
         method="lease.acquire",
@@ -174,6 +181,16 @@ def lease_attach(lease: str, pid: int, start_time: int | None) -> Call[wire.Leas
 
 def lease_resume(lease: str) -> Call[wire.Lease]:
     return Call(method="lease.resume", result=wire.Lease, params=wire.LeaseParams(lease=lease))
+
+
+def lease_renew(lease: str, ttl: float | str | None) -> Call[wire.Lease]:
+    ttl_ms = None if ttl is None else round(duration_s(ttl) * 1000)
+    params = wire.LeaseRenewParams(lease=lease, ttl_ms=ttl_ms)
+    return Call(method="lease.renew", result=wire.Lease, params=params)
+
+
+def lease_ready(lease: str) -> Call[wire.Lease]:
+    return Call(method="lease.ready", result=wire.Lease, params=wire.LeaseParams(lease=lease))
 
 
 def lease_release(lease: str) -> Call[wire.ReleaseResult]:

@@ -34,6 +34,7 @@ from superezio.events import Events
 from superezio.holder import needs_confirmation, not_the_holder, own_process
 from superezio.paths import default_socket_path
 from superezio.quantities import format_duration
+from superezio.renewing import RenewingThread
 
 T = TypeVar("T")
 
@@ -182,19 +183,26 @@ class Client:
         """Hold a lease of `vram` for the length of a `with` block, and release it after.
 
         The options are those of `lease_acquire`: count, policy, prefer, avoid, mode, holder_pid,
-        name, wait, priority and idempotency_key.
+        ttl, sizes_itself, name, wait, priority and idempotency_key. A lease of mode ttl is renewed
+        three times per TTL, from a thread and on a connection of their own. One that is lost
+        meanwhile is no error at the end of the block.
 
         Raises what `lease_acquire` raises. What the block raises comes out as it is, also where
         the daemon cannot be told of the release: the lease ends with this process then.
         """
         lease = self.lease_acquire(vram, timeout_s=timeout_s, **options)
         try:
-            yield lease
+            with (
+                self._beside() as beside,
+                RenewingThread(lease, lambda s: beside.lease_renew(lease.id, timeout_s=s)),
+            ):
+                yield lease
         except BaseException:
             with suppress(SuperezioError):
                 self.lease_release(lease.id, timeout_s=COURTESY_S)
             raise
-        self.lease_release(lease.id, timeout_s=timeout_s)
+        with suppress(StaleLeaseError):
+            self.lease_release(lease.id, timeout_s=timeout_s)
 
     def lease_acquire(
         self,
@@ -207,9 +215,10 @@ class Client:
 
         Options: `count` GPUs (1); `policy` "best_fit" (the default), "spread" or "exclusive";
         `prefer` and `avoid`, GPUs by UUID; `mode` "process" (the default: the lease ends with
-        `holder_pid`, or this process) or "connection" (with this client's connection); `name`, for
-        people; `wait`, how long to stand in the queue (0: not at all); `priority`;
-        `idempotency_key`. Any other name is a TypeError.
+        `holder_pid`, or this process), "connection" (with this client's connection) or "ttl"
+        (`ttl` after the grant or the last `lease_renew`); `sizes_itself`, for a program that takes
+        a share of what it finds free; `name`, for people; `wait`, how long to stand in the queue
+        (0: not at all); `priority`; `idempotency_key`. Any other name is a TypeError.
 
         It stands until it is released or its holder ends. Raises NoCapacityError or, after a
         `wait`, WaitTimeoutError (both with `data["placement"]`, the reason of every GPU),
@@ -241,8 +250,24 @@ class Client:
         """
         return self._call(calls.lease_attach(lease, pid, start_time), timeout_s)
 
+    def lease_renew(
+        self, lease: str, *, ttl: float | str | None = None, timeout_s: float | None = None
+    ) -> wire.Lease:
+        """Let a lease of mode ttl last its TTL, or `ttl` from now on, counted from now.
+
+        Raises StaleLeaseError when it has ended.
+        """
+        return self._call(calls.lease_renew(lease, ttl), timeout_s)
+
+    def lease_ready(self, lease: str, *, timeout_s: float | None = None) -> wire.Lease:
+        """Say that a program that sizes itself has grown: others may start on its GPUs."""
+        return self._call(calls.lease_ready(lease), timeout_s)
+
     def lease_release(self, lease: str, *, timeout_s: float | None = None) -> wire.ReleaseResult:
-        """Give a lease back. Doing it twice is fine: `released` tells whether it was there."""
+        """Give a lease back. Doing it twice is fine: `released` tells whether it was there.
+
+        Raises StaleLeaseError for one that ended in another way.
+        """
         with self._lock:
             self._connection_leases.discard(lease)
             return self._call(calls.lease_release(lease), timeout_s)
@@ -328,6 +353,17 @@ class Client:
     def rpc_discover(self, *, timeout_s: float | None = None) -> dict[str, Any]:
         """Return the OpenRPC document of the daemon that runs."""
         return self._call(calls.rpc_discover(), timeout_s)
+
+    def _beside(self) -> Client:
+        """Return a client like this one, with a connection of its own."""
+        return Client(
+            self.socket_path,
+            timeout_s=self.timeout_s,
+            session=self.session,
+            correlation_id=self._correlation_id,
+            clock=self._clock,
+            sleep=self._sleep,
+        )
 
     # --- how a call is made ---------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 Policy = Literal["best_fit", "spread", "exclusive"]
-LeaseMode = Literal["process", "connection"]
+LeaseMode = Literal["process", "connection", "ttl"]
 LeaseState = Literal[
     "queued", "granted", "growing", "active", "draining", "orphaned", "released", "lost"
 ]
@@ -271,7 +271,9 @@ class AcquireParams(Params):
 
     `wait_ms` 0 answers at once (a lease, or no_capacity); more waits in the queue that long.
     `mode` process binds the lease to `holder_pid`, or to the caller; connection binds it to the
-    connection that asked. `priority` is capped by the caller's role.
+    connection that asked; ttl lets it end `ttl_ms` (60,000 if it is not given) after the grant or
+    the last lease.renew. `sizes_itself`: the program takes a share of what it finds free, so that
+    nothing else starts on its GPUs until it has grown. `priority` is capped by the caller's role.
     """
 
     vram_bytes: int
@@ -284,6 +286,8 @@ class AcquireParams(Params):
     name: str | None = None
     wait_ms: int = 0
     priority: int = 0
+    ttl_ms: int | None = None
+    sizes_itself: bool = False
 
 
 class GpuReason(Result):
@@ -336,6 +340,12 @@ class HolderProcess(Result):
 
 
 class Lease(Result):
+    """A lease as it stands.
+
+    `expires_in_s`: when it ends by itself: a ttl lease that is not renewed, or a connection lease
+    that lost its connection and is not resumed.
+    """
+
     id: str
     state: LeaseState
     mode: LeaseMode
@@ -351,10 +361,20 @@ class Lease(Result):
     correlation_id: str | None
     granted_at: str
     age_s: float
+    sizes_itself: bool = False
+    ttl_ms: int | None = None
+    expires_in_s: float | None = None
 
 
 class LeaseParams(Params):
     lease: str
+
+
+class LeaseRenewParams(Params):
+    """Let a ttl lease last its TTL from now; with `ttl_ms` it is another one from now on."""
+
+    lease: str
+    ttl_ms: int | None = None
 
 
 class LeaseAttachParams(Params):

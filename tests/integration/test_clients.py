@@ -71,6 +71,29 @@ def test_a_connection_lease_lives_through_a_reconnect(daemon: LiveDaemon) -> Non
         assert lease.id in client._connection_leases
 
 
+def test_a_ttl_lease_is_renewed_and_given_back(daemon: LiveDaemon) -> None:
+    with daemon.client() as client:
+        with client.lease("1GiB", mode="ttl", ttl="30s", sizes_itself=True) as lease:
+            assert client.lease_get(lease.id).state == "growing"
+            assert client.lease_ready(lease.id).state == "granted"
+            assert client.lease_renew(lease.id, ttl="2m").ttl_ms == 120_000
+        with pytest.raises(errors.StaleLeaseError):
+            client.lease_renew(lease.id)
+
+
+async def test_a_lease_that_was_lost_is_no_error_at_the_end_of_its_block(
+    daemon: LiveDaemon,
+) -> None:
+    async with AsyncClient(str(daemon.socket_path)) as client, client.events(["lease."]) as events:
+        async with client.lease("1GiB", mode="ttl", ttl="30s") as lease:
+            assert (await client.lease_renew(lease.id, ttl="1s")).ttl_ms == 1000
+            async for item in events:
+                if item.event.type == "lease.lost":
+                    break
+        with pytest.raises(errors.StaleLeaseError):
+            await client.lease_ready(lease.id)
+
+
 async def test_waiters_are_served_while_others_call(daemon: LiveDaemon) -> None:
     async with AsyncClient(str(daemon.socket_path)) as client:
         async with client.events(["lease."]) as events, client.lease("8GiB") as first:

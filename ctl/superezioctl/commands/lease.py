@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from superezioctl.arguments import Command, Option, Positional, positive
+from superezioctl.arguments import Command, Option, Positional, UsageError, positive, seconds
 from superezioctl.exit_codes import DONE
 from superezioctl.lease_ids import lease_id, resolve
 from superezioctl.placement_options import LEASE, lease_params, wait_s
@@ -33,8 +33,13 @@ def show(context: Context) -> int:
 
 
 def acquire(context: Context) -> int:
-    """Lease for a process that already runs."""
-    params = {**lease_params(context.arguments), "holder_pid": context.arguments["pid"]}
+    """Lease for a process that already runs, or for a time."""
+    pid, ttl_s = context.arguments["pid"], context.arguments["ttl"]
+    if pid is None and ttl_s is None:
+        raise UsageError("what shall hold the lease? --pid PID, or --ttl DURATION and renewals")
+    params = {**lease_params(context.arguments), "holder_pid": pid}
+    if ttl_s is not None:
+        params |= {"mode": "ttl", "ttl_ms": round(ttl_s * 1000)}
     raw = context.call(
         "lease.acquire",
         params,
@@ -56,8 +61,22 @@ def attach(context: Context) -> int:
     return _print(context, context.call("lease.attach", params))
 
 
+def renew(context: Context) -> int:
+    """Let a lease last its TTL from now."""
+    (lease,) = resolve(context, [context.arguments["lease"]])
+    ttl_s = context.arguments["ttl"]
+    params = {"lease": lease, "ttl_ms": None if ttl_s is None else round(ttl_s * 1000)}
+    return _print(context, context.call("lease.renew", params))
+
+
+def ready(context: Context) -> int:
+    """Say that a program has grown."""
+    (lease,) = resolve(context, [context.arguments["lease"]])
+    return _print(context, context.call("lease.ready", {"lease": lease}))
+
+
 def release(context: Context) -> int:
-    """Give back one lease or more; that one is gone already is no failure."""
+    """Give back one lease or more; that one was released already is no failure."""
     found = [
         (lease, context.call("lease.release", {"lease": lease}))
         for lease in resolve(context, context.arguments["lease"])
@@ -84,6 +103,12 @@ def _print(context: Context, raw: bytes) -> int:
     return DONE
 
 
+_TTL = Option(
+    "--ttl",
+    "let it end so long after the grant or the last `lease renew`, whatever its process does",
+    metavar="DURATION",
+    convert=seconds,
+)
 _LEASE = Positional("LEASE", "the id of the lease, or the beginning of it", convert=lease_id)
 
 COMMANDS = {
@@ -107,8 +132,8 @@ COMMANDS = {
                 "the process that shall hold the lease; it ends when that does",
                 metavar="PID",
                 convert=positive,
-                required=True,
             ),
+            _TTL,
             Option("--export", "print the environment for a shell to eval"),
         ],
         description="For servers and containers that already run. To start a command on a leased "
@@ -118,6 +143,7 @@ COMMANDS = {
         examples=[
             "superezioctl lease acquire --vram 8GiB --pid 4711",
             'eval "$(superezioctl lease acquire --vram 8GiB --wait 60s --pid $$ --export)"',
+            "superezioctl --json lease acquire --vram 8GiB --ttl 60s | jq -r .id",
         ],
     ),
     "lease attach": Command(
@@ -131,6 +157,21 @@ COMMANDS = {
             "superezioctl lease attach LEASE $(podman inspect -f '{{.State.Pid}}' whisper)",
         ],
     ),
+    "lease renew": Command(
+        renew,
+        options=[Option("--ttl", "a TTL for it from now on", metavar="DURATION", convert=seconds)],
+        positionals=[_LEASE],
+        description="For a lease that was acquired with --ttl: it lasts its TTL from now. Renew it "
+        "at least three times per TTL.",
+        examples=["superezioctl lease renew 3f2a", "superezioctl lease renew 3f2a --ttl 5m"],
+    ),
+    "lease ready": Command(
+        ready,
+        positionals=[_LEASE],
+        description="For a lease that was acquired with --sizes-itself: other programs may start "
+        "on its GPUs from now, and not only once its use is stable.",
+        examples=['superezioctl lease ready "$SUPEREZIO_LEASE"'],
+    ),
     "lease release": Command(
         release,
         positionals=[
@@ -138,7 +179,7 @@ COMMANDS = {
                 "LEASE", "the ids of the leases, or their beginnings", convert=lease_id, rest=True
             )
         ],
-        description="A lease that is gone already is no failure: the exit code is 0.",
+        description="That a lease was released already is no failure: the exit code is 0.",
         examples=["superezioctl lease release 3f2a"],
     ),
 }

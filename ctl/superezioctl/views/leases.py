@@ -81,6 +81,9 @@ def show_one(out: Output, raw: bytes) -> None:
         ("granted", f"{lease.granted_at} ({format_duration(lease.age_s)} ago)"),
         ("correlation", lease.correlation_id or NOTHING),
     ]
+    if lease.expires_in_s is not None:
+        what = "resumed" if lease.mode == "connection" else "renewed"
+        rows.append(("ends", f"in {format_duration(lease.expires_in_s)}, unless it is {what}"))
     for gpu in lease.gpus:
         index = NOTHING if gpu.index is None else gpu.index
         uses = f"reserved {size(gpu.reserved_bytes)}, uses {size(gpu.actual_bytes)}"
@@ -98,8 +101,8 @@ def show_exports(out: Output, raw: bytes) -> None:
 
 
 def _holder(lease: Lease) -> str:
-    if lease.mode == "connection" and not lease.holder:
-        return "connection"
+    if lease.mode != "process" and not lease.holder:
+        return lease.mode
     processes = ", ".join(
         f"{process.pid} {process.command}" if process.command else str(process.pid)
         for process in lease.holder

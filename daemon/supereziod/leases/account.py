@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from supereziod.gpu.hardware import Block, GpuView
-from supereziod.leases.growth import Growth, advance
+from supereziod.leases.growth import Growth, Sizing, advance
 from supereziod.leases.notices import LedgerNotice, Overcommit, notice
 from supereziod.leases.placement import Capacity
 from supereziod.leases.shares import Part, Pass, Return, Share
@@ -56,10 +56,11 @@ class GpuAccount:
         reserved_bytes: int,
         *,
         exclusive: bool,
+        sizes_itself: bool,
         restored: bool,
         now_ns: int,
     ) -> None:
-        """Reserve. A `restored` lease may use already what a pass shows."""
+        """Reserve, as granted at `now_ns`. A `restored` lease may use already what a pass shows."""
         growth = Growth(
             reserved_bytes=reserved_bytes,
             base_bytes=0 if restored else self._rest_bytes(),
@@ -74,6 +75,9 @@ class GpuAccount:
             reserved_bytes=reserved_bytes,
             exclusive=exclusive,
             growth=growth,
+            sizing=Sizing(reserved_bytes=reserved_bytes, started_ns=now_ns)
+            if sizes_itself
+            else None,
         )
         self._parts[lease] = part
         self._share(holder, since_ns=now_ns).add(part)
@@ -97,6 +101,13 @@ class GpuAccount:
                     self._pass.owners[pid] = holder
             del self._shares[part.holder]
         part.holder = holder
+        self._capacity = None
+
+    def ready(self, lease: str) -> None:
+        """Take it that the lease has grown."""
+        part = self._parts[lease]
+        part.sizing = None
+        part.growth.has_grown = True
         self._capacity = None
 
     def release(self, lease: str, now_ns: int) -> None:
@@ -143,13 +154,12 @@ class GpuAccount:
         if taken is None:
             return []
         self._pass = taken
-        growing = [part.lease for part in self._parts.values() if part.growth.phase == "growing"]
+        growing = [part for part in self._parts.values() if part.is_growing]
         self._attribute(taken)
         self._estimate(taken, now_ns)
+        self._follow_sizing(taken, now_ns)
         notices = [
-            notice("grown", view, lease=lease)
-            for lease in growing
-            if self._parts[lease].growth.phase != "growing"
+            notice("grown", view, lease=part.lease) for part in growing if not part.is_growing
         ]
         notices += self._settle_returns(taken, view)
         free = self._free_bytes(taken, self._foreign_bytes(taken), self._spoken_bytes())
@@ -205,6 +215,13 @@ class GpuAccount:
         )
         for share in self._shares.values():
             share.sum_estimates()
+
+    def _follow_sizing(self, taken: Pass, now_ns: int) -> None:
+        for part in self._parts.values():
+            if part.sizing is not None:
+                part.sizing.follow(self._shares[part.holder].actual_bytes, taken.taken_ns)
+                if part.sizing.is_done(now_ns, timeout_ns=self._growing_timeout_ns):
+                    part.sizing = None
 
     def _is_over(self, growth: Growth, now_ns: int) -> bool:
         """Tell whether a lease without a process here has had its time, or needs no estimate."""
@@ -284,7 +301,7 @@ class GpuAccount:
             margin_c=None if sample is None else sample.margin_c,
             leases=len(parts),
             exclusive=True in [part.exclusive for part in parts],
-            growing="growing" in [part.growth.phase for part in parts],
+            growing=True in [part.is_growing for part in parts],
             warm=view.level == "warm",
             block=block,
         )
@@ -318,9 +335,9 @@ class GpuAccount:
         return share is not None and share.hidden
 
     def is_growing(self, lease: str) -> bool:
-        """Tell whether the lease is here, and its use is still being estimated."""
+        """Tell whether the lease is here, and still grows."""
         part = self._parts.get(lease)
-        return part is not None and part.growth.phase == "growing"
+        return part is not None and part.is_growing
 
     @property
     def awaits_pass(self) -> bool:
@@ -328,7 +345,7 @@ class GpuAccount:
         return (
             bool(self._returns)
             or any(not share.shown for share in self._shares.values())
-            or any(part.growth.phase == "growing" for part in self._parts.values())
+            or any(part.is_growing for part in self._parts.values())
         )
 
     # --- parts of the sums ----------------------------------------------------------------------

@@ -30,6 +30,9 @@ from supereziod.observability.correlation import in_scope
 _MAX_NAME: Final = 128
 _MAX_KEY: Final = 128
 _MAX_GPUS_NAMED: Final = 64
+_DEFAULT_TTL_MS: Final = 60_000
+#: Renewed three times per TTL, a shorter one is a load; a longer one is no sign of life.
+_TTL_LIMITS_MS: Final = (1_000, 86_400_000)
 #: How soon VRAM that is on its way back is likely to be there.
 _RETRY_RETURNING_MS: Final = 500
 
@@ -256,14 +259,14 @@ class Acquirer:
     def _open_handles(self, ask: _Ask) -> list[ProcessHandle]:
         """Open the process that is to hold the lease.
 
-        A connection lease lives by its connection; its peer is held on to, where it is visible,
-        so that what it uses counts for the lease.
+        A connection lease lives by its connection, and a ttl lease by its renewals; the peer is
+        held on to, where it is visible, so that what it uses counts for the lease.
         """
         caller, params = ask.caller, ask.params
-        if params.mode == "connection":
-            return [self._opener.of_peer(caller)] if caller.pid > 0 else []
         if params.holder_pid is not None:
             return [self._opener.of_pid(caller, params.holder_pid, owner_uid=caller.uid)]
+        if params.mode != "process" and caller.pid <= 0:
+            return []
         return [self._opener.of_peer(caller)]
 
     def _refusal(self, placement: Placement) -> SuperezioError:
@@ -296,6 +299,11 @@ class Acquirer:
             raise InvalidParamsError(
                 "holder_pid is for mode process: a connection lease is held by its connection"
             )
+        if params.mode == "ttl":
+            ttl_ms = checked_ttl_ms(_DEFAULT_TTL_MS if params.ttl_ms is None else params.ttl_ms)
+            params = structs.replace(params, ttl_ms=ttl_ms)
+        elif params.ttl_ms is not None:
+            raise InvalidParamsError("ttl_ms is for mode ttl")
         return _Ask(
             caller=caller,
             params=structs.replace(
@@ -305,6 +313,14 @@ class Acquirer:
             key=key,
             wait_s=min(params.wait_ms / 1000, self._max_wait_s),
         )
+
+
+def checked_ttl_ms(ttl_ms: int) -> int:
+    """Return a TTL that can be meant. Raises InvalidParamsError."""
+    least, most = _TTL_LIMITS_MS
+    if not least <= ttl_ms <= most:
+        raise InvalidParamsError(f"ttl_ms has to be from {least:,} to {most:,}")
+    return ttl_ms
 
 
 def _request(params: AcquireParams | PlacementParams) -> Request:

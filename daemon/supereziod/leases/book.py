@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from typing import Final
 
 from msgspec import structs
 
@@ -15,6 +16,7 @@ from superezio.errors import (
     StateNotWritableError,
 )
 from superezio.wire import AcquireParams, LeaseState, Placement
+from supereziod.leases.deadlines import Deadlines
 from supereziod.leases.handles import HandleOpener, ProcessHandle
 from supereziod.leases.holders import Holders
 from supereziod.leases.ledger import Claim, Ledger
@@ -25,8 +27,8 @@ from supereziod.observability.correlation import correlation_id
 from supereziod.observability.events import EventLog
 from supereziod.storage import StorageError
 
-_MAX_PROCESSES = 64
-
+_MAX_PROCESSES: Final = 64
+_NS_PER_MS: Final = 1_000_000
 
 __all__ = ["LeaseBook", "LiveLease"]
 
@@ -35,7 +37,7 @@ class LeaseBook:
     """All leases, and the ledger, holders and records that go with them.
 
     Every change is synchronous: committed, then made, then told. `on_ended` is called after
-    leases ended by themselves because the processes that held them did.
+    leases ended by themselves: because the processes that held them did, or their time was over.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class LeaseBook:
         self._of_uid: dict[int, int] = {}
         self._by_key: dict[tuple[int, str], str] = {}
         self._by_connection: dict[str, dict[str, None]] = {}
+        self._ends: Deadlines[str] = Deadlines(clock=clock, on_due=self._time_is_over)
 
     def __len__(self) -> int:
         """Return how many leases there are."""
@@ -109,6 +112,10 @@ class LeaseBook:
             return "growing"
         return "active" if lease.used else "granted"
 
+    def released_by(self, lease_id: str) -> int | None:
+        """Return whose lease it was that was released under this id, as far as is remembered."""
+        return self._store.released.get(lease_id)
+
     def check_room(self, uid: int) -> None:
         """Raise BusyError if the user, or all together, have as many leases as there may be."""
         if self._of_uid.get(uid, 0) >= self._max_leases_per_uid:
@@ -130,6 +137,8 @@ class LeaseBook:
         self.check_room(uid)
         if params.mode == "process" and all(handle.ended for handle in handles):
             raise HolderGoneError("cannot grant the lease: the process that asked has ended")
+        now_ns = self._clock()
+        ttl_ms = params.ttl_ms if params.mode == "ttl" else None
         record = LeaseRecord(
             id=os.urandom(12).hex(),
             uid=uid,
@@ -138,13 +147,17 @@ class LeaseBook:
             processes=tuple(handle.held_by() for handle in handles),
             placement=placement,
             granted_at=self._now().isoformat(timespec="milliseconds"),
-            granted_ns=self._clock(),
+            granted_ns=now_ns,
             correlation_id=correlation_id(),
             idempotency_key=key,
+            ttl_ms=ttl_ms,
+            expires_ns=None if ttl_ms is None else now_ns + ttl_ms * _NS_PER_MS,
         )
         self._record(record)
         lease = LiveLease(record, connection=connection if params.mode == "connection" else None)
         self._ledger.claim(self._add(lease, handles))
+        if record.expires_ns is not None:
+            self._set_end(lease, record.expires_ns)
         self._tell(lease, "granted", f"was granted {share_of(record)}", mode=params.mode)
         return lease
 
@@ -174,6 +187,39 @@ class LeaseBook:
             if not handles and record.params.mode == "process":
                 self.lose(lease, "holder_ended", "its processes ended while the daemon was down")
 
+    def resume_clocks(self, grace_s: float) -> None:
+        """Let time count for the leases of an earlier run: clients can reach the daemon from now.
+
+        Connection leases have `grace_s` for their reconnect; a ttl lease has what is left of its
+        TTL, and no less than that for its next renewal.
+        """
+        grace_ns = self._clock() + round(grace_s * 1e9)
+        for lease in self:
+            if lease.orphaned:
+                self._set_end(lease, grace_ns)
+            elif lease.record.expires_ns is not None:
+                self._set_end(lease, max(lease.record.expires_ns, grace_ns))
+
+    def run_due(self) -> None:
+        """End the leases whose time is over."""
+        self._ends.run_due()
+
+    def renew(self, lease: LiveLease, ttl_ms: int) -> None:
+        """Let a ttl lease last `ttl_ms` from now. Raises StateNotWritableError: nothing changed."""
+        ends_ns = self._clock() + ttl_ms * _NS_PER_MS
+        record = structs.replace(lease.record, ttl_ms=ttl_ms, expires_ns=ends_ns)
+        self._record(record, "cannot record the renewal, so the lease ends as it would have")
+        lease.record = record
+        self._set_end(lease, ends_ns)
+
+    def mark_ready(self, lease: LiveLease) -> None:
+        """Take a lease's word that it has grown. Raises StateNotWritableError: nothing changed."""
+        if not lease.record.ready:
+            record = structs.replace(lease.record, ready=True)
+            self._record(record, "cannot record that the lease is ready")
+            lease.record = record
+        self._ledger.ready(lease.id)
+
     def attach(self, lease: LiveLease, handle: ProcessHandle) -> None:
         """Bind one more process. On an error nothing was done, and the handle is not taken."""
         held = {each.identity: each for each in lease.record.processes}
@@ -189,7 +235,7 @@ class LeaseBook:
         held[handle.identity] = new
         record = structs.replace(lease.record, processes=tuple(held.values()))
         if record != lease.record:
-            self._record(record)
+            self._record(record, "cannot record the process, so it does not hold the lease")
             lease.record = record
         self.holders.attach(lease.id, handle)
         if known is None:
@@ -199,6 +245,8 @@ class LeaseBook:
     def bind_connection(self, lease: LiveLease, connection: str) -> None:
         """Let the lease hang on another connection."""
         self._unhook(lease)
+        self._ends.drop(lease.id)
+        lease.ends_ns = None
         lease.connection = connection
         self._by_connection.setdefault(connection, {})[lease.id] = None
 
@@ -206,6 +254,7 @@ class LeaseBook:
         """Note that a lease's connection is gone."""
         self._unhook(lease)
         lease.connection = None
+        self._set_end(lease, self._clock() + round(grace_s * 1e9))
         self._tell(
             lease, "orphaned", f"lost its connection and ends in {grace_s:g} s", grace_s=grace_s
         )
@@ -213,7 +262,7 @@ class LeaseBook:
     def release(self, lease: LiveLease, *, by_uid: int) -> None:
         """End the lease because somebody asked. Raises StateNotWritableError: then it stands."""
         try:
-            self._store.delete(lease.id)
+            self._store.release(lease.id, uid=lease.record.uid)
         except StorageError as error:
             raise StateNotWritableError(
                 f"cannot record the release, so the lease stands: {error}"
@@ -253,18 +302,31 @@ class LeaseBook:
 
     def close(self) -> None:
         """Stop watching processes and close the records; the leases stand."""
+        self._ends.close()
         self.holders.close()
         self._store.close()
 
     # --- one step each --------------------------------------------------------------------------
 
-    def _record(self, record: LeaseRecord) -> None:
+    def _record(
+        self, record: LeaseRecord, or_else: str = "cannot record the lease, so it is not granted"
+    ) -> None:
         try:
             self._store.put(record)
         except StorageError as error:
-            raise StateNotWritableError(
-                f"cannot record the lease, so it is not granted: {error}"
-            ) from error
+            raise StateNotWritableError(f"{or_else}: {error}") from error
+
+    def _set_end(self, lease: LiveLease, ends_ns: int) -> None:
+        lease.ends_ns = ends_ns
+        self._ends.set(lease.id, ends_ns)
+
+    def _time_is_over(self, lease_id: str) -> None:
+        lease = self._leases[lease_id]
+        if lease.record.expires_ns is None:
+            self.lose(lease, "connection_lost", "its connection did not come back")
+        else:
+            self.lose(lease, "ttl_expired", "it was not renewed in time")
+        self._on_ended()
 
     def _add(self, lease: LiveLease, handles: Iterable[ProcessHandle]) -> Claim:
         record = lease.record
@@ -279,6 +341,8 @@ class LeaseBook:
             holder=self.holders.bind(record.id, handles),
             reserved=record.gpus,
             exclusive=record.params.policy == "exclusive",
+            sizes_itself=record.params.sizes_itself and not record.ready,
+            granted_ns=record.granted_ns,
         )
 
     def _remove(self, lease: LiveLease) -> None:
@@ -290,6 +354,7 @@ class LeaseBook:
         if record.idempotency_key is not None:
             del self._by_key[record.uid, record.idempotency_key]
         self._unhook(lease)
+        self._ends.drop(record.id)
         self._ledger.release(record.id)
         self.holders.unbind(record.id)
 

@@ -1,4 +1,4 @@
-"""What a lease uses where the driver does not say it by process: estimated from the whole."""
+"""When a lease has grown, and what it uses where the driver does not say it by process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,57 @@ STABLE_PASSES: Final = 3
 STABLE_WITHIN_PERCENT: Final = 2
 #: ... counted from the first that shows this part of what is reserved.
 COUNTED_FROM_PERCENT: Final = 5
+#: Passes that come sooner one after the other say the same.
+_SPACING_NS: Final = 900_000_000
+
+
+class _Stability:
+    """Whether a use is stable: the last passes that count hardly differ."""
+
+    __slots__ = ("_recent", "_reserved_bytes")
+
+    def __init__(self, reserved_bytes: int) -> None:
+        self._reserved_bytes = reserved_bytes
+        self._recent: deque[int] = deque(maxlen=STABLE_PASSES)
+
+    def add(self, used_bytes: int) -> None:
+        """Take in what a pass shows."""
+        counted = used_bytes * 100 >= self._reserved_bytes * COUNTED_FROM_PERCENT
+        if counted or self._recent:
+            self._recent.append(used_bytes)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._recent.clear()
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether the last passes differ by less than 2 % of the largest."""
+        if len(self._recent) < STABLE_PASSES:
+            return False
+        most = max(self._recent)
+        return (most - min(self._recent)) * 100 < most * STABLE_WITHIN_PERCENT
+
+
+class Sizing:
+    """A lease that sizes itself, until its use is stable, it says ready, or time is over."""
+
+    __slots__ = ("_seen_ns", "_stability", "_started_ns")
+
+    def __init__(self, *, reserved_bytes: int, started_ns: int) -> None:
+        self._started_ns = started_ns
+        self._seen_ns = 0
+        self._stability = _Stability(reserved_bytes)
+
+    def follow(self, used_bytes: int, taken_ns: int) -> None:
+        """Take in what a pass shows."""
+        if taken_ns - self._seen_ns >= _SPACING_NS:
+            self._seen_ns = taken_ns
+            self._stability.add(used_bytes)
+
+    def is_done(self, now_ns: int, *, timeout_ns: int) -> bool:
+        """Tell whether it has grown."""
+        return self._stability.is_stable or now_ns - self._started_ns >= timeout_ns
 
 
 class Growth:
@@ -24,7 +75,7 @@ class Growth:
     """
 
     __slots__ = (
-        "_recent",
+        "_stability",
         "base_bytes",
         "estimate_bytes",
         "has_grown",
@@ -42,13 +93,13 @@ class Growth:
         self.has_grown = has_grown
         self.phase: Literal["idle", "growing", "frozen"] = "idle"
         self.estimate_bytes = 0
-        self._recent: deque[int] = deque(maxlen=STABLE_PASSES)
+        self._stability = _Stability(reserved_bytes)
 
     def start(self, now_ns: int) -> None:
         """Begin to estimate."""
         self.phase = "growing"
         self.started_ns = now_ns
-        self._recent.clear()
+        self._stability.clear()
 
     def forget(self, rest_bytes: int) -> None:
         """Drop the estimate: its processes have left the GPU, and `rest_bytes` is without them."""
@@ -60,19 +111,12 @@ class Growth:
     def follow(self, grown_bytes: int) -> None:
         """Take the growth that a pass shows as the use, within what is reserved."""
         self.estimate_bytes = min(max(grown_bytes, 0), self.reserved_bytes)
-        counted = self.estimate_bytes * 100 >= self.reserved_bytes * COUNTED_FROM_PERCENT
-        if counted or self._recent:
-            self._recent.append(self.estimate_bytes)
+        self._stability.add(self.estimate_bytes)
 
     def is_done(self, now_ns: int, *, timeout_ns: int) -> bool:
         """Tell whether the estimate is final: the last passes hardly differ, or time is over."""
-        return self.has_grown or self._is_stable() or now_ns - self.started_ns >= timeout_ns
-
-    def _is_stable(self) -> bool:
-        if len(self._recent) < STABLE_PASSES:
-            return False
-        most = max(self._recent)
-        return (most - min(self._recent)) * 100 < most * STABLE_WITHIN_PERCENT
+        late = now_ns - self.started_ns >= timeout_ns
+        return self.has_grown or late or self._stability.is_stable
 
 
 def advance(

@@ -18,13 +18,16 @@ __all__ = ["Claim", "Ledger", "LedgerNotice", "NoticeKind"]
 class Claim(Struct, frozen=True, kw_only=True):
     """A granted lease: bytes by GPU UUID, and the holder they count for.
 
-    `exclusive` keeps every other lease off its GPUs.
+    `exclusive` keeps every other lease off its GPUs. `sizes_itself` does until it has grown,
+    counted from `granted_ns` (of this ledger's clock).
     """
 
     lease: str
     holder: str
     reserved: dict[str, int]
     exclusive: bool = False
+    sizes_itself: bool = False
+    granted_ns: int | None = None
 
 
 class Ledger:
@@ -70,6 +73,11 @@ class Ledger:
         for uuid in claim.reserved:
             self._accounts[uuid].rebind(lease, holder)
 
+    def ready(self, lease: str) -> None:
+        """Take it that the lease has grown: what it uses now is what it will use."""
+        for uuid in self._claims[lease].reserved:
+            self._accounts[uuid].ready(lease)
+
     def release(self, lease: str) -> None:
         """End a claim. Its VRAM stays spoken for until a later pass shows it free. Idempotent."""
         claim = self._claims.pop(lease, None)
@@ -104,7 +112,7 @@ class Ledger:
         return account is not None and account.is_hidden(holder)
 
     def is_growing(self, lease: str) -> bool:
-        """Tell whether the lease's use is being estimated by growth on any of its GPUs."""
+        """Tell whether the lease still grows on any of its GPUs, so that nothing else starts."""
         return any(account.is_growing(lease) for account in self._accounts.values())
 
     @property
@@ -132,8 +140,9 @@ class Ledger:
                 claim.holder,
                 size,
                 exclusive=claim.exclusive,
+                sizes_itself=claim.sizes_itself,
                 restored=restored,
-                now_ns=now_ns,
+                now_ns=now_ns if claim.granted_ns is None else claim.granted_ns,
             )
 
     def _account(self, uuid: str) -> GpuAccount:

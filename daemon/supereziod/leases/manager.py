@@ -17,11 +17,12 @@ from superezio.wire import (
     Lease,
     LeaseAttachParams,
     LeaseList,
+    LeaseRenewParams,
     Placement,
     PlacementParams,
     ReleaseResult,
 )
-from supereziod.leases.acquiring import Acquirer
+from supereziod.leases.acquiring import Acquirer, checked_ttl_ms
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.deadlines import Deadlines
 from supereziod.leases.handles import Caller, HandleOpener
@@ -146,10 +147,8 @@ class LeaseManager:
         self._on_monitor_change()
 
     def ready(self) -> None:
-        """Count the grace of connection leases from now: clients can reconnect from now on."""
-        for lease in self._book:
-            if lease.orphaned:
-                self._set_grace(lease, self._times.restart_grace_s)
+        """Count the time of leases from now: clients can reconnect, and renew, from now on."""
+        self._book.resume_clocks(self._times.restart_grace_s)
 
     def stop_granting(self) -> None:
         """Refuse acquires from now on, and those who wait: they ask the next daemon again."""
@@ -230,9 +229,11 @@ class LeaseManager:
         return self._shown(lease, personal=True)
 
     def release(self, caller: Caller, lease_id: str) -> ReleaseResult:
-        """End a lease; one that is gone is not an error."""
+        """End a lease; to do it again is no error. Raises StaleLeaseError if it ended otherwise."""
         if self._book.find(lease_id) is None:
-            return ReleaseResult(lease=lease_id, released=False)
+            uid = self._book.released_by(lease_id)
+            if uid is not None and caller.may_act_for(uid):
+                return ReleaseResult(lease=lease_id, released=False)
         self._book.release(self._own(caller, lease_id), by_uid=caller.uid)
         self._vram_given_up()
         return ReleaseResult(lease=lease_id, released=True)
@@ -252,7 +253,30 @@ class LeaseManager:
         self._room.connection_closed(connection)
         for lease in self._book.of_connection(connection):
             self._book.orphan(lease, self._times.grace_s)
-            self._set_grace(lease, self._times.grace_s)
+
+    def renew(self, caller: Caller, params: LeaseRenewParams) -> Lease:
+        """Let a ttl lease last its TTL from now.
+
+        Raises StaleLeaseError, InvalidParamsError (it has no TTL), PermissionDeniedError,
+        StateNotWritableError.
+        """
+        lease = self._own(caller, params.lease)
+        if lease.record.ttl_ms is None:
+            raise InvalidParamsError(f"cannot renew a {lease.record.params.mode} lease: only ttl")
+        ttl_ms = lease.record.ttl_ms if params.ttl_ms is None else checked_ttl_ms(params.ttl_ms)
+        self._book.renew(lease, ttl_ms)
+        return self._shown(lease, personal=True)
+
+    def mark_ready(self, caller: Caller, lease_id: str) -> Lease:
+        """Take the holder's word that its lease has grown: the next may start on its GPUs.
+
+        Raises StaleLeaseError, PermissionDeniedError, StateNotWritableError.
+        """
+        lease = self._own(caller, lease_id)
+        self._book.mark_ready(lease)
+        self._acquirer.pump()
+        self._tell_busy()
+        return self._shown(lease, personal=True)
 
     def get(self, caller: Caller, lease_id: str) -> Lease:
         """Return one lease. Raises StaleLeaseError."""
@@ -318,6 +342,7 @@ class LeaseManager:
         if self._store.fault is not None:
             self._store.recheck()
         self._deadlines.run_due()
+        self._book.run_due()
         self._room.run_due()
         self._acquirer.pump()
         self._tell_busy()
@@ -376,18 +401,9 @@ class LeaseManager:
             self._refresh_is_set = True
             self._deadlines.set(_REFRESH, self._clock() + round(self._times.refresh_s * 1e9))
 
-    def _set_grace(self, lease: LiveLease, grace_s: float) -> None:
-        self._deadlines.set(lease.id, self._clock() + round(grace_s * 1e9))
-
     def _due(self, key: str) -> None:
         if key == _REFRESH:
             self._refresh_is_set = False
             self._refresh_wanted.set()
-            return
-        if key == _CALM:
+        else:
             self._calm_down()
-            return
-        lease = self._book.find(key)
-        if lease is not None and lease.orphaned:
-            self._book.lose(lease, "connection_lost", "its connection did not come back")
-            self._vram_given_up()

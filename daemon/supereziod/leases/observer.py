@@ -107,6 +107,9 @@ class Observer:
                 self._book.mark_draining(lease, gpu=critical)
 
     def _tell_notice(self, notice: LedgerNotice) -> None:
+        if notice.kind == "grown":
+            self._events.emit("lease.grown", notice.message, gpu=notice.uuid, lease=notice.lease)
+            return
         if notice.kind not in ("unreturned", "overcommitted", "overcommit_over"):
             return
         over = notice.kind == "overcommit_over"

@@ -56,8 +56,9 @@ class Capacity(Struct, frozen=True, kw_only=True):
     `largest_bytes` is what it could admit empty. `free_bytes` is net of the driver's reserve, the
     configured reserve, foreign use, and `reserved_bytes`: the sum over holders of the larger of
     reserved and actual, and what released leases have not given back (`returning_bytes`).
-    `exclusive`: a lease that is to be alone is there. `growing`: a lease is there whose use can
-    only be told from the growth of the whole, so that nothing else may start. `warm`: it is taken
+    `exclusive`: a lease that is to be alone is there. `growing`: a lease is there that sizes
+    itself by what it finds free, or whose use can only be told from the growth of the whole, so
+    that nothing else may start. `warm`: it is taken
     where no cooler one admits the lease.
     """
 
@@ -166,7 +167,7 @@ def _closed(capacity: Capacity) -> Refusal | None:
     if capacity.exclusive:
         return "exclusive_taken", "an exclusive lease is on it"
     if capacity.growing:
-        return "growing", "a lease on it is still growing, and its use cannot be told apart"
+        return "growing", "a lease on it is still growing, and nothing else may start meanwhile"
     return None
 
 

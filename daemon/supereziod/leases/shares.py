@@ -7,17 +7,23 @@ from collections.abc import Callable, Collection, Iterable
 from msgspec import Struct
 
 from supereziod.gpu.hardware import GpuView
-from supereziod.leases.growth import Growth
+from supereziod.leases.growth import Growth, Sizing
 
 
 class Part(Struct, kw_only=True):
-    """One lease on one GPU."""
+    """One lease on one GPU. `sizing`: it takes a share of what it finds, and has yet to."""
 
     lease: str
     holder: str
     reserved_bytes: int
     exclusive: bool
     growth: Growth
+    sizing: Sizing | None = None
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether nothing else may start here until its use is known."""
+        return self.sizing is not None or self.growth.phase == "growing"
 
 
 class Share(Struct, kw_only=True):

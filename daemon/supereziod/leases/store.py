@@ -18,10 +18,15 @@ _SCHEMA: Final = (
 )
 #: What a disk has to have left for a grant; ends of leases can be recorded in it.
 _SPARE_BYTES: Final = 256 * 1024
+_RELEASED_REMEMBERED: Final = 4096
 
 
 class LeaseRecord(Struct, frozen=True, kw_only=True):
-    """What a grant is, for as long as the boot. `granted_ns` is CLOCK_MONOTONIC."""
+    """What a grant is, for as long as the boot. Times are CLOCK_MONOTONIC.
+
+    `expires_ns`: when a ttl lease ends that is not renewed within `ttl_ms`. `ready`: its holder
+    has said that it has grown.
+    """
 
     id: str
     uid: int
@@ -33,6 +38,9 @@ class LeaseRecord(Struct, frozen=True, kw_only=True):
     granted_ns: int
     correlation_id: str | None
     idempotency_key: str | None
+    ttl_ms: int | None = None
+    expires_ns: int | None = None
+    ready: bool = False
 
 
 class Unreadable(Struct, frozen=True, kw_only=True):
@@ -43,7 +51,7 @@ class Unreadable(Struct, frozen=True, kw_only=True):
 
 
 class LeaseStore:
-    """The leases of one boot in a `Database`.
+    """The leases of one boot in a `Database`, and whose the released ones were (`released`).
 
     A deletion that cannot be written is remembered and made up for: `put` first writes off what
     is owed, so that no lease that ended is followed by one recorded as if it had not.
@@ -55,6 +63,7 @@ class LeaseStore:
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(LeaseRecord)
         self._owed: dict[str, None] = {}
+        self.released: dict[str, int] = {}
 
     @classmethod
     def open(cls, path: Path, *, boot_id: str) -> Self:
@@ -80,6 +89,9 @@ class LeaseStore:
             if boot != self._boot_id:
                 voided.append(Unreadable(id=str(lease), reason="the machine has been restarted"))
                 continue
+            if isinstance(body, bytes) and body.isdigit():
+                self.released[str(lease)] = int(body)
+                continue
             try:
                 records.append(self._decoder.decode(body))  # type: ignore[arg-type]
             except msgspec.DecodeError as error:
@@ -97,6 +109,21 @@ class LeaseStore:
             " ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, body = excluded.body",
             (record.id, self._boot_id, self._encoder.encode(record)),
         )
+
+    def release(self, lease: str, *, uid: int) -> None:
+        """Commit that the user's lease was released. Raises StorageError; then it stands.
+
+        That it was is remembered, so that whoever did not hear of it may release it again; of the
+        oldest it is forgotten.
+        """
+        self._database.execute(
+            "UPDATE leases SET body = ? WHERE id = ?", (str(uid).encode("ascii"), lease)
+        )
+        self.released[lease] = uid
+        if len(self.released) > _RELEASED_REMEMBERED:
+            oldest = next(iter(self.released))
+            del self.released[oldest]
+            self.forget(oldest)
 
     def delete(self, lease: str) -> None:
         """Commit the end of a lease. Raises StorageError; then it is still recorded."""

@@ -78,6 +78,9 @@ class LeaseViews:
             correlation_id=record.correlation_id if personal else None,
             granted_at=record.granted_at,
             age_s=(self._clock() - record.granted_ns) / 1e9,
+            sizes_itself=record.params.sizes_itself,
+            ttl_ms=record.ttl_ms,
+            expires_in_s=self._left_s(lease.ends_ns),
         )
 
     def waiter(
@@ -110,6 +113,9 @@ class LeaseViews:
             leases=capacity.leases,
             lease_of_pid=lease_of_pid,
         )
+
+    def _left_s(self, ends_ns: int | None) -> float | None:
+        return None if ends_ns is None else max(0, ends_ns - self._clock()) / 1e9
 
     def _gpus(self, lease: LiveLease, snapshot: Snapshot) -> list[LeaseGpu]:
         holder = self._book.holders.holder_of(lease.id)

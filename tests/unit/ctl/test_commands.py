@@ -189,6 +189,26 @@ def test_a_lease_for_a_process_that_runs(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert ctl.json(*words, "--export")["id"] == "1ea5e"
 
 
+def test_a_lease_for_a_time_is_renewed_by_hand(ctl: Ctl, daemon: FakeDaemon) -> None:
+    timed = wire_samples.lease(mode="ttl", ttl_ms=60_000, expires_in_s=60.0, holder=[])
+    for method in ("lease.acquire", "lease.renew", "lease.ready"):
+        daemon.answers[method] = timed
+    assert ctl("lease", "acquire", "--vram", "8GiB", "--ttl", "1m", "--sizes-itself") == 0
+    asked = daemon.params_of("lease.acquire")
+    assert (asked["mode"], asked["ttl_ms"], asked["sizes_itself"]) == ("ttl", 60_000, True)
+    assert "in 1m, unless it is renewed" in ctl.out
+    assert ctl("lease", "renew", "1ea5e", "--ttl", "5m") == 0
+    assert daemon.params_of("lease.renew") == {"lease": "1ea5e", "ttl_ms": 300_000}
+    assert ctl("lease", "ready", "1ea5e") == 0
+    assert daemon.params_of("lease.ready") == {"lease": "1ea5e"}
+
+
+def test_a_lease_that_nothing_holds_is_not_asked_for(ctl: Ctl, daemon: FakeDaemon) -> None:
+    assert ctl("lease", "acquire", "--vram", "8GiB") == 2
+    assert "--pid PID, or --ttl" in ctl.err
+    assert not daemon.asked("lease.acquire")
+
+
 def test_who_would_wait_for_ever_sends_the_longest_deadline_there_is(
     ctl: Ctl, daemon: FakeDaemon
 ) -> None:

@@ -13,6 +13,7 @@ from superezio.wire import (
     Lease,
     LeaseAttachParams,
     LeaseList,
+    LeaseRenewParams,
     Placement,
     PlacementParams,
     ReleaseResult,
@@ -190,6 +191,14 @@ class FakeLeases:
 
     def resume(self, caller: Caller, lease_id: str) -> Lease:
         self.calls.append(("resume", caller, lease_id))
+        return lease_of(caller, lease_id)
+
+    def renew(self, caller: Caller, params: LeaseRenewParams) -> Lease:
+        self.calls.append(("renew", caller, params))
+        return lease_of(caller, params.lease)
+
+    def mark_ready(self, caller: Caller, lease_id: str) -> Lease:
+        self.calls.append(("ready", caller, lease_id))
         return lease_of(caller, lease_id)
 
     def release(self, caller: Caller, lease_id: str) -> ReleaseResult:

@@ -29,7 +29,15 @@ OBSERVER = {
     "gpu.processes", "lease.list", "lease.get", "events.subscribe", "events.unsubscribe",
     "session.open", "session.close", "session.list", "rpc.discover", "rpc.cancel",
 }  # fmt: skip
-USER = {"lease.acquire", "lease.attach", "lease.resume", "lease.release", "placement.explain"}
+USER = {
+    "lease.acquire",
+    "lease.attach",
+    "lease.resume",
+    "lease.renew",
+    "lease.ready",
+    "lease.release",
+    "placement.explain",
+}
 ADMIN = {
     "system.reload", "system.log_level", "gpu.cordon", "gpu.uncordon", "gpu.detach", "gpu.attach",
 }  # fmt: skip
@@ -44,6 +52,8 @@ PARAMS: dict[str, dict[str, object]] = {
     "lease.acquire": {"vram_bytes": 1},
     "lease.attach": {"lease": "x", "pid": 1},
     "lease.resume": {"lease": "x"},
+    "lease.renew": {"lease": "x"},
+    "lease.ready": {"lease": "x"},
     "lease.release": {"lease": "x"},
     "lease.get": {"lease": "x"},
     "placement.explain": {"vram_bytes": 1},

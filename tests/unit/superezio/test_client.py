@@ -97,6 +97,8 @@ def test_a_lease_is_asked_for_under_a_key_and_with_the_time_it_may_wait(
         "name": "x",
         "wait_ms": 60000,
         "priority": 0,
+        "ttl_ms": None,
+        "sizes_itself": False,
     }
     assert len(request["meta"]["idempotency_key"]) == 32
     assert 60000 < request["meta"]["deadline_ms"] <= 65000

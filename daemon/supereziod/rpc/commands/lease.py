@@ -13,6 +13,7 @@ from superezio.wire import (
     LeaseAttachParams,
     LeaseList,
     LeaseParams,
+    LeaseRenewParams,
     NoParams,
     Placement,
     PlacementParams,
@@ -40,6 +41,12 @@ class Leases(Protocol):
 
     def resume(self, caller: Caller, lease_id: str) -> Lease:
         """Take a connection lease over to the caller's connection."""
+
+    def renew(self, caller: Caller, params: LeaseRenewParams) -> Lease:
+        """Let a ttl lease last its TTL from now."""
+
+    def mark_ready(self, caller: Caller, lease_id: str) -> Lease:
+        """Take it that a lease has grown."""
 
     def release(self, caller: Caller, lease_id: str) -> ReleaseResult:
         """End a lease."""
@@ -78,8 +85,18 @@ class LeaseCommands:
         note(lease=params.lease)
         return self._leases.resume(caller_of(request), params.lease)
 
+    def renew(self, request: RequestContext, params: LeaseRenewParams) -> Lease:
+        """Let a ttl lease last its TTL from now."""
+        note(lease=params.lease)
+        return self._leases.renew(caller_of(request), params)
+
+    def ready(self, request: RequestContext, params: LeaseParams) -> Lease:
+        """Say that a lease's program has grown to its size."""
+        note(lease=params.lease)
+        return self._leases.mark_ready(caller_of(request), params.lease)
+
     def release(self, request: RequestContext, params: LeaseParams) -> ReleaseResult:
-        """End a lease; that it is gone already is no error."""
+        """End a lease; to release it again is no error."""
         note(lease=params.lease)
         return self._leases.release(caller_of(request), params.lease)
 
