@@ -44,7 +44,10 @@ _WARM: Final = (
     "sdnotify", "structlog.testing", "uvloop",
 )  # fmt: skip
 # Plain asserts: nobody reads what failed, and what is imported before cannot be rewritten.
-_OPTIONS: Final = ("-x", "-q", "--tb=line", "--assert=plain", "-p", "no:cacheprovider")
+_OPTIONS: Final = (
+    "-x", "-q", "--tb=line", "--assert=plain", "-p", "no:cacheprovider",
+    "--hypothesis-profile=mutants",
+)  # fmt: skip
 
 
 class Mutant(Struct, frozen=True):
@@ -107,7 +110,6 @@ class Mutants:
         environment |= self._environment
         environment |= {
             "SUPEREZIO_MUTANT": "1",
-            "HYPOTHESIS_STORAGE_DIRECTORY": f"{self._scratch.name}/hypothesis",
             # Compiled once for all mutants, whatever the caller does with bytecode.
             "PYTHONPYCACHEPREFIX": f"{self._scratch.name}/bytecode",
             "PYTHONDONTWRITEBYTECODE": "",
@@ -206,6 +208,17 @@ def main() -> None:
     jobs = msgspec.json.decode(sys.stdin.buffer.read(), type=list[_Job])
     for name in _WARM:
         importlib.import_module(name)
+    from hypothesis import Phase, settings  # noqa: PLC0415 - with the others that are warmed
+
+    # The same examples each time, so that what was killed stays killed, and no search for the
+    # smallest: the first failure is enough.
+    settings.register_profile(
+        "mutants",
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+    )
     waiting = list(reversed(list(enumerate(jobs))))
     running: dict[int, int] = {}
     at_once = max(2, len(os.sched_getaffinity(0)))

@@ -144,10 +144,9 @@ def _resume(wire: Wire, daemon: LiveDaemon) -> None:
 
 def _renew(wire: Wire) -> None:
     params = {"vram_bytes": _GIB, "mode": "ttl", "ttl_ms": 30_000, "wait_ms": 30_000}
-    lease = wire.ask("lease.acquire", params, name="ttl")["id"]
+    lease = wire.receive(wire.send("lease.acquire", params)["id"])["result"]["id"]
     wire.ask("lease.renew", {"lease": lease})
-    wire.ask("lease.release", {"lease": lease}, name="ttl released")
-    del wire.exchanges["ttl"], wire.exchanges["ttl released"]
+    wire.receive(wire.send("lease.release", {"lease": lease})["id"])
 
 
 def _administer(wire: Wire) -> None:

@@ -19,7 +19,7 @@ CATALOGUE = {
     "explain": ("explain", "Say where a lease would go now, and why"),
     "lease list": ("lease", "List the leases and the queue"),
     "lease show": ("lease", "Show one lease"),
-    "lease acquire": ("lease", "Lease VRAM for a process that already runs"),
+    "lease acquire": ("lease", "Lease VRAM for a process that already runs, or for a time"),
     "lease attach": ("lease", "Bind a further process to a lease"),
     "lease renew": ("lease", "Let a lease with a TTL last longer"),
     "lease ready": ("lease", "Say that the program of a lease has grown to its size"),

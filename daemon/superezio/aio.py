@@ -32,7 +32,7 @@ from superezio.errors import (
 from superezio.holder import needs_confirmation, not_the_holder, own_process
 from superezio.link import Link
 from superezio.paths import default_socket_path
-from superezio.renewing import keep_renewing
+from superezio.renewing import renewed_by_task
 
 T = TypeVar("T")
 
@@ -163,18 +163,15 @@ class AsyncClient:
         is renewed by a task of its own.
         """
         lease = await self.lease_acquire(vram, timeout_s=timeout_s, **options)
-        renewing = asyncio.create_task(
-            keep_renewing(lease, lambda limit_s: self.lease_renew(lease.id, timeout_s=limit_s))
-        )
         try:
-            yield lease
+            async with renewed_by_task(
+                lease, lambda limit_s: self.lease_renew(lease.id, timeout_s=limit_s)
+            ):
+                yield lease
         except BaseException:
             with suppress(SuperezioError):
                 await self.lease_release(lease.id, timeout_s=COURTESY_S)
             raise
-        finally:
-            renewing.cancel()
-            await asyncio.wait([renewing])
         with suppress(StaleLeaseError):
             await self.lease_release(lease.id, timeout_s=timeout_s)
 

@@ -34,7 +34,7 @@ from superezio.events import Events
 from superezio.holder import needs_confirmation, not_the_holder, own_process
 from superezio.paths import default_socket_path
 from superezio.quantities import format_duration
-from superezio.renewing import RenewingThread
+from superezio.renewing import renewed_by_thread
 
 T = TypeVar("T")
 
@@ -188,13 +188,14 @@ class Client:
         meanwhile is no error at the end of the block.
 
         Raises what `lease_acquire` raises. What the block raises comes out as it is, also where
-        the daemon cannot be told of the release: the lease ends with this process then.
+        the daemon cannot be told of the release: the lease ends with this process, or its TTL,
+        then.
         """
         lease = self.lease_acquire(vram, timeout_s=timeout_s, **options)
         try:
             with (
                 self._beside() as beside,
-                RenewingThread(lease, lambda s: beside.lease_renew(lease.id, timeout_s=s)),
+                renewed_by_thread(lease, lambda s: beside.lease_renew(lease.id, timeout_s=s)),
             ):
                 yield lease
         except BaseException:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
 
 from superezio.errors import StaleLeaseError, SuperezioError
 from superezio.wire import Lease
@@ -14,64 +14,72 @@ from superezio.wire import Lease
 _TIMES_PER_TTL: Final = 3
 #: After a renewal that failed, so much sooner: until the TTL is over there is time for some more.
 _SOONER: Final = 4
+#: How long one attempt may take: the end of a block may have to wait for it.
+_ATTEMPT_S: Final = 2.0
 
 
-class RenewingThread:
-    """Renews from a thread of its own, by `renew(timeout_s)`, until the block ends.
+@contextmanager
+def renewed_by_thread(lease: Lease, renew: Callable[[float], Lease]) -> Iterator[None]:
+    """Renew by `renew(timeout_s)` from a thread of its own until the block ends.
 
-    Does nothing for a lease without a TTL. When the lease is gone, or its TTL passed without a
-    renewal, the thread ends: the daemon tells what became of it.
+    Does nothing for a lease without a TTL. When the lease is gone the thread ends: the daemon
+    tells what became of it.
     """
+    if lease.ttl_ms is None:
+        yield
+        return
+    over = threading.Event()
+    period_s = _period_s(lease.ttl_ms)
 
-    def __init__(self, lease: Lease, renew: Callable[[float], Lease]) -> None:
-        self._renew = renew
-        self._over = threading.Event()
-        self._thread: threading.Thread | None = None
-        if lease.ttl_ms is not None:
-            self._period_s = lease.ttl_ms / 1000 / _TIMES_PER_TTL
-            self._thread = threading.Thread(
-                target=self._run, name=f"superezio-renew-{lease.id}", daemon=True
-            )
-
-    def __enter__(self) -> Self:
-        if self._thread is not None:
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        pause_s = self._period_s
-        while not self._over.wait(pause_s):
+    def keep_renewing() -> None:
+        pause_s = period_s
+        while not over.wait(pause_s):
             try:
-                self._renew(self._period_s)
-                pause_s = self._period_s
+                renew(min(period_s, _ATTEMPT_S))
+                pause_s = period_s
             except StaleLeaseError:
                 return
             except SuperezioError:
-                pause_s = self._period_s / _SOONER
+                pause_s = period_s / _SOONER
+
+    thread = threading.Thread(target=keep_renewing, name=f"superezio-renew-{lease.id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
-async def keep_renewing(lease: Lease, renew: Callable[[float], Awaitable[Lease]]) -> None:
-    """Renew by `renew(timeout_s)` until cancelled, or until the lease is gone."""
+@asynccontextmanager
+async def renewed_by_task(
+    lease: Lease, renew: Callable[[float], Awaitable[Lease]]
+) -> AsyncIterator[None]:
+    """Renew by `renew(timeout_s)` from a task of its own until the block ends, as the thread."""
     if lease.ttl_ms is None:
+        yield
         return
-    period_s = lease.ttl_ms / 1000 / _TIMES_PER_TTL
-    pause_s = period_s
-    while True:
-        await asyncio.sleep(pause_s)
-        try:
-            await renew(period_s)
-            pause_s = period_s
-        except StaleLeaseError:
-            return
-        except SuperezioError:
-            pause_s = period_s / _SOONER
+    period_s = _period_s(lease.ttl_ms)
+
+    async def keep_renewing() -> None:
+        pause_s = period_s
+        while True:
+            await asyncio.sleep(pause_s)
+            try:
+                await renew(min(period_s, _ATTEMPT_S))
+                pause_s = period_s
+            except StaleLeaseError:
+                return
+            except SuperezioError:
+                pause_s = period_s / _SOONER
+
+    task = asyncio.create_task(keep_renewing(), name=f"superezio-renew-{lease.id}")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _period_s(ttl_ms: int) -> float:
+    return ttl_ms / 1000 / _TIMES_PER_TTL

@@ -103,12 +103,6 @@ def _print(context: Context, raw: bytes) -> int:
     return DONE
 
 
-_TTL = Option(
-    "--ttl",
-    "let it end so long after the grant or the last `lease renew`, whatever its process does",
-    metavar="DURATION",
-    convert=seconds,
-)
 _LEASE = Positional("LEASE", "the id of the lease, or the beginning of it", convert=lease_id)
 
 COMMANDS = {
@@ -133,11 +127,17 @@ COMMANDS = {
                 metavar="PID",
                 convert=positive,
             ),
-            _TTL,
+            Option(
+                "--ttl",
+                "instead: it ends so long after the grant or the last `lease renew`",
+                metavar="DURATION",
+                convert=seconds,
+            ),
             Option("--export", "print the environment for a shell to eval"),
         ],
-        description="For servers and containers that already run. To start a command on a leased "
-        "GPU, `superezioctl run` is simpler.\n\nThe process has to be yours, unless you are an "
+        description="For servers and containers that already run, or, with --ttl, for as long as "
+        "somebody renews it. To start a command on a leased GPU, `superezioctl run` is simpler."
+        "\n\nThe process has to be yours, unless you are an "
         "admin. A program that reads CUDA_VISIBLE_DEVICES only when it starts has to be told "
         "which GPU it got.",
         examples=[

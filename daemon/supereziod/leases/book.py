@@ -138,7 +138,7 @@ class LeaseBook:
         if params.mode == "process" and all(handle.ended for handle in handles):
             raise HolderGoneError("cannot grant the lease: the process that asked has ended")
         now_ns = self._clock()
-        ttl_ms = params.ttl_ms if params.mode == "ttl" else None
+        ttl_ms = params.ttl_ms
         record = LeaseRecord(
             id=os.urandom(12).hex(),
             uid=uid,
@@ -157,7 +157,7 @@ class LeaseBook:
         lease = LiveLease(record, connection=connection if params.mode == "connection" else None)
         self._ledger.claim(self._add(lease, handles))
         if record.expires_ns is not None:
-            self._set_end(lease, record.expires_ns)
+            self._ends.set(lease.id, record.expires_ns)
         self._tell(lease, "granted", f"was granted {share_of(record)}", mode=params.mode)
         return lease
 
@@ -196,9 +196,16 @@ class LeaseBook:
         grace_ns = self._clock() + round(grace_s * 1e9)
         for lease in self:
             if lease.orphaned:
-                self._set_end(lease, grace_ns)
+                self._ends.set(lease.id, grace_ns)
             elif lease.record.expires_ns is not None:
-                self._set_end(lease, max(lease.record.expires_ns, grace_ns))
+                self._ends.set(lease.id, max(lease.record.expires_ns, grace_ns))
+
+    def ends_ns(self, lease: LiveLease) -> int | None:
+        """Return when the lease ends by itself (CLOCK_MONOTONIC), if anything of the kind is due.
+
+        That is a ttl lease that is not renewed, and a connection lease that is not resumed.
+        """
+        return self._ends.get(lease.id)
 
     def run_due(self) -> None:
         """End the leases whose time is over."""
@@ -210,7 +217,7 @@ class LeaseBook:
         record = structs.replace(lease.record, ttl_ms=ttl_ms, expires_ns=ends_ns)
         self._record(record, "cannot record the renewal, so the lease ends as it would have")
         lease.record = record
-        self._set_end(lease, ends_ns)
+        self._ends.set(lease.id, ends_ns)
 
     def mark_ready(self, lease: LiveLease) -> None:
         """Take a lease's word that it has grown. Raises StateNotWritableError: nothing changed."""
@@ -246,7 +253,6 @@ class LeaseBook:
         """Let the lease hang on another connection."""
         self._unhook(lease)
         self._ends.drop(lease.id)
-        lease.ends_ns = None
         lease.connection = connection
         self._by_connection.setdefault(connection, {})[lease.id] = None
 
@@ -254,7 +260,7 @@ class LeaseBook:
         """Note that a lease's connection is gone."""
         self._unhook(lease)
         lease.connection = None
-        self._set_end(lease, self._clock() + round(grace_s * 1e9))
+        self._ends.set(lease.id, self._clock() + round(grace_s * 1e9))
         self._tell(
             lease, "orphaned", f"lost its connection and ends in {grace_s:g} s", grace_s=grace_s
         )
@@ -315,10 +321,6 @@ class LeaseBook:
             self._store.put(record)
         except StorageError as error:
             raise StateNotWritableError(f"{or_else}: {error}") from error
-
-    def _set_end(self, lease: LiveLease, ends_ns: int) -> None:
-        lease.ends_ns = ends_ns
-        self._ends.set(lease.id, ends_ns)
 
     def _time_is_over(self, lease_id: str) -> None:
         lease = self._leases[lease_id]

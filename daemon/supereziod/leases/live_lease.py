@@ -14,15 +14,13 @@ class LiveLease:
     """A lease as it stands: what was recorded, and what is only true of this run.
 
     `connection` is None for a process lease, and for a connection lease whose connection is gone.
-    `ends_ns` is when it ends by itself (CLOCK_MONOTONIC), None while nothing of the kind is due.
     """
 
-    __slots__ = ("connection", "draining", "ends_ns", "record", "used")
+    __slots__ = ("connection", "draining", "record", "used")
 
     def __init__(self, record: LeaseRecord, *, connection: str | None) -> None:
         self.record = record
         self.connection = connection
-        self.ends_ns: int | None = None
         self.used = False
         self.draining = False
 

@@ -58,8 +58,7 @@ class Capacity(Struct, frozen=True, kw_only=True):
     reserved and actual, and what released leases have not given back (`returning_bytes`).
     `exclusive`: a lease that is to be alone is there. `growing`: a lease is there that sizes
     itself by what it finds free, or whose use can only be told from the growth of the whole, so
-    that nothing else may start. `warm`: it is taken
-    where no cooler one admits the lease.
+    that nothing else may start. `warm`: it is taken where no cooler one admits the lease.
     """
 
     uuid: str

@@ -86,11 +86,15 @@ class LeaseStore:
         records: list[LeaseRecord] = []
         voided: list[Unreadable] = []
         for lease, boot, body in self._database.rows("SELECT id, boot, body FROM leases"):
+            owner_uid = int(body) if isinstance(body, bytes) and body.isdigit() else None
+            if owner_uid is not None:
+                if boot == self._boot_id:
+                    self.released[str(lease)] = owner_uid
+                else:
+                    self.forget(str(lease))
+                continue
             if boot != self._boot_id:
                 voided.append(Unreadable(id=str(lease), reason="the machine has been restarted"))
-                continue
-            if isinstance(body, bytes) and body.isdigit():
-                self.released[str(lease)] = int(body)
                 continue
             try:
                 records.append(self._decoder.decode(body))  # type: ignore[arg-type]

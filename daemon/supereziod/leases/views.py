@@ -80,7 +80,7 @@ class LeaseViews:
             age_s=(self._clock() - record.granted_ns) / 1e9,
             sizes_itself=record.params.sizes_itself,
             ttl_ms=record.ttl_ms,
-            expires_in_s=self._left_s(lease.ends_ns),
+            expires_in_s=self._left_s(self._book.ends_ns(lease)),
         )
 
     def waiter(

@@ -38,7 +38,7 @@ MUTANTS = (
     Mutant(
         "gives no grace after a restart",
         BOOK,
-        "                self._set_end(lease, grace_ns)\n",
+        "                self._ends.set(lease.id, grace_ns)\n",
         "                pass\n",
     ),
     Mutant(
@@ -52,7 +52,7 @@ MUTANTS = (
         "counts a renewal from the old end",
         BOOK,
         "ends_ns = self._clock() + ttl_ms * _NS_PER_MS",
-        "ends_ns = (lease.ends_ns or 0) + ttl_ms * _NS_PER_MS",
+        "ends_ns = (self.ends_ns(lease) or 0) + ttl_ms * _NS_PER_MS",
     ),
     Mutant(
         "forgets the ttl that a renewal set",
@@ -63,7 +63,7 @@ MUTANTS = (
     Mutant(
         "lets the grace run on after a resume",
         BOOK,
-        "        self._ends.drop(lease.id)\n        lease.ends_ns = None\n",
+        "        self._ends.drop(lease.id)\n",
         "",
     ),
     Mutant(
@@ -80,10 +80,22 @@ MUTANTS = (
         "            if False:\n",
     ),
     Mutant(
+        "says at a reboot that released leases are lost",
+        STORE,
+        "            if owner_uid is not None:\n",
+        "            if owner_uid is not None and boot == self._boot_id:\n",
+    ),
+    Mutant(
+        "keeps on disk what it has forgotten",
+        STORE,
+        "            del self.released[oldest]\n            self.forget(oldest)\n",
+        "            del self.released[oldest]\n",
+    ),
+    Mutant(
         "forgets at a restart what was released",
         STORE,
-        "                self.released[str(lease)] = int(body)\n",
-        "",
+        "                    self.released[str(lease)] = owner_uid\n",
+        "                    pass\n",
     ),
     Mutant(
         "remembers released leases without bound",

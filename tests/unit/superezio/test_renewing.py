@@ -10,7 +10,7 @@ import pytest
 
 import wire_samples
 from superezio.errors import DaemonNotRunningError, StaleLeaseError
-from superezio.renewing import RenewingThread, keep_renewing
+from superezio.renewing import renewed_by_task, renewed_by_thread
 from superezio.wire import Lease
 
 TIMED = wire_samples.lease(mode="ttl", ttl_ms=30)
@@ -31,53 +31,67 @@ class Daemon:
             raise self.answers.pop(0)
         return TIMED
 
+    async def renew_async(self, timeout_s: float) -> Lease:
+        return self.renew(timeout_s)
+
 
 def test_a_thread_renews_until_its_block_ends_over_failures_too() -> None:
     daemon, often = Daemon(DaemonNotRunningError("restarting")), threading.Event()
     daemon.on_renewal = lambda times: often.set() if times == 3 else None
-    with RenewingThread(TIMED, daemon.renew) as renewing:
+    with renewed_by_thread(TIMED, daemon.renew):
         assert often.wait(10)
-    assert renewing._thread is not None
-    assert not renewing._thread.is_alive()
+        assert renewing_threads()
+    assert not renewing_threads()
     assert set(daemon.limits) == {0.01}
 
 
 def test_a_thread_ends_with_its_lease() -> None:
     daemon = Daemon(StaleLeaseError("gone"))
-    with RenewingThread(TIMED, daemon.renew) as renewing:
-        assert renewing._thread is not None
-        renewing._thread.join(10)
+    with renewed_by_thread(TIMED, daemon.renew):
+        for thread in renewing_threads():
+            thread.join(10)
+        assert not renewing_threads()
     assert len(daemon.limits) == 1
 
 
 def test_a_lease_without_a_ttl_has_no_thread() -> None:
-    with RenewingThread(wire_samples.lease(), Daemon().renew) as renewing:
-        assert renewing._thread is None
+    with renewed_by_thread(wire_samples.lease(), Daemon().renew):
+        assert not renewing_threads()
+
+
+def test_the_end_of_a_block_does_not_wait_for_a_third_of_a_long_ttl() -> None:
+    daemon, attempted = Daemon(), threading.Event()
+    daemon.on_renewal = lambda _: attempted.set()
+    with renewed_by_thread(wire_samples.lease(mode="ttl", ttl_ms=6_300), daemon.renew):
+        assert attempted.wait(10)
+    assert daemon.limits == [2.0]
 
 
 @pytest.mark.parametrize("failure", [[], [DaemonNotRunningError("restarting")]])
-async def test_a_task_renews_until_it_is_cancelled(failure: list[Exception]) -> None:
+async def test_a_task_renews_until_its_block_ends(failure: list[Exception]) -> None:
     daemon, often = Daemon(*failure), asyncio.Event()
     daemon.on_renewal = lambda times: often.set() if times == 3 else None
-
-    async def renew(timeout_s: float) -> Lease:
-        return daemon.renew(timeout_s)
-
-    task = asyncio.create_task(keep_renewing(TIMED, renew))
-    async with asyncio.timeout(10):
+    async with renewed_by_task(TIMED, daemon.renew_async), asyncio.timeout(10):
         await often.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    assert not renewing_tasks()
+    assert set(daemon.limits) == {0.01}
 
 
-async def test_a_task_ends_with_its_lease_or_where_there_is_no_ttl() -> None:
+async def test_a_task_ends_with_its_lease() -> None:
     daemon = Daemon(StaleLeaseError("gone"))
-
-    async def renew(timeout_s: float) -> Lease:
-        return daemon.renew(timeout_s)
-
-    async with asyncio.timeout(10):
-        await keep_renewing(TIMED, renew)
-        await keep_renewing(wire_samples.lease(), renew)
+    async with renewed_by_task(TIMED, daemon.renew_async), asyncio.timeout(10):
+        await asyncio.wait(renewing_tasks())
     assert len(daemon.limits) == 1
+
+
+async def test_a_lease_without_a_ttl_has_no_task() -> None:
+    async with renewed_by_task(wire_samples.lease(), Daemon().renew_async):
+        assert not renewing_tasks()
+
+
+def renewing_threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name.startswith("superezio-renew")]
+
+
+def renewing_tasks() -> list[asyncio.Task[None]]:
+    return [each for each in asyncio.all_tasks() if each.get_name().startswith("superezio-renew")]
