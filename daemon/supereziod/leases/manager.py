@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from msgspec import Struct
 
@@ -24,22 +21,19 @@ from superezio.wire import (
 )
 from supereziod.leases.acquiring import Acquirer, checked_ttl_ms
 from supereziod.leases.book import LeaseBook, LiveLease
-from supereziod.leases.deadlines import Deadlines
 from supereziod.leases.handles import Caller, HandleOpener
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.observer import Observer
 from supereziod.leases.processes import ProcessTable
 from supereziod.leases.queue import LeaseQueue
 from supereziod.leases.readings import Monitor, Readings
+from supereziod.leases.refreshing import Refresher
 from supereziod.leases.store import LeaseStore
 from supereziod.leases.views import GpuUsage, LeaseViews
 from supereziod.leases.waiters import WaitingRoom
 from supereziod.observability.events import EventLog
 
 __all__ = ["Caller", "GpuUsage", "LeaseManager", "LeaseTimes", "Monitor"]
-
-_REFRESH: Final = "refresh"
-_CALM: Final = "calm"
 
 
 class LeaseTimes(Struct, frozen=True, kw_only=True):
@@ -102,13 +96,23 @@ class LeaseManager:
             store=store,
             events=events,
             processes=processes,
-            on_ended=self._vram_given_up,
+            on_ended=self._lease_ended,
             clock=clock,
             max_leases=max_leases,
             max_leases_per_uid=max_leases_per_uid,
         )
         self._room = WaitingRoom(
-            queue=queue, book=self._book, events=events, on_left=self._place_left, clock=clock
+            queue=queue, book=self._book, events=events, on_left=self._pump, clock=clock
+        )
+        self._refresher = Refresher(
+            readings=self._readings,
+            monitor=monitor,
+            ledger=ledger,
+            room=self._room,
+            on_read=self._pump,
+            refresh_s=self._times.refresh_s,
+            calm_s=self._times.calm_s,
+            clock=clock,
         )
         self._views = LeaseViews(book=self._book, ledger=ledger, clock=clock)
         self._acquirer = Acquirer(
@@ -119,7 +123,7 @@ class LeaseManager:
             views=self._views,
             opener=self._opener,
             max_wait_s=self._times.max_wait_s,
-            on_waiting=self._want_refresh,
+            on_waiting=self._refresher.want,
             clock=clock,
         )
         self._observer = Observer(
@@ -129,12 +133,6 @@ class LeaseManager:
             search_s=self._times.descendants_s,
             clock=clock,
         )
-        self._deadlines: Deadlines[str] = Deadlines(clock=clock, on_due=self._due)
-        self._busy: bool | None = None
-        self._refresh_wanted = asyncio.Event()
-        self._refresh_is_set = False
-        self._calm_ns = 0
-        self._refresher: asyncio.Task[None] | None = None
         self._stop_listening: Callable[[], None] | None = None
 
     async def start(self) -> None:
@@ -143,7 +141,7 @@ class LeaseManager:
         self.ready()
         self._acquirer.open()
         self._stop_listening = self._monitor.on_change(self._on_monitor_change)
-        self._refresher = asyncio.create_task(self._keep_fresh(), name="lease-refresh")
+        self._refresher.start()
         self._on_monitor_change()
 
     def ready(self) -> None:
@@ -157,13 +155,9 @@ class LeaseManager:
     async def aclose(self) -> None:
         """Refuse those who wait and stop. Leases stand, for the next run."""
         self._acquirer.close()
-        self._deadlines.close()
         if self._stop_listening is not None:
             self._stop_listening()
-        if self._refresher is not None:
-            self._refresher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._refresher
+        await self._refresher.aclose()
         self._book.close()
 
     @property
@@ -209,7 +203,7 @@ class LeaseManager:
         """
         answer = self._acquirer.acquire(caller, params, key=idempotency_key)
         if isinstance(answer, Lease):
-            self._leases_changed()
+            self._refresher.leases_changed()
         return answer
 
     def attach(self, caller: Caller, params: LeaseAttachParams) -> Lease:
@@ -235,7 +229,7 @@ class LeaseManager:
             if uid is not None and caller.may_act_for(uid):
                 return ReleaseResult(lease=lease_id, released=False)
         self._book.release(self._own(caller, lease_id), by_uid=caller.uid)
-        self._vram_given_up()
+        self._refresher.vram_given_up()
         return ReleaseResult(lease=lease_id, released=True)
 
     def resume(self, caller: Caller, lease_id: str) -> Lease:
@@ -274,8 +268,7 @@ class LeaseManager:
         """
         lease = self._own(caller, lease_id)
         self._book.mark_ready(lease)
-        self._acquirer.pump()
-        self._tell_busy()
+        self._pump()
         return self._shown(lease, personal=True)
 
     def get(self, caller: Caller, lease_id: str) -> Lease:
@@ -341,69 +334,15 @@ class LeaseManager:
         self._observer.observe()
         if self._store.fault is not None:
             self._store.recheck()
-        self._deadlines.run_due()
+        self._refresher.run_due()
         self._book.run_due()
         self._room.run_due()
+        self._pump()
+
+    def _lease_ended(self) -> None:
+        self._refresher.vram_given_up()
+
+    def _pump(self) -> None:
+        # Also where a waiter gave up its place: whoever stood behind it may be next.
         self._acquirer.pump()
-        self._tell_busy()
-
-    def _vram_given_up(self) -> None:
-        self._readings.note_release()
-        self._leases_changed()
-        if len(self._room):
-            self._want_refresh()
-        else:
-            self._refresh_soon()
-        self._tell_busy()
-
-    def _place_left(self) -> None:
-        # Whoever stood behind the one that left may be next.
-        self._acquirer.pump()
-        self._tell_busy()
-
-    def _want_refresh(self) -> None:
-        self._refresh_wanted.set()
-        self._tell_busy()
-
-    def _tell_busy(self) -> None:
-        busy = self._calm_ns > 0 or len(self._room) > 0 or self._ledger.awaits_pass
-        if busy != self._busy:
-            self._busy = busy
-            self._monitor.set_busy(busy)
-
-    async def _keep_fresh(self) -> None:
-        while True:
-            await self._refresh_wanted.wait()
-            self._refresh_wanted.clear()
-            await self._readings.refresh()
-            self._acquirer.pump()
-            if len(self._room) or self._ledger.awaits_pass:
-                self._refresh_soon()
-
-    def _leases_changed(self) -> None:
-        """Have processes read more often for a while: whoever has a lease is about to use it."""
-        was_calm = self._calm_ns == 0
-        self._calm_ns = self._clock() + round(self._times.calm_s * 1e9)
-        if was_calm:
-            self._deadlines.set(_CALM, self._calm_ns)
-            self._tell_busy()
-
-    def _calm_down(self) -> None:
-        if self._clock() < self._calm_ns:
-            self._deadlines.set(_CALM, self._calm_ns)
-            return
-        self._calm_ns = 0
-        self._tell_busy()
-
-    def _refresh_soon(self) -> None:
-        """Have the GPUs read in a moment: one reading serves all that was given up till then."""
-        if not self._refresh_is_set:
-            self._refresh_is_set = True
-            self._deadlines.set(_REFRESH, self._clock() + round(self._times.refresh_s * 1e9))
-
-    def _due(self, key: str) -> None:
-        if key == _REFRESH:
-            self._refresh_is_set = False
-            self._refresh_wanted.set()
-        else:
-            self._calm_down()
+        self._refresher.tell_busy()

@@ -926,7 +926,7 @@ async def test_a_release_has_the_gpus_read_when_nobody_waits_either(host: LeaseH
     host.leases.release(ME, lease.id)
     taken = host.free(BIG)
     host.clock.advance(1)
-    host.leases._deadlines.run_due()
+    host.leases._refresher._deadlines.run_due()
     await turn()
     assert host.free(BIG) > taken
 
