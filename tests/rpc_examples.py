@@ -130,6 +130,10 @@ def _lease(wire: Wire, daemon: LiveDaemon) -> None:
             wire.ask("lease.list")
             wire.ask("rpc.cancel", {"id": waiting["id"]})
         wire.ask("lease.ready", {"lease": lease["id"]})
+        order = {"lease": lease["id"], "deadline_s": 60, "reason": "a new driver"}
+        wire.ask("lease.revoke", order)
+        answer = {"lease": lease["id"], "message": "saving the last epoch"}
+        wire.ask("lease.acknowledge", answer)
         wire.ask("lease.release", {"lease": lease["id"]})
 
 

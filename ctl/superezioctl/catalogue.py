@@ -22,6 +22,8 @@ CATALOGUE = {
     "lease acquire": ("lease", "Lease VRAM for a process that already runs, or for a time"),
     "lease attach": ("lease", "Bind a further process to a lease"),
     "lease renew": ("lease", "Let a lease with a TTL last longer"),
+    "lease revoke": ("lease", "Order a lease to end by a deadline"),
+    "lease acknowledge": ("lease", "Answer an order to end a lease"),
     "lease ready": ("lease", "Say that the program of a lease has grown to its size"),
     "lease release": ("lease", "Give leases back"),
     "events": ("events", "Follow what changes: GPUs, leases, health"),

@@ -215,6 +215,38 @@ class AsyncClient:
         """Say that a program that sizes itself has grown."""
         return await self._call(calls.lease_ready(lease), timeout_s)
 
+    async def lease_revoke(
+        self,
+        lease: str,
+        *,
+        deadline: float | str | None = None,
+        reason: str = "",
+        timeout_s: float | None = None,
+    ) -> wire.Lease:
+        """Order a lease to end within `deadline`: 30 s, unless the daemon is configured otherwise.
+
+        Its holder is told, and has lost it at the deadline if it has not ended by then. To ask
+        again can only bring the deadline forward. One's own leases; for admins all. Raises
+        StaleLeaseError.
+        """
+        return await self._call(calls.lease_revoke(lease, deadline, reason), timeout_s)
+
+    async def lease_acknowledge(
+        self,
+        lease: str,
+        *,
+        accept: bool = True,
+        message: str | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.Lease:
+        """Answer an order to end: the lease will be released in time, or not (`accept` False).
+
+        A refusal is told to people, and the deadline stands. Raises ConflictError where there is
+        no order, or StaleLeaseError.
+        """
+        call = calls.lease_acknowledge(lease, accept=accept, message=message)
+        return await self._call(call, timeout_s)
+
     async def lease_release(
         self, lease: str, *, timeout_s: float | None = None
     ) -> wire.ReleaseResult:

@@ -193,6 +193,17 @@ def lease_ready(lease: str) -> Call[wire.Lease]:
     return Call(method="lease.ready", result=wire.Lease, params=wire.LeaseParams(lease=lease))
 
 
+def lease_revoke(lease: str, deadline: float | str | None, reason: str) -> Call[wire.Lease]:
+    deadline_s = None if deadline is None else duration_s(deadline)
+    params = wire.LeaseRevokeParams(lease=lease, deadline_s=deadline_s, reason=reason)
+    return Call(method="lease.revoke", result=wire.Lease, params=params)
+
+
+def lease_acknowledge(lease: str, *, accept: bool, message: str | None) -> Call[wire.Lease]:
+    params = wire.LeaseAcknowledgeParams(lease=lease, accept=accept, message=message)
+    return Call(method="lease.acknowledge", result=wire.Lease, params=params)
+
+
 def lease_release(lease: str) -> Call[wire.ReleaseResult]:
     params = wire.LeaseParams(lease=lease)
     return Call(method="lease.release", result=wire.ReleaseResult, params=params)

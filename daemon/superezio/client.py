@@ -264,6 +264,38 @@ class Client:
         """Say that a program that sizes itself has grown: others may start on its GPUs."""
         return self._call(calls.lease_ready(lease), timeout_s)
 
+    def lease_revoke(
+        self,
+        lease: str,
+        *,
+        deadline: float | str | None = None,
+        reason: str = "",
+        timeout_s: float | None = None,
+    ) -> wire.Lease:
+        """Order a lease to end within `deadline`: 30 s, unless the daemon is configured otherwise.
+
+        Its holder is told, and has lost it at the deadline if it has not ended by then. To ask
+        again can only bring the deadline forward. One's own leases; for admins all. Raises
+        StaleLeaseError.
+        """
+        return self._call(calls.lease_revoke(lease, deadline, reason), timeout_s)
+
+    def lease_acknowledge(
+        self,
+        lease: str,
+        *,
+        accept: bool = True,
+        message: str | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.Lease:
+        """Answer an order to end: the lease will be released in time, or not (`accept` False).
+
+        A refusal is told to people, and the deadline stands. Raises ConflictError where there is
+        no order, or StaleLeaseError.
+        """
+        call = calls.lease_acknowledge(lease, accept=accept, message=message)
+        return self._call(call, timeout_s)
+
     def lease_release(self, lease: str, *, timeout_s: float | None = None) -> wire.ReleaseResult:
         """Give a lease back. Doing it twice is fine: `released` tells whether it was there.
 

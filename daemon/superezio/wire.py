@@ -22,6 +22,8 @@ FitnessState = Literal["healthy", "suspect", "quarantined", "probation"]
 Verdict = Literal["healthy", "degraded", "unhealthy"]
 Severity = Literal["info", "warning", "critical"]
 Role = Literal["observer", "user", "admin"]
+RevokeReason = Literal["admin", "owner", "gpu_critical", "overrun", "idle"]
+RevokeAnswer = Literal["accepted", "refused"]
 
 
 class Params(Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
@@ -339,6 +341,19 @@ class HolderProcess(Result):
     command: str | None
 
 
+class Revocation(Result):
+    """An order to end a lease. When no time remains and it has not ended, the lease is lost.
+
+    `answer` is the holder's, by lease.acknowledge; a refusal changes nothing of that.
+    """
+
+    reason: RevokeReason
+    message: str
+    remaining_s: float
+    answer: RevokeAnswer | None
+    answer_message: str | None
+
+
 class Lease(Result):
     """A lease as it stands.
 
@@ -364,10 +379,30 @@ class Lease(Result):
     sizes_itself: bool = False
     ttl_ms: int | None = None
     expires_in_s: float | None = None
+    revocation: Revocation | None = None
 
 
 class LeaseParams(Params):
     lease: str
+
+
+class LeaseRevokeParams(Params):
+    """Tell the holder to end the lease within `deadline_s` (30 by default); then it is lost.
+
+    To ask again can only bring the deadline forward. `reason` is for the holder and the journal.
+    """
+
+    lease: str
+    deadline_s: float | None = None
+    reason: str = ""
+
+
+class LeaseAcknowledgeParams(Params):
+    """The holder's answer to an order to end: whether it will, and words for people."""
+
+    lease: str
+    accept: bool = True
+    message: str | None = None
 
 
 class LeaseRenewParams(Params):

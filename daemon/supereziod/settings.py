@@ -54,14 +54,17 @@ def monitor_rules(gpu: Gpu) -> MonitorRules:
     )
 
 
-def lease_times(leases: Leases) -> LeaseTimes:
-    """Return how long the affairs of leases take."""
+def lease_times(leases: Leases, *, drain_s: float) -> LeaseTimes:
+    """Return how long the affairs of leases take. `drain_s` is the watchdog's grace."""
     return LeaseTimes(
         grace_s=leases.grace_s,
         restart_grace_s=leases.restart_grace_s,
         max_wait_s=leases.max_wait_s,
         max_age_s=leases.max_age_s,
         probe_deadline_s=leases.probe_deadline_s,
+        revoke_deadline_s=leases.revoke_deadline_s,
+        drain_s=drain_s,
+        drain_step_s=leases.drain_step_s,
     )
 
 

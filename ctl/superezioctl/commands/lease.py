@@ -75,6 +75,28 @@ def ready(context: Context) -> int:
     return _print(context, context.call("lease.ready", {"lease": lease}))
 
 
+def revoke(context: Context) -> int:
+    """Order a lease to end."""
+    (lease,) = resolve(context, [context.arguments["lease"]])
+    params = {
+        "lease": lease,
+        "deadline_s": context.arguments["deadline"],
+        "reason": context.arguments["reason"] or "",
+    }
+    return _print(context, context.call("lease.revoke", params))
+
+
+def acknowledge(context: Context) -> int:
+    """Answer an order to end a lease."""
+    (lease,) = resolve(context, [context.arguments["lease"]])
+    params = {
+        "lease": lease,
+        "accept": not context.arguments["refuse"],
+        "message": context.arguments["message"],
+    }
+    return _print(context, context.call("lease.acknowledge", params))
+
+
 def release(context: Context) -> int:
     """Give back one lease or more; that one was released already is no failure."""
     found = [
@@ -171,6 +193,38 @@ COMMANDS = {
         description="For a lease that was acquired with --sizes-itself: other programs may start "
         "on its GPUs from now, and not only once its use is stable.",
         examples=['superezioctl lease ready "$SUPEREZIO_LEASE"'],
+    ),
+    "lease revoke": Command(
+        revoke,
+        options=[
+            Option(
+                "--deadline",
+                "how long its holder has (default: as configured, 30 s)",
+                metavar="DURATION",
+                convert=seconds,
+            ),
+            Option("--reason", "why, for its holder and the journal", metavar="TEXT"),
+        ],
+        positionals=[_LEASE],
+        description="Tells the holder that the lease is to end, and takes the lease from it if it "
+        "has not ended by the deadline. The daemon ends no process: `superezioctl run` ends what "
+        "it started; what others go on using counts as foreign. To revoke it again can only "
+        "bring the deadline forward. Your own leases; as an admin, anybody's.",
+        examples=[
+            "superezioctl lease revoke 3f2a --deadline 5m --reason 'a new driver at noon'",
+            "superezioctl lease revoke 3f2a --deadline 0s",
+        ],
+    ),
+    "lease acknowledge": Command(
+        acknowledge,
+        options=[
+            Option("--refuse", "say that it will not end; the deadline stands"),
+            Option("--message", "what people are to read", metavar="TEXT"),
+        ],
+        positionals=[_LEASE],
+        description="For the holder of a lease that was revoked, or drains because its GPU is "
+        "too hot: says that it will end in time.",
+        examples=['superezioctl lease acknowledge "$SUPEREZIO_LEASE" --message "saving"'],
     ),
     "lease release": Command(
         release,

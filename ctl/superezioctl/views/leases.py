@@ -8,7 +8,7 @@ import textwrap
 import msgspec
 
 from superezio.quantities import format_duration
-from superezio.wire import Lease, LeaseList, Waiter
+from superezio.wire import Lease, LeaseList, Revocation, Waiter
 from superezioctl.lease_ids import SHOWN_COLUMNS
 from superezioctl.output import Output
 from superezioctl.views.text import NOTHING, fit, size, user
@@ -84,6 +84,8 @@ def show_one(out: Output, raw: bytes) -> None:
     if lease.expires_in_s is not None:
         what = "resumed" if lease.mode == "connection" else "renewed"
         rows.append(("ends", f"in {format_duration(lease.expires_in_s)}, unless it is {what}"))
+    if lease.revocation is not None:
+        rows += _revocation(lease.revocation)
     for gpu in lease.gpus:
         index = NOTHING if gpu.index is None else gpu.index
         uses = f"reserved {size(gpu.reserved_bytes)}, uses {size(gpu.actual_bytes)}"
@@ -98,6 +100,15 @@ def show_exports(out: Output, raw: bytes) -> None:
     lease = msgspec.json.decode(raw, type=Lease)
     for name, value in sorted({"SUPEREZIO_LEASE": lease.id, **lease.environment}.items()):
         out.line(f"export {name}={shlex.quote(value)}")
+
+
+def _revocation(order: Revocation) -> list[tuple[str, str]]:
+    left = format_duration(order.remaining_s)
+    rows = [("revoked", f"lost in {left}, unless it ends before: {order.message}")]
+    if order.answer is not None:
+        said = f": {order.answer_message}" if order.answer_message else ""
+        rows.append(("answer", f"{order.answer}{said}"))
+    return rows
 
 
 def _holder(lease: Lease) -> str:

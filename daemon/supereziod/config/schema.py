@@ -309,6 +309,23 @@ class Leases(Section, frozen=True):
     growing_timeout_s: Annotated[
         float, Meta(gt=0, description="The longest that a lease counts as growing.")
     ] = 300.0
+    revoke_deadline_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="What the holder of a revoked lease has to end in, unless who revokes it"
+            " says otherwise; then the lease is lost.",
+        ),
+    ] = 30.0
+    drain_step_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Leases on a critically hot GPU are told to end within watchdog.grace, the"
+            " lowest priority at once and the next ones after this each.",
+        ),
+    ] = 5.0
     peer_pidfds: Annotated[
         bool,
         Meta(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from msgspec import structs
 
@@ -38,6 +38,7 @@ class LeaseBook:
 
     Every change is synchronous: committed, then made, then told. `on_ended` is called after
     leases ended by themselves: because the processes that held them did, or their time was over.
+    `on_removed` is called with the id of each lease that is over, in whatever way.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class LeaseBook:
         events: EventLog,
         processes: ProcessTable,
         on_ended: Callable[[], None],
+        on_removed: Callable[[str], None],
         clock: Callable[[], int],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         max_leases: int = 4096,
@@ -58,6 +60,7 @@ class LeaseBook:
         self._events = events
         self._tell = LeaseNews(events)
         self._on_ended = on_ended
+        self._on_removed = on_removed
         self._clock = clock
         self._now = now
         self._max_leases = max_leases
@@ -106,7 +109,7 @@ class LeaseBook:
         """Return the lease's state."""
         if lease.orphaned:
             return "orphaned"
-        if lease.draining:
+        if lease.orders:
             return "draining"
         if self._ledger.is_growing(lease.id):
             return "growing"
@@ -214,17 +217,18 @@ class LeaseBook:
     def renew(self, lease: LiveLease, ttl_ms: int) -> None:
         """Let a ttl lease last `ttl_ms` from now. Raises StateNotWritableError: nothing changed."""
         ends_ns = self._clock() + ttl_ms * _NS_PER_MS
-        record = structs.replace(lease.record, ttl_ms=ttl_ms, expires_ns=ends_ns)
-        self._record(record, "cannot record the renewal, so the lease ends as it would have")
-        lease.record = record
+        self.amend(
+            lease,
+            "cannot record the renewal, so the lease ends as it would have",
+            ttl_ms=ttl_ms,
+            expires_ns=ends_ns,
+        )
         self._ends.set(lease.id, ends_ns)
 
     def mark_ready(self, lease: LiveLease) -> None:
         """Take a lease's word that it has grown. Raises StateNotWritableError: nothing changed."""
         if not lease.record.ready:
-            record = structs.replace(lease.record, ready=True)
-            self._record(record, "cannot record that the lease is ready")
-            lease.record = record
+            self.amend(lease, "cannot record that the lease is ready", ready=True)
         self._ledger.ready(lease.id)
 
     def attach(self, lease: LiveLease, handle: ProcessHandle) -> None:
@@ -240,14 +244,26 @@ class LeaseBook:
         if known is not None and known.confirmed:
             new = known
         held[handle.identity] = new
-        record = structs.replace(lease.record, processes=tuple(held.values()))
-        if record != lease.record:
-            self._record(record, "cannot record the process, so it does not hold the lease")
-            lease.record = record
+        processes = tuple(held.values())
+        if processes != lease.record.processes:
+            self.amend(
+                lease,
+                "cannot record the process, so it does not hold the lease",
+                processes=processes,
+            )
         self.holders.attach(lease.id, handle)
         if known is None:
             pid = handle.identity.pid
             self._tell(lease, "attached", f"is held by pid {pid} too", pid=pid)
+
+    def amend(self, lease: LiveLease, or_else: str, **changes: Any) -> None:  # noqa: ANN401 - fields
+        """Commit fields of a lease's record, then change them.
+
+        Raises StateNotWritableError, which says `or_else`: nothing changed.
+        """
+        record = structs.replace(lease.record, **changes)
+        self._record(record, or_else)
+        lease.record = record
 
     def bind_connection(self, lease: LiveLease, connection: str) -> None:
         """Let the lease hang on another connection."""
@@ -293,18 +309,6 @@ class LeaseBook:
         if not lease.used:
             lease.used = True
             self._tell(lease, "active", "is in use")
-
-    def mark_draining(self, lease: LiveLease, *, gpu: str | None) -> None:
-        """Note that a GPU of the lease is too hot (`gpu`), or that none is any more."""
-        if gpu is not None and not lease.draining:
-            self._tell(
-                lease,
-                "draining",
-                f"should end soon: GPU {gpu} is critically hot",
-                severity="warning",
-                reason="gpu_critical",
-            )
-        lease.draining = gpu is not None
 
     def close(self) -> None:
         """Stop watching processes and close the records; the leases stand."""
@@ -357,6 +361,7 @@ class LeaseBook:
             del self._by_key[record.uid, record.idempotency_key]
         self._unhook(lease)
         self._ends.drop(record.id)
+        self._on_removed(record.id)
         self._ledger.release(record.id)
         self.holders.unbind(record.id)
 

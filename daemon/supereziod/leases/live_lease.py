@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from superezio.quantities import format_size
-from supereziod.leases.store import LeaseRecord
+from superezio.wire import RevokeReason
+from supereziod.leases.store import LeaseRecord, RevokeOrder
 from supereziod.observability.correlation import RequestScope, current_scope, in_scope
 from supereziod.observability.events import EventLog
 
@@ -14,20 +15,28 @@ class LiveLease:
     """A lease as it stands: what was recorded, and what is only true of this run.
 
     `connection` is None for a process lease, and for a connection lease whose connection is gone.
+    `orders`: what the lease is to end for; those by heat are in no record.
     """
 
-    __slots__ = ("connection", "draining", "record", "used")
+    __slots__ = ("connection", "orders", "record", "used")
 
     def __init__(self, record: LeaseRecord, *, connection: str | None) -> None:
         self.record = record
         self.connection = connection
         self.used = False
-        self.draining = False
+        self.orders: dict[RevokeReason, RevokeOrder] = {
+            order.reason: order for order in record.orders
+        }
 
     @property
     def id(self) -> str:
         """The lease's id."""
         return self.record.id
+
+    @property
+    def order(self) -> RevokeOrder | None:
+        """The order that counts: the one whose deadline is first."""
+        return min(self.orders.values(), key=lambda order: order.deadline_ns, default=None)
 
     @property
     def orphaned(self) -> bool:

@@ -12,15 +12,19 @@ from superezio.errors import ConflictError, InvalidParamsError, PermissionDenied
 from superezio.wire import (
     AcquireParams,
     Lease,
+    LeaseAcknowledgeParams,
     LeaseAttachParams,
     LeaseList,
     LeaseRenewParams,
+    LeaseRevokeParams,
     Placement,
     PlacementParams,
     ReleaseResult,
+    RevokeReason,
 )
 from supereziod.leases.acquiring import Acquirer, checked_ttl_ms
 from supereziod.leases.book import LeaseBook, LiveLease
+from supereziod.leases.draining import Drain
 from supereziod.leases.handles import Caller, HandleOpener
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.observer import Observer
@@ -28,6 +32,7 @@ from supereziod.leases.processes import ProcessTable
 from supereziod.leases.queue import LeaseQueue
 from supereziod.leases.readings import Monitor, Readings
 from supereziod.leases.refreshing import Refresher
+from supereziod.leases.revoking import Revoker
 from supereziod.leases.store import LeaseStore
 from supereziod.leases.views import GpuUsage, LeaseViews
 from supereziod.leases.waiters import WaitingRoom
@@ -42,7 +47,9 @@ class LeaseTimes(Struct, frozen=True, kw_only=True):
     `grace_s`: a connection lease without its connection; `restart_grace_s` after a start.
     `refresh_s`: how often the GPUs are read for those who wait. `max_age_s`: how old a reading
     may be that a decision goes by. `descendants_s`: how often /proc is searched for what holders
-    have started; five times as often after one was bound.
+    have started; five times as often after one was bound. `revoke_deadline_s`: what a
+    holder has to end in, unless who asks says otherwise; `drain_s`: all on a GPU that is CRITICAL,
+    those of the lowest priority being told first and the next ones each `drain_step_s`.
     """
 
     grace_s: float = 5.0
@@ -53,6 +60,9 @@ class LeaseTimes(Struct, frozen=True, kw_only=True):
     probe_deadline_s: float = 2.0
     descendants_s: float = 5.0
     calm_s: float = 30.0
+    revoke_deadline_s: float = 30.0
+    drain_s: float = 30.0
+    drain_step_s: float = 5.0
 
 
 class LeaseManager:
@@ -97,9 +107,17 @@ class LeaseManager:
             events=events,
             processes=processes,
             on_ended=self._lease_ended,
+            on_removed=self._lease_removed,
             clock=clock,
             max_leases=max_leases,
             max_leases_per_uid=max_leases_per_uid,
+        )
+        self._revoker = Revoker(
+            book=self._book,
+            events=events,
+            deadline_s=self._times.revoke_deadline_s,
+            on_lost=self._lease_ended,
+            clock=clock,
         )
         self._room = WaitingRoom(
             queue=queue, book=self._book, events=events, on_left=self._pump, clock=clock
@@ -129,6 +147,13 @@ class LeaseManager:
         self._observer = Observer(
             readings=self._readings,
             book=self._book,
+            drain=Drain(
+                book=self._book,
+                revoker=self._revoker,
+                drain_s=self._times.drain_s,
+                step_s=self._times.drain_step_s,
+                clock=clock,
+            ),
             events=events,
             search_s=self._times.descendants_s,
             clock=clock,
@@ -147,6 +172,7 @@ class LeaseManager:
     def ready(self) -> None:
         """Count the time of leases from now: clients can reconnect, and renew, from now on."""
         self._book.resume_clocks(self._times.restart_grace_s)
+        self._revoker.resume_clocks(self._times.restart_grace_s)
 
     def stop_granting(self) -> None:
         """Refuse acquires from now on, and those who wait: they ask the next daemon again."""
@@ -158,6 +184,7 @@ class LeaseManager:
         if self._stop_listening is not None:
             self._stop_listening()
         await self._refresher.aclose()
+        self._revoker.close()
         self._book.close()
 
     @property
@@ -271,6 +298,27 @@ class LeaseManager:
         self._pump()
         return self._shown(lease, personal=True)
 
+    def revoke(self, caller: Caller, params: LeaseRevokeParams) -> Lease:
+        """Order a lease to end by a deadline, after which it is lost.
+
+        Raises StaleLeaseError, InvalidParamsError, PermissionDeniedError, StateNotWritableError.
+        """
+        lease = self._own(caller, params.lease)
+        reason: RevokeReason = "owner" if caller.uid == lease.record.uid else "admin"
+        message = params.reason or f"uid {caller.uid} revoked it"
+        self._revoker.order(lease, reason, message, deadline_s=params.deadline_s, by_uid=caller.uid)
+        return self._shown(lease, personal=True)
+
+    def acknowledge(self, caller: Caller, params: LeaseAcknowledgeParams) -> Lease:
+        """Take the holder's answer to an order to end.
+
+        Raises StaleLeaseError, ConflictError (there is no order), InvalidParamsError,
+        PermissionDeniedError, StateNotWritableError.
+        """
+        lease = self._own(caller, params.lease)
+        self._revoker.answer(lease, accept=params.accept, message=params.message)
+        return self._shown(lease, personal=True)
+
     def get(self, caller: Caller, lease_id: str) -> Lease:
         """Return one lease. Raises StaleLeaseError."""
         lease = self._book.get(lease_id)
@@ -336,8 +384,12 @@ class LeaseManager:
             self._store.recheck()
         self._refresher.run_due()
         self._book.run_due()
+        self._revoker.run_due()
         self._room.run_due()
         self._pump()
+
+    def _lease_removed(self, lease_id: str) -> None:
+        self._revoker.forget(lease_id)
 
     def _lease_ended(self) -> None:
         self._refresher.vram_given_up()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from superezio.errors import BusyError
 from supereziod.gpu.hardware import ProcessUse, Snapshot
 from supereziod.leases.book import LeaseBook, LiveLease
+from supereziod.leases.draining import Drain
 from supereziod.leases.holders import Attribution
 from supereziod.leases.ledger import LedgerNotice
 from supereziod.leases.readings import Readings
@@ -26,12 +27,14 @@ class Observer:
         *,
         readings: Readings,
         book: LeaseBook,
+        drain: Drain,
         events: EventLog,
         search_s: float,
         clock: Callable[[], int],
     ) -> None:
         self._readings = readings
         self._book = book
+        self._drain = drain
         self._events = events
         self._search_s = search_s
         self._clock = clock
@@ -48,7 +51,7 @@ class Observer:
         snapshot = self._readings.snapshot()
         if self._readings.has_new_pass():
             self._take_in(snapshot)
-        self._note_heat(snapshot)
+        self._drain.follow(snapshot)
 
     def _take_in(self, snapshot: Snapshot) -> None:
         attribution = self._book.holders.attribution()
@@ -93,18 +96,6 @@ class Observer:
             return []
         leases = [self._book.get(lease_id) for lease_id in self._book.holders.leases_of(holder)]
         return [lease for lease in leases if uuid in lease.record.gpus]
-
-    def _note_heat(self, snapshot: Snapshot) -> None:
-        levels = {gpu.uuid: gpu.level for gpu in snapshot.gpus}
-        if "critical" not in levels.values() and not any(each.draining for each in self._book):
-            return
-        # Told first: the lowest priority, and of one priority the newest.
-        newest_first = reversed(list(self._book))
-        for lease in sorted(newest_first, key=lambda each: each.record.params.priority):
-            found = {uuid: levels.get(uuid, "unknown") for uuid in lease.record.gpus}
-            critical = next((uuid for uuid, level in found.items() if level == "critical"), None)
-            if critical is not None or "unknown" not in found.values():
-                self._book.mark_draining(lease, gpu=critical)
 
     def _tell_notice(self, notice: LedgerNotice) -> None:
         if notice.kind == "grown":

@@ -8,7 +8,7 @@ from typing import Final, Self
 import msgspec
 from msgspec import Struct
 
-from superezio.wire import AcquireParams, Placement
+from superezio.wire import AcquireParams, Placement, RevokeAnswer, RevokeReason
 from supereziod.leases.handles import HeldBy
 from supereziod.storage import Database, StorageError
 
@@ -19,6 +19,20 @@ _SCHEMA: Final = (
 #: What a disk has to have left for a grant; ends of leases can be recorded in it.
 _SPARE_BYTES: Final = 256 * 1024
 _RELEASED_REMEMBERED: Final = 4096
+
+
+class RevokeOrder(Struct, frozen=True, kw_only=True):
+    """That a lease is to end by `deadline_ns` (CLOCK_MONOTONIC), why, and what its holder said.
+
+    `by_uid` is who asked for it; None where the daemon gave it by itself.
+    """
+
+    reason: RevokeReason
+    message: str
+    deadline_ns: int
+    by_uid: int | None = None
+    answer: RevokeAnswer | None = None
+    answer_message: str | None = None
 
 
 class LeaseRecord(Struct, frozen=True, kw_only=True):
@@ -41,6 +55,7 @@ class LeaseRecord(Struct, frozen=True, kw_only=True):
     ttl_ms: int | None = None
     expires_ns: int | None = None
     ready: bool = False
+    orders: tuple[RevokeOrder, ...] = ()
 
 
 class Unreadable(Struct, frozen=True, kw_only=True):

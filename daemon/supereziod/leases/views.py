@@ -7,11 +7,12 @@ from typing import Final
 
 from msgspec import Struct
 
-from superezio.wire import HolderProcess, Lease, LeaseGpu, Placement, Waiter
+from superezio.wire import HolderProcess, Lease, LeaseGpu, Placement, Revocation, Waiter
 from supereziod.gpu.hardware import Snapshot
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.placement import Capacity
+from supereziod.leases.store import RevokeOrder
 from supereziod.leases.waiters import Pending
 
 _CDI_KIND: Final = "nvidia.com/gpu"
@@ -81,6 +82,7 @@ class LeaseViews:
             sizes_itself=record.params.sizes_itself,
             ttl_ms=record.ttl_ms,
             expires_in_s=self._left_s(self._book.ends_ns(lease)),
+            revocation=self._revocation(lease.order) if personal else None,
         )
 
     def waiter(
@@ -112,6 +114,17 @@ class LeaseViews:
             leasable_bytes=max(0, capacity.free_bytes) if capacity.block is None else 0,
             leases=capacity.leases,
             lease_of_pid=lease_of_pid,
+        )
+
+    def _revocation(self, order: RevokeOrder | None) -> Revocation | None:
+        if order is None:
+            return None
+        return Revocation(
+            reason=order.reason,
+            message=order.message,
+            remaining_s=max(0, order.deadline_ns - self._clock()) / 1e9,
+            answer=order.answer,
+            answer_message=order.answer_message,
         )
 
     def _left_s(self, ends_ns: int | None) -> float | None:

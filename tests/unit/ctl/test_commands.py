@@ -203,6 +203,29 @@ def test_a_lease_for_a_time_is_renewed_by_hand(ctl: Ctl, daemon: FakeDaemon) -> 
     assert daemon.params_of("lease.ready") == {"lease": "1ea5e"}
 
 
+def test_a_lease_is_revoked_and_answered_for(ctl: Ctl, daemon: FakeDaemon) -> None:
+    order = wire.Revocation(
+        reason="admin",
+        message="a new driver",
+        remaining_s=300.0,
+        answer="refused",
+        answer_message="two hours left",
+    )
+    for method in ("lease.revoke", "lease.acknowledge"):
+        daemon.answers[method] = wire_samples.lease(state="draining", revocation=order)
+    words = ("--deadline", "5m", "--reason", "a new driver")
+    assert ctl("lease", "revoke", "1ea5e", *words) == 0
+    asked = {"lease": "1ea5e", "deadline_s": 300.0, "reason": "a new driver"}
+    assert daemon.params_of("lease.revoke") == asked
+    assert "lost in 5m, unless it ends before: a new driver" in ctl.out
+    assert "refused: two hours left" in ctl.out
+    assert ctl("lease", "acknowledge", "1ea5e", "--refuse", "--message", "two hours left") == 0
+    answer = {"lease": "1ea5e", "accept": False, "message": "two hours left"}
+    assert daemon.params_of("lease.acknowledge") == answer
+    assert ctl("lease", "revoke", "1ea5e") == 0
+    assert daemon.asked("lease.revoke")[-1]["params"]["deadline_s"] is None
+
+
 def test_a_lease_that_nothing_holds_is_not_asked_for(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert ctl("lease", "acquire", "--vram", "8GiB") == 2
     assert "--pid PID, or --ttl" in ctl.err

@@ -112,7 +112,7 @@ MUTANTS = (
     Mutant(
         "lets nobody in when a lease says ready",
         MANAGER,
-        "        self._book.mark_ready(lease)\n        self._acquirer.pump()\n",
+        "        self._book.mark_ready(lease)\n        self._pump()\n",
         "        self._book.mark_ready(lease)\n",
     ),
     Mutant(

@@ -675,31 +675,6 @@ async def test_a_lease_is_active_once_its_processes_use_vram(host: LeaseHost) ->
     assert host.types().count("lease.active") == 1
 
 
-async def test_leases_on_a_critical_gpu_drain_until_it_has_cooled(host: LeaseHost) -> None:
-    lease = host.now(ME)
-    host.small.level = "critical"
-    host.monitor.changed()
-    assert host.leases.get(ME, lease.id).state == "draining"
-    host.small.level = "unknown"
-    host.monitor.changed()
-    assert host.leases.get(ME, lease.id).state == "draining"
-    host.small.level = "hot"
-    host.monitor.changed()
-    assert host.leases.get(ME, lease.id).state == "granted"
-    assert host.types().count("lease.draining") == 1
-
-
-async def test_leases_are_told_to_drain_by_priority(host: LeaseHost) -> None:
-    """The lowest priority first, and of one priority the newest."""
-    for name, priority in (("old", 1), ("high", 5), ("new", 1), ("low", 0)):
-        host.now(ME, vram=1, name=name, priority=priority, prefer=[SMALL])
-    host.small.level = "critical"
-    host.monitor.changed()
-    names = {lease.id: lease.name for lease in host.leases.list(ME).leases}
-    told = [names[event.lease] for event in host.only("lease.draining")]
-    assert told == ["low", "new", "old", "high"]
-
-
 async def test_what_is_personal_is_shown_to_its_owner_and_admins(host: LeaseHost) -> None:
     with in_scope(RequestScope(correlation_id="corr-1")):
         lease = host.now(ME, name="secret")

@@ -11,9 +11,11 @@ from superezio.wire import (
     GpuHistory,
     Health,
     Lease,
+    LeaseAcknowledgeParams,
     LeaseAttachParams,
     LeaseList,
     LeaseRenewParams,
+    LeaseRevokeParams,
     Placement,
     PlacementParams,
     ReleaseResult,
@@ -200,6 +202,14 @@ class FakeLeases:
     def mark_ready(self, caller: Caller, lease_id: str) -> Lease:
         self.calls.append(("ready", caller, lease_id))
         return lease_of(caller, lease_id)
+
+    def revoke(self, caller: Caller, params: LeaseRevokeParams) -> Lease:
+        self.calls.append(("revoke", caller, params))
+        return lease_of(caller, params.lease)
+
+    def acknowledge(self, caller: Caller, params: LeaseAcknowledgeParams) -> Lease:
+        self.calls.append(("acknowledge", caller, params))
+        return lease_of(caller, params.lease)
 
     def release(self, caller: Caller, lease_id: str) -> ReleaseResult:
         self.calls.append(("release", caller, lease_id))

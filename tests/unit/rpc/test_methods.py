@@ -35,6 +35,8 @@ USER = {
     "lease.resume",
     "lease.renew",
     "lease.ready",
+    "lease.revoke",
+    "lease.acknowledge",
     "lease.release",
     "placement.explain",
 }
@@ -54,6 +56,8 @@ PARAMS: dict[str, dict[str, object]] = {
     "lease.resume": {"lease": "x"},
     "lease.renew": {"lease": "x"},
     "lease.ready": {"lease": "x"},
+    "lease.revoke": {"lease": "x"},
+    "lease.acknowledge": {"lease": "x"},
     "lease.release": {"lease": "x"},
     "lease.get": {"lease": "x"},
     "placement.explain": {"vram_bytes": 1},

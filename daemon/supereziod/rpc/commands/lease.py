@@ -10,10 +10,12 @@ import msgspec
 from superezio.wire import (
     AcquireParams,
     Lease,
+    LeaseAcknowledgeParams,
     LeaseAttachParams,
     LeaseList,
     LeaseParams,
     LeaseRenewParams,
+    LeaseRevokeParams,
     NoParams,
     Placement,
     PlacementParams,
@@ -47,6 +49,12 @@ class Leases(Protocol):
 
     def mark_ready(self, caller: Caller, lease_id: str) -> Lease:
         """Take it that a lease has grown."""
+
+    def revoke(self, caller: Caller, params: LeaseRevokeParams) -> Lease:
+        """Order a lease to end."""
+
+    def acknowledge(self, caller: Caller, params: LeaseAcknowledgeParams) -> Lease:
+        """Take the holder's answer to an order to end."""
 
     def release(self, caller: Caller, lease_id: str) -> ReleaseResult:
         """End a lease."""
@@ -94,6 +102,16 @@ class LeaseCommands:
         """Say that a lease's program has grown to its size."""
         note(lease=params.lease)
         return self._leases.mark_ready(caller_of(request), params.lease)
+
+    def revoke(self, request: RequestContext, params: LeaseRevokeParams) -> Lease:
+        """Order a lease to end by a deadline, after which it is lost."""
+        note(lease=params.lease)
+        return self._leases.revoke(caller_of(request), params)
+
+    def acknowledge(self, request: RequestContext, params: LeaseAcknowledgeParams) -> Lease:
+        """Answer an order to end: the holder will, or will not."""
+        note(lease=params.lease)
+        return self._leases.acknowledge(caller_of(request), params)
 
     def release(self, request: RequestContext, params: LeaseParams) -> ReleaseResult:
         """End a lease; to release it again is no error."""
