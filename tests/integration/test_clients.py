@@ -81,6 +81,26 @@ def test_a_ttl_lease_is_renewed_and_given_back(daemon: LiveDaemon) -> None:
             client.lease_renew(lease.id)
 
 
+def test_a_revoked_lease_is_answered_for_and_lost_at_its_deadline(daemon: LiveDaemon) -> None:
+    with daemon.client() as client, client.events(["lease."]) as events:
+        lease = client.lease_acquire("1GiB")
+        order = client.lease_revoke(lease.id, deadline="1m", reason="a new driver").revocation
+        assert order is not None
+        assert (order.reason, order.message) == ("owner", "a new driver")
+        answered = client.lease_acknowledge(lease.id, accept=False, message="busy").revocation
+        assert answered is not None
+        assert answered.answer == "refused"
+        client.lease_revoke(lease.id, deadline=0)
+        told = []
+        while "lease.lost" not in told:
+            told.append(next(events).event.type)
+        assert told == [
+            "lease.granted", "lease.draining", "lease.refused", "lease.draining", "lease.lost",
+        ]  # fmt: skip
+        with pytest.raises(errors.StaleLeaseError):
+            client.lease_get(lease.id)
+
+
 async def test_a_lease_that_was_lost_is_no_error_at_the_end_of_its_block(
     daemon: LiveDaemon,
 ) -> None:
