@@ -19,8 +19,9 @@ from typing import Any, Self, TypeVar, Unpack
 from superezio import calls, envelope, wire
 from superezio.aio_events import AsyncEvents
 from superezio.calls import Call, LeaseOptions, PlacementOptions
-from superezio.client import COURTESY_S, no_answer, no_correlation_id
+from superezio.client import no_correlation_id
 from superezio.connection import Backoff, cannot_connect, deadline_ms, may_come_back
+from superezio.conversation import COURTESY_S, no_answer
 from superezio.errors import (
     ConnectionLostError,
     MethodNotFoundError,

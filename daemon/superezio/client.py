@@ -10,36 +10,22 @@ DaemonNotRunningError, ReplyTimeoutError and ConnectionLostError.
 
 from __future__ import annotations
 
-import itertools
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from superezio import calls, envelope, wire
+from superezio import calls, wire
 from superezio.calls import Call, LeaseOptions, PlacementOptions
-from superezio.connection import Backoff, Connection, deadline_ms
-from superezio.errors import (
-    ConnectionLostError,
-    MethodNotFoundError,
-    ReplyTimeoutError,
-    ShuttingDownError,
-    StaleLeaseError,
-    SuperezioError,
-)
+from superezio.conversation import COURTESY_S, Conversation
+from superezio.errors import StaleLeaseError, SuperezioError
 from superezio.events import Events
 from superezio.holder import needs_confirmation, not_the_holder, own_process
 from superezio.paths import default_socket_path
-from superezio.quantities import format_duration
 from superezio.renewing import renewed_by_thread
 
 T = TypeVar("T")
-
-#: How long a client tries to tell the daemon of something that no caller waits for.
-COURTESY_S = 2.0
 
 
 def no_correlation_id() -> str | None:
@@ -77,11 +63,9 @@ class Client:
         self._correlation_id = correlation_id
         self._clock = clock
         self._sleep = sleep
-        self._connection = Connection(self.socket_path, clock=clock, sleep=sleep)
-        self._owner_pid = os.getpid()
-        self._ids = itertools.count(1)
-        self._lock = threading.RLock()
-        self._connection_leases: set[str] = set()
+        self._conversation = Conversation(
+            self.socket_path, correlation_id=correlation_id, clock=clock, sleep=sleep
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -96,9 +80,7 @@ class Client:
 
     def close(self) -> None:
         """End the connection; leases of mode connection end with it. The next call reconnects."""
-        with self._lock:
-            self._connection_leases.clear()
-            self._connection.close()
+        self._conversation.close()
 
     # --- system ---------------------------------------------------------------------------------
 
@@ -227,10 +209,10 @@ class Client:
         GpusUnavailableError; and ValueError for a size or duration that cannot be read.
         """
         call = calls.lease_acquire(vram, options)
-        with self._lock:
+        with self._conversation.lock:
             lease = self._call(call, timeout_s)
             if options.get("mode") == "connection":
-                self._connection_leases.add(lease.id)
+                self._conversation.keep(lease.id)
             if needs_confirmation(lease, options.get("holder_pid")):
                 return self._confirm(lease, timeout_s)
         return lease
@@ -301,8 +283,8 @@ class Client:
 
         Raises StaleLeaseError for one that ended in another way.
         """
-        with self._lock:
-            self._connection_leases.discard(lease)
+        with self._conversation.lock:
+            self._conversation.give_up(lease)
             return self._call(calls.lease_release(lease), timeout_s)
 
     def lease_list(self, *, timeout_s: float | None = None) -> wire.LeaseList:
@@ -398,72 +380,9 @@ class Client:
             sleep=self._sleep,
         )
 
-    # --- how a call is made ---------------------------------------------------------------------
-
     def _call(self, call: Call[T], timeout_s: float | None) -> T:
         limit_s = (self.timeout_s if timeout_s is None else timeout_s) + call.wait_s
-        deadline_ns = self._clock() + round(limit_s * 1e9)
-        backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
-        with self._lock:
-            while True:
-                try:
-                    self._connect(deadline_ns)
-                    return self._exchange(call, deadline_ns)
-                except (ConnectionLostError, ShuttingDownError):
-                    self._connection.close()
-                    pause_s = backoff.next_pause_s() if call.idempotent else None
-                    if pause_s is None:
-                        raise
-                    self._sleep(pause_s)
-                except ReplyTimeoutError as error:
-                    raise no_answer(call.method, limit_s, self.socket_path) from error
-
-    def _connect(self, deadline_ns: int) -> None:
-        if self._owner_pid != os.getpid():
-            # After a fork the parent goes on using the connection that both have.
-            self._owner_pid = os.getpid()
-            self._connection_leases.clear()
-            self._connection.close()
-        if self._connection.connected and not self._connection.broken():
-            return
-        self._connection.close()
-        self._connection.connect(deadline_ns, patient=True)
-        for lease in tuple(self._connection_leases):
-            try:
-                self._exchange(calls.lease_resume(lease), deadline_ns)
-            except (StaleLeaseError, MethodNotFoundError):
-                self._connection_leases.discard(lease)
-
-    def _exchange(self, call: Call[T], deadline_ns: int) -> T:
-        id_ = next(self._ids)
-        meta = wire.Meta(
-            correlation_id=self._correlation_id(),
-            session_id=self.session,
-            deadline_ms=deadline_ms(deadline_ns - self._clock()),
-            idempotency_key=call.idempotency_key,
-        )
-        self._connection.send(
-            envelope.encode(call.method, call.params, id_=id_, meta=meta), deadline_ns
-        )
-        try:
-            while True:
-                reply = envelope.decode_line(self._connection.receive(deadline_ns))
-                if envelope.answers(reply, id_):
-                    return envelope.result_of(reply, call.result)
-        except ReplyTimeoutError:
-            self._cancel(id_)
-            raise
-        except SuperezioError:
-            raise
-        except BaseException:
-            # Interrupted in mid-line: what comes next here could not be understood.
-            self._connection.close()
-            raise
-
-    def _cancel(self, id_: int) -> None:
-        line = envelope.encode("rpc.cancel", wire.CancelParams(id=id_), id_=None, meta=None)
-        with suppress(SuperezioError):
-            self._connection.send(line, self._clock() + round(COURTESY_S * 1e9))
+        return self._conversation.call(call, limit_s=limit_s, session=self.session)
 
     def _confirm(self, lease: wire.Lease, timeout_s: float | None) -> wire.Lease:
         mine = own_process(lease)
@@ -473,11 +392,3 @@ class Client:
         return self.lease_attach(
             lease.id, mine.pid, start_time=mine.start_time, timeout_s=timeout_s
         )
-
-
-def no_answer(method: str, limit_s: float, socket_path: str) -> ReplyTimeoutError:
-    """Return the exception for a call that ran out of time."""
-    return ReplyTimeoutError(
-        f"the daemon on {socket_path} did not answer {method} within {format_duration(limit_s)}; "
-        "`systemctl status superezio` and `journalctl -u superezio` say what it is doing"
-    )

@@ -65,10 +65,10 @@ def test_the_same_key_is_the_same_lease(daemon: LiveDaemon) -> None:
 
 def test_a_connection_lease_lives_through_a_reconnect(daemon: LiveDaemon) -> None:
     with daemon.client() as client, client.lease("1GiB", mode="connection") as lease:
-        client._connection.close()  # as when the daemon drops the connection
+        client._conversation.connection.close()  # as when the daemon drops the connection
         client.system_ping()
         assert client.lease_get(lease.id).mode == "connection"
-        assert lease.id in client._connection_leases
+        assert client._conversation.keeps(lease.id)
 
 
 def test_a_ttl_lease_is_renewed_and_given_back(daemon: LiveDaemon) -> None:

@@ -321,7 +321,7 @@ def test_a_lease_bound_to_somebody_else_is_given_back(client: Client, daemon: Fa
 
 def test_a_forked_child_takes_a_connection_of_its_own(client: Client, daemon: FakeDaemon) -> None:
     client.system_ping()
-    client._owner_pid = os.getpid() + 1  # as a child finds it after a fork
+    client._conversation._owner_pid = os.getpid() + 1  # as a child finds it after a fork
     client.system_ping()
     assert daemon.connections == 2
 
@@ -335,9 +335,9 @@ def test_an_interrupted_call_ends_its_connection(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(client._connection, "receive", interrupted)
+        patched.setattr(client._conversation.connection, "receive", interrupted)
         with pytest.raises(KeyboardInterrupt):
             client.system_ping()
-    assert not client._connection.connected
+    assert not client._conversation.connection.connected
     client.system_ping()
     assert daemon.connections == 2

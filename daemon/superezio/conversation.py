@@ -1,0 +1,150 @@
+"""One connection on which calls are made, one after the other, over restarts of the daemon."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from superezio import calls, envelope, wire
+from superezio.calls import Call
+from superezio.connection import Backoff, Connection, deadline_ms
+from superezio.errors import (
+    ConnectionLostError,
+    MethodNotFoundError,
+    ReplyTimeoutError,
+    ShuttingDownError,
+    StaleLeaseError,
+    SuperezioError,
+)
+from superezio.quantities import format_duration
+
+T = TypeVar("T")
+
+#: How long a client tries to tell the daemon of something that no caller waits for.
+COURTESY_S = 2.0
+
+
+class Conversation:
+    """Makes calls for a `Client`. Threads take turns; a forked child gets a connection of its own.
+
+    `correlation_id` is called for each request.
+    """
+
+    def __init__(
+        self,
+        socket_path: str,
+        *,
+        correlation_id: Callable[[], str | None],
+        clock: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._socket_path = socket_path
+        self._correlation_id = correlation_id
+        self._clock = clock
+        self._sleep = sleep
+        self._owner_pid = os.getpid()
+        self._ids = itertools.count(1)
+        self._leases: set[str] = set()
+        self.connection = Connection(socket_path, clock=clock, sleep=sleep)
+        #: Held by whoever makes several calls that belong together.
+        self.lock = threading.RLock()
+
+    def call(self, call: Call[T], *, limit_s: float, session: str | None) -> T:
+        """Make a call, again where that is safe and the connection ended, and return its result.
+
+        Raises what the daemon answers, or DaemonNotRunningError, ReplyTimeoutError,
+        ConnectionLostError.
+        """
+        deadline_ns = self._clock() + round(limit_s * 1e9)
+        backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
+        with self.lock:
+            while True:
+                try:
+                    self._connect(deadline_ns, session)
+                    return self._exchange(call, deadline_ns, session)
+                except (ConnectionLostError, ShuttingDownError):
+                    self.connection.close()
+                    pause_s = backoff.next_pause_s() if call.idempotent else None
+                    if pause_s is None:
+                        raise
+                    self._sleep(pause_s)
+                except ReplyTimeoutError as error:
+                    raise no_answer(call.method, limit_s, self._socket_path) from error
+
+    def keep(self, lease: str) -> None:
+        """Resume that connection lease after each reconnect."""
+        self._leases.add(lease)
+
+    def keeps(self, lease: str) -> bool:
+        """Tell whether that lease is resumed after a reconnect."""
+        return lease in self._leases
+
+    def give_up(self, lease: str) -> None:
+        """Resume it no more."""
+        self._leases.discard(lease)
+
+    def close(self) -> None:
+        """End the connection, and the leases that hang on it. The next call connects anew."""
+        with self.lock:
+            self._leases.clear()
+            self.connection.close()
+
+    def _connect(self, deadline_ns: int, session: str | None) -> None:
+        if self._owner_pid != os.getpid():
+            # After a fork the parent goes on using the connection that both have.
+            self._owner_pid = os.getpid()
+            self._leases.clear()
+            self.connection.close()
+        if self.connection.connected and not self.connection.broken():
+            return
+        self.connection.close()
+        self.connection.connect(deadline_ns, patient=True)
+        for lease in tuple(self._leases):
+            try:
+                self._exchange(calls.lease_resume(lease), deadline_ns, session)
+            except (StaleLeaseError, MethodNotFoundError):
+                self._leases.discard(lease)
+
+    def _exchange(self, call: Call[T], deadline_ns: int, session: str | None) -> T:
+        id_ = next(self._ids)
+        meta = wire.Meta(
+            correlation_id=self._correlation_id(),
+            session_id=session,
+            deadline_ms=deadline_ms(deadline_ns - self._clock()),
+            idempotency_key=call.idempotency_key,
+        )
+        self.connection.send(
+            envelope.encode(call.method, call.params, id_=id_, meta=meta), deadline_ns
+        )
+        try:
+            while True:
+                reply = envelope.decode_line(self.connection.receive(deadline_ns))
+                if envelope.answers(reply, id_):
+                    return envelope.result_of(reply, call.result)
+        except ReplyTimeoutError:
+            self._cancel(id_)
+            raise
+        except SuperezioError:
+            raise
+        except BaseException:
+            # Interrupted in mid-line: what comes next here could not be understood.
+            self.connection.close()
+            raise
+
+    def _cancel(self, id_: int) -> None:
+        line = envelope.encode("rpc.cancel", wire.CancelParams(id=id_), id_=None, meta=None)
+        with suppress(SuperezioError):
+            self.connection.send(line, self._clock() + round(COURTESY_S * 1e9))
+
+
+def no_answer(method: str, limit_s: float, socket_path: str) -> ReplyTimeoutError:
+    """Return the exception for a call that ran out of time."""
+    return ReplyTimeoutError(
+        f"the daemon on {socket_path} did not answer {method} within {format_duration(limit_s)}; "
+        "`systemctl status superezio` and `journalctl -u superezio` say what it is doing"
+    )
