@@ -240,15 +240,15 @@ class Holders:
         line, root = self._line(pid, self._processes.origin)
         if root is not None:
             return self._holder_at(root)
-        for identity in line:
-            if identity in self._kin:
-                return self._holder_at(self._kin[identity])
         return self._find_by_cgroup(pid) if line else self._find_by_pid(pid)
 
     def _line(
         self, pid: int, origin_of: Callable[[int], Origin | None]
     ) -> tuple[list[Identity], Identity | None]:
-        """Return the process and its ancestors up to the nearest attached one, and that one."""
+        """Return the process and its ancestors up to the nearest attached one, and that one.
+
+        For what descends from an orphan that is remembered, it is the orphan's.
+        """
         line: list[Identity] = []
         origin = origin_of(pid)
         while origin is not None and len(line) < _MAX_DEPTH:
@@ -258,6 +258,11 @@ class Holders:
                 return line, origin.identity
             line.append(origin.identity)
             origin = origin_of(origin.parent_pid) if origin.parent_pid > 1 else None
+        for place, orphan in enumerate(line):
+            if orphan in self._kin:
+                for identity in line[:place]:
+                    self._remember(identity, self._kin[orphan])
+                return line, self._kin[orphan]
         return line, None
 
     def _holder_at(self, root: Identity) -> str:

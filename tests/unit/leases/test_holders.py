@@ -299,6 +299,26 @@ async def test_a_reused_pid_is_another_process(fake: tuple[FakeProc, Watch]) -> 
     assert watch.of(4000) is None
 
 
+@pytest.mark.parametrize("seen_by", ["pass", "search"])
+async def test_what_an_orphan_has_started_is_remembered_too(
+    fake: tuple[FakeProc, Watch], seen_by: str
+) -> None:
+    proc, watch = fake
+    proc.put(ME)
+    proc.put(4000, parent=ME, start=5)
+    holder = watch.bind("a", ME)
+    watch.holders.remember_descendants()
+    proc.put(4000, parent=1, start=5)  # an orphan now
+    proc.put(4001, parent=4000, start=6)
+    if seen_by == "pass":
+        assert watch.of(4001) == holder
+    else:
+        watch.holders.remember_descendants()
+    proc.remove(4000)
+    proc.put(4001, parent=1, start=6)
+    assert watch.of(4001) == holder
+
+
 async def test_descendants_that_are_gone_are_forgotten(fake: tuple[FakeProc, Watch]) -> None:
     proc, watch = fake
     proc.put(ME)
