@@ -175,6 +175,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         store=LeaseStore.open(options.runtime_dir / "leases.db", boot_id=read_boot_id()),
         events=events,
         times=settings.lease_times(config.leases, drain_s=config.watchdog.grace_s),
+        policies=settings.lease_policies(config.leases),
         max_leases=config.leases.max_leases,
         max_leases_per_uid=config.leases.max_leases_per_uid,
         peer_pidfds=config.leases.peer_pidfds,

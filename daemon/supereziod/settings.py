@@ -13,7 +13,7 @@ from supereziod.config import Config
 from supereziod.config.schema import Gpu, Leases
 from supereziod.gpu.frames import ProbeSpec, SimulatedSpec
 from supereziod.gpu.roster import MonitorRules
-from supereziod.leases.manager import LeaseTimes
+from supereziod.leases.manager import LeasePolicies, LeaseTimes
 from supereziod.rpc.access import AccessPolicy, resolve_access
 from supereziod.rpc.limits import Limits
 
@@ -66,6 +66,11 @@ def lease_times(leases: Leases, *, drain_s: float) -> LeaseTimes:
         drain_s=drain_s,
         drain_step_s=leases.drain_step_s,
     )
+
+
+def lease_policies(leases: Leases) -> LeasePolicies:
+    """Return what follows when a lease is found wanting."""
+    return LeasePolicies(on_overrun=leases.on_overrun)
 
 
 def rpc_limits(config: Config) -> Limits:

@@ -326,6 +326,13 @@ class Leases(Section, frozen=True):
             " lowest priority at once and the next ones after this each.",
         ),
     ] = 5.0
+    on_overrun: Annotated[
+        Literal["notify", "revoke"],
+        Meta(
+            description="When a holder uses a tenth more than it reserved. notify: it is told, and"
+            " the lease is raised to what is used; revoke: it is asked to give the lease back, too."
+        ),
+    ] = "notify"
     peer_pidfds: Annotated[
         bool,
         Meta(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain
 
 from supereziod.gpu.hardware import Block, GpuView
 from supereziod.leases.growth import Growth, Sizing, advance
-from supereziod.leases.notices import LedgerNotice, Overcommit, notice
+from supereziod.leases.notices import LedgerNotice, Overcommit, notice, overrun_notice
 from supereziod.leases.placement import Capacity
-from supereziod.leases.shares import Part, Pass, Return, Share
+from supereziod.leases.returns import Return, Returns
+from supereziod.leases.shares import Part, Pass, Share
 
 _SETTLING = Block(code="settling", message="no pass has shown yet what is in use on it")
 _BLIND = Block(code="memory_unknown", message="the driver gives no memory figures for it")
@@ -41,8 +41,7 @@ class GpuAccount:
         self._opaque = False
         self._parts: dict[str, Part] = {}
         self._shares: dict[str, Share] = {}
-        self._returns: dict[str, Return] = {}
-        self._returning_pids: frozenset[int] = frozenset()
+        self._returns = Returns()
         self._quiet_bytes = 0
         self._overcommit = Overcommit()
         self._capacity: tuple[GpuView, Capacity] | None = None
@@ -103,6 +102,12 @@ class GpuAccount:
         part.holder = holder
         self._capacity = None
 
+    def raise_reserve(self, lease: str, reserved_bytes: int) -> None:
+        """Let the lease reserve more than it was granted: what its holder uses."""
+        part = self._parts[lease]
+        self._shares[part.holder].raise_reserve(part, reserved_bytes)
+        self._capacity = None
+
     def ready(self, lease: str) -> None:
         """Take it that the lease has grown."""
         part = self._parts[lease]
@@ -127,15 +132,16 @@ class GpuAccount:
         else:
             pids = self._pids_of(part.holder)
             del self._shares[part.holder]
-        self._returns[lease] = Return(
-            lease=lease,
-            held_bytes=spoken,
-            expected_bytes=actual,
-            residual_bytes=actual,
-            pids=pids,
-            released_ns=now_ns,
+        self._returns.add(
+            Return(
+                lease=lease,
+                held_bytes=spoken,
+                expected_bytes=actual,
+                residual_bytes=actual,
+                pids=pids,
+                released_ns=now_ns,
+            )
         )
-        self._refresh_returning()
         self._capacity = None
 
     # --- passes ---------------------------------------------------------------------------------
@@ -162,6 +168,7 @@ class GpuAccount:
             notice("grown", view, lease=part.lease) for part in growing if not part.is_growing
         ]
         notices += self._settle_returns(taken, view)
+        notices += self._note_overruns(taken, view)
         free = self._free_bytes(taken, self._foreign_bytes(taken), self._spoken_bytes())
         change = self._overcommit.weigh(view, taken.uses, free)
         return notices if change is None else [*notices, change]
@@ -197,7 +204,8 @@ class GpuAccount:
         ]
         for growth in left:
             growth.estimate_bytes = 0
-        self._spread_residual(taken)
+        risen = self._unexplained_bytes() - self._estimated_bytes() - self._quiet_bytes
+        self._returns.spread(taken, risen, holders=self._shares)
         rest = self._rest_bytes()
         for growth in left:
             growth.forget(rest)
@@ -227,30 +235,12 @@ class GpuAccount:
         """Tell whether a lease without a process here has had its time, or needs no estimate."""
         return not self._opaque or now_ns - growth.started_ns >= self._growing_timeout_ns
 
-    def _spread_residual(self, taken: Pass) -> None:
-        """Find what has not come back: what their processes still use, then what nobody lists.
-
-        The latter goes to the newest release first, as that has had the least time.
-        """
-        risen = self._unexplained_bytes() - self._estimated_bytes() - self._quiet_bytes
-        for release in self._returns.values():
-            listed = taken.listed_bytes(release.pids, holders=self._shares)
-            release.residual_bytes = min(listed, release.expected_bytes)
-            risen -= listed
-        for release in reversed(self._returns.values()):
-            unlisted = min(max(risen, 0), release.expected_bytes - release.residual_bytes)
-            release.residual_bytes += unlisted
-            risen -= unlisted
-
     def _settle_returns(self, taken: Pass, view: GpuView) -> Iterator[LedgerNotice]:
         """Drop the releases whose VRAM a later pass shows free, or still used after its time."""
-        for release in tuple(self._returns.values()):
-            since = taken.taken_ns - release.released_ns
-            if since <= 0 or not (release.is_back or since >= self._return_timeout_ns):
-                continue
+        settled = self._returns.settled(taken.taken_ns, timeout_ns=self._return_timeout_ns)
+        for release in settled:
             rest = self._rest_bytes()
-            del self._returns[release.lease]
-            self._refresh_returning()
+            self._returns.drop(release)
             shift = self._rest_bytes() - rest
             self._quiet_bytes += shift
             for part in self._parts.values():
@@ -262,6 +252,22 @@ class GpuAccount:
                 lease=release.lease,
                 amount_bytes=release.residual_bytes,
             )
+
+    def _note_overruns(self, taken: Pass, view: GpuView) -> Iterator[LedgerNotice]:
+        """Tell who uses more than is reserved: its newest lease here has to reserve that, too."""
+        for holder, share in self._shares.items():
+            if not share.overruns(taken.taken_ns):
+                continue
+            newest = [part for part in self._parts.values() if part.holder == holder][-1]
+            yield overrun_notice(
+                view,
+                lease=newest.lease,
+                lease_bytes=newest.reserved_bytes + share.measured_bytes - share.reserved_bytes,
+                actual_bytes=share.measured_bytes,
+                reserved_bytes=share.reserved_bytes,
+                again=share.overrun.told,
+            )
+            share.overrun.told = True
 
     # --- figures --------------------------------------------------------------------------------
 
@@ -296,7 +302,7 @@ class GpuAccount:
             free_bytes=free,
             foreign_bytes=foreign,
             reserved_bytes=spoken,
-            returning_bytes=sum([release.spoken_bytes for release in self._returns.values()]),
+            returning_bytes=self._returns.spoken_bytes,
             utilization_core_percent=None if sample is None else sample.utilization_core_percent,
             margin_c=None if sample is None else sample.margin_c,
             leases=len(parts),
@@ -308,12 +314,11 @@ class GpuAccount:
 
     def _foreign_bytes(self, taken: Pass) -> int:
         actual = sum([share.actual_bytes for share in self._shares.values()])
-        residual = sum([release.residual_bytes for release in self._returns.values()])
-        return max(0, taken.used_bytes - actual - residual)
+        return max(0, taken.used_bytes - actual - self._returns.residual_bytes)
 
     def _spoken_bytes(self) -> int:
         holders = sum([share.spoken_bytes for share in self._shares.values()])
-        return holders + sum([release.spoken_bytes for release in self._returns.values()])
+        return holders + self._returns.spoken_bytes
 
     def _free_bytes(self, taken: Pass, foreign_bytes: int, spoken_bytes: int) -> int:
         admissible = taken.total_bytes - taken.driver_reserved_bytes - self._reserve_bytes
@@ -361,22 +366,17 @@ class GpuAccount:
             return frozenset()
         return frozenset(pid for pid, owner in self._pass.owners.items() if owner == holder)
 
-    def _refresh_returning(self) -> None:
-        pids = (release.pids for release in self._returns.values())
-        self._returning_pids = frozenset(chain.from_iterable(pids))
-
     def _unexplained_bytes(self) -> int:
         if self._pass is None:
             return 0
-        return self._pass.unexplained_bytes(holders=self._shares, returning=self._returning_pids)
+        return self._pass.unexplained_bytes(holders=self._shares, returning=self._returns.pids)
 
     def _estimated_bytes(self) -> int:
         return sum(part.growth.estimate_bytes for part in self._parts.values())
 
     def _rest_bytes(self) -> int:
         """Return what neither processes nor releases explain: what estimates are made from."""
-        residual = sum(release.residual_bytes for release in self._returns.values())
-        return self._unexplained_bytes() - residual
+        return self._unexplained_bytes() - self._returns.residual_bytes
 
     def _uncount(self, part: Part) -> None:
         """Take a part's estimate out of what was there before the leases that may still grow."""

@@ -13,7 +13,7 @@ STABLE_WITHIN_PERCENT: Final = 2
 #: ... counted from the first that shows this part of what is reserved.
 COUNTED_FROM_PERCENT: Final = 5
 #: Passes that come sooner one after the other say the same.
-_SPACING_NS: Final = 900_000_000
+SPACING_NS: Final = 900_000_000
 
 
 class _Stability:
@@ -56,7 +56,7 @@ class Sizing:
 
     def follow(self, used_bytes: int, taken_ns: int) -> None:
         """Take in what a pass shows."""
-        if taken_ns - self._seen_ns >= _SPACING_NS:
+        if taken_ns - self._seen_ns >= SPACING_NS:
             self._seen_ns = taken_ns
             self._stability.add(used_bytes)
 

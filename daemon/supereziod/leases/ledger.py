@@ -78,6 +78,10 @@ class Ledger:
         for uuid in self._claims[lease].reserved:
             self._accounts[uuid].ready(lease)
 
+    def raise_reserve(self, lease: str, uuid: str, reserved_bytes: int) -> None:
+        """Let the lease reserve more on one of its GPUs: what its holder is seen to use there."""
+        self._accounts[uuid].raise_reserve(lease, reserved_bytes)
+
     def release(self, lease: str) -> None:
         """End a claim. Its VRAM stays spoken for until a later pass shows it free. Idempotent."""
         claim = self._claims.pop(lease, None)

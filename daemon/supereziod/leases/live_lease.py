@@ -53,8 +53,16 @@ class LeaseNews:
     def __init__(self, events: EventLog) -> None:
         self._events = events
 
-    def __call__(self, lease: LiveLease, what: str, words: str, **data: Any) -> None:  # noqa: ANN401 - event data
-        """Emit `lease.<what>`: "lease <id> <words>"."""
+    def __call__(
+        self,
+        lease: LiveLease,
+        what: str,
+        words: str,
+        *,
+        gpu: str | None = None,
+        **data: Any,  # noqa: ANN401 - event data
+    ) -> None:
+        """Emit `lease.<what>`: "lease <id> <words>"; about its first GPU, if not another."""
         record = lease.record
         scope = current_scope.get()
         if scope is None and record.correlation_id is not None:
@@ -63,7 +71,7 @@ class LeaseNews:
             self._events.emit(
                 f"lease.{what}",
                 f"lease {record.id} {words}",
-                gpu=next(iter(record.gpus), None),
+                gpu=next(iter(record.gpus), None) if gpu is None else gpu,
                 lease=record.id,
                 uid=record.uid,
                 gpus=list(record.gpus),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
@@ -24,6 +25,7 @@ from superezio.wire import (
 )
 from supereziod.leases.acquiring import Acquirer, checked_ttl_ms
 from supereziod.leases.book import LeaseBook, LiveLease
+from supereziod.leases.conduct import Conduct, LeasePolicies
 from supereziod.leases.draining import Drain
 from supereziod.leases.handles import Caller, HandleOpener
 from supereziod.leases.ledger import Ledger
@@ -38,7 +40,7 @@ from supereziod.leases.views import GpuUsage, LeaseViews
 from supereziod.leases.waiters import WaitingRoom
 from supereziod.observability.events import EventLog
 
-__all__ = ["Caller", "GpuUsage", "LeaseManager", "LeaseTimes", "Monitor"]
+__all__ = ["Caller", "GpuUsage", "LeaseManager", "LeasePolicies", "LeaseTimes", "Monitor"]
 
 
 class LeaseTimes(Struct, frozen=True, kw_only=True):
@@ -82,6 +84,7 @@ class LeaseManager:
         events: EventLog,
         processes: ProcessTable | None = None,
         times: LeaseTimes | None = None,
+        policies: LeasePolicies | None = None,
         max_leases: int = 4096,
         max_leases_per_uid: int = 1024,
         peer_pidfds: bool = True,
@@ -155,6 +158,13 @@ class LeaseManager:
                 clock=clock,
             ),
             events=events,
+            conduct=Conduct(
+                book=self._book,
+                ledger=ledger,
+                events=events,
+                policies=policies or LeasePolicies(),
+                on_revoke=self._revoke_for_policy,
+            ),
             search_s=self._times.descendants_s,
             clock=clock,
         )
@@ -398,3 +408,8 @@ class LeaseManager:
         # Also where a waiter gave up its place: whoever stood behind it may be next.
         self._acquirer.pump()
         self._refresher.tell_busy()
+
+    def _revoke_for_policy(
+        self, lease: LiveLease, reason: Literal["overrun", "idle"], message: str
+    ) -> None:
+        self._revoker.order(lease, reason, message)

@@ -9,7 +9,9 @@ from msgspec import Struct
 from superezio.quantities import format_size
 from supereziod.gpu.hardware import GpuView
 
-NoticeKind = Literal["returned", "unreturned", "overcommitted", "overcommit_over", "grown"]
+NoticeKind = Literal[
+    "returned", "unreturned", "overcommitted", "overcommit_over", "grown", "overrun"
+]
 
 
 class LedgerNotice(Struct, frozen=True, kw_only=True):
@@ -19,6 +21,9 @@ class LedgerNotice(Struct, frozen=True, kw_only=True):
     time for it (`amount_bytes`: what is still used). overcommitted: more is spoken for than there
     is, by `amount_bytes`; `pids` grew since it last was not. overcommit_over: it fits again.
     grown: the use of `lease` is known or stable, and other leases may start on the GPU.
+    overrun: the holder of `lease`, its newest there, uses `amount_bytes` and has reserved
+    `reserved_bytes`; it has reserved what it uses once this lease has `lease_bytes`. Told at each
+    pass as long as that is so, with `again` after the first.
     """
 
     kind: NoticeKind
@@ -27,6 +32,9 @@ class LedgerNotice(Struct, frozen=True, kw_only=True):
     lease: str | None = None
     amount_bytes: int = 0
     pids: tuple[int, ...] = ()
+    reserved_bytes: int = 0
+    lease_bytes: int = 0
+    again: bool = False
 
 
 class Overcommit:
@@ -92,4 +100,28 @@ def notice(
         lease=lease,
         amount_bytes=amount_bytes,
         pids=pids,
+    )
+
+
+def overrun_notice(
+    view: GpuView,
+    *,
+    lease: str,
+    lease_bytes: int,
+    actual_bytes: int,
+    reserved_bytes: int,
+    again: bool,
+) -> LedgerNotice:
+    """Return the notice of an overrun with its sentence."""
+    used, reserved = format_size(actual_bytes), format_size(reserved_bytes)
+    return LedgerNotice(
+        kind="overrun",
+        uuid=view.uuid,
+        message=f"GPU {view.identity.index} ({view.identity.name}): the holder of lease {lease}"
+        f" uses {used}, and has reserved {reserved}",
+        lease=lease,
+        amount_bytes=actual_bytes,
+        reserved_bytes=reserved_bytes,
+        lease_bytes=lease_bytes,
+        again=again,
     )

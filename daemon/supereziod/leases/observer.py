@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from superezio.errors import BusyError
 from supereziod.gpu.hardware import ProcessUse, Snapshot
 from supereziod.leases.book import LeaseBook, LiveLease
+from supereziod.leases.conduct import Conduct
 from supereziod.leases.draining import Drain
 from supereziod.leases.holders import Attribution
 from supereziod.leases.ledger import LedgerNotice
@@ -29,6 +30,7 @@ class Observer:
         book: LeaseBook,
         drain: Drain,
         events: EventLog,
+        conduct: Conduct,
         search_s: float,
         clock: Callable[[], int],
     ) -> None:
@@ -36,6 +38,7 @@ class Observer:
         self._book = book
         self._drain = drain
         self._events = events
+        self._conduct = conduct
         self._search_s = search_s
         self._clock = clock
         self._searched_ns = clock()
@@ -100,6 +103,9 @@ class Observer:
     def _tell_notice(self, notice: LedgerNotice) -> None:
         if notice.kind == "grown":
             self._events.emit("lease.grown", notice.message, gpu=notice.uuid, lease=notice.lease)
+            return
+        if notice.kind == "overrun":
+            self._conduct.overran(notice)
             return
         if notice.kind not in ("unreturned", "overcommitted", "overcommit_over"):
             return

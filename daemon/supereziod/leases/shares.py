@@ -1,13 +1,14 @@
-"""What one GPU's account is made of: leases, holders, releases under way, and a pass."""
+"""What one GPU's account is made of: leases, their holders, and a pass."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from supereziod.gpu.hardware import GpuView
 from supereziod.leases.growth import Growth, Sizing
+from supereziod.leases.overrun import Overrun
 
 
 class Part(Struct, kw_only=True):
@@ -40,6 +41,7 @@ class Share(Struct, kw_only=True):
     estimated_bytes: int = 0
     hidden: bool = False
     shown: bool = False
+    overrun: Overrun = field(default_factory=Overrun)
 
     @property
     def actual_bytes(self) -> int:
@@ -63,34 +65,23 @@ class Share(Struct, kw_only=True):
         self.reserved_bytes -= part.reserved_bytes
         self.estimated_bytes -= part.growth.estimate_bytes
 
+    def raise_reserve(self, part: Part, reserved_bytes: int) -> None:
+        """Let one of its leases reserve more."""
+        self.reserved_bytes += reserved_bytes - part.reserved_bytes
+        part.reserved_bytes = reserved_bytes
+
+    def overruns(self, taken_ns: int) -> bool:
+        """Take in that a pass was read, and tell whether its leases here are too small for it."""
+        if not self.parts or any(part.is_growing for part in self.parts.values()):
+            self.overrun.clear()
+            return False
+        return self.overrun.weigh(
+            reserved_bytes=self.reserved_bytes, used_bytes=self.measured_bytes, taken_ns=taken_ns
+        )
+
     def sum_estimates(self) -> None:
         """Take in the estimates of its leases, which have changed."""
         self.estimated_bytes = sum(part.growth.estimate_bytes for part in self.parts.values())
-
-
-class Return(Struct, kw_only=True):
-    """A released lease whose VRAM has not been seen free.
-
-    `held_bytes` stay spoken for. `expected_bytes` were in use by `pids` at the release;
-    `residual_bytes` of them still are.
-    """
-
-    lease: str
-    held_bytes: int
-    expected_bytes: int
-    residual_bytes: int
-    pids: frozenset[int]
-    released_ns: int
-
-    @property
-    def is_back(self) -> bool:
-        """Whether at least 75 % of what was in use is free."""
-        return self.residual_bytes * 4 <= self.expected_bytes
-
-    @property
-    def spoken_bytes(self) -> int:
-        """What stays spoken for."""
-        return max(self.held_bytes, self.residual_bytes)
 
 
 class Pass(Struct, frozen=True, kw_only=True):

@@ -46,6 +46,7 @@ EVENT_TYPES: Final[dict[str, str]] = {
     "lease.kept": "What it was to end for is over: it may stay.",
     "lease.released": "The lease was given back, or its last process ended (`reason`).",
     "lease.lost": "The lease ended without having been given back (`reason`).",
+    "lease.overrun": "The holder uses more than it reserved on a GPU; the lease is raised to it.",
     "lease.unreturned": "The VRAM of a released lease is still in use.",
 }
 

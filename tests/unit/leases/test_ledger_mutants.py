@@ -17,6 +17,7 @@ TESTS = [HERE / "test_ledger_model.py"]
 
 ACCOUNT = "supereziod.leases.account"
 SHARES = "supereziod.leases.shares"
+RETURNS = "supereziod.leases.returns"
 GROWTH = "supereziod.leases.growth"
 NOTICES = "supereziod.leases.notices"
 PLACEMENT = "supereziod.leases.placement"
@@ -65,31 +66,31 @@ MUTANTS = (
     Mutant(
         "frees a release at once",
         ACCOUNT,
-        "return holders + sum([release.spoken_bytes for release in self._returns.values()])",
+        "return holders + self._returns.spoken_bytes",
         "return holders",
     ),
     Mutant(
         "accepts a pass older than the release",
-        ACCOUNT,
+        RETURNS,
         "if since <= 0 or not (",
         "if not (",
     ),
     Mutant(
         "accepts a pass of the instant of the release",
-        ACCOUNT,
+        RETURNS,
         "if since <= 0 or",
         "if since < 0 or",
     ),
     Mutant(
         "takes half for back",
-        SHARES,
+        RETURNS,
         "return self.residual_bytes * 4 <= self.expected_bytes",
         "return self.residual_bytes * 2 <= self.expected_bytes",
     ),
     Mutant(
         "never gives a release up",
-        ACCOUNT,
-        "(release.is_back or since >= self._return_timeout_ns)",
+        RETURNS,
+        "(release.is_back or since >= timeout_ns)",
         "release.is_back",
     ),
     Mutant(

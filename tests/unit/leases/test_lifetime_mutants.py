@@ -118,8 +118,8 @@ MUTANTS = (
     Mutant(
         "takes quick passes for a stable use",
         GROWTH,
-        "_SPACING_NS: Final = 900_000_000",
-        "_SPACING_NS = 0",
+        "SPACING_NS: Final = 900_000_000",
+        "SPACING_NS = 0",
     ),
     Mutant(
         "gives five more minutes at a restart",

@@ -1,0 +1,76 @@
+"""What is made of leases that use more than was asked for, or nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from msgspec import Struct
+
+from superezio.errors import StateNotWritableError
+from superezio.quantities import format_size
+from supereziod.leases.book import LeaseBook
+from supereziod.leases.ledger import Ledger, LedgerNotice
+from supereziod.leases.live_lease import LeaseNews, LiveLease
+from supereziod.observability.events import EventLog
+
+Policy = Literal["notify", "revoke"]
+#: Told which lease is to be revoked, for which reason, and that reason in words.
+OnRevoke = Callable[[LiveLease, Literal["overrun", "idle"], str], None]
+
+
+class LeasePolicies(Struct, frozen=True, kw_only=True):
+    """What follows when a lease is found wanting: it is told, or it is revoked, too."""
+
+    on_overrun: Policy = "notify"
+
+
+class Conduct:
+    """Tells of such leases, lets the ledger follow the truth, and revokes where policy says so."""
+
+    def __init__(
+        self,
+        *,
+        book: LeaseBook,
+        ledger: Ledger,
+        events: EventLog,
+        policies: LeasePolicies,
+        on_revoke: OnRevoke,
+    ) -> None:
+        self._book = book
+        self._ledger = ledger
+        self._tell = LeaseNews(events)
+        self._policies = policies
+        self._on_revoke = on_revoke
+
+    def overran(self, notice: LedgerNotice) -> None:
+        """Let a lease reserve what its holder uses, and tell of it once."""
+        lease = self._book.find(notice.lease or "")
+        if lease is None:
+            return
+        self._raise_reserve(lease, notice.uuid, notice.lease_bytes)
+        if notice.again:
+            return
+        used, reserved = format_size(notice.amount_bytes), format_size(notice.reserved_bytes)
+        why = f"its holder uses {used} and has reserved {reserved}"
+        self._tell(
+            lease,
+            "overrun",
+            f"is overrun: {why}",
+            severity="warning",
+            gpu=notice.uuid,
+            reserved_bytes=notice.reserved_bytes,
+            actual_bytes=notice.amount_bytes,
+        )
+        if self._policies.on_overrun == "revoke":
+            self._on_revoke(lease, "overrun", why)
+
+    def _raise_reserve(self, lease: LiveLease, uuid: str, reserved_bytes: int) -> None:
+        # What cannot be recorded does not count as reserved. The ledger counts the use then, which
+        # is as much, and the next pass finds the overrun again.
+        gpus = {**lease.record.gpus, uuid: reserved_bytes}
+        try:
+            self._book.amend(lease, "cannot record what the lease is raised to", gpus=gpus)
+        except StateNotWritableError:
+            return
+        self._ledger.raise_reserve(lease.id, uuid, reserved_bytes)
