@@ -29,7 +29,7 @@ BOOT = "boot-one"
 
 
 class DataGpu:
-    """A GPU that a test describes; `hung` ones do not answer."""
+    """A GPU that a test describes; `hung` ones do not answer, and of `lost` ones that is known."""
 
     def __init__(self, uuid: str, *, index: int, total_bytes: int) -> None:
         self.uuid = uuid
@@ -40,6 +40,7 @@ class DataGpu:
         self.level: Level = "normal"
         self.block: Block | None = None
         self.hung = False
+        self.lost = False
         self.last_pass: GpuSample | None = None
 
     def read(self, taken_ns: int) -> None:
@@ -60,7 +61,7 @@ class DataGpu:
             index=self.index,
             block=self.block,
         )
-        return structs.replace(view, level=self.level)
+        return structs.replace(view, level=self.level, status="lost" if self.lost else "ok")
 
 
 class DataMonitor:

@@ -358,7 +358,8 @@ class Lease(Result):
     """A lease as it stands.
 
     `expires_in_s`: when it ends by itself: a ttl lease that is not renewed, or a connection lease
-    that lost its connection and is not resumed.
+    that lost its connection and is not resumed. `idle_s`: for how long its processes have used
+    nothing, since its grant or their last use; null while they do, or where that is not known.
     """
 
     id: str
@@ -380,6 +381,7 @@ class Lease(Result):
     ttl_ms: int | None = None
     expires_in_s: float | None = None
     revocation: Revocation | None = None
+    idle_s: float | None = None
 
 
 class LeaseParams(Params):

@@ -65,12 +65,13 @@ def lease_times(leases: Leases, *, drain_s: float) -> LeaseTimes:
         revoke_deadline_s=leases.revoke_deadline_s,
         drain_s=drain_s,
         drain_step_s=leases.drain_step_s,
+        idle_s=leases.idle_timeout_s,
     )
 
 
 def lease_policies(leases: Leases) -> LeasePolicies:
     """Return what follows when a lease is found wanting."""
-    return LeasePolicies(on_overrun=leases.on_overrun)
+    return LeasePolicies(on_overrun=leases.on_overrun, on_idle=leases.on_idle)
 
 
 def rpc_limits(config: Config) -> Limits:

@@ -18,6 +18,8 @@ _USER_COLUMNS = 8
 _NAME_COLUMNS = 12
 _HOLDER_LEAST_COLUMNS = 8
 _NARROWEST = 40
+#: What has just been granted, or pauses, is not called idle.
+_IDLE_FROM_S = 60
 
 
 def show_list(out: Output, raw: bytes) -> None:
@@ -38,7 +40,7 @@ def show_leases(out: Output, leases: list[Lease]) -> None:
     rows = [
         [
             lease.id[:SHOWN_COLUMNS],
-            lease.state,
+            _state(lease),
             "+".join(str(gpu.index) if gpu.index is not None else "?" for gpu in lease.gpus),
             "+".join(size(gpu.reserved_bytes) for gpu in lease.gpus),
             "+".join(size(gpu.actual_bytes) for gpu in lease.gpus),
@@ -86,6 +88,8 @@ def show_one(out: Output, raw: bytes) -> None:
         rows.append(("ends", f"in {format_duration(lease.expires_in_s)}, unless it is {what}"))
     if lease.revocation is not None:
         rows += _revocation(lease.revocation)
+    if lease.idle_s is not None:
+        rows.append(("idle", f"for {format_duration(lease.idle_s)}: its processes use nothing"))
     for gpu in lease.gpus:
         index = NOTHING if gpu.index is None else gpu.index
         uses = f"reserved {size(gpu.reserved_bytes)}, uses {size(gpu.actual_bytes)}"
@@ -109,6 +113,12 @@ def _revocation(order: Revocation) -> list[tuple[str, str]]:
         said = f": {order.answer_message}" if order.answer_message else ""
         rows.append(("answer", f"{order.answer}{said}"))
     return rows
+
+
+def _state(lease: Lease) -> str:
+    if lease.state in {"granted", "active"} and (lease.idle_s or 0) >= _IDLE_FROM_S:
+        return f"idle {format_duration(lease.idle_s or 0)}"
+    return lease.state
 
 
 def _holder(lease: Lease) -> str:

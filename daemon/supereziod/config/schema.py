@@ -333,6 +333,14 @@ class Leases(Section, frozen=True):
             " the lease is raised to what is used; revoke: it is asked to give the lease back, too."
         ),
     ] = "notify"
+    idle_timeout_s: Annotated[
+        float,
+        Meta(gt=0, description="A lease of which nothing is used for this long is idle, ..."),
+    ] = 900.0
+    on_idle: Annotated[
+        Literal["notify", "revoke"],
+        Meta(description="... and is told so, or asked to be given back, too (revoke)."),
+    ] = "notify"
     peer_pidfds: Annotated[
         bool,
         Meta(

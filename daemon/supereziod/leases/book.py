@@ -186,6 +186,7 @@ class LeaseBook:
             opened = (opener.again(held) for held in record.processes)
             handles = [handle for handle in opened if handle is not None]
             lease = LiveLease(record, connection=None)
+            lease.used_ns = self._clock()  # nobody saw what was used until now
             self._ledger.restore(self._add(lease, handles))
             if not handles and record.params.mode == "process":
                 self.lose(lease, "holder_ended", "its processes ended while the daemon was down")

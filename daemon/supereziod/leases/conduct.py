@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from superezio.errors import StateNotWritableError
-from superezio.quantities import format_size
+from superezio.quantities import format_duration, format_size
 from supereziod.leases.book import LeaseBook
 from supereziod.leases.ledger import Ledger, LedgerNotice
 from supereziod.leases.live_lease import LeaseNews, LiveLease
@@ -23,6 +23,7 @@ class LeasePolicies(Struct, frozen=True, kw_only=True):
     """What follows when a lease is found wanting: it is told, or it is revoked, too."""
 
     on_overrun: Policy = "notify"
+    on_idle: Policy = "notify"
 
 
 class Conduct:
@@ -64,6 +65,13 @@ class Conduct:
         )
         if self._policies.on_overrun == "revoke":
             self._on_revoke(lease, "overrun", why)
+
+    def fell_idle(self, lease: LiveLease, idle_s: float) -> None:
+        """Tell of a lease that has used nothing for long."""
+        why = f"nothing has been used of it for {format_duration(idle_s)}"
+        self._tell(lease, "idle", f"is idle: {why}", idle_s=idle_s)
+        if self._policies.on_idle == "revoke":
+            self._on_revoke(lease, "idle", why)
 
     def _raise_reserve(self, lease: LiveLease, uuid: str, reserved_bytes: int) -> None:
         # What cannot be recorded does not count as reserved. The ledger counts the use then, which

@@ -15,10 +15,11 @@ class LiveLease:
     """A lease as it stands: what was recorded, and what is only true of this run.
 
     `connection` is None for a process lease, and for a connection lease whose connection is gone.
-    `orders`: what the lease is to end for; those by heat are in no record.
+    `orders`: what the lease is to end for; those by heat are in no record. `used_ns`: when it was
+    last used, or may have been; `idle_told`: it was told that this is long ago.
     """
 
-    __slots__ = ("connection", "orders", "record", "used")
+    __slots__ = ("connection", "idle_told", "orders", "record", "used", "used_ns")
 
     def __init__(self, record: LeaseRecord, *, connection: str | None) -> None:
         self.record = record
@@ -27,6 +28,8 @@ class LiveLease:
         self.orders: dict[RevokeReason, RevokeOrder] = {
             order.reason: order for order in record.orders
         }
+        self.used_ns = record.granted_ns
+        self.idle_told = False
 
     @property
     def id(self) -> str:

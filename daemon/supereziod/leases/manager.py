@@ -28,6 +28,7 @@ from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.conduct import Conduct, LeasePolicies
 from supereziod.leases.draining import Drain
 from supereziod.leases.handles import Caller, HandleOpener
+from supereziod.leases.idle import IdleWatch
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.observer import Observer
 from supereziod.leases.processes import ProcessTable
@@ -51,7 +52,8 @@ class LeaseTimes(Struct, frozen=True, kw_only=True):
     may be that a decision goes by. `descendants_s`: how often /proc is searched for what holders
     have started; five times as often after one was bound. `revoke_deadline_s`: what a
     holder has to end in, unless who asks says otherwise; `drain_s`: all on a GPU that is CRITICAL,
-    those of the lowest priority being told first and the next ones each `drain_step_s`.
+    those of the lowest priority being told first and the next ones each `drain_step_s`. `idle_s`:
+    how long a lease uses nothing before it is told so.
     """
 
     grace_s: float = 5.0
@@ -65,6 +67,7 @@ class LeaseTimes(Struct, frozen=True, kw_only=True):
     revoke_deadline_s: float = 30.0
     drain_s: float = 30.0
     drain_step_s: float = 5.0
+    idle_s: float = 900.0
 
 
 class LeaseManager:
@@ -135,7 +138,8 @@ class LeaseManager:
             calm_s=self._times.calm_s,
             clock=clock,
         )
-        self._views = LeaseViews(book=self._book, ledger=ledger, clock=clock)
+        idle = IdleWatch(book=self._book, ledger=ledger, timeout_s=self._times.idle_s, clock=clock)
+        self._views = LeaseViews(book=self._book, ledger=ledger, idle_s=idle.idle_s, clock=clock)
         self._acquirer = Acquirer(
             readings=self._readings,
             queue=queue,
@@ -165,6 +169,7 @@ class LeaseManager:
                 policies=policies or LeasePolicies(),
                 on_revoke=self._revoke_for_policy,
             ),
+            idle=idle,
             search_s=self._times.descendants_s,
             clock=clock,
         )

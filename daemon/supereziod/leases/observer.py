@@ -10,6 +10,7 @@ from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.conduct import Conduct
 from supereziod.leases.draining import Drain
 from supereziod.leases.holders import Attribution
+from supereziod.leases.idle import IdleWatch
 from supereziod.leases.ledger import LedgerNotice
 from supereziod.leases.readings import Readings
 from supereziod.leases.unreturned import UnreturnedVram
@@ -31,6 +32,7 @@ class Observer:
         drain: Drain,
         events: EventLog,
         conduct: Conduct,
+        idle: IdleWatch,
         search_s: float,
         clock: Callable[[], int],
     ) -> None:
@@ -39,6 +41,7 @@ class Observer:
         self._drain = drain
         self._events = events
         self._conduct = conduct
+        self._idle = idle
         self._search_s = search_s
         self._clock = clock
         self._searched_ns = clock()
@@ -54,6 +57,7 @@ class Observer:
         snapshot = self._readings.snapshot()
         if self._readings.has_new_pass():
             self._take_in(snapshot)
+        self._idle.note_unread(snapshot)
         self._drain.follow(snapshot)
 
     def _take_in(self, snapshot: Snapshot) -> None:
@@ -73,6 +77,8 @@ class Observer:
         for notice in notices:
             self._tell_notice(notice)
         self._note_use(snapshot, attribution)
+        for lease in self._idle.newly_idle(snapshot):
+            self._conduct.fell_idle(lease, self._idle.idle_s(lease, snapshot) or 0)
 
     def _search_descendants(self) -> None:
         now = self._clock()
@@ -86,12 +92,15 @@ class Observer:
     def _note_use(self, snapshot: Snapshot, holder_of: Attribution) -> None:
         lease_of_pid: dict[str, dict[int, str]] = {}
         for gpu in snapshot.gpus:
-            processes = gpu.last_pass.processes if gpu.last_pass is not None else None
-            for process in processes or ():
+            if gpu.last_pass is None:
+                continue
+            for process in gpu.last_pass.processes or ():
                 holder = holder_of(process.pid)
                 for lease in self._leases_on(holder, gpu.uuid):
                     lease_of_pid.setdefault(gpu.uuid, {}).setdefault(process.pid, lease.id)
                     self._book.mark_used(lease)
+                    if process.vram_bytes != 0:  # 0 is none; what is not known may be some
+                        self._idle.note_use(lease, gpu.last_pass.taken_ns)
         self.lease_of_pid = lease_of_pid
 
     def _leases_on(self, holder: str | None, uuid: str) -> Sequence[LiveLease]:

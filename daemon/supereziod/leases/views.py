@@ -43,9 +43,17 @@ def environment_of(lease_id: str, uuids: list[str]) -> dict[str, str]:
 class LeaseViews:
     """Makes the wire's picture of leases and waiters."""
 
-    def __init__(self, *, book: LeaseBook, ledger: Ledger, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        book: LeaseBook,
+        ledger: Ledger,
+        idle_s: Callable[[LiveLease, Snapshot], float | None],
+        clock: Callable[[], int],
+    ) -> None:
         self._book = book
         self._ledger = ledger
+        self._idle_s = idle_s
         self._clock = clock
 
     def lease(
@@ -83,6 +91,7 @@ class LeaseViews:
             ttl_ms=record.ttl_ms,
             expires_in_s=self._left_s(self._book.ends_ns(lease)),
             revocation=self._revocation(lease.order) if personal else None,
+            idle_s=self._idle_s(lease, snapshot),
         )
 
     def waiter(

@@ -47,6 +47,7 @@ EVENT_TYPES: Final[dict[str, str]] = {
     "lease.released": "The lease was given back, or its last process ended (`reason`).",
     "lease.lost": "The lease ended without having been given back (`reason`).",
     "lease.overrun": "The holder uses more than it reserved on a GPU; the lease is raised to it.",
+    "lease.idle": "Nothing has been used of the lease for long (`idle_s`).",
     "lease.unreturned": "The VRAM of a released lease is still in use.",
 }
 

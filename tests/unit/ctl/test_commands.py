@@ -226,6 +226,19 @@ def test_a_lease_is_revoked_and_answered_for(ctl: Ctl, daemon: FakeDaemon) -> No
     assert daemon.asked("lease.revoke")[-1]["params"]["deadline_s"] is None
 
 
+def test_a_lease_of_which_nothing_is_used_is_shown_as_idle(ctl: Ctl, daemon: FakeDaemon) -> None:
+    idle = wire_samples.lease(idle_s=1200.0)
+    daemon.answers["lease.list"] = wire.LeaseList(
+        leases=[idle, wire_samples.lease(idle_s=5.0)], queue=[]
+    )
+    daemon.answers["lease.get"] = idle
+    assert ctl("lease", "list") == 0
+    assert ctl.out.count("idle 20m") == 1
+    assert ctl("lease", "show", "1ea5e") == 0
+    assert "for 20m: its processes use nothing" in ctl.out
+    assert ctl.json("lease", "show", "1ea5e")["idle_s"] == 1200.0
+
+
 def test_a_lease_that_nothing_holds_is_not_asked_for(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert ctl("lease", "acquire", "--vram", "8GiB") == 2
     assert "--pid PID, or --ttl" in ctl.err

@@ -169,3 +169,114 @@ async def test_nothing_is_revoked_unless_policy_says_so(tmp_path: Path, host: Le
         assert (told.lease, told.data["reason"]) == (lease.id, "overrun")
         assert "6.0 GiB" in told.message
         assert reserved_gib(other, lease) == 6
+
+
+# --- hoarding -----------------------------------------------------------------------------------
+
+
+def pause(host: LeaseHost, minutes: float) -> None:
+    """Let time pass, with a reading every 30 s, as on a quiet host."""
+    for _ in range(round(minutes * 2)):
+        host.clock.advance(30)
+        host.monitor.read()
+
+
+def idle_s(host: LeaseHost, lease: Lease) -> float | None:
+    return host.leases.get(ME, lease.id).idle_s
+
+
+async def test_no_use_for_15_minutes_after_the_grant_is_idle(host: LeaseHost) -> None:
+    lease = host.now(ME)
+    assert lease.idle_s is None, "no reading has shown it yet"
+    pause(host, 14.5)
+    assert not host.only("lease.idle")
+    assert idle_s(host, lease) == pytest.approx(14.5 * 60, abs=1)
+    pause(host, 0.5)
+    (told,) = host.only("lease.idle")
+    assert (told.lease, told.severity) == (lease.id, "info")
+    assert told.data["idle_s"] == pytest.approx(900, abs=1)
+    assert "15m" in told.message
+
+
+async def test_it_counts_from_the_last_use_and_is_told_once_each_time(host: LeaseHost) -> None:
+    lease = host.now(ME, prefer=[BIG])
+    pause(host, 14)
+    use(host, 1, passes=1)
+    assert idle_s(host, lease) is None
+    del host.big.processes[PID]
+    pause(host, 14.5)
+    assert not host.only("lease.idle")
+    pause(host, 20)
+    assert len(host.only("lease.idle")) == 1
+    use(host, 1, passes=1)
+    host.big.processes[PID] = 0
+    pause(host, 16)
+    assert len(host.only("lease.idle")) == 2
+
+
+async def test_a_lease_of_two_gpus_is_in_use_while_one_is(host: LeaseHost) -> None:
+    lease = host.now(ME, vram=1, count=2)
+    host.small.processes[PID] = GIB
+    pause(host, 20)
+    assert idle_s(host, lease) is None
+    assert not host.only("lease.idle")
+
+
+async def test_what_cannot_be_read_is_not_zero(host: LeaseHost) -> None:
+    hidden, away = host.now(ME, vram=1, prefer=[BIG]), host.now(ME, vram=1, prefer=[SMALL])
+    host.big.processes[PID] = None
+    pause(host, 10)
+    host.small.lost = True
+    pause(host, 10)
+    host.small.lost = False
+    assert idle_s(host, hidden) is None
+    pause(host, 10)
+    assert not host.only("lease.idle")
+    assert idle_s(host, away) == pytest.approx(600, abs=31), "nobody saw what was before"
+    pause(host, 6)
+    assert [told.lease for told in host.only("lease.idle")] == [away.id]
+
+
+async def test_a_gpu_that_is_not_read_any_more_makes_no_lease_idle(host: LeaseHost) -> None:
+    lease = host.now(ME, prefer=[BIG])
+    pause(host, 14)
+    host.big.hung = True
+    pause(host, 5)
+    assert not host.only("lease.idle")
+    host.big.hung = False
+    use(host, 1, passes=1)
+    assert idle_s(host, lease) is None
+
+
+async def test_a_lease_that_nobody_was_seen_to_hold_is_never_idle(host: LeaseHost) -> None:
+    lease = host.now(caller_of(pid=0), mode="ttl", ttl_ms=86_400_000)
+    pause(host, 20)
+    assert idle_s(host, lease) is None
+    assert not host.only("lease.idle")
+
+
+async def test_after_a_restart_idleness_counts_from_there(tmp_path: Path) -> None:
+    async with lease_host(tmp_path) as before:
+        lease = before.now(ME)
+        pause(before, 14)
+    async with lease_host(tmp_path, clock=before.clock) as after:
+        assert idle_s(after, lease) == pytest.approx(0, abs=1)
+        pause(after, 14.5)
+        assert not after.only("lease.idle")
+        pause(after, 1)
+        assert after.only("lease.idle")
+
+
+async def test_an_idle_lease_is_asked_for_only_where_policy_says_so(
+    tmp_path: Path, host: LeaseHost
+) -> None:
+    host.now(ME)
+    pause(host, 16)
+    assert not host.only("lease.draining")
+    strict = LeasePolicies(on_idle="revoke")
+    (tmp_path / "strict").mkdir()
+    async with lease_host(tmp_path / "strict", policies=strict) as other:
+        lease = other.now(ME)
+        pause(other, 30)
+        (told,) = other.only("lease.draining")
+        assert (told.lease, told.data["reason"]) == (lease.id, "idle")
