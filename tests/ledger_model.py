@@ -6,8 +6,10 @@ for, from lists of what happened. Written from the rules and from no line of the
   free(g) = total - driver_reserved - configured_reserve - foreign - sum of max(reserved, actual)
   foreign = max(0, used - sum of actual), all of one pass, summed by holder
 
-with what a release took staying taken until a later pass shows 75 % of it free, or shows after
-5 s that it is not. Where the driver does not tell use by process, actual is
+An acquire whose holder is on GPUs already counts on what is there: it is placed where it uses
+VRAM without a lease, iff need <= free + own, own being its use that counts as foreign, and what it
+uses beyond its leases' reserve. What a release took stays taken until a later pass shows 75 % of it
+free, or shows after 5 s that it is not. Where the driver does not tell use by process, actual is
 clamp(used - used_at_grant, 0, reserved) as long as the lease grows, and stays as it was after.
 """
 
@@ -186,6 +188,13 @@ class Rules:
                 gpu.muddled = True
             self.grants.append(Grant(lease, uuid, holder, size, len(gpu.passes)))
 
+    def adopt(self, holder: str, pid: int) -> None:
+        """Count a process for a holder, from the last pass on, as far as that tells its use."""
+        self.world.processes[pid].holder = holder
+        for gpu in self.world.gpus.values():
+            if self.stranger_use(gpu, pid):
+                gpu.passes[-1].owners[pid] = holder
+
     def release(self, lease: str) -> None:
         for grant in [grant for grant in self.grants if grant.lease == lease]:
             gpu = self.world.gpus[grant.gpu]
@@ -202,6 +211,7 @@ class Rules:
                     pids = frozenset(pid for pid in owners if owners[pid] == grant.holder)
                     owners.update(dict.fromkeys(pids))
             expected = before[1] - after[1]
+            self._disown(grant.holder)
             self.pending.append(
                 Pending(
                     lease=lease,
@@ -213,6 +223,13 @@ class Rules:
                     released_ns=self.world.clock.now_ns,
                 )
             )
+
+    def _disown(self, holder: str) -> None:
+        """Count what a holder without any lease uses for nobody."""
+        if not any(grant.holder == holder for grant in self.grants):
+            for gpu in self.world.gpus.values():
+                owners = gpu.passes[-1].owners if gpu.passes else {}
+                owners.update({pid: None for pid in owners if owners[pid] == holder})
 
     def join(self, lease: str, holder: str) -> None:
         for grant in [grant for grant in self.grants if grant.lease == lease]:
@@ -279,6 +296,31 @@ class Rules:
         process = self.world.processes.get(pid)
         holder = process.holder if process is not None else None
         return holder if any(grant.holder == holder for grant in self.grants) else None
+
+    def stranger_use(self, gpu: ModelGpu, pid: int) -> int:
+        """Return what a process is known to use that is nobody's, and not on its way back."""
+        last = gpu.passes[-1] if gpu.passes else None
+        if last is None or last.owners.get(pid, "") is not None or gpu.generation == "hidden":
+            return 0
+        if any(pid in pending.pids for pending in self.pending_on(gpu.uuid)):
+            return 0
+        return last.listed[pid]
+
+    def own(self, gpu: ModelGpu, holder: str, pid: int) -> int:
+        """Return what of a new lease of the holder, with that process, is in use already."""
+        foreign = min(self.stranger_use(gpu, pid), self.foreign(gpu))
+        return foreign + max(0, self.actual(gpu, holder) - self.reserved(gpu, holder))
+
+    def bound_to(self, holder: str, pid: int) -> set[str]:
+        """Return the GPUs where these use VRAM without a lease."""
+        found = set()
+        for gpu in self.world.gpus.values():
+            owners = gpu.passes[-1].owners if gpu.passes else {}
+            at_work = holder in owners.values() and any(g.holder == holder for g in self.grants)
+            unleased = not any(grant.holder == holder for grant in self.grants_on(gpu.uuid))
+            if owners.get(pid, "") is None or (at_work and unleased):
+                found.add(gpu.uuid)
+        return found
 
     def grants_on(self, gpu: str) -> list[Grant]:
         return [grant for grant in self.grants if grant.gpu == gpu]

@@ -276,6 +276,7 @@ class AcquireParams(Params):
     connection that asked; ttl lets it end `ttl_ms` (60,000 if it is not given) after the grant or
     the last lease.renew. `sizes_itself`: the program takes a share of what it finds free, so that
     nothing else starts on its GPUs until it has grown. `priority` is capped by the caller's role.
+    What the holder uses already counts for the lease, which is placed where that is.
     """
 
     vram_bytes: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from supereziod.gpu.hardware import Block, GpuView
 from supereziod.leases.growth import Growth, Sizing, advance
@@ -102,6 +102,18 @@ class GpuAccount:
         part.holder = holder
         self._capacity = None
 
+    def adopt(self, holder: str, pids: Iterable[int]) -> None:
+        """Let processes that were nobody's in the last pass be the holder's in it."""
+        for pid in self._strangers(pids):
+            used = self._pass.uses[pid] if self._pass is not None else None
+            if self._pass is None or used is None:
+                continue  # the next pass says what can be told of it
+            self._pass.owners[pid] = holder
+            share = self._share(holder, since_ns=self._pass.taken_ns)
+            share.measured_bytes += used
+            share.shown = True
+        self._capacity = None
+
     def raise_reserve(self, lease: str, reserved_bytes: int) -> None:
         """Let the lease reserve more than it was granted: what its holder uses."""
         part = self._parts[lease]
@@ -132,6 +144,8 @@ class GpuAccount:
         else:
             pids = self._pids_of(part.holder)
             del self._shares[part.holder]
+            if self._pass is not None:
+                self._pass.owners.update(dict.fromkeys(pids))
         self._returns.add(
             Return(
                 lease=lease,
@@ -143,6 +157,15 @@ class GpuAccount:
             )
         )
         self._capacity = None
+
+    def disown(self, holder: str) -> None:
+        """Let the processes of a holder that has no lease any more be nobody's."""
+        share = self._shares.get(holder)
+        if share is not None and not share.parts:
+            if self._pass is not None:
+                self._pass.owners.update(dict.fromkeys(self._pids_of(holder)))
+            del self._shares[holder]
+            self._capacity = None
 
     # --- passes ---------------------------------------------------------------------------------
 
@@ -329,6 +352,23 @@ class GpuAccount:
         """The notice that stands while more is spoken for than there is."""
         return self._overcommit.standing
 
+    def own_bytes(self, holder: str | None, pids: Iterable[int]) -> tuple[int, int]:
+        """Return what of a new lease is in use already: as foreign, and beyond its reserve."""
+        share = self._shares.get(holder) if holder is not None else None
+        beyond = share.spoken_bytes - share.reserved_bytes if share is not None else 0
+        if self._pass is None or self._blind:
+            return 0, beyond
+        listed = sum(self._pass.uses[pid] or 0 for pid in self._strangers(pids))
+        return min(listed, self._foreign_bytes(self._pass)), beyond
+
+    def is_used_without_lease(self, holder: str | None, pids: Iterable[int]) -> bool:
+        """Tell whether these processes, or the holder, are here without a lease."""
+        share = self._shares.get(holder) if holder is not None else None
+        if share is not None and not share.parts:
+            return True
+        owners = self._pass.owners if self._pass is not None else {}
+        return any(pid in owners and owners[pid] is None for pid in pids)
+
     def actual_bytes(self, holder: str) -> int | None:
         """Return what the holder's processes use here; None before a pass can show it."""
         share = self._shares.get(holder)
@@ -365,6 +405,14 @@ class GpuAccount:
         if self._pass is None:
             return frozenset()
         return frozenset(pid for pid, owner in self._pass.owners.items() if owner == holder)
+
+    def _strangers(self, pids: Iterable[int]) -> list[int]:
+        """Return those that are nobody's here. What is on its way back is counted as that."""
+        if self._pass is None:
+            return []
+        owners = self._pass.owners
+        mine = [pid for pid in pids if pid in owners and owners[pid] is None]
+        return [pid for pid in mine if pid not in self._returns.pids]
 
     def _unexplained_bytes(self) -> int:
         if self._pass is None:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from superezio.errors import (
+    BusyError,
     ConflictError,
     GpusUnavailableError,
     InvalidParamsError,
@@ -21,6 +22,7 @@ from superezio.wire import AcquireParams, Lease, Placement, PlacementParams
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.handles import Caller, HandleOpener, ProcessHandle
 from supereziod.leases.placement import Request
+from supereziod.leases.presence import NOWHERE
 from supereziod.leases.queue import LeaseQueue, Waiting
 from supereziod.leases.readings import Readings
 from supereziod.leases.views import LeaseViews
@@ -97,7 +99,9 @@ class Acquirer:
         capacities = self._readings.capacities()
         if self._readings.late(capacities):
             return self._acquire_later(ask)
-        placement = self._queue.place_behind(ask.request, capacities, priority=ask.params.priority)
+        placement = self._queue.place_behind(
+            self._found(ask), capacities, priority=ask.params.priority
+        )
         if placement.decision == "grant":
             return self._grant_now(ask, placement)
         if placement.decision == "never" or (ask.wait_s <= 0 and not self._readings.returning()):
@@ -122,6 +126,10 @@ class Acquirer:
         """Grant to those who wait whatever they can have now."""
         if self._early and self._readings.complete:
             self._review_early()
+        try:
+            self._room.find_again(self._book.presence_of)
+        except BusyError:
+            return  # a process that cannot be looked at now may be anywhere
         while len(self._room):
             found = self._room.next_grant(self._readings.capacities())
             if found is None:
@@ -194,7 +202,7 @@ class Acquirer:
         waiting = Waiting(
             id=new_waiter_id(),
             uid=ask.caller.uid,
-            request=ask.request,
+            request=self._found(ask),
             priority=ask.params.priority,
             enqueued_ns=now,
             deadline_ns=now + round(ask.wait_s * 1e9),
@@ -232,7 +240,15 @@ class Acquirer:
         return None
 
     def _decide(self, ask: _Ask) -> Placement:
-        return self._place(ask.request, priority=ask.params.priority)
+        return self._place(self._found(ask), priority=ask.params.priority)
+
+    def _found(self, ask: _Ask) -> Request:
+        """Return what is asked, with where its holder is already."""
+        pid = ask.caller.pid if ask.params.holder_pid is None else ask.params.holder_pid
+        presence = self._book.presence_of(pid)
+        return (
+            ask.request if presence is NOWHERE else structs.replace(ask.request, presence=presence)
+        )
 
     def _place(self, request: Request, *, priority: int) -> Placement:
         return self._queue.place_behind(request, self._readings.capacities(), priority=priority)

@@ -21,6 +21,7 @@ from supereziod.leases.handles import HandleOpener, ProcessHandle
 from supereziod.leases.holders import Holders
 from supereziod.leases.ledger import Claim, Ledger
 from supereziod.leases.live_lease import LeaseNews, LiveLease, share_of
+from supereziod.leases.presence import NOWHERE, Presence
 from supereziod.leases.processes import ProcessTable
 from supereziod.leases.store import LeaseRecord, LeaseStore
 from supereziod.observability.correlation import correlation_id
@@ -126,6 +127,20 @@ class LeaseBook:
         if len(self._leases) >= self._max_leases:
             raise BusyError(f"cannot lease more: there are {self._max_leases} leases in all")
 
+    def presence_of(self, holder: ProcessHandle | int) -> Presence:
+        """Return where a process (or a pid) that is to hold a lease uses VRAM already.
+
+        Raises BusyError.
+        """
+        if isinstance(holder, int):
+            known, strangers = self.holders.whose_pid(holder)
+        else:
+            known, strangers = self.holders.whose(holder)
+        if known is None and not strangers:
+            return NOWHERE
+        found = self._ledger.presence(known, strangers)
+        return NOWHERE if found == NOWHERE else found
+
     def grant(
         self,
         *,
@@ -140,6 +155,7 @@ class LeaseBook:
         self.check_room(uid)
         if params.mode == "process" and all(handle.ended for handle in handles):
             raise HolderGoneError("cannot grant the lease: the process that asked has ended")
+        own = [pid for handle in handles for pid in self.holders.whose(handle)[1]]
         now_ns = self._clock()
         ttl_ms = params.ttl_ms
         record = LeaseRecord(
@@ -159,6 +175,7 @@ class LeaseBook:
         self._record(record)
         lease = LiveLease(record, connection=connection if params.mode == "connection" else None)
         self._ledger.claim(self._add(lease, handles))
+        self._ledger.adopt(self.holders.holder_of(lease.id), own)
         if record.expires_ns is not None:
             self._ends.set(lease.id, record.expires_ns)
         self._tell(lease, "granted", f"was granted {share_of(record)}", mode=params.mode)
@@ -241,6 +258,7 @@ class LeaseBook:
             held = {identity: each for identity, each in held.items() if identity in living}
             if len(held) >= _MAX_PROCESSES:
                 raise BusyError(f"cannot bind more than {_MAX_PROCESSES} processes to a lease")
+        own = self.holders.whose(handle)[1]
         new = handle.held_by()
         if known is not None and known.confirmed:
             new = known
@@ -253,6 +271,7 @@ class LeaseBook:
                 processes=processes,
             )
         self.holders.attach(lease.id, handle)
+        self._ledger.adopt(self.holders.holder_of(lease.id), own)
         if known is None:
             pid = handle.identity.pid
             self._tell(lease, "attached", f"is held by pid {pid} too", pid=pid)
@@ -363,8 +382,11 @@ class LeaseBook:
         self._unhook(lease)
         self._ends.drop(record.id)
         self._on_removed(record.id)
+        holder = self.holders.holder_of(record.id)
         self._ledger.release(record.id)
         self.holders.unbind(record.id)
+        if not self.holders.leases_of(holder):
+            self._ledger.disown(holder)
 
     def _unhook(self, lease: LiveLease) -> None:
         bound = self._by_connection.get(lease.connection) if lease.connection else None

@@ -16,6 +16,7 @@ from typing import Final
 
 from supereziod.leases.handles import ProcessHandle
 from supereziod.leases.processes import Identity, Origin, ProcessTable
+from supereziod.leases.strangers import Strangers, is_within
 
 Attribution = Callable[[int], str | None]
 
@@ -66,6 +67,7 @@ class Holders:
         self._roots: dict[Identity, _Root] = {}
         self._living: dict[int, Identity] = {}
         self._kin: dict[Identity, Identity] = {}
+        self._strangers = Strangers()
         self.unsearched = False
 
     def bind(self, lease: str, handles: Iterable[ProcessHandle]) -> str:
@@ -108,9 +110,29 @@ class Holders:
         roots = self._leases[lease].roots.values()
         return [root.handle for root in roots if root.handle is not None]
 
+    def whose(self, handle: ProcessHandle) -> tuple[str | None, frozenset[int]]:
+        """Return the holder of the process, if any, and those of its own that are nobody's.
+
+        The latter as of the last pass: what it started, and what is in a cgroup of its own.
+        """
+        strangers = self._strangers.of(handle.identity, lambda: handle.cgroup)
+        return self._holder_of(handle.identity), strangers
+
+    def whose_pid(self, pid: int) -> tuple[str | None, frozenset[int]]:
+        """Return the same for a process that nobody holds on to. Raises BusyError."""
+        if pid in self._living or self._strangers.may_be_of(pid):
+            origin = self._processes.origin(pid)
+            if origin is not None:
+                strangers = self._strangers.of(
+                    origin.identity, lambda: self._processes.own_cgroup(pid)
+                )
+                return self._holder_of(origin.identity), strangers
+        return None, frozenset()
+
     def attribution(self) -> Attribution:
         """Return a function from a pid to its holder, for one pass: it remembers its answers."""
         answers: dict[int, str | None] = {}
+        self._strangers = Strangers()
 
         def holder_of_pid(pid: int) -> str | None:
             if pid not in answers:
@@ -222,8 +244,11 @@ class Holders:
     def _drop(self, identity: Identity, root: _Root) -> None:
         self._let_go(identity, root)
         del self._roots[identity]
+        # Nobody's from now on: who asks for another lease before the next pass is still there.
+        self._strangers.note([identity], None)
         for kin in root.kin:
             self._kin.pop(kin, None)
+            self._strangers.note([kin, identity], None)
 
     def _let_go(self, identity: Identity, root: _Root) -> None:
         if root.handle is None:
@@ -240,7 +265,7 @@ class Holders:
         line, root = self._line(pid, self._processes.origin)
         if root is not None:
             return self._holder_at(root)
-        return self._find_by_cgroup(pid) if line else self._find_by_pid(pid)
+        return self._find_by_cgroup(pid, line) if line else self._find_by_pid(pid)
 
     def _line(
         self, pid: int, origin_of: Callable[[int], Origin | None]
@@ -265,6 +290,9 @@ class Holders:
                 return line, self._kin[orphan]
         return line, None
 
+    def _holder_of(self, identity: Identity) -> str | None:
+        return self._holder_at(identity) if identity in self._roots else None
+
     def _holder_at(self, root: Identity) -> str:
         return self._leases[next(iter(self._roots[root].leases))].holder
 
@@ -273,16 +301,18 @@ class Holders:
         identity = self._living.get(pid)
         return self._holder_at(identity) if identity is not None else None
 
-    def _find_by_cgroup(self, pid: int) -> str | None:
+    def _find_by_cgroup(self, pid: int, line: list[Identity]) -> str | None:
         cgroup = self._processes.own_cgroup(pid)
-        if cgroup is None:
-            return None
         found = {
             self._holder_at(identity)
             for identity, root in self._roots.items()
-            if root.handle is not None and _is_within(cgroup, root.handle.cgroup)
+            if cgroup is not None and root.handle is not None
+            if is_within(cgroup, root.handle.cgroup)
         }
-        return found.pop() if len(found) == 1 else None
+        if len(found) == 1:
+            return found.pop()
+        self._strangers.note(line, None if found else cgroup)
+        return None
 
     def _remember(self, identity: Identity, root: Identity) -> None:
         known = self._kin.get(identity)
@@ -290,10 +320,6 @@ class Holders:
             self._roots[known].kin.discard(identity)
         self._kin[identity] = root
         self._roots[root].kin.add(identity)
-
-
-def _is_within(cgroup: str, parent: str | None) -> bool:
-    return parent is not None and (cgroup == parent or cgroup.startswith(parent + "/"))
 
 
 def _number(holder: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from msgspec import Struct
 
@@ -11,6 +11,7 @@ from supereziod.gpu.hardware import Snapshot
 from supereziod.leases.account import GpuAccount
 from supereziod.leases.notices import LedgerNotice, NoticeKind
 from supereziod.leases.placement import MAX_VRAM_BYTES, Capacity
+from supereziod.leases.presence import Presence
 
 __all__ = ["Claim", "Ledger", "LedgerNotice", "NoticeKind"]
 
@@ -73,6 +74,28 @@ class Ledger:
         for uuid in claim.reserved:
             self._accounts[uuid].rebind(lease, holder)
 
+    def presence(self, holder: str | None, pids: Collection[int]) -> Presence:
+        """Return where a future holder is already: `pids` that are nobody's, and `holder`'s own."""
+        found = {uuid: each.own_bytes(holder, pids) for uuid, each in self._accounts.items()}
+        return Presence(
+            foreign_bytes={uuid: foreign for uuid, (foreign, _) in found.items() if foreign},
+            beyond_bytes={uuid: beyond for uuid, (_, beyond) in found.items() if beyond},
+            bound_to=tuple(
+                uuid
+                for uuid, account in self._accounts.items()
+                if account.is_used_without_lease(holder, pids)
+            ),
+        )
+
+    def adopt(self, holder: str, pids: Collection[int]) -> None:
+        """Let processes that were nobody's in the last passes count for the holder at once.
+
+        What they use has counted as foreign; it would count twice until the next pass otherwise.
+        """
+        if pids:
+            for account in self._accounts.values():
+                account.adopt(holder, pids)
+
     def ready(self, lease: str) -> None:
         """Take it that the lease has grown: what it uses now is what it will use."""
         for uuid in self._claims[lease].reserved:
@@ -90,6 +113,11 @@ class Ledger:
         now_ns = self._clock()
         for uuid in claim.reserved:
             self._accounts[uuid].release(lease, now_ns)
+
+    def disown(self, holder: str) -> None:
+        """Count what a holder without any lease uses as foreign, before the next pass does."""
+        for account in self._accounts.values():
+            account.disown(holder)
 
     def observe(
         self, snapshot: Snapshot, holder_of: Callable[[int], str | None]

@@ -12,6 +12,7 @@ from superezio.errors import InvalidParamsError
 from superezio.quantities import format_size
 from superezio.wire import GpuReason, Placement, Policy
 from supereziod.gpu.hardware import Block
+from supereziod.leases.presence import NOWHERE, Presence
 
 #: No GPU and no sum of GPUs comes near: a larger number is a mistake of the caller.
 MAX_VRAM_BYTES: Final = 1 << 50
@@ -21,6 +22,9 @@ EXCLUSIVE_TOLERANCE_BYTES: Final = 512 << 20
 #: What keeps a GPU from admitting until somebody changes its mode: waiting does not help.
 LASTING_BLOCKS: Final = frozenset({"compute_prohibited", "mig_enabled"})
 
+_ELSEWHERE: Final = Block(
+    code="elsewhere", message="the process that is to hold it uses another GPU, and cannot move"
+)
 _NO_MARGIN: Final = -1000
 _NO_UTILIZATION: Final = 101
 
@@ -29,7 +33,8 @@ class Request(Struct, frozen=True, kw_only=True):
     """What is asked: `vram_bytes` on each of `count` GPUs.
 
     `prefer` ranks GPUs by UUID, best first; they are taken where they admit the lease. GPUs in
-    `avoid` are never taken. Raises InvalidParamsError for a size or count nobody can mean.
+    `avoid` are never taken. `presence`: where its holder is already, which it counts on, and
+    which binds it to those GPUs. Raises InvalidParamsError for a size or count nobody can mean.
     """
 
     vram_bytes: int
@@ -37,6 +42,7 @@ class Request(Struct, frozen=True, kw_only=True):
     policy: Policy = "best_fit"
     prefer: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
+    presence: Presence = NOWHERE
 
     def __post_init__(self) -> None:
         if not 0 < self.vram_bytes <= MAX_VRAM_BYTES:
@@ -87,6 +93,7 @@ def place(request: Request, capacities: Sequence[Capacity]) -> Placement:
 
     The caller records a grant before anything else may decide: nothing may be awaited between.
     """
+    request, capacities = _as_found(request, capacities)
     refusals = {capacity.uuid: _refusal(request, capacity) for capacity in capacities}
     admitted = [capacity for capacity in capacities if refusals[capacity.uuid] is None]
     chosen: list[Capacity] = []
@@ -127,6 +134,11 @@ def candidates(request: Request, capacities: Sequence[Capacity]) -> frozenset[st
         and capacity.uuid not in request.avoid
         and (capacity.block is None or capacity.block.code not in LASTING_BLOCKS)
     )
+    bound = frozenset(request.presence.bound_to)
+    if len(bound) >= request.count:
+        found &= bound
+    elif not bound <= found:
+        return frozenset()
     return found if len(found) >= request.count else frozenset()
 
 
@@ -138,6 +150,44 @@ def hold(capacities: Sequence[Capacity], held: Mapping[str, str]) -> list[Capaci
         else capacity
         for capacity in capacities
     ]
+
+
+# --- what is there already ---------------------------------------------------------------------
+
+
+def _as_found(
+    request: Request, capacities: Sequence[Capacity]
+) -> tuple[Request, Sequence[Capacity]]:
+    """Return what the request and the GPUs come to for a holder that is on some already."""
+    presence = request.presence
+    if presence is NOWHERE:
+        return request, capacities
+    capacities = [_less_own_use(request, capacity) for capacity in capacities]
+    bound = presence.bound_to
+    if not bound:
+        return request, capacities
+    stuck = any(_refusal(request, each) for each in capacities if each.uuid in bound)
+    if len(bound) < request.count and not stuck:
+        return replace(request, prefer=bound), capacities
+    return request, [
+        replace(capacity, block=_ELSEWHERE)
+        if capacity.uuid not in bound and capacity.block is None
+        else capacity
+        for capacity in capacities
+    ]
+
+
+def _less_own_use(request: Request, capacity: Capacity) -> Capacity:
+    presence, uuid = request.presence, capacity.uuid
+    own = min(presence.own_bytes(uuid), request.vram_bytes)
+    if not own:
+        return capacity
+    return replace(
+        capacity,
+        free_bytes=capacity.free_bytes + own,
+        foreign_bytes=capacity.foreign_bytes - presence.foreign_bytes.get(uuid, 0),
+        reserved_bytes=capacity.reserved_bytes - presence.beyond_bytes.get(uuid, 0),
+    )
 
 
 # --- what refuses -------------------------------------------------------------------------------

@@ -77,6 +77,10 @@ class LeaseQueue:
             del self._by_uid[waiting.uid]
         return waiting
 
+    def replace(self, waiting: Waiting) -> None:
+        """Let it wait on with another request, at its place."""
+        self._order = [waiting if each.id == waiting.id else each for each in self._order]
+
     def expired(self, now_ns: int) -> list[Waiting]:
         """Return, in order, those whose deadline has passed; they stay until removed."""
         return [waiting for waiting in self._order if waiting.deadline_ns <= now_ns]
@@ -152,7 +156,8 @@ class LeaseQueue:
 def _has_room(request: Request, capacities: Sequence[Capacity], held: dict[str, str]) -> bool:
     """Tell cheaply whether a placement may succeed, so that a long queue costs little."""
     roomy = sum(
-        capacity.free_bytes >= request.vram_bytes and capacity.uuid not in held
+        capacity.free_bytes + request.presence.own_bytes(capacity.uuid) >= request.vram_bytes
+        and capacity.uuid not in held
         for capacity in capacities
     )
     return roomy >= request.count

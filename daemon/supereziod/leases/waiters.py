@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 
 import msgspec
+from msgspec import structs
 
 from superezio.errors import (
     CancelledRequestError,
@@ -19,6 +20,7 @@ from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.deadlines import Deadlines
 from supereziod.leases.handles import Caller, ProcessHandle
 from supereziod.leases.placement import Capacity
+from supereziod.leases.presence import NOWHERE, Presence
 from supereziod.leases.queue import LeaseQueue, Waiting
 from supereziod.observability.correlation import current_scope, in_scope
 from supereziod.observability.events import EventLog
@@ -136,6 +138,16 @@ class WaitingRoom:
             raise
         pending.delivered = True
         return lease
+
+    def find_again(self, presence_of: Callable[[ProcessHandle], Presence]) -> None:
+        """Take in where those are now that are to hold what is waited for."""
+        for pending in self._pending.values():
+            waiting = pending.waiting
+            presence = presence_of(pending.handles[0]) if pending.handles else NOWHERE
+            if presence != waiting.request.presence:
+                request = structs.replace(waiting.request, presence=presence)
+                pending.waiting = structs.replace(waiting, request=request)
+                self._queue.replace(pending.waiting)
 
     def next_grant(self, capacities: list[Capacity]) -> tuple[Pending, Placement] | None:
         """Take out the first waiter that can be granted; its handles belong to the caller then."""

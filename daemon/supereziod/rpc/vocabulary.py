@@ -59,6 +59,7 @@ REASON_CODES: Final[dict[str, str]] = {
     "returning": "Enough is free once released leases have given their VRAM back.",
     "too_small": "It would not fit if the GPU were empty.",
     "avoided": "The request avoids it.",
+    "elsewhere": "The process that is to hold the lease uses another GPU already.",
     "queued": "What is free is for those who wait already.",
     "growing": "A lease on it is still growing, and nothing else may start meanwhile.",
     "exclusive_taken": "An exclusive lease is on it.",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lease_host import Child, child, until
 from supereziod.leases.handles import HandleOpener, HeldBy, ProcessHandle
@@ -430,3 +434,52 @@ def _parent(pid: int) -> int:
     origin = ProcessTable().origin(pid)
     assert origin is not None
     return origin.parent_pid
+
+
+# --- whose strangers would be -------------------------------------------------------------------
+
+SERVICE = "/system.slice/llama.service"
+FOREST = st.lists(
+    st.tuples(st.integers(0, 11), st.sampled_from(("/", SERVICE, f"{SERVICE}/a", "/x.service"))),
+    min_size=2,
+    max_size=12,
+)
+
+
+@given(forest=FOREST, held=st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_what_is_a_processes_own_is_what_counts_for_it_once_it_holds_a_lease(
+    forest: list[tuple[int, str]], *, held: bool
+) -> None:
+    """By its tree and its own cgroup, with another holder about or without."""
+
+    async def run() -> None:
+        with tempfile.TemporaryDirectory() as root, child() as other:
+            proc, watch = FakeProc(Path(root)), Watch(Path(root))
+            pids = [ME, other.pid, *range(4000, 4000 + len(forest) - 2)]
+            for number, (parent, cgroup) in enumerate(forest):
+                above = pids[parent] if parent < number else 1
+                proc.put(pids[number], parent=above, start=number + 1, cgroup=cgroup)
+            if held:
+                watch.bind("other", other.pid)
+            before = watch.holders.attribution()
+            nobodys = [pid for pid in pids if before(pid) is None]
+            handle = watch.handle(ME)
+            _, own = watch.holders.whose(handle)
+            assert watch.holders.whose_pid(ME)[1] == own
+            holder = watch.holders.bind("mine", [handle])
+            after = watch.holders.attribution()
+            assert own == {pid for pid in nobodys if after(pid) == holder}
+            watch.holders.close()
+
+    asyncio.run(run())
+
+
+async def test_a_reused_pid_has_nothing_of_its_own(fake: tuple[FakeProc, Watch]) -> None:
+    proc, watch = fake
+    proc.put(3999, start=1)
+    proc.put(4000, parent=3999, start=2)
+    assert watch.of(4000) is None
+    assert watch.holders.whose_pid(3999) == (None, frozenset({4000}))
+    proc.put(3999, start=7)
+    assert watch.holders.whose_pid(3999) == (None, frozenset())

@@ -110,16 +110,53 @@ class LedgerMachine(RuleBasedStateMachine):
         for uuid in chosen if used_percent else ():
             self._start(holder, uuid, max(1, size * used_percent // 100))
 
-    def _place(self, request: Request) -> list[str]:
+    def _place(
+        self,
+        request: Request,
+        *,
+        own: dict[str, int] | None = None,
+        bound_to: set[str] | None = None,
+    ) -> list[str]:
         placement = place(request, list(self.capacities().values()))
         for reason in placement.gpus:
             gpu = self.world.gpus[reason.uuid]
+            need = max(0, request.vram_bytes - (own or {}).get(gpu.uuid, 0))
             if self.model.is_exact(gpu) and gpu.uuid not in request.avoid:
-                fits = request.vram_bytes <= self.model.free(gpu)
-                assert reason.admitted == (fits and not self.model.growing(gpu.uuid))
+                fits = need <= self.model.free(gpu) and request.vram_bytes <= reason_room(gpu)
+                there = not bound_to or gpu.uuid in bound_to
+                assert reason.admitted == (fits and there and not self.model.growing(gpu.uuid))
             elif reason.admitted:
-                assert request.vram_bytes <= self.model.most_free(gpu)
+                assert need <= self.model.most_free(gpu)
         return placement.chosen
+
+    @rule(holder=st.sampled_from(HOLDERS), pick=PICKS, size=SIZES | st.none(), seen=LOOKS)
+    def a_server_is_adopted(self, *, holder: str, pick: int, size: int | None, seen: str) -> None:
+        """Lease what a process uses that is nobody's, or the holder's already."""
+        servers = [each for each in self.world.processes.values() if each.pid > 1]
+        servers = [process for process in servers if process.holder in {None, holder}]
+        if not servers:
+            return
+        process = servers[pick % len(servers)]
+        known = holder if any(grant.holder == holder for grant in self.model.grants) else None
+        own = {u: self.model.own(gpu, holder, process.pid) for u, gpu in self.world.gpus.items()}
+        if size is None:  # exactly what there is room for
+            free = self.capacities()[process.gpu].free_bytes
+            size = max(1, free + own[process.gpu])
+        request = Request(
+            vram_bytes=size, presence=self.ledger.presence(known, frozenset({process.pid}))
+        )
+        bound_to = self.model.bound_to(holder, process.pid)
+        chosen = self._place(request, own=own, bound_to=bound_to)
+        if not chosen:
+            return
+        assert not bound_to or set(chosen) <= bound_to, "a server cannot move"
+        self.leases += 1
+        lease = f"lease-{self.leases}"
+        self.ledger.claim(Claim(lease=lease, holder=holder, reserved=dict.fromkeys(chosen, size)))
+        self.ledger.adopt(holder, frozenset({process.pid}))
+        self.model.grant(lease, holder, chosen, size)
+        self.model.adopt(holder, process.pid)
+        self._look_if(seen=seen)
 
     @rule(
         pick=PICKS,
@@ -150,9 +187,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _release(self, lease: str) -> None:
         before = {uuid: one.free_bytes for uuid, one in self.capacities().items()}
+        holder = next(grant.holder for grant in self.model.grants if grant.lease == lease)
         self.model.release(lease)
         self.ledger.release(lease)
         self.ledger.release(lease)
+        if not any(grant.holder == holder for grant in self.model.grants):
+            self.ledger.disown(holder)
         after = {uuid: one.free_bytes for uuid, one in self.capacities().items()}
         assert after == before, "a release frees nothing by itself"
 
@@ -336,6 +376,11 @@ class LedgerMachine(RuleBasedStateMachine):
                 for grant in self.model.grants_on(uuid):
                     told = self.ledger.actual(grant.holder, uuid)
                     assert told in {None, self.model.actual(gpu, grant.holder)}
+
+
+def reason_room(gpu: ModelGpu) -> int:
+    """Return what a GPU could hold if nothing else were on it."""
+    return gpu.total - gpu.told_reserve - RESERVE
 
 
 TestLedger = LedgerMachine.TestCase
