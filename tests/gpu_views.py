@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from supereziod.gpu.hardware import Block, GpuIdentity, GpuSample, GpuView, ProcessUse, Snapshot
+from supereziod.gpu.hardware import (
+    Block,
+    GpuDetails,
+    GpuIdentity,
+    GpuSample,
+    GpuView,
+    ProcessUse,
+    Snapshot,
+)
 
 GIB = 1 << 30
 
@@ -32,8 +40,9 @@ def a_pass(
     driver_reserved: int | None = 0,
     utilization: int | None = 0,
     margin: int | None = 30,
+    listed: bool = True,
 ) -> GpuSample:
-    """Return a sample with processes (bytes by pid)."""
+    """Return a sample with processes (bytes by pid); `listed`: the driver names them at all."""
     return GpuSample(
         uuid=uuid,
         taken_ns=taken_ns,
@@ -51,6 +60,7 @@ def a_pass(
         processes=tuple(
             ProcessUse(pid=pid, type="C", vram_bytes=size) for pid, size in processes.items()
         ),
+        processes_listed=listed,
     )
 
 
@@ -62,6 +72,7 @@ def a_view(
     index: int = 0,
     name: str = "NVIDIA GeForce RTX 3060",
     block: Block | None = None,
+    details: GpuDetails | None = None,
 ) -> GpuView:
     """Return a healthy GPU whose newest sample is its last pass."""
     if total is None and last_pass is not None:
@@ -83,7 +94,7 @@ def a_view(
         status_reason=None,
         sample=last_pass,
         last_pass=last_pass,
-        details=None,
+        details=details,
         level="normal",
         fitness="healthy",
         cordoned=False,

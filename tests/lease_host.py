@@ -15,7 +15,7 @@ from msgspec import structs
 
 from gpu_views import GIB, FakeClock, a_pass, a_view
 from superezio.wire import AcquireParams, Lease, Level
-from supereziod.gpu.hardware import Block, Fault, GpuSample, GpuView, Snapshot
+from supereziod.gpu.hardware import Block, Fault, GpuDetails, GpuSample, GpuView, Snapshot
 from supereziod.leases.handles import Caller
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.manager import LeaseManager, LeaseTimes
@@ -41,6 +41,8 @@ class DataGpu:
         self.block: Block | None = None
         self.hung = False
         self.lost = False
+        self.details: GpuDetails | None = None
+        self.lists_processes = True
         self.last_pass: GpuSample | None = None
 
     def read(self, taken_ns: int) -> None:
@@ -51,6 +53,7 @@ class DataGpu:
             total=self.total_bytes,
             used=used,
             processes=self.processes,
+            listed=self.lists_processes,
         )
 
     def view(self) -> GpuView:
@@ -60,6 +63,7 @@ class DataGpu:
             total=self.total_bytes,
             index=self.index,
             block=self.block,
+            details=self.details,
         )
         return structs.replace(view, level=self.level, status="lost" if self.lost else "ok")
 

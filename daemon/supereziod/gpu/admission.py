@@ -31,7 +31,7 @@ def block_of(
     if cordon_reason is not None:
         why = f": {cordon_reason}" if cordon_reason else ""
         return Block(code="cordoned", message=f"it is cordoned{why}")
-    return _block_of_mode(details, last_pass)
+    return _block_of_mode(details)
 
 
 def _block_of_level(level: Level) -> Block | None:
@@ -42,7 +42,8 @@ def _block_of_level(level: Level) -> Block | None:
     return None
 
 
-def _block_of_mode(details: GpuDetails | None, last_pass: GpuSample) -> Block | None:
+def _block_of_mode(details: GpuDetails | None) -> Block | None:
+    # EXCLUSIVE_PROCESS is no block: whether it is taken depends on the leases too.
     if details is None:
         return None
     if details.compute_mode == "prohibited":
@@ -51,9 +52,4 @@ def _block_of_mode(details: GpuDetails | None, last_pass: GpuSample) -> Block | 
         return Block(code="mig_enabled", message="MIG is on: the whole GPU cannot be leased")
     if details.mig_mode == "no_permission":
         return Block(code="mig_enabled", message="whether MIG is on may not be read")
-    if details.compute_mode == "exclusive_process" and last_pass.processes:
-        return Block(
-            code="compute_exclusive_taken",
-            message="its compute mode is EXCLUSIVE_PROCESS, and a process has it",
-        )
     return None

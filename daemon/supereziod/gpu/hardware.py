@@ -13,6 +13,7 @@ from msgspec import Struct
 from superezio.wire import FitnessState, GpuStatus, Level
 
 ProcessType = Literal["C", "G", "C+G", "M", "M+C"]
+ComputeMode = Literal["default", "exclusive_process", "prohibited"]
 #: `threshold`: slowdown threshold minus temperature. `t_limit`: the card's own margin, which is
 #: not trusted at or below zero without a second signal.
 MarginSource = Literal["threshold", "t_limit"]
@@ -61,7 +62,7 @@ class ProcessUse(Struct, frozen=True, kw_only=True):
 class GpuDetails(Struct, frozen=True, kw_only=True):
     """What is read with a process pass only, because it changes slowly or costs driver time."""
 
-    compute_mode: Literal["default", "exclusive_process", "prohibited"] | None
+    compute_mode: ComputeMode | None
     mig_mode: Literal["enabled", "disabled", "no_permission"] | None
     memory_temperature_c: int | None
     power_limit_w: float | None
@@ -83,7 +84,8 @@ class GpuSample(Struct, frozen=True, kw_only=True):
 
     A sample with `processes` is a pass: its memory and its processes were read together, and only
     such a sample enters a placement. Where the driver cannot tell used from reserved memory,
-    `vram_driver_reserved_bytes` is None and `vram_used_bytes` includes the reserve.
+    `vram_driver_reserved_bytes` is None and `vram_used_bytes` includes the reserve. Where it does
+    not list who computes, `processes_listed` is False, and a process may be there unseen.
     """
 
     uuid: str
@@ -101,6 +103,7 @@ class GpuSample(Struct, frozen=True, kw_only=True):
     throttle_mask: int | None
     details: GpuDetails | None = None
     processes: tuple[ProcessUse, ...] | None = None
+    processes_listed: bool = True
 
 
 class Fault(Struct, frozen=True, kw_only=True):

@@ -156,9 +156,10 @@ class NvmlDriver:
         taken_ns = self._clock()
         memory = self._memory(gpu)
         processes: tuple[ProcessUse, ...] | None = None
+        listed = True
         details: GpuDetails | None = None
         if with_processes:
-            processes = self._processes(gpu, memory.total)
+            processes, listed = self._processes(gpu, memory.total)
             memory = max(memory, self._memory(gpu), key=lambda read: read.used or 0)
             details = self._details(gpu)
         utilization = self._ask(gpu, pynvml.nvmlDeviceGetUtilizationRates)
@@ -181,6 +182,7 @@ class NvmlDriver:
             throttle_mask=self._first(gpu, _THROTTLE),
             details=details,
             processes=processes,
+            processes_listed=listed,
         )
 
     def wait_xid(self, timeout_s: float) -> Xid | None:
@@ -230,20 +232,24 @@ class NvmlDriver:
             return gpu.slowdown_temperature_c - temperature_c, "threshold"
         return None, None
 
-    def _processes(self, gpu: NvmlGpu, vram_total_bytes: int | None) -> tuple[ProcessUse, ...]:
+    def _processes(
+        self, gpu: NvmlGpu, vram_total_bytes: int | None
+    ) -> tuple[tuple[ProcessUse, ...], bool]:
+        """Return the processes, and whether the driver lists those that compute at all."""
         lists = {letter: self._list(gpu, tries) for letter, tries in _PROCESS_LISTS.items()}
-        return merge_processes(lists, vram_total_bytes=vram_total_bytes)
+        known = {letter: entries for letter, entries in lists.items() if entries is not None}
+        return merge_processes(known, vram_total_bytes=vram_total_bytes), "C" in known
 
-    def _list(self, gpu: NvmlGpu, functions: tuple[_Function, ...]) -> list[_Answer]:
-        """Read a list that may outgrow the room made for it while it is read."""
+    def _list(self, gpu: NvmlGpu, functions: tuple[_Function, ...]) -> list[_Answer] | None:
+        """Read a list that may outgrow the room made for it while it is read; None: no such."""
         for _ in range(_LIST_TRIES - 1):
             try:
-                return self._first(gpu, functions, required=True) or []
+                return self._first(gpu, functions, required=True)
             except FaultError as error:
                 cause = error.__cause__
                 if getattr(cause, "value", None) != INSUFFICIENT_SIZE:
                     raise
-        return self._first(gpu, functions, required=True) or []
+        return self._first(gpu, functions, required=True)
 
     def _details(self, gpu: NvmlGpu) -> GpuDetails:
         ask = self._ask

@@ -333,6 +333,8 @@ class GpuAccount:
             growing=True in [part.is_growing for part in parts],
             warm=view.level == "warm",
             block=block,
+            compute_mode=None if view.details is None else view.details.compute_mode,
+            processes=_listed(view),
         )
 
     def _foreign_bytes(self, taken: Pass) -> int:
@@ -436,3 +438,11 @@ class GpuAccount:
             if growth is not gone and growth.phase != "frozen":
                 lowest = min(gone.base_bytes, growth.base_bytes)
                 growth.base_bytes = max(lowest, growth.base_bytes - gone.estimate_bytes)
+
+
+def _listed(view: GpuView) -> int | None:
+    """Return how many processes use the GPU; None where the driver does not list them."""
+    sample = view.last_pass
+    if sample is None or sample.processes is None or not sample.processes_listed:
+        return None
+    return len(sample.processes)

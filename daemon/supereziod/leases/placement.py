@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from superezio.errors import InvalidParamsError
 from superezio.quantities import format_size
 from superezio.wire import GpuReason, Placement, Policy
-from supereziod.gpu.hardware import Block
+from supereziod.gpu.hardware import Block, ComputeMode
 from supereziod.leases.presence import NOWHERE, Presence
 
 #: No GPU and no sum of GPUs comes near: a larger number is a mistake of the caller.
@@ -65,6 +65,7 @@ class Capacity(Struct, frozen=True, kw_only=True):
     `exclusive`: a lease that is to be alone is there. `growing`: a lease is there that sizes
     itself by what it finds free, or whose use can only be told from the growth of the whole, so
     that nothing else may start. `warm`: it is taken where no cooler one admits the lease.
+    `processes` use it, by its last pass; None where that could not be read.
     """
 
     uuid: str
@@ -82,6 +83,8 @@ class Capacity(Struct, frozen=True, kw_only=True):
     growing: bool = False
     warm: bool = False
     block: Block | None = None
+    compute_mode: ComputeMode | None = None
+    processes: int | None = 0
 
 
 Refusal = tuple[str, str]
@@ -217,7 +220,27 @@ def _closed(capacity: Capacity) -> Refusal | None:
         return "exclusive_taken", "an exclusive lease is on it"
     if capacity.growing:
         return "growing", "a lease on it is still growing, and nothing else may start meanwhile"
-    return None
+    return taken(capacity)
+
+
+def taken(capacity: Capacity) -> Refusal | None:
+    """Refuse a GPU that CUDA gives to one process, unless it is certain that none has it.
+
+    A lease takes it from its grant on: its process may not have opened the GPU yet.
+    """
+    if capacity.compute_mode != "exclusive_process":
+        return None
+    if capacity.leases:
+        who = "a lease is on it"
+    elif capacity.returning_bytes:
+        who = "a released lease has not given it back yet"
+    elif capacity.processes:
+        who = "a process has it"
+    elif capacity.processes is None:
+        who = "whether a process has it cannot be read"
+    else:
+        return None
+    return "compute_exclusive_taken", f"its compute mode is EXCLUSIVE_PROCESS, and {who}"
 
 
 def _company(capacity: Capacity) -> Refusal | None:

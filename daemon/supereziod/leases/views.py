@@ -11,7 +11,7 @@ from superezio.wire import HolderProcess, Lease, LeaseGpu, Placement, Revocation
 from supereziod.gpu.hardware import Snapshot
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.ledger import Ledger
-from supereziod.leases.placement import Capacity
+from supereziod.leases.placement import Capacity, taken
 from supereziod.leases.store import RevokeOrder
 from supereziod.leases.waiters import Pending
 
@@ -19,13 +19,17 @@ _CDI_KIND: Final = "nvidia.com/gpu"
 
 
 class GpuUsage(Struct, frozen=True, kw_only=True):
-    """What the leases know of one GPU. `lease_of_pid` names the oldest lease of its holder."""
+    """What the leases know of one GPU. `lease_of_pid` names the oldest lease of its holder.
+
+    `taken`: why no lease fits beside what is there, however small.
+    """
 
     reserved_bytes: int
     foreign_bytes: int | None
     leasable_bytes: int
     leases: int
     lease_of_pid: dict[int, str]
+    taken: str | None = None
 
 
 def environment_of(lease_id: str, uuids: list[str]) -> dict[str, str]:
@@ -117,12 +121,15 @@ class LeaseViews:
 
     def usage(self, capacity: Capacity, *, known: bool, lease_of_pid: dict[int, str]) -> GpuUsage:
         """Show what is spoken for on a GPU; `known`: a pass has shown what others use there."""
+        refusal = taken(capacity)
+        closed = capacity.block is not None or refusal is not None
         return GpuUsage(
             reserved_bytes=capacity.reserved_bytes,
             foreign_bytes=capacity.foreign_bytes if known else None,
-            leasable_bytes=max(0, capacity.free_bytes) if capacity.block is None else 0,
+            leasable_bytes=0 if closed else max(0, capacity.free_bytes),
             leases=capacity.leases,
             lease_of_pid=lease_of_pid,
+            taken=None if refusal is None else refusal[1],
         )
 
     def _revocation(self, order: RevokeOrder | None) -> Revocation | None:

@@ -42,6 +42,10 @@ class Usage(Protocol):
     def leases(self) -> int:
         """How many leases are on it."""
 
+    @property
+    def taken(self) -> str | None:
+        """Why no lease fits beside what is there, however small; None if one may."""
+
 
 def throttle_names(mask: int | None) -> list[str] | None:
     """Return the reasons in a mask by name; a bit without one keeps its number."""
@@ -57,7 +61,9 @@ def gpu_result(view: GpuView, usage: Usage | None, driver: DriverInfo | None, no
     identity = view.identity
     sample = view.sample or _NO_SAMPLE
     details = view.details or _NO_DETAILS
-    block = view.block
+    blocked_reason = usage.taken if usage is not None else None
+    if view.block is not None:
+        blocked_reason = view.block.message
     total = sample.vram_total_bytes
     return Gpu(
         uuid=identity.uuid,
@@ -75,8 +81,8 @@ def gpu_result(view: GpuView, usage: Usage | None, driver: DriverInfo | None, no
         fitness=view.fitness,
         cordoned=view.cordoned,
         cordon_reason=view.cordon_reason,
-        admissible=block is None,
-        blocked_reason=block.message if block is not None else None,
+        admissible=blocked_reason is None,
+        blocked_reason=blocked_reason,
         vram_total_bytes=total if total is not None else identity.vram_total_bytes,
         vram_used_bytes=sample.vram_used_bytes,
         vram_free_bytes=sample.vram_free_bytes,

@@ -34,7 +34,7 @@ FINE: dict[str, Any] = {
         {"fitness": "suspect"},
         {"fitness": "probation"},
         {"details": None},
-        {"details": replace(NO_DETAILS, compute_mode="exclusive_process")},
+        {"details": replace(NO_DETAILS, compute_mode="exclusive_process"), "last_pass": TAKEN},
         {"details": replace(NO_DETAILS, mig_mode="disabled")},
     ],
 )
@@ -63,11 +63,6 @@ def test_a_gpu_in_order_admits(state: dict[str, Any]) -> None:
         ),
         ({"details": replace(NO_DETAILS, mig_mode="enabled")}, "mig_enabled", "MIG"),
         ({"details": replace(NO_DETAILS, mig_mode="no_permission")}, "mig_enabled", "read"),
-        (
-            {"details": replace(NO_DETAILS, compute_mode="exclusive_process"), "last_pass": TAKEN},
-            "compute_exclusive_taken",
-            "EXCLUSIVE_PROCESS",
-        ),
         ({"level": "hot", "cordon_reason": "fan", "fitness": "quarantined"}, "hot", "hot"),
     ],
 )

@@ -22,7 +22,7 @@ from probe_doubles import (
 from superezio.errors import NotFoundError
 from superezio.wire import Event
 from supereziod.gpu.frames import Failed, Identified, Interval, Opened, ProbeSpec, XidSeen
-from supereziod.gpu.hardware import Fault, GpuView, ProcessUse, Xid
+from supereziod.gpu.hardware import Fault, GpuView, Xid
 from supereziod.gpu.monitor import GpuMonitor, MonitorRules
 from supereziod.gpu.patience import Patience
 from supereziod.gpu.records import GpuRecords
@@ -584,16 +584,6 @@ async def test_a_gpu_that_is_not_there_is_not_found(bench: Bench) -> None:
     ):
         with pytest.raises(NotFoundError):
             call()
-
-
-async def test_a_process_takes_an_exclusive_gpu(bench: Bench) -> None:
-    await bench.start(0)
-    exclusive = replace(NO_DETAILS, compute_mode="exclusive_process")
-    bench.run(0.5, 0, details=exclusive)
-    assert bench.code() is None
-    process = ProcessUse(pid=1, type="C", vram_bytes=None)
-    bench.run(0.5, 0, details=exclusive, processes=(process,))
-    assert bench.code() == "compute_exclusive_taken"
 
 
 async def test_history_has_what_was_read(bench: Bench) -> None:

@@ -259,6 +259,7 @@ def test_a_sample_of_a_geforce(driver: DriverChild, nvml_sim: NvmlSimulator) -> 
         "throttle_mask": 0x24,
         "details": None,
         "processes": None,
+        "processes_listed": True,
     }
 
 
@@ -326,6 +327,7 @@ def test_a_card_that_supports_nothing_is_all_null_and_no_error(
     details = sample.pop("details")
     kept = {name: sample.pop(name) for name in ("uuid", "taken_ns", "processes")}
     assert kept["processes"] == ()
+    assert not sample.pop("processes_listed")
     assert set(sample.values()) == {None}
     assert set(details.values()) == {None}
 
@@ -493,6 +495,23 @@ def test_a_process_list_that_fails_is_a_fault_not_an_empty_list(
     nvml_sim.fail("nvmlDeviceGetComputeRunningProcesses_v3", UNKNOWN_ERROR)
     fault = fault_of(lambda: read_pass(driver, nvml_sim))
     assert (fault.kind, fault.uuid, fault.index) == ("unknown", nvml_sim.gpu(0).uuid, 0)
+
+
+@pytest.mark.parametrize(
+    ("function", "listed"),
+    [
+        ("nvmlDeviceGetComputeRunningProcesses", False),
+        ("nvmlDeviceGetMPSComputeRunningProcesses", True),
+    ],
+)
+def test_a_driver_that_does_not_list_who_computes_says_so(
+    driver: DriverChild, nvml_sim: NvmlSimulator, function: str, *, listed: bool
+) -> None:
+    """It lists nobody, and that is no sign that nobody is there."""
+    for version in ("v2", "v3"):
+        nvml_sim.fail(f"{function}_{version}", NOT_SUPPORTED)
+    sample = read_pass(driver, nvml_sim)
+    assert (sample.processes, sample.processes_listed) == ((), listed)
 
 
 def test_sixty_processes_are_all_listed(driver: DriverChild, nvml_sim: NvmlSimulator) -> None:

@@ -141,6 +141,7 @@ class FakeUsage(Struct, frozen=True, kw_only=True):
     reserved_bytes: int = 3 * GIB
     foreign_bytes: int | None = GIB
     leasable_bytes: int = 8 * GIB
+    taken: str | None = None
     leases: int = 1
     lease_of_pid: dict[int, str] = {}
 
