@@ -133,6 +133,8 @@ class Gpu(ctypes.Structure):
         ("hang_ms", _i64),  # not 0: how long every call on this GPU blocks first, or FOR_EVER
         ("return_delay_ms", _i64),  # VRAM of a dead LIVE process comes back so late, or FOR_EVER
         ("hide_process_memory", _i64),  # every process's memory reads N/A
+        ("display_active", _i64),  # a desktop has it open
+        ("display_mode", _i64),  # a screen is attached
         ("calls", _u64),
         ("out_of_memory_count", _u64),  # claims that did not fit
         ("xid_count", _u64),

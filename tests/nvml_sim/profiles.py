@@ -33,6 +33,8 @@ _EVERY_CARD: Final = {
     "hang_ms": 0,
     "return_delay_ms": 0,
     "hide_process_memory": 0,
+    "display_active": 0,
+    "display_mode": 0,
 }
 
 RTX_3060: Final = Profile(

@@ -60,7 +60,10 @@ class ProcessUse(Struct, frozen=True, kw_only=True):
 
 
 class GpuDetails(Struct, frozen=True, kw_only=True):
-    """What is read with a process pass only, because it changes slowly or costs driver time."""
+    """What is read with a process pass only, because it changes slowly or costs driver time.
+
+    `drives_display`: a screen is attached, or a desktop has it open without one.
+    """
 
     compute_mode: ComputeMode | None
     mig_mode: Literal["enabled", "disabled", "no_permission"] | None
@@ -77,6 +80,7 @@ class GpuDetails(Struct, frozen=True, kw_only=True):
     pcie_generation_max: int | None
     pcie_width: int | None
     pcie_width_max: int | None
+    drives_display: bool | None = None
 
 
 class GpuSample(Struct, frozen=True, kw_only=True):

@@ -74,6 +74,8 @@ _PROCESS_LISTS: Final[dict[Literal["C", "G", "M"], tuple[_Function, ...]]] = {
     ),
 }
 _LIST_TRIES: Final = 4
+#: A desktop that has the GPU open, and a screen attached to it: newer drivers have only the first.
+_DISPLAYS: Final = (pynvml.nvmlDeviceGetDisplayActive, pynvml.nvmlDeviceGetDisplayMode)
 
 
 def _memory_v2(handle: Handle) -> _Answer:
@@ -273,12 +275,18 @@ class NvmlDriver:
             pcie_generation_max=ask(gpu, pynvml.nvmlDeviceGetMaxPcieLinkGeneration),
             pcie_width=ask(gpu, pynvml.nvmlDeviceGetCurrPcieLinkWidth),
             pcie_width_max=ask(gpu, pynvml.nvmlDeviceGetMaxPcieLinkWidth),
+            drives_display=self._drives_display(gpu),
         )
 
     def _ecc_errors(self, gpu: NvmlGpu, kind: int) -> int | None:
         """Errors since the driver was loaded."""
         volatile = pynvml.NVML_VOLATILE_ECC
         return _integer(self._ask(gpu, pynvml.nvmlDeviceGetTotalEccErrors, kind, volatile))
+
+    def _drives_display(self, gpu: NvmlGpu) -> bool | None:
+        answers = [self._ask(gpu, function) for function in _DISPLAYS]
+        known = [bool(answer) for answer in answers if answer is not None]
+        return any(known) if known else None
 
     def _mig_mode(self, gpu: NvmlGpu) -> Literal["enabled", "disabled", "no_permission"] | None:
         function = pynvml.nvmlDeviceGetMigMode

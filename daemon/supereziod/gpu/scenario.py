@@ -30,12 +30,13 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final
 
 import msgspec
 from msgspec import Struct
 
 from superezio.quantities import parse_duration, parse_size
+from supereziod.gpu.hardware import ComputeMode
 from supereziod.gpu.profiles import PROFILES, find_profile
 
 FOREVER_NS: Final = 1 << 62
@@ -63,8 +64,9 @@ class CardSection(_Section, frozen=True, kw_only=True):
     profile: str
     vram: str | None = None
     mig: bool = False
-    compute_mode: Literal["default", "exclusive_process", "prohibited"] = "default"
+    compute_mode: ComputeMode = "default"
     process_memory: bool = True
+    display: bool = False
 
     def __post_init__(self) -> None:
         if find_profile(self.profile) is None:

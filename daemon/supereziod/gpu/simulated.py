@@ -186,6 +186,7 @@ class SimulatedCard:
             pcie_generation_max=profile.pcie_generation,
             pcie_width=16,
             pcie_width_max=16,
+            drives_display=self.section.display,
         )
 
 

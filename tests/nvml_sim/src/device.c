@@ -115,11 +115,11 @@ API nvmlDeviceGetPersistenceMode(void *device, int *out) {
 }
 API nvmlDeviceGetDisplayActive(void *device, int *out) {
     ENTER_GPU(device);
-    ANSWER(out, 0);
+    ANSWER(out, gpu->display_active);
 }
 API nvmlDeviceGetDisplayMode(void *device, int *out) {
     ENTER_GPU(device);
-    ANSWER(out, 0);
+    ANSWER(out, gpu->display_mode);
 }
 API nvmlDeviceGetPerformanceState(void *device, int *out) {
     ENTER_GPU(device);

@@ -291,6 +291,7 @@ def test_details_of_a_geforce_leave_out_what_it_does_not_have(
         "pcie_generation_max": 3,
         "pcie_width": 16,
         "pcie_width_max": 16,
+        "drives_display": False,
     }
 
 
@@ -330,6 +331,25 @@ def test_a_card_that_supports_nothing_is_all_null_and_no_error(
     assert not sample.pop("processes_listed")
     assert set(sample.values()) == {None}
     assert set(details.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("active", "mode", "drives"),
+    [(0, 0, False), (1, 0, True), (0, 1, True), (1, None, True), (None, None, None)],
+)
+def test_a_desktop_or_a_screen_makes_a_display(
+    driver: DriverChild,
+    nvml_sim: NvmlSimulator,
+    active: int | None,
+    mode: int | None,
+    *,
+    drives: bool | None,
+) -> None:
+    """Newer drivers do not tell the display mode any more; then the other one counts."""
+    nvml_sim.gpu(0).set(display_active=active, display_mode=mode)
+    details = read_pass(driver, nvml_sim).details
+    assert details is not None
+    assert details.drives_display is drives
 
 
 def test_unified_memory_has_no_vram_figures(driver: DriverChild, nvml_sim: NvmlSimulator) -> None:

@@ -276,11 +276,13 @@ def test_modes_of_a_card(tmp_path: Path, process: subprocess.Popen[bytes]) -> No
         [[gpu]]
         profile = "RTX 3090"
         compute_mode = "exclusive_process"
+        display = true
         process_memory = false
         """,
     )
     assert details(host, host.gpus[0]).mig_mode == "enabled"
     assert details(host, host.gpus[1]).compute_mode == "exclusive_process"
+    assert [details(host, gpu).drives_display for gpu in host.gpus] == [False, True]
     h100 = host.driver.sample(host.gpus[0].uuid, with_processes=False)
     assert (h100.utilization_core_percent, h100.margin_source) == (None, "t_limit")
     host.claim(process.pid, GIB, gpu=1)
