@@ -66,6 +66,7 @@ def gpu(**changes: Any) -> wire.Gpu:
         pcie_width=16,
         pcie_width_max=16,
         sample_age_s=0.4,
+        drives_display=False,
     )
     return structs.replace(sample, **changes)
 
@@ -94,6 +95,7 @@ def hot_gpu() -> wire.Gpu:
         power_w=None,
         throttle_reasons=None,
         sample_age_s=None,
+        drives_display=None,
     )
 
 

@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-Policy = Literal["best_fit", "spread", "exclusive"]
+Policy = Literal["best_fit", "spread", "exclusive", "coolest"]
+#: A GPU in mode `prohibited` admits nothing, so that nobody can ask for one.
+LeasableComputeMode = Literal["default", "exclusive_process"]
 LeaseMode = Literal["process", "connection", "ttl"]
 LeaseState = Literal[
     "queued", "granted", "growing", "active", "draining", "orphaned", "released", "lost"
@@ -184,6 +186,7 @@ class Gpu(Result):
     pcie_width: int | None
     pcie_width_max: int | None
     sample_age_s: float | None
+    drives_display: bool | None = None
 
 
 class GpuList(Result):
@@ -259,13 +262,24 @@ class ProbeState(Result):
 
 
 class PlacementParams(Params):
-    """What is asked of the GPUs: `vram_bytes` on each of `count` GPUs."""
+    """What is asked of the GPUs: `vram_bytes` on each of `count` GPUs.
+
+    `split`: they are one amount, over exactly `count` GPUs if that is more than 1, else over as
+    few as hold it. A GPU has to be of at least `min_compute_capability` (as in `8.6`), be in
+    `compute_mode`, and with `no_display` drive none; one of which that is not known is refused.
+    GPUs with a lease of the same user and `model`, a free name, go before others.
+    """
 
     vram_bytes: int
     count: int = 1
     policy: Policy = "best_fit"
     prefer: list[str] = []
     avoid: list[str] = []
+    min_compute_capability: str | None = None
+    compute_mode: LeasableComputeMode | None = None
+    no_display: bool = False
+    model: str | None = None
+    split: bool = False
 
 
 class AcquireParams(Params):
@@ -276,7 +290,8 @@ class AcquireParams(Params):
     connection that asked; ttl lets it end `ttl_ms` (60,000 if it is not given) after the grant or
     the last lease.renew. `sizes_itself`: the program takes a share of what it finds free, so that
     nothing else starts on its GPUs until it has grown. `priority` is capped by the caller's role.
-    What the holder uses already counts for the lease, which is placed where that is.
+    What the holder uses already counts for the lease, which is placed where that is. What is asked
+    of the GPUs is as for placement.explain.
     """
 
     vram_bytes: int
@@ -291,6 +306,11 @@ class AcquireParams(Params):
     priority: int = 0
     ttl_ms: int | None = None
     sizes_itself: bool = False
+    min_compute_capability: str | None = None
+    compute_mode: LeasableComputeMode | None = None
+    no_display: bool = False
+    model: str | None = None
+    split: bool = False
 
 
 class GpuReason(Result):
@@ -310,7 +330,12 @@ class GpuReason(Result):
 
 
 class Placement(Result):
-    """A decision with its reasons: `grant`, `wait` (may fit later) or `never`."""
+    """A decision with its reasons: `grant`, `wait` (may fit later) or `never`.
+
+    `reserved` has the bytes by UUID of a grant, in the order of `chosen`. Of one that is split,
+    `split_ratio` says in that order which part of it each is (their sum is 1), and `tensor_split`
+    says so as llama.cpp's --tensor-split takes it. `quota` says which quota stands against it.
+    """
 
     decision: Literal["grant", "wait", "never"]
     policy: Policy
@@ -319,12 +344,18 @@ class Placement(Result):
     chosen: list[str]
     gpus: list[GpuReason]
     summary: str
+    split: bool = False
+    reserved: dict[str, int] = {}
+    split_ratio: list[float] = []
+    tensor_split: str | None = None
+    quota: str | None = None
 
 
 class LeaseGpu(Result):
     """One GPU of a lease: what is reserved there, and what its processes use now.
 
-    `actual_is_estimated`: the driver does not give the use of each process.
+    `actual_is_estimated`: the driver does not give the use of each process. `split_ratio`: which
+    part of the lease it is, if that is one amount over several.
     """
 
     uuid: str
@@ -332,6 +363,7 @@ class LeaseGpu(Result):
     reserved_bytes: int
     actual_bytes: int | None
     actual_is_estimated: bool = False
+    split_ratio: float | None = None
 
 
 class HolderProcess(Result):
@@ -361,6 +393,8 @@ class Lease(Result):
     `expires_in_s`: when it ends by itself: a ttl lease that is not renewed, or a connection lease
     that lost its connection and is not resumed. `idle_s`: for how long its processes have used
     nothing, since its grant or their last use; null while they do, or where that is not known.
+    `tensor_split`: how it is split over its GPUs, in their order, as llama.cpp's --tensor-split
+    takes it.
     """
 
     id: str
@@ -383,6 +417,8 @@ class Lease(Result):
     expires_in_s: float | None = None
     revocation: Revocation | None = None
     idle_s: float | None = None
+    model: str | None = None
+    tensor_split: str | None = None
 
 
 class LeaseParams(Params):
@@ -445,6 +481,7 @@ class Waiter(Result):
     remaining_s: float
     reason: str
     correlation_id: str | None = None
+    split: bool = False
 
 
 class LeaseList(Result):

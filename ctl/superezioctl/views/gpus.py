@@ -144,6 +144,7 @@ def _identity(gpu: Gpu) -> list[tuple[str, str]]:
         ("compute capability", figure(gpu.compute_capability)),
         ("compute mode", figure(gpu.compute_mode)),
         ("MIG", figure(gpu.mig_mode)),
+        ("display", {None: NOTHING, True: "attached", False: "none"}[gpu.drives_display]),
     ]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from supereziod.gpu.hardware import Block, GpuView
+from supereziod.leases.capacity import Capacity, Model, capability_of
 from supereziod.leases.growth import Growth, Sizing, advance
 from supereziod.leases.notices import LedgerNotice, Overcommit, notice, overrun_notice
-from supereziod.leases.placement import Capacity
 from supereziod.leases.returns import Return, Returns
 from supereziod.leases.shares import Part, Pass, Share
 
@@ -58,6 +58,7 @@ class GpuAccount:
         sizes_itself: bool,
         restored: bool,
         now_ns: int,
+        model: Model | None = None,
     ) -> None:
         """Reserve, as granted at `now_ns`. A `restored` lease may use already what a pass shows."""
         growth = Growth(
@@ -77,6 +78,7 @@ class GpuAccount:
             sizing=Sizing(reserved_bytes=reserved_bytes, started_ns=now_ns)
             if sizes_itself
             else None,
+            model=model,
         )
         self._parts[lease] = part
         self._share(holder, since_ns=now_ns).add(part)
@@ -335,6 +337,9 @@ class GpuAccount:
             block=block,
             compute_mode=None if view.details is None else view.details.compute_mode,
             processes=_listed(view),
+            capability=capability_of(view.identity.compute_capability),
+            drives_display=None if view.details is None else view.details.drives_display,
+            models=frozenset(part.model for part in parts if part.model is not None),
         )
 
     def _foreign_bytes(self, taken: Pass) -> int:

@@ -20,6 +20,7 @@ from superezio.errors import (
 )
 from superezio.wire import AcquireParams, Lease, Placement, PlacementParams
 from supereziod.leases.book import LeaseBook, LiveLease
+from supereziod.leases.capacity import Capability, parse_capability
 from supereziod.leases.handles import Caller, HandleOpener, ProcessHandle
 from supereziod.leases.placement import Request
 from supereziod.leases.presence import NOWHERE
@@ -108,9 +109,9 @@ class Acquirer:
             raise self._refusal(placement)
         return self._acquire_later(ask)
 
-    def explain(self, params: PlacementParams) -> Placement | Awaitable[Placement]:
+    def explain(self, caller: Caller, params: PlacementParams) -> Placement | Awaitable[Placement]:
         """Say what an acquire of these parameters would be answered now, and why."""
-        request = _request(params)
+        request = _request(params, uid=caller.uid)
         capacities = self._readings.capacities()
         if self._readings.late(capacities) or self._readings.returning():
             return self._explain_later(request)
@@ -325,7 +326,7 @@ class Acquirer:
             params=structs.replace(
                 params, priority=min(params.priority, caller.max_priority), wait_ms=0
             ),
-            request=_request(params),
+            request=_request(params, uid=caller.uid),
             key=key,
             wait_s=min(params.wait_ms / 1000, self._max_wait_s),
         )
@@ -339,7 +340,7 @@ def checked_ttl_ms(ttl_ms: int) -> int:
     return ttl_ms
 
 
-def _request(params: AcquireParams | PlacementParams) -> Request:
+def _request(params: AcquireParams | PlacementParams, *, uid: int) -> Request:
     if len(params.prefer) > _MAX_GPUS_NAMED or len(params.avoid) > _MAX_GPUS_NAMED:
         raise InvalidParamsError(f"prefer and avoid name at most {_MAX_GPUS_NAMED} GPUs")
     return Request(
@@ -348,7 +349,26 @@ def _request(params: AcquireParams | PlacementParams) -> Request:
         policy=params.policy,
         prefer=tuple(params.prefer),
         avoid=tuple(params.avoid),
+        min_capability=_capability(params.min_compute_capability),
+        compute_mode=params.compute_mode,
+        no_display=params.no_display,
+        # Whose model it is belongs to it: what others run, and where, is theirs to know.
+        model=None if params.model is None else (uid, _checked_model(params.model)),
+        split=params.split,
     )
+
+
+def _capability(text: str | None) -> Capability | None:
+    try:
+        return None if text is None else parse_capability(text)
+    except ValueError as error:
+        raise InvalidParamsError(f"min_compute_capability: {error}") from None
+
+
+def _checked_model(model: str) -> str:
+    if not 0 < len(model) <= _MAX_NAME or not model.isprintable():
+        raise InvalidParamsError(f"model has 1 to {_MAX_NAME} printable characters")
+    return model
 
 
 def _check_same(before: AcquireParams, now: AcquireParams) -> None:

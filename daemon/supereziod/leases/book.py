@@ -162,7 +162,7 @@ class LeaseBook:
             id=os.urandom(12).hex(),
             uid=uid,
             params=params,
-            gpus=dict.fromkeys(placement.chosen, placement.vram_bytes),
+            gpus=placement.reserved,
             processes=tuple(handle.held_by() for handle in handles),
             placement=placement,
             granted_at=self._now().isoformat(timespec="milliseconds"),
@@ -369,6 +369,7 @@ class LeaseBook:
             exclusive=record.params.policy == "exclusive",
             sizes_itself=record.params.sizes_itself and not record.ready,
             granted_ns=record.granted_ns,
+            model=None if record.params.model is None else (record.uid, record.params.model),
         )
 
     def _remove(self, lease: LiveLease) -> None:

@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from supereziod.gpu.hardware import Snapshot
 from supereziod.leases.account import GpuAccount
+from supereziod.leases.capacity import MAX_VRAM_BYTES, Capacity, Model
 from supereziod.leases.notices import LedgerNotice, NoticeKind
-from supereziod.leases.placement import MAX_VRAM_BYTES, Capacity
 from supereziod.leases.presence import Presence
 
 __all__ = ["Claim", "Ledger", "LedgerNotice", "NoticeKind"]
@@ -20,7 +20,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     """A granted lease: bytes by GPU UUID, and the holder they count for.
 
     `exclusive` keeps every other lease off its GPUs. `sizes_itself` does until it has grown,
-    counted from `granted_ns` (of this ledger's clock).
+    counted from `granted_ns` (of this ledger's clock). `model` draws its like to its GPUs.
     """
 
     lease: str
@@ -29,6 +29,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     exclusive: bool = False
     sizes_itself: bool = False
     granted_ns: int | None = None
+    model: Model | None = None
 
 
 class Ledger:
@@ -175,6 +176,7 @@ class Ledger:
                 sizes_itself=claim.sizes_itself,
                 restored=restored,
                 now_ns=now_ns if claim.granted_ns is None else claim.granted_ns,
+                model=claim.model,
             )
 
     def _account(self, uuid: str) -> GpuAccount:

@@ -363,9 +363,9 @@ class LeaseManager:
             ],
         )
 
-    def explain(self, params: PlacementParams) -> Placement | Awaitable[Placement]:
+    def explain(self, caller: Caller, params: PlacementParams) -> Placement | Awaitable[Placement]:
         """Say what an acquire would be answered now, with a reason for every GPU."""
-        return self._acquirer.explain(params)
+        return self._acquirer.explain(caller, params)
 
     def usage(self) -> dict[str, GpuUsage]:
         """Return what the leases know of each GPU, by UUID."""

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from superezio.errors import QueueFullError
 from superezio.wire import Placement
-from supereziod.leases.placement import Capacity, Request, candidates, hold, place
+from supereziod.leases.placement import Capacity, Request, candidates, has_room, hold, place
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
@@ -155,12 +155,15 @@ class LeaseQueue:
 
 def _has_room(request: Request, capacities: Sequence[Capacity], held: dict[str, str]) -> bool:
     """Tell cheaply whether a placement may succeed, so that a long queue costs little."""
-    roomy = sum(
-        capacity.free_bytes + request.presence.own_bytes(capacity.uuid) >= request.vram_bytes
-        and capacity.uuid not in held
-        for capacity in capacities
+    own = request.presence.own_bytes
+    return has_room(
+        request,
+        [
+            capacity.free_bytes + own(capacity.uuid)
+            for capacity in capacities
+            if capacity.uuid not in held
+        ],
     )
-    return roomy >= request.count
 
 
 def _keep(held: dict[str, str], waiting: Waiting, capacities: Sequence[Capacity]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from msgspec import Struct, field
 
 from supereziod.gpu.hardware import GpuView
+from supereziod.leases.capacity import Model
 from supereziod.leases.growth import Growth, Sizing
 from supereziod.leases.overrun import Overrun
 
@@ -20,6 +21,7 @@ class Part(Struct, kw_only=True):
     exclusive: bool
     growth: Growth
     sizing: Sizing | None = None
+    model: Model | None = None
 
     @property
     def is_growing(self) -> bool:

@@ -12,7 +12,8 @@ from supereziod.gpu.hardware import Snapshot
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.placement import Capacity, taken
-from supereziod.leases.store import RevokeOrder
+from supereziod.leases.split import ratios, tensor_split
+from supereziod.leases.store import LeaseRecord, RevokeOrder
 from supereziod.leases.waiters import Pending
 
 _CDI_KIND: Final = "nvidia.com/gpu"
@@ -32,16 +33,25 @@ class GpuUsage(Struct, frozen=True, kw_only=True):
     taken: str | None = None
 
 
-def environment_of(lease_id: str, uuids: list[str]) -> dict[str, str]:
+def environment_of(record: LeaseRecord) -> dict[str, str]:
     """Return the variables that put a program on its GPUs, by UUID: indices are not stable."""
-    gpus = ",".join(uuids)
-    return {
+    gpus = ",".join(record.gpus)
+    environment = {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": gpus,
         "NVIDIA_VISIBLE_DEVICES": gpus,
-        "SUPEREZIO_CDI_DEVICES": ",".join(f"{_CDI_KIND}={uuid}" for uuid in uuids),
-        "SUPEREZIO_LEASE": lease_id,
+        "SUPEREZIO_CDI_DEVICES": ",".join(f"{_CDI_KIND}={uuid}" for uuid in record.gpus),
+        "SUPEREZIO_LEASE": record.id,
     }
+    proportions = _tensor_split(record)
+    if proportions is not None:
+        environment["SUPEREZIO_TENSOR_SPLIT"] = proportions
+    return environment
+
+
+def _tensor_split(record: LeaseRecord) -> str | None:
+    """Return how a split lease is divided, in the order of its GPUs in CUDA_VISIBLE_DEVICES."""
+    return tensor_split(list(record.gpus.values())) if record.params.split else None
 
 
 class LeaseViews:
@@ -86,7 +96,7 @@ class LeaseViews:
             if personal
             else [],
             holder_confirmed=bool(handles) and all(handle.confirmed for handle in handles),
-            environment=environment_of(record.id, list(record.gpus)) if personal else {},
+            environment=environment_of(record) if personal else {},
             placement=record.placement if with_placement else None,
             correlation_id=record.correlation_id if personal else None,
             granted_at=record.granted_at,
@@ -96,6 +106,8 @@ class LeaseViews:
             expires_in_s=self._left_s(self._book.ends_ns(lease)),
             revocation=self._revocation(lease.order) if personal else None,
             idle_s=self._idle_s(lease, snapshot),
+            model=record.params.model if personal else None,
+            tensor_split=_tensor_split(record),
         )
 
     def waiter(
@@ -117,6 +129,7 @@ class LeaseViews:
             remaining_s=max(0, waiting.deadline_ns - now) / 1e9,
             reason=placement.summary,
             correlation_id=scope.correlation_id if scope is not None and personal else None,
+            split=waiting.request.split,
         )
 
     def usage(self, capacity: Capacity, *, known: bool, lease_of_pid: dict[int, str]) -> GpuUsage:
@@ -148,8 +161,12 @@ class LeaseViews:
 
     def _gpus(self, lease: LiveLease, snapshot: Snapshot) -> list[LeaseGpu]:
         holder = self._book.holders.holder_of(lease.id)
+        record = lease.record
+        parts: dict[str, float] = {}
+        if record.params.split:
+            parts = dict(zip(record.gpus, ratios(list(record.gpus.values())), strict=True))
         found: list[LeaseGpu] = []
-        for uuid, reserved_bytes in lease.record.gpus.items():
+        for uuid, reserved_bytes in record.gpus.items():
             gpu = snapshot.find(uuid)
             found.append(
                 LeaseGpu(
@@ -158,6 +175,7 @@ class LeaseViews:
                     reserved_bytes=reserved_bytes,
                     actual_bytes=self._ledger.actual(holder, uuid),
                     actual_is_estimated=self._ledger.is_estimated(holder, uuid),
+                    split_ratio=parts.get(uuid),
                 )
             )
         return found

@@ -115,6 +115,7 @@ def gpu_result(view: GpuView, usage: Usage | None, driver: DriverInfo | None, no
         pcie_width=details.pcie_width,
         pcie_width_max=details.pcie_width_max,
         sample_age_s=(now_ns - sample.taken_ns) / _SECOND_NS if view.sample is not None else None,
+        drives_display=details.drives_display,
     )
 
 

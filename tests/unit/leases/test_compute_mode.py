@@ -29,7 +29,7 @@ async def host(tmp_path: Path) -> AsyncIterator[LeaseHost]:
 
 async def refusal(host: LeaseHost) -> str:
     """Return why the big GPU is refused to a small lease, whoever else has room."""
-    answer = host.leases.explain(PlacementParams(vram_bytes=7 * GIB, avoid=[SMALL]))
+    answer = host.leases.explain(ME, PlacementParams(vram_bytes=7 * GIB, avoid=[SMALL]))
     placement = await answer if hasattr(answer, "__await__") else answer
     (reason,) = (gpu for gpu in placement.gpus if gpu.uuid == BIG)
     return reason.message if reason.code == "compute_exclusive_taken" else reason.code

@@ -356,10 +356,10 @@ async def test_a_slow_gpu_is_waited_for_where_no_other_admits(host: LeaseHost) -
 
 
 async def test_explain_reads_the_gpus_and_gives_a_reason_for_every_one(host: LeaseHost) -> None:
-    now = host.leases.explain(PlacementParams(vram_bytes=10 * GIB))
+    now = host.leases.explain(ME, PlacementParams(vram_bytes=10 * GIB))
     assert isinstance(now, Placement)
     host.clock.advance(2)
-    later = host.leases.explain(PlacementParams(vram_bytes=10 * GIB))
+    later = host.leases.explain(ME, PlacementParams(vram_bytes=10 * GIB))
     assert not isinstance(later, Placement)
     assert (await later).chosen == now.chosen == [BIG]
     assert len(now.gpus) == 2
@@ -891,7 +891,7 @@ async def test_explain_asks_for_a_reading_after_a_release_as_an_acquire_does(
 ) -> None:
     lease = await full(host)
     host.leases.release(ME, lease.id)
-    answer = host.leases.explain(PlacementParams(vram_bytes=8 * GIB))
+    answer = host.leases.explain(ME, PlacementParams(vram_bytes=8 * GIB))
     assert isinstance(answer, Awaitable)
     assert (await answer).decision == "grant"
 

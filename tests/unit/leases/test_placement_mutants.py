@@ -13,11 +13,16 @@ pytestmark = pytest.mark.slow
 
 #: What the model of the ledger has no part in.
 HERE = Path(__file__).parent
-TESTS = [HERE / f"test_{name}.py" for name in ("placement", "queue", "ledger")]
+TESTS = [
+    HERE / f"test_{name}.py"
+    for name in ("placement", "constraints", "split", "queue", "compute_mode", "ledger")
+]
 
 ACCOUNT = "supereziod.leases.account"
 SHARES = "supereziod.leases.shares"
 PLACEMENT = "supereziod.leases.placement"
+REFUSALS = "supereziod.leases.refusals"
+SPLIT = "supereziod.leases.split"
 QUEUE = "supereziod.leases.queue"
 
 CONTROL = Mutant(
@@ -46,14 +51,14 @@ MUTANTS = (
     Mutant(
         "breaks ties on the index",
         PLACEMENT,
-        "return place, capacity.warm, rank(capacity), capacity.uuid",
-        "return place, capacity.warm, rank(capacity), str(capacity.index)",
+        "return place, apart, capacity.warm, rank(capacity), capacity.uuid",
+        "return place, apart, capacity.warm, rank(capacity), str(capacity.index)",
     ),
     Mutant(
         "takes a warm GPU like any other",
         PLACEMENT,
-        "return place, capacity.warm, rank(capacity), capacity.uuid",
-        "return place, False, rank(capacity), capacity.uuid",
+        "return place, apart, capacity.warm, rank(capacity), capacity.uuid",
+        "return place, apart, False, rank(capacity), capacity.uuid",
     ),
     Mutant(
         "best_fit takes the emptiest",
@@ -69,15 +74,15 @@ MUTANTS = (
     ),
     Mutant(
         "takes a block that passes for never",
-        PLACEMENT,
-        "and (capacity.block is None or capacity.block.code not in LASTING_BLOCKS)",
-        "and capacity.block is None",
+        REFUSALS,
+        "if capacity.block is not None and capacity.block.code in LASTING_BLOCKS:",
+        "if capacity.block is not None:",
     ),
     Mutant(
         "grants on an avoided GPU",
-        PLACEMENT,
-        "    if capacity.uuid in request.avoid:\n",
-        "    if False:\n",
+        REFUSALS,
+        '    if capacity.uuid in request.avoid:\n        return "avoided"',
+        '    if False:\n        return "avoided"',
     ),
     Mutant(
         "lets a small lease pass the head",
@@ -99,9 +104,130 @@ MUTANTS = (
     ),
     Mutant(
         "lets others onto the GPU of an exclusive lease",
-        PLACEMENT,
+        REFUSALS,
         "    if capacity.exclusive:\n",
         "    if False:\n",
+    ),
+    Mutant(
+        "lets a lease onto an EXCLUSIVE_PROCESS GPU that another has not loaded on yet",
+        REFUSALS,
+        "    if capacity.leases:\n        who",
+        "    if False:\n        who",
+    ),
+    Mutant(
+        "takes an unreadable process list for an empty one",
+        REFUSALS,
+        "    elif capacity.processes is None:\n",
+        "    elif False:\n",
+    ),
+    Mutant(
+        "gives an EXCLUSIVE_PROCESS GPU away while a release is on its way",
+        REFUSALS,
+        "    elif capacity.returning_bytes:\n",
+        "    elif False:\n",
+    ),
+    Mutant(
+        "takes an unknown compute capability for a new one",
+        REFUSALS,
+        '    if has is None:\n        return "capability_unknown"',
+        '    if False:\n        return "capability_unknown"',
+    ),
+    Mutant("asks for more than the capability", REFUSALS, "if has < least:", "if has <= least:"),
+    Mutant(
+        "takes an unknown display for none",
+        REFUSALS,
+        "if request.no_display and capacity.drives_display is not False:",
+        "if request.no_display and capacity.drives_display:",
+    ),
+    Mutant(
+        "lets a constraint that no GPU meets wait",
+        REFUSALS,
+        "return capacity.block is not None and unfit[0] in _UNKNOWN",
+        "return True",
+    ),
+    Mutant(
+        "calls never what is not known yet",
+        REFUSALS,
+        "return capacity.block is not None and unfit[0] in _UNKNOWN",
+        "return False",
+    ),
+    Mutant(
+        "takes an unknown margin for a cool one",
+        PLACEMENT,
+        "_NO_MARGIN: Final = -1000",
+        "_NO_MARGIN: Final = 1000",
+    ),
+    Mutant(
+        "ranks the hottest first",
+        PLACEMENT,
+        "return (-_margin_c(capacity), *_most_room(capacity))",
+        "return (_margin_c(capacity), *_most_room(capacity))",
+    ),
+    Mutant(
+        "does not draw a model to its like",
+        PLACEMENT,
+        "apart = not _has_model(request, capacity)",
+        "apart = False",
+    ),
+    Mutant(
+        "puts the model before what is preferred",
+        PLACEMENT,
+        "return place, apart, capacity.warm, rank(capacity), capacity.uuid",
+        "return int(apart), bool(place), capacity.warm, rank(capacity), capacity.uuid",
+    ),
+    Mutant(
+        "draws to the model of another user",
+        PLACEMENT,
+        "return request.model is not None and request.model in capacity.models",
+        "return request.model is not None and request.model[1] in {n for _, n in capacity.models}",
+    ),
+    Mutant(
+        "splits over one GPU too many",
+        SPLIT,
+        "            return parts\n    return None",
+        "            return min(parts + 1, len(sizes))\n    return None",
+    ),
+    Mutant(
+        "splits in equal parts",
+        SPLIT,
+        "shares = [rest * size // room if room else 0 for size in beyond]",
+        "shares = [rest // len(beyond) for size in beyond]",
+    ),
+    Mutant(
+        "loses the bytes that do not come out even",
+        SPLIT,
+        "for place in by_fraction[:uneven]:",
+        "for place in by_fraction[:0]:",
+    ),
+    Mutant(
+        "gives a GPU a part that serves nobody",
+        SPLIT,
+        "return max(1, min(LEAST_PART_BYTES, need // (2 * parts)))",
+        "return 1",
+    ),
+    Mutant(
+        "splits over the first GPUs whether they hold it or not",
+        SPLIT,
+        "held + size + sum(nlargest(missing, later)) >= need",
+        "True",
+    ),
+    Mutant(
+        "keeps no GPU for a split that waits",
+        PLACEMENT,
+        "capacity.uuid for capacity, takes in zip(able, takes_part, strict=True) if takes",
+        "capacity.uuid for capacity, takes in zip(able, takes_part, strict=True) if not takes",
+    ),
+    Mutant(
+        "asks a split to fit one GPU before it is looked at",
+        PLACEMENT,
+        "    if request.split:\n        roomy",
+        "    if False:\n        roomy",
+    ),
+    Mutant(
+        "gives llama.cpp proportions in another order",
+        SPLIT,
+        'return ",".join(str(part // common) for part in parts)',
+        'return ",".join(str(part // common) for part in sorted(parts))',
     ),
 )
 

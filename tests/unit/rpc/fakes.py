@@ -222,7 +222,9 @@ class FakeLeases:
     def get(self, caller: Caller, lease_id: str) -> Lease:
         return lease_of(caller, lease_id)
 
-    def explain(self, params: PlacementParams) -> Placement | Awaitable[Placement]:
+    def explain(self, caller: Caller, params: PlacementParams) -> Placement | Awaitable[Placement]:
+        self.calls.append(("explain", caller, params))
+
         async def answer() -> Placement:
             return Placement(
                 decision="grant",

@@ -65,7 +65,7 @@ class Leases(Protocol):
     def get(self, caller: Caller, lease_id: str) -> Lease:
         """Return one lease as the caller may see it."""
 
-    def explain(self, params: PlacementParams) -> Placement | Awaitable[Placement]:
+    def explain(self, caller: Caller, params: PlacementParams) -> Placement | Awaitable[Placement]:
         """Say what an acquire would get, and why."""
 
 
@@ -127,10 +127,10 @@ class LeaseCommands:
         return self._leases.get(caller_of(request), params.lease)
 
     def explain(
-        self, _request: RequestContext, params: PlacementParams
+        self, request: RequestContext, params: PlacementParams
     ) -> Placement | Awaitable[Placement]:
         """Say what an acquire would get now, with the reason for every GPU."""
-        return self._leases.explain(self._by_uuid(params))
+        return self._leases.explain(caller_of(request), self._by_uuid(params))
 
     def _by_uuid(self, params: P) -> P:
         """Let `prefer` and `avoid` name GPUs as everywhere else."""
