@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 PLACEMENT = (
     Option(
         "--vram",
-        "what is needed on each GPU: 8GiB, 512MiB, 10GB",
+        "what is needed on each GPU, or with --split in all: 8GiB, 512MiB, 10GB",
         metavar="SIZE",
         convert=size,
         required=True,
@@ -21,14 +21,37 @@ PLACEMENT = (
     Option("--gpus", "how many GPUs", metavar="N", convert=positive, default=1),
     Option(
         "--policy",
-        "best_fit (the fullest that fits), spread (the emptiest) or exclusive",
+        "best_fit (the fullest that fits), spread (the emptiest), exclusive or coolest",
         metavar="POLICY",
-        convert=one_of("best_fit", "spread", "exclusive"),
+        convert=one_of("best_fit", "spread", "exclusive", "coolest"),
         default="best_fit",
     ),
     Option("--prefer", "a GPU to take if it fits, by UUID", metavar="UUID", repeat=True),
-    Option("--avoid", "a GPU to take only if no other fits, by UUID", metavar="UUID", repeat=True),
+    Option("--avoid", "a GPU never to take, by UUID", metavar="UUID", repeat=True),
+    Option(
+        "--split",
+        "one amount: over as few GPUs as hold it, or over exactly so many as --gpus says",
+    ),
+    Option(
+        "--model",
+        "a name: a GPU that your lease with the same name is on goes before others",
+        metavar="NAME",
+    ),
+    Option(
+        "--min-compute-capability",
+        "only GPUs from this compute capability up: 8.6",
+        metavar="X.Y",
+    ),
+    Option(
+        "--compute-mode",
+        "only GPUs in this mode: default or exclusive_process",
+        metavar="MODE",
+        convert=one_of("default", "exclusive_process"),
+    ),
+    Option("--no-display", "only GPUs of which it is known that they drive no display"),
 )
+#: What a daemon that is older does not know, and is told only where it is asked for.
+_WISHES = ("split", "model", "min_compute_capability", "compute_mode", "no_display")
 
 LEASE = (
     *PLACEMENT,
@@ -61,6 +84,7 @@ def placement_params(arguments: Arguments) -> dict[str, Any]:
         "policy": arguments["policy"],
         "prefer": arguments["prefer"],
         "avoid": arguments["avoid"],
+        **{wish: arguments[wish] for wish in _WISHES if arguments[wish]},
     }
 
 

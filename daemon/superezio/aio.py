@@ -159,8 +159,9 @@ class AsyncClient:
     ) -> AsyncIterator[wire.Lease]:
         """Hold a lease of `vram` for the length of an `async with` block.
 
-        Options: count, policy, prefer, avoid, mode, holder_pid, ttl, sizes_itself, name, wait,
-        priority and idempotency_key, as `Client.lease_acquire` explains them. A lease of mode ttl
+        Options: count, split, policy, prefer, avoid, min_compute_capability, compute_mode,
+        no_display, model, mode, holder_pid, ttl, sizes_itself, name, wait, priority and
+        idempotency_key, as `Client.lease_acquire` explains them. A lease of mode ttl
         is renewed by a task of its own.
         """
         lease = await self.lease_acquire(vram, timeout_s=timeout_s, **options)
@@ -185,8 +186,9 @@ class AsyncClient:
     ) -> wire.Lease:
         """Return a lease of `vram` on each GPU it names.
 
-        Options: count, policy, prefer, avoid, mode, holder_pid, ttl, sizes_itself, name, wait,
-        priority and idempotency_key, as `Client.lease_acquire` explains them.
+        Options: count, split, policy, prefer, avoid, min_compute_capability, compute_mode,
+        no_display, model, mode, holder_pid, ttl, sizes_itself, name, wait, priority and
+        idempotency_key, as `Client.lease_acquire` explains them.
         """
         lease = await self._call(calls.lease_acquire(vram, options), timeout_s)
         if options.get("mode") == "connection":
@@ -272,7 +274,8 @@ class AsyncClient:
     ) -> wire.Placement:
         """Return what an acquire would get now, and why.
 
-        Options: count, policy, prefer and avoid.
+        Options: count, split, policy, prefer, avoid, min_compute_capability, compute_mode,
+        no_display and model.
         """
         return await self._call(calls.placement_explain(vram, options), timeout_s)
 

@@ -36,14 +36,22 @@ class Call(Struct, Generic[T], frozen=True, kw_only=True):
 class PlacementOptions(TypedDict, total=False):
     """What may be said besides the VRAM.
 
-    `count` GPUs, each with the VRAM; `policy` best_fit (the default), spread or exclusive;
-    `prefer` and `avoid` name GPUs by UUID.
+    `count` GPUs, each with the VRAM; with `split` it is one amount over them, or, without a
+    `count`, over as few as hold it. `policy` best_fit (the default), spread, exclusive or coolest;
+    `prefer` and `avoid` name GPUs by UUID. `min_compute_capability` (as in `8.6`), `compute_mode`
+    and `no_display` are what a GPU has to meet. `model` is a name: GPUs where a lease of the same
+    user with that name lies go before others.
     """
 
     count: int
     policy: wire.Policy
     prefer: Sequence[str]
     avoid: Sequence[str]
+    min_compute_capability: str | None
+    compute_mode: wire.LeasableComputeMode | None
+    no_display: bool
+    model: str | None
+    split: bool
 
 
 class LeaseOptions(PlacementOptions, total=False):
@@ -164,6 +172,11 @@ def lease_acquire(vram: int | str, options: LeaseOptions) -> Call[wire.Lease]:
         priority=options.get("priority", 0),
         ttl_ms=round(duration_s(options["ttl"]) * 1000) if "ttl" in options else None,
         sizes_itself=options.get("sizes_itself", False),
+        min_compute_capability=options.get("min_compute_capability"),
+        compute_mode=options.get("compute_mode"),
+        no_display=options.get("no_display", False),
+        model=options.get("model"),
+        split=options.get("split", False),
     )
     return Call(
         method="lease.acquire",
@@ -225,6 +238,11 @@ def placement_explain(vram: int | str, options: PlacementOptions) -> Call[wire.P
         policy=options.get("policy", "best_fit"),
         prefer=list(options.get("prefer", ())),
         avoid=list(options.get("avoid", ())),
+        min_compute_capability=options.get("min_compute_capability"),
+        compute_mode=options.get("compute_mode"),
+        no_display=options.get("no_display", False),
+        model=options.get("model"),
+        split=options.get("split", False),
     )
     return Call(method="placement.explain", result=wire.Placement, params=params)
 

@@ -164,8 +164,9 @@ class Client:
     ) -> Iterator[wire.Lease]:
         """Hold a lease of `vram` for the length of a `with` block, and release it after.
 
-        The options are those of `lease_acquire`: count, policy, prefer, avoid, mode, holder_pid,
-        ttl, sizes_itself, name, wait, priority and idempotency_key. A lease of mode ttl is renewed
+        The options are those of `lease_acquire`: count, split, policy, prefer, avoid,
+        min_compute_capability, compute_mode, no_display, model, mode, holder_pid, ttl,
+        sizes_itself, name, wait, priority and idempotency_key. A lease of mode ttl is renewed
         three times per TTL, from a thread and on a connection of their own. One that is lost
         meanwhile is no error at the end of the block.
 
@@ -196,12 +197,15 @@ class Client:
     ) -> wire.Lease:
         """Return a lease of `vram` on each GPU it names: set `lease.environment` before using one.
 
-        Options: `count` GPUs (1); `policy` "best_fit" (the default), "spread" or "exclusive";
-        `prefer` and `avoid`, GPUs by UUID; `mode` "process" (the default: the lease ends with
-        `holder_pid`, or this process), "connection" (with this client's connection) or "ttl"
-        (`ttl` after the grant or the last `lease_renew`); `sizes_itself`, for a program that takes
-        a share of what it finds free; `name`, for people; `wait`, how long to stand in the queue
-        (0: not at all); `priority`; `idempotency_key`. Any other name is a TypeError.
+        Options: `count` GPUs (1); `split`, if `vram` is one amount over them, or over as few as
+        hold it; `policy` "best_fit" (the default), "spread", "exclusive" or "coolest"; `prefer`
+        and `avoid`, GPUs by UUID; `min_compute_capability` ("8.6"), `compute_mode` and
+        `no_display`, what a GPU has to meet; `model`, a name that draws its like; `mode` "process"
+        (the default: the lease ends with `holder_pid`, or this process), "connection" (with this
+        client's connection) or "ttl" (`ttl` after the grant or the last `lease_renew`);
+        `sizes_itself`, for a program that takes a share of what it finds free; `name`, for people;
+        `wait`, how long to stand in the queue (0: not at all); `priority`; `idempotency_key`. Any
+        other name is a TypeError.
 
         It stands until it is released or its holder ends. Raises NoCapacityError or, after a
         `wait`, WaitTimeoutError (both with `data["placement"]`, the reason of every GPU),
@@ -304,7 +308,8 @@ class Client:
     ) -> wire.Placement:
         """Return what an acquire would get now, and the reason for every GPU; nothing changes.
 
-        The options are those of `lease_acquire` that choose GPUs: count, policy, prefer and avoid.
+        The options are those of `lease_acquire` that choose GPUs: count, split, policy, prefer,
+        avoid, min_compute_capability, compute_mode, no_display and model.
         """
         return self._call(calls.placement_explain(vram, options), timeout_s)
 

@@ -140,8 +140,9 @@ COMMANDS = {
         options=LEASE,
         positionals=[Positional("COMMAND", "the command and its arguments", rest=True)],
         description="The command sees only the GPUs that were leased (CUDA_VISIBLE_DEVICES), and "
-        "the lease ends with it. While there is no room, --wait keeps a place in the queue; Ctrl-C "
-        "gives it up. Without --name the lease has the name of the command.\n\n"
+        "the lease ends with it. With --split, SUPEREZIO_TENSOR_SPLIT has the proportions for "
+        "llama.cpp's --tensor-split. While there is no room, --wait keeps a place in the queue; "
+        "Ctrl-C gives it up. Without --name the lease has the name of the command.\n\n"
         "The exit code is the command's own. 125: it was not started, and why is on standard "
         "error. 126: it cannot be executed. 127: it is not there.\n\n"
         "With --json the lease is printed on standard error as one line; standard output is the "
@@ -149,6 +150,7 @@ COMMANDS = {
         examples=[
             "superezioctl run --vram 8GiB -- python train.py --epochs 3",
             "superezioctl run --vram 5GiB --gpus 2 --wait 10m --name nightly -- ./train.sh",
+            "superezioctl run --vram 20GiB --split --model llama -- ./serve.sh",
         ],
         failure_code=RUN_FAILED,
     )

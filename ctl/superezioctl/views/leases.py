@@ -61,6 +61,9 @@ def show_queue(out: Output, queue: list[Waiter]) -> None:
     """Print a line for each waiter, in order, and why it waits."""
     for waiter in queue:
         what = f"{size(waiter.vram_bytes)} x {waiter.count}, {waiter.policy}"
+        if waiter.split:
+            over = f"{waiter.count} GPUs" if waiter.count > 1 else "GPUs"
+            what = f"{size(waiter.vram_bytes)} split over {over}, {waiter.policy}"
         who = f"{user(waiter.uid)}{f' ({waiter.name})' if waiter.name else ''}"
         waited, left = format_duration(waiter.waited_s), format_duration(waiter.remaining_s)
         out.line(
@@ -79,6 +82,7 @@ def show_one(out: Output, raw: bytes) -> None:
         ("mode", lease.mode),
         ("user", user(lease.uid)),
         ("name", lease.name or NOTHING),
+        *([("model", lease.model)] if lease.model else []),
         ("holder", _holder(lease)),
         ("granted", f"{lease.granted_at} ({format_duration(lease.age_s)} ago)"),
         ("correlation", lease.correlation_id or NOTHING),
@@ -92,8 +96,11 @@ def show_one(out: Output, raw: bytes) -> None:
         rows.append(("idle", f"for {format_duration(lease.idle_s)}: its processes use nothing"))
     for gpu in lease.gpus:
         index = NOTHING if gpu.index is None else gpu.index
-        uses = f"reserved {size(gpu.reserved_bytes)}, uses {size(gpu.actual_bytes)}"
+        part = "" if gpu.split_ratio is None else f" ({gpu.split_ratio:.1%} of it)"
+        uses = f"reserved {size(gpu.reserved_bytes)}{part}, uses {size(gpu.actual_bytes)}"
         rows.append(("gpu", f"{index} ({gpu.uuid}): {uses}"))
+    if lease.tensor_split is not None:
+        rows.append(("tensor split", lease.tensor_split))
     rows += [("set", f"{name}={value}") for name, value in sorted(lease.environment.items())]
     for name, text in rows:
         out.line(f"{out.style(f'{name:<12}', 'dim')} {text}")

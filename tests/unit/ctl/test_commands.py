@@ -40,6 +40,25 @@ RAW = [
             "avoid": ["GPU-b"],
         },
     ),
+    (
+        (
+            "explain --vram 3GiB --policy coolest --split --model llama --no-display"
+            " --min-compute-capability 8.6 --compute-mode default"
+        ),
+        "placement.explain",
+        {
+            "vram_bytes": 3 << 30,
+            "count": 1,
+            "policy": "coolest",
+            "prefer": [],
+            "avoid": [],
+            "split": True,
+            "model": "llama",
+            "no_display": True,
+            "min_compute_capability": "8.6",
+            "compute_mode": "default",
+        },
+    ),
     ("lease list", "lease.list", None),
     ("lease show 1", "lease.get", {"lease": "1ea5e"}),
     ("lease attach 1e 2", "lease.attach", {"lease": "1ea5e", "pid": 2}),
@@ -166,7 +185,7 @@ def test_there_may_be_no_processes_and_no_history(ctl: Ctl, daemon: FakeDaemon) 
     assert "no processes" in ctl.out
     daemon.answers["placement.explain"] = wire_samples.placement("never")
     ctl("explain", "--vram", "80GiB")
-    assert ctl.out.startswith("never: no GPU has")
+    assert ctl.out.startswith("never: this host can never hold 3.0 GiB as asked\n")
     daemon.answers["placement.explain"] = msgspec.structs.replace(
         wire_samples.placement("never"), gpus=[]
     )
@@ -285,8 +304,119 @@ def test_processes_and_placements_name_what_is_in_each_column(ctl: Ctl, daemon: 
     assert ctl("gpu", "processes") == 0
     assert ctl.out.splitlines()[1].startswith("0 ")
     assert daemon.requests
+
+
+def reason(code: str, message: str, **changes: Any) -> wire.GpuReason:
+    """Return the reason of the RTX 2060: 5.1 GiB free after 0.9 GiB foreign, needs 8.0."""
+    sample = msgspec.structs.replace(
+        wire_samples.placement().gpus[1],
+        uuid="GPU-b",
+        code=code,
+        message=message,
+        free_bytes=round(5.1 * (1 << 30)),
+        needed_bytes=8 << 30,
+        foreign_bytes=round(0.9 * (1 << 30)),
+        admitted=False,
+        chosen=False,
+    )
+    return msgspec.structs.replace(sample, **changes)
+
+
+def explained(decision: str, *gpus: wire.GpuReason, **changes: Any) -> wire.Placement:
+    sample = msgspec.structs.replace(
+        wire_samples.placement(decision), vram_bytes=8 << 30, gpus=list(gpus), summary="as it is"
+    )
+    return msgspec.structs.replace(sample, **changes)
+
+
+def process(pid: int, command: str | None, **changes: Any) -> wire.GpuProcess:
+    sample = msgspec.structs.replace(
+        wire_samples.processes().processes[1], gpu="GPU-b", pid=pid, command=command
+    )
+    return msgspec.structs.replace(sample, **changes)
+
+
+SHORT = "5.1 GiB free after 922 MiB foreign, needs 8.0 GiB"
+
+
+def test_explain_says_on_one_line_for_each_gpu_who_is_in_the_way(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    daemon.answers["placement.explain"] = explained(
+        "wait",
+        reason("hot", "it is hot", index=0, name="NVIDIA GeForce RTX 3060", foreign_bytes=0),
+        reason("insufficient_vram", SHORT),
+    )
+    daemon.answers["gpu.processes"] = wire.GpuProcessList(
+        processes=[process(7, "/usr/lib/xorg/Xorg :0"), process(8, "python", lease="1ea5e")]
+    )
     assert ctl("explain", "--vram", "8GiB") == 0
-    assert "NAME      FITS" in ctl.out
+    assert ctl.out == (
+        "wait: no room for 8.0 GiB now\n"
+        "GPU 0 (RTX 3060): 5.1 GiB free, needs 8.0 GiB: no, it is hot\n"
+        "GPU 1 (RTX 2060): 5.1 GiB free after 922 MiB foreign (Xorg), needs 8.0 GiB: no\n"
+    )
+
+
+def test_explain_names_foreign_processes_as_far_as_they_may_be_seen(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    """The largest first, and of others' processes no more than the pid."""
+    daemon.answers["placement.explain"] = explained("wait", reason("insufficient_vram", SHORT))
+    daemon.answers["gpu.processes"] = wire.GpuProcessList(
+        processes=[
+            process(7, None),
+            process(9, None, container="whisper", vram_bytes=5),
+            process(8, "python x.py", vram_bytes=9),
+            process(10, "z"),
+            process(11, "elsewhere", gpu="GPU-c", vram_bytes=99),
+        ]
+    )
+    ctl("explain", "--vram", "8GiB")
+    assert "922 MiB foreign (python, whisper, pid 7, and 1 more), needs" in ctl.out
+
+
+def test_explain_stands_without_the_names(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["placement.explain"] = explained("wait", reason("insufficient_vram", SHORT))
+    daemon.answers["gpu.processes"] = errors.BusyError("not now")
+    assert ctl("explain", "--vram", "8GiB") == 0
+    assert ctl.out.splitlines()[1].endswith(f"{SHORT}: no")
+
+
+def test_explain_of_a_split_says_the_proportions_and_where_it_goes(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    part = {"admitted": True, "chosen": True, "foreign_bytes": 0, "needed_bytes": 4 << 30}
+    daemon.answers["placement.explain"] = explained(
+        "grant",
+        reason("chosen", "best_fit: 1.1 GiB stay free", **part),
+        reason("fits", "has room, but is warm", admitted=True, index=2),
+        chosen=["GPU-b", "GPU-c"],
+        split=True,
+        tensor_split="1,1",
+    )
+    ctl("explain", "--vram", "8GiB", "--split")
+    assert ctl.out.splitlines() == [
+        "grant: as it is",
+        "GPU 1 (RTX 2060): 5.1 GiB free, needs 4.0 GiB: yes, chosen (best_fit: 1.1 GiB stay free)",
+        (
+            "GPU 2 (RTX 2060): 5.1 GiB free after 922 MiB foreign, needs 8.0 GiB:"
+            " yes, has room, but is warm"
+        ),
+        "split: --tensor-split 1,1",
+    ]
+
+
+def test_a_split_lease_shows_which_part_is_where(ctl: Ctl, daemon: FakeDaemon) -> None:
+    sample = wire_samples.lease()
+    gpu = msgspec.structs.replace(sample.gpus[0], split_ratio=0.75)
+    daemon.answers["lease.get"] = msgspec.structs.replace(
+        sample, gpus=[gpu], tensor_split="3,1", model="llama-3-8b"
+    )
+    assert ctl("lease", "show", "1") == 0
+    assert "(75.0% of it)" in ctl.out
+    assert "tensor split 3,1" in ctl.out
+    assert "llama-3-8b" in ctl.out
 
 
 def test_several_leases_are_released_at_once(ctl: Ctl, daemon: FakeDaemon) -> None:

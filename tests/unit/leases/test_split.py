@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gpu_views import GIB
 from lease_host import BIG, SMALL, LeaseHost, caller_of, lease_host
@@ -168,7 +169,7 @@ def test_candidates_are_the_gpus_that_could_take_part_some_day() -> None:
     gpus = [gpu("a", free=0), gpu("b", free=0, largest=6), gpu("c", free=0, largest=0.3)]
     assert candidates(ask(14), gpus) == {"a", "b"}
     assert candidates(ask(14, count=3), gpus) == frozenset()
-    blocked = [*gpus, Capacity(**{**_fields(gpu("d", free=12)), "block": mig})]
+    blocked = [*gpus, replace(gpu("d", free=12), block=mig)]
     assert candidates(ask(18.5), blocked) == frozenset()
 
 
@@ -195,10 +196,6 @@ def test_a_queued_split_keeps_the_gpus_it_could_take_part_of() -> None:
 
 def _waiting(name: str, request: Request) -> Waiting:
     return Waiting(id=name, uid=1, request=request, priority=0, enqueued_ns=0, deadline_ns=1 << 60)
-
-
-def _fields(capacity: Capacity) -> dict[str, object]:
-    return {name: getattr(capacity, name) for name in capacity.__struct_fields__}
 
 
 # --- as a lease ---------------------------------------------------------------------------------

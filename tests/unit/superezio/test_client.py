@@ -24,6 +24,13 @@ def client(daemon: FakeDaemon) -> Iterator[Client]:
         yield made
 
 
+NO_WISHES = {
+    "min_compute_capability": None,
+    "compute_mode": None,
+    "no_display": False,
+    "model": None,
+    "split": False,
+}
 CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
     ("system_ping", {}, "system.ping", None),
     ("system_info", {}, "system.info", None),
@@ -57,6 +64,31 @@ CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
             "policy": "spread",
             "prefer": [],
             "avoid": ["GPU-x"],
+            **NO_WISHES,
+        },
+    ),
+    (
+        "placement_explain",
+        {
+            "vram": 1 << 30,
+            "min_compute_capability": "8.6",
+            "compute_mode": "default",
+            "no_display": True,
+            "model": "llama",
+            "split": True,
+        },
+        "placement.explain",
+        {
+            "vram_bytes": 1 << 30,
+            "count": 1,
+            "policy": "best_fit",
+            "prefer": [],
+            "avoid": [],
+            "min_compute_capability": "8.6",
+            "compute_mode": "default",
+            "no_display": True,
+            "model": "llama",
+            "split": True,
         },
     ),
     ("session_close", {"session_id": "s"}, "session.close", {"session_id": "s"}),
@@ -99,6 +131,7 @@ def test_a_lease_is_asked_for_under_a_key_and_with_the_time_it_may_wait(
         "priority": 0,
         "ttl_ms": None,
         "sizes_itself": False,
+        **NO_WISHES,
     }
     assert len(request["meta"]["idempotency_key"]) == 32
     assert 60000 < request["meta"]["deadline_ms"] <= 65000
@@ -151,7 +184,9 @@ def test_an_option_with_a_typo_is_refused_with_the_names_there_are(
         with ExitStack() as stack:
             stack.enter_context(getattr(client, method)("2GiB", gpus=2, polcy="spread"))
 
-    with pytest.raises(TypeError, match=r"option gpus, polcy: .*avoid, count, .*policy, prefer"):
+    with pytest.raises(
+        TypeError, match=r"option gpus, polcy: .*avoid, compute_mode, count, .*policy, prefer"
+    ):
         ask()
     assert not daemon.requests
 
