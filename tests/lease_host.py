@@ -293,6 +293,34 @@ def child(code: str = "", *arguments: str) -> Iterator[Child]:
         process.close()
 
 
+_TREE = """
+import subprocess, sys
+middle = subprocess.Popen([sys.executable, '-I', '-S', '-c', '''
+import os, subprocess, sys
+leaf = subprocess.Popen(['sleep', '1000'])
+print(leaf.pid, os.getpid(), flush=True)
+sys.stdin.readline()
+'''], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+print(middle.stdout.readline(), end='', flush=True)
+import threading
+def kill():
+    middle.kill(); middle.wait()
+"""
+
+
+@contextmanager
+def tree() -> Iterator[tuple[Child, int, int]]:
+    """Run a process, its child and its grandchild."""
+    with child(_TREE) as top:
+        leaf, middle = (int(word) for word in top.first_line.split())
+        try:
+            yield top, middle, leaf
+        finally:
+            for pid in (middle, leaf):
+                if Path(f"/proc/{pid}").exists():
+                    os.kill(pid, 9)
+
+
 async def turn() -> None:
     """Let everything run that is ready to."""
     for _ in range(10):

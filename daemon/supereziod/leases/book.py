@@ -205,6 +205,8 @@ class LeaseBook:
             lease = LiveLease(record, connection=None)
             lease.used_ns = self._clock()  # nobody saw what was used until now
             self._ledger.restore(self._add(lease, handles))
+            ended = [held.identity for held in record.processes]
+            self.holders.restore_kin(record.id, record.kin, ended=ended)
             if not handles and record.params.mode == "process":
                 self.lose(lease, "holder_ended", "its processes ended while the daemon was down")
 

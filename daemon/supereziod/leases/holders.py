@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from itertools import count
+from itertools import chain, count, islice
 from typing import Final
 
 from supereziod.leases.handles import ProcessHandle
@@ -21,6 +21,8 @@ from supereziod.leases.strangers import Strangers, is_within
 Attribution = Callable[[int], str | None]
 
 _MAX_DEPTH: Final = 256
+#: How many descendants of a lease are worth a place in its record.
+_MAX_KIN: Final = 256
 
 
 class _Root:
@@ -28,10 +30,10 @@ class _Root:
 
     __slots__ = ("handle", "kin", "leases")
 
-    def __init__(self, handle: ProcessHandle) -> None:
-        self.handle: ProcessHandle | None = handle
+    def __init__(self, handle: ProcessHandle | None) -> None:
+        self.handle = handle
         self.leases: set[str] = set()
-        self.kin: set[Identity] = set()
+        self.kin: dict[Identity, None] = {}
 
 
 class _Bound:
@@ -67,6 +69,7 @@ class Holders:
         self._roots: dict[Identity, _Root] = {}
         self._living: dict[int, Identity] = {}
         self._kin: dict[Identity, Identity] = {}
+        self._changed_kin: set[str] = set()
         self._strangers = Strangers()
         self.unsearched = False
 
@@ -154,9 +157,41 @@ class Holders:
         for kin, root in list(self._kin.items()):
             if kin.pid not in there or there[kin.pid].identity != kin:
                 del self._kin[kin]
-                self._roots[root].kin.discard(kin)
+                del self._roots[root].kin[kin]
+                self._changed_kin |= self._roots[root].leases
         for pid in there:
             self._line(pid, there.get)
+
+    def changed_kin(self) -> set[str]:
+        """Return the leases whose known descendants have changed since this was asked last."""
+        changed, self._changed_kin = self._changed_kin, set()
+        return changed
+
+    def kin_of(self, lease: str) -> tuple[Identity, ...]:
+        """Return the known descendants of the lease's processes.
+
+        Those that have ended go with the next search. Of more than 256 that live, the first that
+        were found stay: they have lived longest, and what has just been started is found again as
+        long as its parent lives.
+        """
+        roots = self._leases[lease].roots.values()
+        return tuple(islice(chain.from_iterable(root.kin for root in roots), _MAX_KIN))
+
+    def restore_kin(
+        self, lease: str, kin: Iterable[Identity], *, ended: Iterable[Identity]
+    ) -> None:
+        """Take up descendants known in an earlier run, if they live: the same pid is not enough.
+
+        They are one of the lease's processes' own; where all of those have ended, of one that has.
+        """
+        there = [each for each in kin if self._processes.is_alive(each)]
+        bound = self._leases[lease]
+        identity = next(iter(bound.roots), None) or next(iter(ended), None)
+        if not there or identity is None:
+            return
+        self._link(lease, identity, self._roots.setdefault(identity, _Root(None)), tell=True)
+        for each in there:
+            self._remember(each, identity)
 
     def close(self) -> None:
         """Stop watching and let go of every process."""
@@ -183,12 +218,17 @@ class Holders:
             if root.handle is not None:
                 root.handle.confirmed |= handle.confirmed
             handle.close()
+        self._link(lease, handle.identity, root, tell=tell)
+
+    def _link(self, lease: str, identity: Identity, root: _Root, *, tell: bool) -> None:
         bound = self._leases[lease]
         for other in root.leases:
             self._merge(bound.holder, self._leases[other].holder, newest=lease, tell=tell)
             break  # all leases of one process have one holder already
         root.leases.add(lease)
-        bound.roots[handle.identity] = root
+        bound.roots[identity] = root
+        if root.kin:
+            self._changed_kin.add(lease)
 
     def _merge(self, one: str, other: str, *, newest: str, tell: bool) -> None:
         if one == other:
@@ -316,10 +356,14 @@ class Holders:
 
     def _remember(self, identity: Identity, root: Identity) -> None:
         known = self._kin.get(identity)
-        if known is not None and known != root:
-            self._roots[known].kin.discard(identity)
+        if known == root:
+            return
+        if known is not None:
+            del self._roots[known].kin[identity]
+            self._changed_kin |= self._roots[known].leases
         self._kin[identity] = root
-        self._roots[root].kin.add(identity)
+        self._roots[root].kin[identity] = None
+        self._changed_kin |= self._roots[root].leases
 
 
 def _number(holder: str) -> int:

@@ -29,6 +29,7 @@ from supereziod.leases.conduct import Conduct, LeasePolicies
 from supereziod.leases.draining import Drain
 from supereziod.leases.handles import Caller, HandleOpener
 from supereziod.leases.idle import IdleWatch
+from supereziod.leases.kinship import Kinship
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.observer import Observer
 from supereziod.leases.processes import ProcessTable
@@ -170,6 +171,7 @@ class LeaseManager:
                 on_revoke=self._revoke_for_policy,
             ),
             idle=idle,
+            kinship=Kinship(book=self._book, store=store),
             search_s=self._times.descendants_s,
             clock=clock,
         )

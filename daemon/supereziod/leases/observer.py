@@ -11,6 +11,7 @@ from supereziod.leases.conduct import Conduct
 from supereziod.leases.draining import Drain
 from supereziod.leases.holders import Attribution
 from supereziod.leases.idle import IdleWatch
+from supereziod.leases.kinship import Kinship
 from supereziod.leases.ledger import LedgerNotice
 from supereziod.leases.readings import Readings
 from supereziod.leases.unreturned import UnreturnedVram
@@ -33,6 +34,7 @@ class Observer:
         events: EventLog,
         conduct: Conduct,
         idle: IdleWatch,
+        kinship: Kinship,
         search_s: float,
         clock: Callable[[], int],
     ) -> None:
@@ -42,6 +44,7 @@ class Observer:
         self._events = events
         self._conduct = conduct
         self._idle = idle
+        self._kinship = kinship
         self._search_s = search_s
         self._clock = clock
         self._searched_ns = clock()
@@ -70,6 +73,7 @@ class Observer:
                 attribution(process.pid)
         except BusyError:
             return
+        self._kinship.record()
         notices = self._readings.observe(attribution)
         missing = [notice for notice in notices if notice.kind == "unreturned"]
         if missing:

@@ -49,6 +49,11 @@ class ProcessTable:
         fields = text[text.rfind(b")") + 2 :].split(b" ", 20)
         return Origin(Identity(pid, int(fields[19])), int(fields[1]))
 
+    def is_alive(self, identity: Identity) -> bool:
+        """Tell whether that very process is there."""
+        origin = self.origin(identity.pid)
+        return origin is not None and origin.identity == identity
+
     def uids(self, pid: int) -> tuple[int, int] | None:
         """Return the real and the effective user."""
         text = self._read(pid, "status", 4096)

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from superezio.wire import AcquireParams, Placement, RevokeAnswer, RevokeReason
 from supereziod.leases.handles import HeldBy
+from supereziod.leases.processes import Identity
 from supereziod.storage import Database, StorageError
 
 _SCHEMA: Final = (
@@ -39,7 +40,7 @@ class LeaseRecord(Struct, frozen=True, kw_only=True):
     """What a grant is, for as long as the boot. Times are CLOCK_MONOTONIC.
 
     `expires_ns`: when a ttl lease ends that is not renewed within `ttl_ms`. `ready`: its holder
-    has said that it has grown.
+    has said that it has grown. `kin`: what its processes had started, as far as that was seen.
     """
 
     id: str
@@ -56,6 +57,7 @@ class LeaseRecord(Struct, frozen=True, kw_only=True):
     expires_ns: int | None = None
     ready: bool = False
     orders: tuple[RevokeOrder, ...] = ()
+    kin: tuple[Identity, ...] = ()
 
 
 class Unreadable(Struct, frozen=True, kw_only=True):

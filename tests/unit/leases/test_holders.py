@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lease_host import Child, child, until
+from lease_host import Child, child, tree, until
 from supereziod.leases.handles import HandleOpener, HeldBy, ProcessHandle
 from supereziod.leases.holders import Holders
 from supereziod.leases.processes import Identity, ProcessTable
@@ -181,33 +181,6 @@ def open_files() -> int:
 
 # --- whose a process is -------------------------------------------------------------------------
 
-_TREE = """
-import subprocess, sys
-middle = subprocess.Popen([sys.executable, '-I', '-S', '-c', '''
-import os, subprocess, sys
-leaf = subprocess.Popen(['sleep', '1000'])
-print(leaf.pid, os.getpid(), flush=True)
-sys.stdin.readline()
-'''], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-print(middle.stdout.readline(), end='', flush=True)
-import threading
-def kill():
-    middle.kill(); middle.wait()
-"""
-
-
-@contextmanager
-def tree() -> Iterator[tuple[Child, int, int]]:
-    """Run a process, its child and its grandchild."""
-    with child(_TREE) as top:
-        leaf, middle = (int(word) for word in top.first_line.split())
-        try:
-            yield top, middle, leaf
-        finally:
-            for pid in (middle, leaf):
-                if Path(f"/proc/{pid}").exists():
-                    os.kill(pid, 9)
-
 
 async def test_what_a_process_started_is_its_holders(watch: Watch) -> None:
     with tree() as (top, middle, leaf):
@@ -336,6 +309,31 @@ async def test_descendants_that_are_gone_are_forgotten(fake: tuple[FakeProc, Wat
     assert watch.of(4000) is None
 
 
+async def test_so_many_descendants_are_told_and_the_first_found_are(
+    fake: tuple[FakeProc, Watch],
+) -> None:
+    proc, watch = fake
+    proc.put(ME)
+    proc.put(4000, parent=ME)
+    watch.bind("a", ME)
+    watch.holders.remember_descendants()
+    for pid in range(4001, 4400):
+        proc.put(pid, parent=4000)
+    watch.holders.remember_descendants()
+    kin = watch.holders.kin_of("a")
+    assert (len(kin), kin[0]) == (256, Identity(4000, 1))
+    assert watch.of(4399) is not None, "it is known nevertheless"
+    for pid in range(4001, 4300):
+        proc.remove(pid)
+    watch.holders.changed_kin()
+    watch.holders.remember_descendants()
+    assert watch.holders.changed_kin() == {"a"}
+    kin = watch.holders.kin_of("a")
+    assert {each.pid for each in kin} == {4000, *range(4300, 4400)}, "the dead go first"
+    watch.holders.remember_descendants()
+    assert watch.holders.changed_kin() == set()
+
+
 async def test_a_process_whose_end_is_not_told_yet_is_still_its_holders(
     fake: tuple[FakeProc, Watch],
 ) -> None:
@@ -447,7 +445,7 @@ FOREST = st.lists(
 
 
 @given(forest=FOREST, held=st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_is_a_processes_own_is_what_counts_for_it_once_it_holds_a_lease(
     forest: list[tuple[int, str]], *, held: bool
 ) -> None:

@@ -1,0 +1,39 @@
+"""What holders have started, kept on disk: after a restart an orphan is still its holder's."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from supereziod.leases.book import LeaseBook
+from supereziod.leases.store import LeaseStore
+from supereziod.storage import StorageError
+
+
+class Kinship:
+    """Commits with each lease which descendants are known, when that changes.
+
+    What is found is committed in the same step, so that a kill -9 loses no more than what was
+    started, and left by its parent, since the last search of /proc or the last pass: nobody had
+    seen that yet. What cannot be committed is tried again with the next pass.
+    """
+
+    def __init__(self, *, book: LeaseBook, store: LeaseStore) -> None:
+        self._book = book
+        self._store = store
+        self._owed: set[str] = set()
+
+    def record(self) -> None:
+        """Commit what has changed. Cheap where nothing has."""
+        holders = self._book.holders
+        self._owed |= holders.changed_kin()
+        for lease_id in tuple(self._owed):
+            lease = self._book.find(lease_id)
+            kin = holders.kin_of(lease_id) if lease is not None else ()
+            if lease is not None and kin != lease.record.kin:
+                record = structs.replace(lease.record, kin=kin)
+                try:
+                    self._store.put(record)
+                except StorageError:
+                    return
+                lease.record = record
+            self._owed.discard(lease_id)
