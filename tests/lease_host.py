@@ -16,6 +16,7 @@ from msgspec import structs
 from gpu_views import GIB, FakeClock, a_pass, a_view
 from superezio.wire import AcquireParams, Lease, Level
 from supereziod.gpu.hardware import Block, Fault, GpuDetails, GpuSample, GpuView, Snapshot
+from supereziod.gpu.suspend import SuspendWatch
 from supereziod.leases.handles import Caller
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.manager import LeaseManager, LeaseTimes
@@ -155,6 +156,10 @@ class LeaseHost:
         self.small = DataGpu(SMALL, index=1, total_bytes=6 * GIB)
         self.monitor = DataMonitor(clock=self.clock, gpus=[self.big, self.small])
         self.events = events or EventLog()
+        self.slept_ns = 0
+        suspend = SuspendWatch(
+            events=self.events, clock=self.clock, boottime=lambda: self.clock() + self.slept_ns
+        )
         self.store = store or LeaseStore.open(directory / "leases.db", boot_id=boot_id)
         self.ledger = Ledger(reserve_bytes=0, clock=self.clock)
         self.leases = LeaseManager(
@@ -164,6 +169,7 @@ class LeaseHost:
             store=self.store,
             events=self.events,
             times=times,
+            resumed_ns=suspend.resumed_ns,
             clock=self.clock,
             **manager,
         )

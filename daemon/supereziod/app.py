@@ -24,6 +24,7 @@ from supereziod import settings
 from supereziod.config import Config
 from supereziod.gpu.monitor import GpuMonitor
 from supereziod.gpu.records import GpuRecords
+from supereziod.gpu.suspend import SuspendWatch
 from supereziod.health.checks import Observed, declared_checks
 from supereziod.health.lag import LoopLag
 from supereziod.health.losses import RecentLosses
@@ -150,6 +151,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
     events = EventLog()
     database = Database.open(options.state_dir / "state.db", schema=Documents.SCHEMA)
     stack.callback(database.close)
+    suspend = SuspendWatch(events=events)
     monitor = GpuMonitor(
         spec=settings.probe_spec(config.gpu, runtime_dir=options.runtime_dir),
         records=GpuRecords(Documents(database)),
@@ -157,6 +159,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         rules=settings.monitor_rules(config.gpu),
         patience=config.gpu.probe.patience(),
         leases_on=lambda uuid: leases.leases_on(uuid),  # noqa: PLW0108 - bound below
+        resumed_ns=suspend.resumed_ns,
     )
     ledger = Ledger(
         reserve_bytes=config.gpu.reserve_bytes,
@@ -179,6 +182,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         max_leases=config.leases.max_leases,
         max_leases_per_uid=config.leases.max_leases_per_uid,
         peer_pidfds=config.leases.peer_pidfds,
+        resumed_ns=suspend.resumed_ns,
     )
     return _Core(events=events, database=database, monitor=monitor, ledger=ledger, leases=leases)
 

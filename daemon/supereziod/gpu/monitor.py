@@ -37,7 +37,8 @@ _LOSSES_IN_A_ROW: Final = 2
 class GpuMonitor:
     """Watches the GPUs through probes. Loop-owned.
 
-    `spec` says which driver and how often; `records` what outlived the last run.
+    `spec` says which driver and how often; `records` what outlived the last run; `resumed_ns` when
+    the host woke from its last sleep.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class GpuMonitor:
         clock: Callable[[], int] = time.monotonic_ns,
         launch: Launch = launch_probe,
         leases_on: Callable[[str], list[str]] = lambda _uuid: [],
+        resumed_ns: Callable[[], int] = lambda: 0,
         logger: Any = None,  # noqa: ANN401 - structlog's loggers are lazy proxies
     ) -> None:
         self._rules = rules if rules is not None else MonitorRules()
@@ -75,6 +77,8 @@ class GpuMonitor:
         self._ready = False
         self._busy = False
         self._ticked_ns = clock()
+        self._resumed_ns = resumed_ns
+        self._awake_ns = resumed_ns()
         self._watcher: asyncio.Task[None] | None = None
         self._supervisor = ProbeSupervisor(
             spec=spec, launch=launch, sink=self, events=events, clock=clock, patience=patience
@@ -264,6 +268,7 @@ class GpuMonitor:
         """Take in samples, faults and late calls."""
         if not (batch.readings or batch.faults or batch.waiting):
             return
+        self._note_sleep()
         now_ns = self._clock()
         for reading in batch.readings:
             self._passes.answered(reading.sample.uuid, reading.pass_id)
@@ -322,6 +327,7 @@ class GpuMonitor:
 
     def tick(self) -> None:
         """Notice what did not happen. After a pause of the loop, look at what came in first."""
+        self._note_sleep()
         now_ns = self._clock()
         paused = now_ns - self._ticked_ns >= self._roster.stale_ns
         self._ticked_ns = now_ns
@@ -332,6 +338,12 @@ class GpuMonitor:
         changed = self._roster.notice_gaps() or changed
         if changed:
             self._changed()
+
+    def _note_sleep(self) -> None:
+        awake_ns = self._resumed_ns()
+        if awake_ns > self._awake_ns:
+            self._awake_ns = awake_ns
+            self._roster.interrupt()
 
     def _judge(self) -> bool:
         changed = self._roster.judge(self._around)

@@ -155,6 +155,11 @@ class GpuRoster:
         for track in self._tracks.values():
             track.forget_calls(self._clock())
 
+    def interrupt(self) -> None:
+        """Begin every dwell anew: the host slept, and nobody saw how the GPUs were."""
+        for track in self:
+            track.ladder.interrupt(self._clock())
+
     def judge(self, around: Surroundings) -> bool:
         """Say how every GPU stands now; return whether that is news."""
         now_ns = self._clock()

@@ -145,6 +145,16 @@ class ThermalLadder:
         self._heat = _Heat(self._thresholds)
         return self._move("unknown", f"no good sample for {silent_ns / 1e9:.1f} s")
 
+    def interrupt(self, now_ns: int) -> None:
+        """Let no sample from before `now_ns` count towards a dwell: the host slept since.
+
+        The level stands, until samples from now on have changed it.
+        """
+        self._newest_ns = now_ns
+        self._good = 0
+        self._heat = _Heat(self._thresholds)
+        self._cool.clear()
+
     def _margin(self, sample: GpuSample) -> int | None:
         temperature = sample.temperature_c
         if temperature is None:

@@ -92,6 +92,7 @@ class LeaseManager:
         max_leases: int = 4096,
         max_leases_per_uid: int = 1024,
         peer_pidfds: bool = True,
+        resumed_ns: Callable[[], int] = lambda: 0,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         processes = processes or ProcessTable()
@@ -107,6 +108,7 @@ class LeaseManager:
             clock=clock,
             max_age_s=self._times.max_age_s,
             probe_deadline_s=self._times.probe_deadline_s,
+            resumed_ns=resumed_ns,
         )
         self._book = LeaseBook(
             ledger=ledger,

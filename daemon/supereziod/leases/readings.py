@@ -42,8 +42,8 @@ class Monitor(Protocol):
 class Readings:
     """The GPUs' capacities by fresh passes. One that was not read lately is `settling`.
 
-    Passes from before this object was made do not count: after a start nothing is granted on a
-    GPU before it has been read.
+    Passes from before this object was made do not count, nor do those from before `resumed_ns()`,
+    when the host last woke: nothing is granted on a GPU before it has been read since.
     """
 
     def __init__(
@@ -54,12 +54,14 @@ class Readings:
         clock: Callable[[], int],
         max_age_s: float = 1.0,
         probe_deadline_s: float = 2.0,
+        resumed_ns: Callable[[], int] = lambda: 0,
     ) -> None:
         self._monitor = monitor
         self._ledger = ledger
         self._clock = clock
         self._max_age_s = max_age_s
         self._probe_deadline_s = probe_deadline_s
+        self._resumed_ns = resumed_ns
         self._started_ns = clock()
         self._released_ns = 0
         self._seen: dict[str, int] = {}
@@ -124,9 +126,9 @@ class Readings:
         await self._refresh(self._probe_deadline_s)
 
     async def _refresh(self, patience_s: float, *, for_all: bool = False) -> None:
-        since_release_s = (self._clock() - self._released_ns) / 1e9
+        since_s = (self._clock() - max(self._released_ns, self._resumed_ns())) / 1e9
         await self._monitor.fresh_pass(
-            max_age_s=min(self._max_age_s, since_release_s),
+            max_age_s=min(self._max_age_s, since_s),
             patience_s=patience_s,
             for_all=for_all,
         )
@@ -158,4 +160,5 @@ class Readings:
         }
 
     def _oldest_ns(self) -> int:
-        return max(self._started_ns, self._clock() - round(self._max_age_s * 1e9))
+        oldest_ns = self._clock() - round(self._max_age_s * 1e9)
+        return max(self._started_ns, self._resumed_ns(), oldest_ns)

@@ -15,6 +15,7 @@ EVENT_TYPES: Final[dict[str, str]] = {
     "config.reloaded": "The configuration was read again; `data` lists what applies now and later.",
     "config.refused": "The new configuration is bad; the old one stands.",
     "health.changed": "The verdict, or the reasons for it, changed.",
+    "host.resumed": "The host slept (`suspended_s`); the GPUs are read again before anything else.",
     "watchdog.withheld": "The host is unhealthy: pings stop, and systemd will restart the daemon.",
     "watchdog.resumed": "Pings go out again before systemd acted.",
     "watchdog.restarted": "The run before this one ended with its pings withheld, and why.",

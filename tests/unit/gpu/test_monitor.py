@@ -40,6 +40,7 @@ class Bench:
     def __init__(self, state: Path, **patience: float) -> None:
         self.clock = FakeClock()
         self.probes = Probes()
+        self.resumed_ns = 0
         self.events: list[Event] = []
         self.changes = 0
         log = EventLog(logger=SilentLog())
@@ -51,6 +52,7 @@ class Bench:
             events=log,
             rules=MonitorRules(thresholds_by_gpu={uuid(1): Thresholds(slowdown_temperature_c=60)}),
             patience=Patience(**patience),  # type: ignore[arg-type]
+            resumed_ns=lambda: self.resumed_ns,
             clock=self.clock,
             launch=self.probes.launch,
             logger=SilentLog(),
@@ -120,6 +122,17 @@ async def test_the_snapshot_is_ready_once_every_gpu_has_answered(bench: Bench) -
     assert [gpu.uuid for gpu in snapshot.gpus] == [uuid(0), uuid(1)]
     assert [gpu.block for gpu in snapshot.gpus] == [None, None]
     assert bench.types() == []
+
+
+async def test_a_sample_from_before_a_sleep_counts_towards_no_dwell(bench: Bench) -> None:
+    await bench.start(0, 1)
+    bench.run(4, 0, 1, margin=5)
+    bench.clock.advance(0.1)
+    bench.resumed_ns = bench.clock()
+    bench.run(4, 0, 1, margin=5)
+    assert bench.gpu(0).level == "normal", "HOT takes 5 s, and nobody saw the night between"
+    bench.run(2, 0, 1, margin=5)
+    assert bench.gpu(0).level == "hot"
 
 
 async def test_the_snapshot_is_the_same_object_until_something_changes(bench: Bench) -> None:

@@ -404,6 +404,30 @@ def test_every_change_has_a_reason_for_people() -> None:
     ]
 
 
+def test_no_sample_from_before_a_sleep_counts_towards_a_dwell() -> None:
+    """A night may lie between two samples that are a second apart by their clock."""
+    entering = at("normal")
+    entering.feed(6, seconds=4)
+    entering.ladder.interrupt(entering.now_s * SECOND)
+    assert entering.feed(6, seconds=5) == "normal"
+    assert entering.feed(6, seconds=1) == "hot"
+    leaving = at("hot")
+    leaving.feed(12, seconds=59)
+    leaving.ladder.interrupt(leaving.now_s * SECOND)
+    assert leaving.feed(12, seconds=60) == "hot"
+    assert leaving.feed(12, seconds=1) == "warm"
+
+
+def test_a_sample_from_before_a_sleep_that_comes_after_it_is_not_taken() -> None:
+    bench = at("normal")
+    late = reading(bench.now_s, 2)
+    bench.now_s += 1
+    bench.ladder.interrupt(bench.now_s * SECOND)
+    bench.take(late)
+    assert bench.feed(2, 2) == "normal", "two of three samples"
+    assert bench.feed(2) == "critical"
+
+
 @pytest.mark.parametrize(
     "limits",
     [
@@ -483,6 +507,10 @@ class Model:
         elif self.level != "normal" and self.cooled():
             self.enter(RANK[RANK.index(self.level) - 1])
 
+    def sleep(self) -> None:
+        self.past.clear()
+        self.since = 0
+
     def silence(self, at_s: float) -> None:
         if (
             self.level != "unknown"
@@ -557,6 +585,7 @@ STRETCHES = st.lists(
         st.sampled_from([0, 0, 0, SW, HW, SW | HW, POWER]),
         st.sampled_from([0.5, 0.5, 0.5, 1.0, 2.5, 3.0, 4.0]),
         st.sampled_from([1, 2, 3, 4, 8, 26]),
+        st.sampled_from([False, False, False, True]),
     ),
     min_size=1,
     max_size=12,
@@ -566,13 +595,16 @@ STRETCHES = st.lists(
 @given(stretches=STRETCHES)
 @settings(max_examples=150, deadline=None)
 def test_the_ladder_is_the_table(
-    stretches: list[tuple[int | None, int, float, int]],
+    stretches: list[tuple[int | None, int, float, int, bool]],
 ) -> None:
     """Whatever comes, the level is what a naive reading of the table says."""
     ladder = ThermalLadder(thresholds=LIMITS, period_s=1.0)
     model = Model()
     now_s = 10.0
-    for margin, mask, pause_s, count in stretches:
+    for margin, mask, pause_s, count, slept in stretches:
+        if slept:
+            ladder.interrupt(round(now_s * SECOND))
+            model.sleep()
         for _ in range(count):
             now_s += pause_s
             before = ladder.level
