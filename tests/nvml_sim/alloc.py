@@ -16,7 +16,7 @@ from pathlib import Path
 from nvml_sim.simulator import (
     STATE_VARIABLE,
     NvmlSimulator,
-    SimulatedGpu,
+    Place,
     SimulatedOutOfMemoryError,
 )
 
@@ -34,7 +34,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m nvml_sim.alloc", description=__doc__)
     parser.add_argument("--state", type=Path, default=os.environ.get(STATE_VARIABLE))
     parser.add_argument(
-        "--gpu", action="append", help="UUID or index; default: CUDA_VISIBLE_DEVICES, else 0"
+        "--gpu",
+        action="append",
+        help="UUID (a MIG device's too) or index; default: CUDA_VISIBLE_DEVICES, else 0",
     )
     parser.add_argument("--size", type=_size, required=True, help="bytes, or like 512MiB")
     parser.add_argument("--hold", type=float, metavar="SECONDS")
@@ -51,10 +53,10 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _claim(gpus: list[SimulatedGpu], size: int) -> bool:
+def _claim(places: list[Place], size: int) -> bool:
     try:
-        for gpu in gpus:
-            gpu.claim(os.getpid(), size)
+        for gpu, mig in places:
+            gpu.claim(os.getpid(), size, mig=mig)
     except SimulatedOutOfMemoryError as error:
         _say("out of memory")
         sys.stderr.write(f"{error}\n")
@@ -63,10 +65,10 @@ def _claim(gpus: list[SimulatedGpu], size: int) -> bool:
     return True
 
 
-def _hold(gpus: list[SimulatedGpu], *, follow_stdin: bool, seconds: float | None) -> None:
+def _hold(places: list[Place], *, follow_stdin: bool, seconds: float | None) -> None:
     if follow_stdin:
         for line in sys.stdin:
-            _claim(gpus, _size(line.split()[1]))
+            _claim(places, _size(line.split()[1]))
     elif seconds is None:
         signal.pause()
     else:
@@ -77,10 +79,10 @@ def main() -> int:
     """Claim, say so, hold."""
     arguments = _arguments()
     with NvmlSimulator(arguments.state) as simulator:
-        gpus = [simulator.find(name) for name in arguments.gpu]
-        if not _claim(gpus, arguments.size):
+        places = [simulator.find_place(name) for name in arguments.gpu]
+        if not _claim(places, arguments.size):
             return OUT_OF_MEMORY
-        _hold(gpus, follow_stdin=arguments.stdin, seconds=arguments.hold)
+        _hold(places, follow_stdin=arguments.stdin, seconds=arguments.hold)
     return 0
 
 

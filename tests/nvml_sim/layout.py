@@ -13,7 +13,7 @@ import ctypes
 from typing import Any, Final
 
 MAGIC: Final = 0x4D53_564E
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_GPUS: Final = 16
 MAX_PROCESSES: Final = 64
 MAX_MIG_DEVICES: Final = 7
@@ -72,16 +72,20 @@ class Process(ctypes.Structure):
 
 
 class Mig(ctypes.Structure):
-    """One MIG device."""
+    """One MIG device. Its slot is its index; one that is not `present` leaves a gap."""
 
     _fields_ = (
         ("uuid", _text),
         ("name", _text),
         ("gpu_instance", _u32),
         ("compute_instance", _u32),
+        ("gpu_slices", _u32),
+        ("compute_slices", _u32),
+        ("present", _u32),
+        ("rc", _i32),  # not 0: what reading its memory, processes and attributes answers
         ("memory_total_bytes", _i64),
         ("memory_reserved_bytes", _i64),
-        ("memory_used_bytes", _i64),
+        ("memory_extra_bytes", _i64),  # in use, and by no process that is listed
     )
 
 
@@ -139,8 +143,6 @@ class Gpu(ctypes.Structure):
         ("out_of_memory_count", _u64),  # claims that did not fit
         ("xid_count", _u64),
         ("xids", _u64 * MAX_XIDS),  # a ring: the n-th (from 0) at n % MAX_XIDS
-        ("mig_count", _u32),
-        ("padding", _u32),
         ("mig_devices", Mig * MAX_MIG_DEVICES),
         ("processes", Process * MAX_PROCESSES),
     )

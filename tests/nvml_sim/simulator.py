@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from nvml_sim import layout
+from nvml_sim.mig import MigDevices
 from nvml_sim.process_identity import start_ticks
 from nvml_sim.profiles import DEFAULT, Profile
 
 STATE_VARIABLE: Final = "NVML_SIM_STATE"
 GPU_IS_LOST: Final = 15
-NO_PERMISSION: Final = 4
 DRIVER_NOT_LOADED: Final = 9
 VERSION_MISMATCH: Final = 18
 _LISTS: Final = {
@@ -31,6 +31,8 @@ _LISTS: Final = {
     "G": layout.LIST_GRAPHICS,
     "M": layout.LIST_MPS,
 }
+#: Where a process holds VRAM: on a GPU, or on the MIG device of that UUID on it.
+Place = tuple["SimulatedGpu", str | None]
 _NO_INSTANCE: Final = 0xFFFF_FFFF
 _FUTEX_CALL: Final = {"x86_64": 202, "aarch64": 98}
 _FUTEX_WAKE: Final = 1
@@ -126,6 +128,14 @@ class NvmlSimulator:
             if name in {gpu.uuid, str(gpu.index)}:
                 return gpu
         raise LookupError(f"cannot find GPU {name!r} in {self.path}")
+
+    def find_place(self, name: str) -> Place:
+        """Return the GPU with that UUID or index, or a MIG device and the GPU that it is on."""
+        for gpu in self.gpus:
+            with contextlib.suppress(LookupError):
+                gpu.mig.find(name)
+                return gpu, name
+        return self.find(name), None
 
     def swap(self, first: int, second: int) -> None:
         """Exchange two GPUs' places, as a reboot may. Only while no process holds a handle."""
@@ -274,20 +284,14 @@ class SimulatedGpu:
             self.raw.xid_count += 1
         self._simulator.wake()
 
-    # --- MIG ------------------------------------------------------------------------------
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock of all writers."""
+        return self._simulator.locked()
 
-    def add_mig_device(self, *, memory_bytes: int, profile: str = "1g.10gb") -> str:
-        """Enable MIG, cut out one more device, and return its UUID."""
-        number = self.raw.mig_count
-        mig = self.raw.mig_devices[number]
-        mig.uuid = f"MIG-51a11e57-0000-4000-{self.index:04d}-{number:012d}".encode()
-        mig.name = f"{self.name} MIG {profile}".encode()
-        mig.gpu_instance, mig.compute_instance = number + 1, 0
-        mig.memory_total_bytes, mig.memory_reserved_bytes = memory_bytes, 0
-        mig.memory_used_bytes = 0
-        self.raw.mig_count = number + 1
-        self.set(mig_mode=1)
-        return str(mig.uuid.decode())
+    @property
+    def mig(self) -> MigDevices:
+        """Its MIG devices."""
+        return MigDevices(self)
 
     # --- VRAM -----------------------------------------------------------------------------
 
@@ -299,7 +303,8 @@ class SimulatedGpu:
         lists: str = "C",
         counted: bool = True,
         hidden_bytes: int = 0,
-        gpu_instance: int = _NO_INSTANCE,
+        gpu_instance: int | None = None,
+        compute_instance: int = 0,
     ) -> None:
         """List a process that need not exist, in some of C, G and M.
 
@@ -312,7 +317,7 @@ class SimulatedGpu:
             slot = self._free_slot()
             slot.lists, slot.flags = sum(_LISTS[letter] for letter in lists), flags
             slot.used_bytes = hidden_bytes if used_bytes is None else used_bytes
-            slot.gpu_instance = slot.compute_instance = gpu_instance
+            self._put(slot, gpu_instance, compute_instance)
             slot.pid = pid
 
     def end_process(self, pid: int) -> None:
@@ -321,24 +326,29 @@ class SimulatedGpu:
             for slot in self._slots(pid):
                 self._clear(slot)
 
-    def claim(self, pid: int, used_bytes: int, *, lists: str = "C") -> None:
+    def claim(self, pid: int, used_bytes: int, *, lists: str = "C", mig: str | None = None) -> None:
         """Give a running process VRAM; what it had on this GPU before is replaced.
 
         When the process dies, it leaves the lists and its VRAM comes back `return_delay_ms` after
         that is first noticed. Raises SimulatedOutOfMemoryError if it does not fit: nothing
-        changes then, and `out_of_memory_count` counts it.
+        changes then, and `out_of_memory_count` counts it. `mig` is the UUID of the MIG device
+        that the process is on.
         """
+        device = None if mig is None else self.mig.find(mig)
         started = start_ticks(pid)
         if started is None:
             raise ProcessLookupError(f"cannot claim VRAM for pid {pid}: it does not run")
         with self._simulator.locked():
             mine = next((s for s in self._slots(pid) if s.start_ticks == started), None)
             before = int(mine.used_bytes) if mine is not None else 0
-            self._require_room(used_bytes - before)
+            self._require_room(used_bytes - before, device)
             slot = self._free_slot() if mine is None else mine
             slot.lists = sum(_LISTS[letter] for letter in lists)
             slot.flags = layout.LIVE
-            slot.gpu_instance = slot.compute_instance = _NO_INSTANCE
+            if device is None:
+                self._put(slot, None, 0)
+            else:
+                self._put(slot, device.gpu_instance, device.compute_instance)
             slot.used_bytes, slot.start_ticks = used_bytes, started
             slot.pid = pid
 
@@ -361,8 +371,20 @@ class SimulatedGpu:
             self._notice_deaths()
             return {int(s.pid): int(s.used_bytes) for s in self._slots() if s.died_ns == 0}
 
-    def _require_room(self, more_bytes: int) -> None:
-        free = self._free_bytes()
+    def held_bytes(self, gpu_instance: int) -> int:
+        """VRAM that processes hold in a GPU instance. Only under the lock."""
+        self._notice_deaths()
+        inside = [slot for slot in self._slots() if slot.gpu_instance == gpu_instance]
+        return sum(int(slot.used_bytes) for slot in inside if self._holds(slot))
+
+    @staticmethod
+    def _put(slot: Any, gpu_instance: int | None, compute_instance: int) -> None:
+        whole = gpu_instance is None
+        slot.gpu_instance = _NO_INSTANCE if whole else gpu_instance
+        slot.compute_instance = _NO_INSTANCE if whole else compute_instance
+
+    def _require_room(self, more_bytes: int, device: layout.Mig | None) -> None:
+        free = self._free_bytes() if device is None else self.mig.free_bytes_of(device)
         if more_bytes > free:
             self.raw.out_of_memory_count += 1
             raise SimulatedOutOfMemoryError(
@@ -376,7 +398,7 @@ class SimulatedGpu:
     def _used_bytes(self) -> int:
         self._notice_deaths()
         held = sum(int(slot.used_bytes) for slot in self._slots() if self._holds(slot))
-        return int(self.raw.memory_extra_bytes) + held
+        return int(self.raw.memory_extra_bytes) + held + self.mig.extra_bytes
 
     def _holds(self, slot: layout.Process) -> bool:
         if slot.flags & layout.UNCOUNTED:

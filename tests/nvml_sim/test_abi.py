@@ -76,6 +76,15 @@ STRUCTS: dict[str, tuple[str, dict[str, str]]] = {
             "value": "value",
         },
     ),
+    "struct abi_attributes": (
+        "nvmlDeviceAttributes_t",
+        {
+            "multiprocessors": "multiprocessorCount",
+            "gpu_slices": "gpuInstanceSliceCount",
+            "compute_slices": "computeInstanceSliceCount",
+            "memory_mib": "memorySizeMB",
+        },
+    ),
     "struct abi_event": (
         "nvmlEventData_t",
         {

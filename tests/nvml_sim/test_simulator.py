@@ -141,10 +141,10 @@ def test_mig_devices_have_handles_names_memory_and_their_processes(
 ) -> None:
     simulator = make_nvml_sim(H100, name="mig.state")
     gpu = simulator.gpu(0)
-    first = gpu.add_mig_device(memory_bytes=10 * GIB)
-    second = gpu.add_mig_device(memory_bytes=20 * GIB, profile="2g.20gb")
-    gpu.raw.mig_devices[1].memory_used_bytes = 3 * GIB
-    gpu.run_process(500, 3 * GIB, gpu_instance=2)
+    first = gpu.mig.add(memory_bytes=10 * GIB)
+    second = gpu.mig.add(memory_bytes=20 * GIB, profile="2g.20gb")
+    gpu.raw.mig_devices[1].memory_extra_bytes = GIB
+    gpu.run_process(500, 2 * GIB, gpu_instance=2)
     out = run_pynvml(
         "h = pynvml.nvmlDeviceGetHandleByIndex(0)\n"
         "out = [pynvml.nvmlDeviceGetMaxMigDeviceCount(h)]\n"
@@ -169,6 +169,60 @@ def test_mig_devices_have_handles_names_memory_and_their_processes(
         6,
         3,
     ]
+
+
+def test_mig_can_be_cut_anew_and_forbidden_while_programs_hold_handles(
+    make_nvml_sim: MakeSimulator, nvml_library: Path, run_pynvml: Callable[..., Any]
+) -> None:
+    """A handle of a device that is gone is refused, its index is a gap, and counts go to 0."""
+    simulator = make_nvml_sim(H100, name="mig.state")
+    gpu = simulator.gpu(0)
+    first, second, third = (gpu.mig.add(memory_bytes=10 * GIB) for _ in range(3))
+    gpu.mig.forbid(third)
+    out = run_pynvml(
+        "import os; from pathlib import Path\n"
+        "from nvml_sim.simulator import NvmlSimulator\n"
+        "h = pynvml.nvmlDeviceGetHandleByIndex(0)\n"
+        "m, n, o = (pynvml.nvmlDeviceGetMigDeviceHandleByIndex(h, i) for i in range(3))\n"
+        "a = pynvml.nvmlDeviceGetAttributes_v2(m)\n"
+        "out = [[a.gpuInstanceSliceCount, a.computeInstanceSliceCount, a.memorySizeMB]]\n"
+        "sim = NvmlSimulator(Path(os.environ['NVML_SIM_STATE']))\n"
+        f"sim.gpu(0).mig.remove({second!r})\n"
+        "for call in (lambda: pynvml.nvmlDeviceGetMemoryInfo(n),\n"
+        "             lambda: pynvml.nvmlDeviceGetMigDeviceHandleByIndex(h, 1),\n"
+        "             lambda: pynvml.nvmlDeviceGetMemoryInfo(o),\n"
+        "             lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(o)):\n"
+        "    try: call()\n"
+        "    except pynvml.NVMLError as error: out.append(error.value)\n"
+        "out.append(pynvml.nvmlDeviceGetUUID(o))\n"
+        "sim.gpu(0).mig.disable()\n"
+        "out.append(pynvml.nvmlDeviceGetMaxMigDeviceCount(h))\n",
+        env=simulator.env(nvml_library),
+    )
+    assert out == [[1, 1, 10 * 1024], 2, 6, 4, 4, third, 0]
+    assert gpu.mig.add(memory_bytes=10 * GIB) == first
+
+
+def test_a_process_holds_vram_of_its_mig_device_alone(
+    make_nvml_sim: MakeSimulator, nvml_library: Path
+) -> None:
+    """What does not fit on the device is refused, however much the card has left."""
+    simulator = make_nvml_sim(H100, name="mig.state")
+    gpu = simulator.gpu(0)
+    uuid = gpu.mig.add(memory_bytes=10 * GIB)
+    gpu.mig.add(memory_bytes=10 * GIB)
+    command = [sys.executable, "-m", "nvml_sim.alloc", "--size"]
+    env = simulator.env(nvml_library) | {"CUDA_VISIBLE_DEVICES": uuid}
+    assert subprocess.run([*command, "11GiB"], env=env, check=False).returncode == 3
+    with subprocess.Popen(
+        [*command, "4GiB", "--stdin"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"claimed\n"
+        assert gpu.mig.free_bytes(uuid) == 6 * GIB
+        assert gpu.used_bytes == 4 * GIB
+        process.communicate()
+    assert gpu.mig.free_bytes(uuid) == 10 * GIB
 
 
 def test_a_state_that_is_not_one_is_a_driver_that_is_not_loaded(

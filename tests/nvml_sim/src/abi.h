@@ -59,4 +59,9 @@ struct abi_field {
     int type, rc;
     union abi_value value;
 };
+struct abi_attributes {
+    unsigned multiprocessors, copy_engines, decoders, encoders, jpegs, ofas;
+    unsigned gpu_slices, compute_slices;
+    ull memory_mib;
+};
 struct abi_event { void *device; ull type, data; unsigned gpu_instance, compute_instance; };

@@ -133,9 +133,9 @@ static int resolve(void *handle, struct target *out) {
         struct gpu *gpu = &sim_state->gpus[i];
         *out = (struct target){.gpu = gpu};
         if (at == (char *)gpu) return 1;
-        for (uint32_t m = 0; m < gpu->mig_count; m++) {
-            out->mig = &gpu->mig_devices[m];
-            if (at == (char *)out->mig) return 1;
+        for (struct mig *mig = gpu->mig_devices; mig < gpu->mig_devices + SIM_MAX_MIG_DEVICES; mig++) {
+            out->mig = mig;
+            if (at == (char *)mig) return mig->present;
         }
     }
     return 0;

@@ -54,9 +54,8 @@ API nvmlDeviceGetHandleByUUID(const char *uuid, void **out) {
     for (uint32_t i = 0; i < sim_state->gpu_count; i++) {
         struct gpu *gpu = &sim_state->gpus[i];
         if (strcmp(gpu->uuid, uuid) == 0) return give(gpu, gpu, out);
-        for (uint32_t m = 0; m < gpu->mig_count; m++)
-            if (strcmp(gpu->mig_devices[m].uuid, uuid) == 0)
-                return give(gpu, &gpu->mig_devices[m], out);
+        for (struct mig *mig = gpu->mig_devices; mig < gpu->mig_devices + SIM_MAX_MIG_DEVICES; mig++)
+            if (mig->present && strcmp(mig->uuid, uuid) == 0) return give(gpu, mig, out);
     }
     return RC_NOT_FOUND;
 }
@@ -302,13 +301,13 @@ API nvmlDeviceIsMigDeviceHandle(void *device, unsigned *out) {
 }
 API nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *out) {
     ENTER_GPU(device);
-    ANSWER(out, gpu->mig_mode == SIM_UNSUPPORTED ? 0 : SIM_MAX_MIG_DEVICES);
+    ANSWER(out, gpu->mig_mode == 1 ? SIM_MAX_MIG_DEVICES : 0);
 }
 API nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned index, void **out) {
     ENTER_GPU(device);
     if (gpu->mig_mode != 1) return RC_NOT_SUPPORTED;
     if (index >= SIM_MAX_MIG_DEVICES) return RC_INVALID_ARGUMENT;
-    if (index >= gpu->mig_count) return RC_NOT_FOUND;
+    if (!gpu->mig_devices[index].present) return RC_NOT_FOUND;
     *out = &gpu->mig_devices[index];
     return RC_SUCCESS;
 }
@@ -327,4 +326,13 @@ API nvmlDeviceGetComputeInstanceId(void *device, unsigned *out) {
     ENTER_ANY(device);
     if (!mig) return RC_NOT_SUPPORTED;
     ANSWER(out, mig->compute_instance);
+}
+API nvmlDeviceGetAttributes_v2(void *device, struct abi_attributes *out) {
+    ENTER_ANY(device);
+    if (!mig) return RC_NOT_SUPPORTED;
+    if (mig->rc != RC_SUCCESS) return mig->rc;
+    *out = (struct abi_attributes){.gpu_slices = mig->gpu_slices,
+                                   .compute_slices = mig->compute_slices,
+                                   .memory_mib = (ull)mig->memory_total_bytes >> 20};
+    return RC_SUCCESS;
 }

@@ -54,6 +54,17 @@ static int64_t held_bytes(const struct gpu *gpu, struct process *process) {
 static int64_t used_bytes(struct gpu *gpu) {
     int64_t used = gpu->memory_extra_bytes;
     for (int i = 0; i < SIM_MAX_PROCESSES; i++) used += held_bytes(gpu, &gpu->processes[i]);
+    for (int i = 0; i < SIM_MAX_MIG_DEVICES; i++)
+        if (gpu->mig_devices[i].present) used += gpu->mig_devices[i].memory_extra_bytes;
+    return used;
+}
+
+/* A GPU instance has one memory, whichever of its compute instances is asked. */
+static int64_t mig_used_bytes(struct gpu *gpu, const struct mig *mig) {
+    int64_t used = mig->memory_extra_bytes;
+    for (int i = 0; i < SIM_MAX_PROCESSES; i++)
+        if (gpu->processes[i].gpu_instance == mig->gpu_instance)
+            used += held_bytes(gpu, &gpu->processes[i]);
     return used;
 }
 
@@ -63,9 +74,10 @@ struct amounts { int64_t total, reserved, used; };
 
 static int read_amounts(struct gpu *gpu, const struct mig *mig, struct amounts *out) {
     if (gpu->memory_total_bytes == SIM_UNSUPPORTED) return RC_NOT_SUPPORTED;
+    if (mig && mig->rc != RC_SUCCESS) return mig->rc;
     if (mig)
         *out = (struct amounts){mig->memory_total_bytes, mig->memory_reserved_bytes,
-                                mig->memory_used_bytes};
+                                mig_used_bytes(gpu, mig)};
     else
         *out = (struct amounts){gpu->memory_total_bytes, gpu->memory_reserved_bytes,
                                 used_bytes(gpu)};
@@ -111,11 +123,14 @@ static ull shown_bytes(const struct gpu *gpu, const struct process *process) {
 static int list_processes(struct gpu *gpu, const struct mig *mig, uint32_t list, unsigned *count,
                           struct abi_process *out) {
     if (!count) return RC_INVALID_ARGUMENT;
+    if (mig && mig->rc != RC_SUCCESS) return mig->rc;
     unsigned room = out ? *count : 0, found = 0;
     for (int i = 0; i < SIM_MAX_PROCESSES; i++) {
         struct process *p = &gpu->processes[i];
         if (!(p->lists & list) || !is_listed(p)) continue;
-        if (mig && p->gpu_instance != mig->gpu_instance) continue;
+        if (mig && (p->gpu_instance != mig->gpu_instance ||
+                    p->compute_instance != mig->compute_instance))
+            continue;
         if (found++ < room)
             out[found - 1] = (struct abi_process){p->pid, shown_bytes(gpu, p), p->gpu_instance,
                                                   p->compute_instance};

@@ -14,11 +14,11 @@ import msgspec
 import pytest
 
 from nvml_sim.driver_child import DriverChild
+from nvml_sim.mig import NO_PERMISSION
 from nvml_sim.plugin import MakeSimulator, built
 from nvml_sim.profiles import GIB, H100, MIB, RTX_2060, RTX_3060
 from nvml_sim.simulator import (
     DRIVER_NOT_LOADED,
-    NO_PERMISSION,
     VERSION_MISMATCH,
     NvmlSimulator,
 )
@@ -550,7 +550,7 @@ def test_mig_that_is_on_is_told_and_has_no_utilisation(
 ) -> None:
     simulator = make_nvml_sim(H100)
     driver = open_driver(simulator)
-    simulator.gpu(0).add_mig_device(memory_bytes=10 * GIB)
+    simulator.gpu(0).mig.add(memory_bytes=10 * GIB)
     sample = read_pass(driver, simulator)
     assert sample.details is not None
     assert sample.details.mig_mode == "enabled"
