@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from supereziod.gpu.frames import (
     Batch,
     FromProbe,
@@ -26,6 +28,8 @@ from supereziod.gpu.hardware import (
     GpuDetails,
     GpuIdentity,
     GpuSample,
+    InstanceReading,
+    MigInstance,
     ProcessUse,
 )
 from supereziod.gpu.probe_process import ProbeHandle, ProbeListener
@@ -177,6 +181,45 @@ def identity(index: int, *, name: str | None = None) -> GpuIdentity:
 def info(gpu_count: int) -> DriverInfo:
     return DriverInfo(
         driver="nvml", driver_version="580.1", cuda_version="13.0", gpu_count=gpu_count
+    )
+
+
+def instance(
+    parent: str,
+    index: int,
+    *,
+    at_ns: int = 1,
+    name: str | None = None,
+    gpu_instance: int | None = None,
+    fault: FaultKind | None = None,
+    used: int = 0,
+    processes: tuple[ProcessUse, ...] = (),
+) -> InstanceReading:
+    """Return a MIG instance of 10 GiB as a pass found it, or could not read it."""
+    uuid = f"MIG-{parent}-{index}" if name is None else name
+    taken = replace(
+        sample(uuid, at_ns, full=True, margin=None, processes=processes),
+        vram_total_bytes=10 * GIB,
+        vram_used_bytes=used,
+        vram_free_bytes=10 * GIB - used,
+        utilization_core_percent=None,
+        utilization_memory_percent=None,
+        power_w=None,
+        throttle_mask=None,
+        details=None,
+    )
+    return InstanceReading(
+        uuid=uuid,
+        name="Test GPU MIG 1g.10gb",
+        instance=MigInstance(
+            parent=parent,
+            index=index,
+            gpu_instance=index + 1 if gpu_instance is None else gpu_instance,
+            compute_instance=0,
+            profile="1g.10gb",
+        ),
+        sample=taken if fault is None else None,
+        fault=None if fault is None else Fault(kind=fault, message=f"it is {fault}", uuid=uuid),
     )
 
 

@@ -17,7 +17,15 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from supereziod.gpu.hardware import DriverInfo, Fault, FaultError, GpuIdentity, GpuSample, Xid
+from supereziod.gpu.hardware import (
+    DriverInfo,
+    Fault,
+    FaultError,
+    GpuIdentity,
+    GpuSample,
+    InstanceReading,
+    Xid,
+)
 
 #: How long a reply may take that is expected to come.
 REPLY_S: Final = 20.0
@@ -81,6 +89,11 @@ class DriverChild:
         """As GpuDriver.sample."""
         sample: GpuSample = self._call(GpuSample, "sample", uuid, with_processes)
         return sample
+
+    def instances(self, uuid: str) -> list[InstanceReading]:
+        """As GpuDriver.instances."""
+        found: list[InstanceReading] = self._call(list[InstanceReading], "instances", uuid)
+        return found
 
     def wait_xid(self, timeout_s: float) -> Xid | None:
         """As GpuDriver.wait_xid."""
@@ -175,6 +188,7 @@ def main() -> None:
         "open": driver.open,
         "identify": driver.identify,
         "sample": lambda uuid, processes=False: driver.sample(uuid, with_processes=processes),
+        "instances": driver.instances,
         "wait_xid": driver.wait_xid,
         "close": driver.close,
         "missed_lookups": lambda: {name: count for name, count in lookups.items() if count},

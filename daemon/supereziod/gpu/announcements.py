@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
 
 from superezio.wire import GpuStatus, Level, Severity
 from supereziod.gpu.fitness import FitnessChange
@@ -21,15 +21,37 @@ _LEVEL_SEVERITY: Final[dict[Level, Severity]] = {
 }
 
 
+class Unit(Protocol):
+    """A GPU, or a MIG instance of one, as events tell of it."""
+
+    @property
+    def uuid(self) -> str:
+        """The UUID."""
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+
+    @property
+    def status(self) -> GpuStatus:
+        """How it is seen."""
+
+    @property
+    def status_reason(self) -> str | None:
+        """Why it is seen so."""
+
+    cordon_reason: str | None
+
+
 class GpuAnnouncements:
     """Puts changes into the event log. `leases_on` has the ids of the leases on a GPU."""
 
     def __init__(self, events: EventLog, *, leases_on: Callable[[str], list[str]]) -> None:
         self._events = events
-        self._leases_on = leases_on
+        self.leases_on = leases_on
 
-    def status(self, track: GpuTrack, previous: GpuStatus) -> None:
-        """The GPU is seen, or not, as it was not before."""
+    def status(self, track: Unit, previous: GpuStatus) -> None:
+        """It is seen, or not, as it was not before."""
         reason = f": {track.status_reason}" if track.status_reason else ""
         self._events.emit(
             "gpu.status",
@@ -40,8 +62,9 @@ class GpuAnnouncements:
             previous=previous,
         )
 
-    def level(self, track: GpuTrack, change: LevelChange) -> None:
-        """The GPU is at another level of the thermal ladder."""
+    def level(self, track: GpuTrack, change: LevelChange, *, instances: Iterable[str]) -> None:
+        """The GPU is at another level of the thermal ladder, and its MIG instances with it."""
+        leases = {lease for uuid in (track.uuid, *instances) for lease in self.leases_on(uuid)}
         self._events.emit(
             "gpu.level",
             f"{track.label} went from {change.previous} to {change.level}: {change.reason}.",
@@ -52,7 +75,7 @@ class GpuAnnouncements:
             temperature_c=change.temperature_c,
             margin_c=change.margin_c,
             throttle_mask=change.throttle_mask,
-            leases=self._leases_on(track.uuid),
+            leases=sorted(leases),
         )
 
     def fitness(self, track: GpuTrack, change: FitnessChange) -> None:
@@ -77,8 +100,8 @@ class GpuAnnouncements:
             xid=xid.xid,
         )
 
-    def cordoned(self, track: GpuTrack, *, recorded: bool) -> None:
-        """An administrator keeps leases away from the GPU."""
+    def cordoned(self, track: Unit, *, recorded: bool) -> None:
+        """An administrator keeps leases away from it."""
         self._events.emit(
             "gpu.cordoned",
             f"{track.label} is cordoned: {track.cordon_reason or 'no reason given'}.",
@@ -87,8 +110,8 @@ class GpuAnnouncements:
             recorded=recorded,
         )
 
-    def uncordoned(self, track: GpuTrack, *, recorded: bool) -> None:
-        """The GPU may be leased again."""
+    def uncordoned(self, track: Unit, *, recorded: bool) -> None:
+        """It may be leased again."""
         self._events.emit(
             "gpu.uncordoned",
             f"{track.label} is not cordoned any more.",

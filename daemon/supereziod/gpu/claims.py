@@ -30,11 +30,20 @@ class Claim(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A simulated GPU as stand-ins see it; `usable_bytes` is without the driver's reserve."""
+    """A simulated GPU as stand-ins see it; `usable_bytes` is without the driver's reserve.
+
+    A MIG instance has the slot of its card, and a place among the instances there.
+    """
 
     uuid: str
     slot: int
     usable_bytes: int
+    mig_index: int | None = None
+
+    @property
+    def place(self) -> str:
+        """What it goes by, as `0` or `0:1`."""
+        return str(self.slot) if self.mig_index is None else f"{self.slot}:{self.mig_index}"
 
 
 class OutOfVramError(Exception):

@@ -6,6 +6,7 @@ flight sees it too, so that a hang can be ended. From a shell::
     python -m supereziod.gpu.control --directory DIR 0 temperature_c=95
     python -m supereziod.gpu.control --directory DIR 1 hang=true
     python -m supereziod.gpu.control --directory DIR 1 reset
+    python -m supereziod.gpu.control --directory DIR 0 'instances=["3g.40gb"]'
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class CardControl(Struct, kw_only=True, omit_defaults=True, forbid_unknown_field
     hang: bool = False
     lost: bool = False
     vanished: bool = False
+    instances: tuple[str, ...] | None = None
+    mig_forbidden: bool = False
 
 
 class InjectedXid(Struct, frozen=True):
@@ -127,7 +130,15 @@ class SimulatedControl:
         """Show the VRAM of the dead as used for this long."""
         self._change(lambda control: setattr(control, "vram_return_delay_s", seconds))
 
-    def set(self, gpu: int, **fields: float | bool | None) -> None:
+    def cut(self, gpu: int, *instances: str) -> None:
+        """Cut the card anew with MIG, into instances of these sizes, such as 1g.10gb."""
+        self.set(gpu, instances=list(instances))
+
+    def forbid_mig(self, gpu: int) -> None:
+        """Let nobody read the instances, as without the nodes of /dev/nvidia-caps."""
+        self.set(gpu, mig_forbidden=True)
+
+    def set(self, gpu: int, **fields: float | bool | list[str] | None) -> None:
         """Force fields of `CardControl`."""
 
         def change(control: Control) -> None:

@@ -10,7 +10,14 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from supereziod.gpu.hardware import DriverInfo, Fault, GpuIdentity, GpuSample, Xid
+from supereziod.gpu.hardware import (
+    DriverInfo,
+    Fault,
+    GpuIdentity,
+    GpuSample,
+    InstanceReading,
+    Xid,
+)
 
 _LENGTH_BYTES: Final = 4
 MAX_FRAME_BYTES: Final = 4 << 20
@@ -83,10 +90,14 @@ class Excluded(Struct, frozen=True, kw_only=True, tag="excluded"):
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """A sample, and the newest pass that was asked for before its reading began."""
+    """A sample, and the newest pass that was asked for before its reading began.
+
+    `instances` are all that MIG has cut the GPU into; None where that is not known, or not asked.
+    """
 
     sample: GpuSample
     pass_id: int
+    instances: tuple[InstanceReading, ...] | None = None
 
 
 class GpuFault(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ it is a frozen value. What a card does not support is None.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
@@ -36,8 +36,26 @@ class DriverInfo(Struct, frozen=True, kw_only=True):
     gpu_count: int
 
 
+class MigInstance(Struct, frozen=True, kw_only=True):
+    """What one MIG instance is, and the UUID of the GPU that it is a part of.
+
+    `index` is its place among those of its GPU for now: it is another after MIG was cut anew. The
+    compute instances of one GPU instance share its memory. `profile` is the driver's word for its
+    size, such as 1g.10gb.
+    """
+
+    parent: str
+    index: int
+    gpu_instance: int | None
+    compute_instance: int | None
+    profile: str | None
+
+
 class GpuIdentity(Struct, frozen=True, kw_only=True):
-    """What does not change while the driver is loaded. Temperatures in degrees Celsius."""
+    """What does not change while the driver is loaded. Temperatures in degrees Celsius.
+
+    Of a MIG instance (`mig`) all but UUID, name and VRAM are those of its GPU, the index too.
+    """
 
     uuid: str
     index: int
@@ -49,6 +67,17 @@ class GpuIdentity(Struct, frozen=True, kw_only=True):
     shutdown_temperature_c: int | None
     max_temperature_c: int | None
     memory_max_temperature_c: int | None
+    mig: MigInstance | None = None
+
+    @property
+    def place(self) -> str:
+        """The index, as `0`; of a MIG instance as `0:1`, which NVIDIA's tools take too."""
+        return str(self.index) if self.mig is None else f"{self.index}:{self.mig.index}"
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"GPU {self.place} ({self.name})"
 
 
 class ProcessUse(Struct, frozen=True, kw_only=True):
@@ -119,6 +148,20 @@ class Fault(Struct, frozen=True, kw_only=True):
     index: int | None = None
 
 
+#: How the UUID begins of what stands for an instance that not even a UUID is told of.
+UNREADABLE: Final = "MIG-unreadable"
+
+
+class InstanceReading(Struct, frozen=True, kw_only=True):
+    """A MIG instance as a pass of its GPU found it: its own pass, or what is wrong with it."""
+
+    uuid: str
+    name: str
+    instance: MigInstance
+    sample: GpuSample | None = None
+    fault: Fault | None = None
+
+
 class Xid(Struct, frozen=True, kw_only=True):
     """A critical error event that the driver reported. 999 is one it could not name."""
 
@@ -147,6 +190,9 @@ class GpuDriver(Protocol):
     def sample(self, uuid: str, *, with_processes: bool) -> GpuSample:
         """Read an identified GPU; with its details and processes if asked."""
 
+    def instances(self, uuid: str) -> tuple[InstanceReading, ...]:
+        """Read the MIG instances that an identified GPU with MIG on has now, with processes."""
+
     def wait_xid(self, timeout_s: float) -> Xid | None:
         """Wait for a critical error on any identified GPU; None when the time is over."""
 
@@ -162,7 +208,11 @@ class Block(Struct, frozen=True, kw_only=True):
 
 
 class GpuView(Struct, frozen=True, kw_only=True):
-    """One GPU as the daemon knows it now. `last_pass` is the newest sample with processes."""
+    """One GPU, or MIG instance, as the daemon knows it now.
+
+    `last_pass` is the newest sample with processes. What is measured of the whole GPU alone
+    (temperature, margin, level, fitness) is the same for all its instances.
+    """
 
     identity: GpuIdentity
     status: GpuStatus
@@ -181,9 +231,19 @@ class GpuView(Struct, frozen=True, kw_only=True):
         """The GPU's UUID, by which everything refers to it."""
         return self.identity.uuid
 
+    @property
+    def is_cut_up(self) -> bool:
+        """Whether MIG is on, so that what may be leased are its instances, never the whole."""
+        return self.identity.mig is None and (
+            self.details is not None and self.details.mig_mode == "enabled"
+        )
+
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """All GPUs. `ready` is False until the first probe has answered for every GPU or failed."""
+    """All GPUs, each before its MIG instances.
+
+    `ready` is False until the first probe has answered for every GPU or failed.
+    """
 
     taken_ns: int
     ready: bool

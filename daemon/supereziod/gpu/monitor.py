@@ -133,14 +133,13 @@ class GpuMonitor:
     def snapshot(self) -> Snapshot:
         """Return what is known now: the same object until something changes."""
         if self._snapshot is None:
-            tracks = sorted(self._roster, key=lambda track: (track.identity.index, track.uuid))
             self._snapshot = Snapshot(
                 taken_ns=self._clock(),
                 ready=self._ready,
                 attached=self._around.attached,
                 driver=self._driver,
                 driver_fault=self._around.driver_fault,
-                gpus=tuple(track.view() for track in tracks),
+                gpus=tuple(self._roster.views()),
             )
         return self._snapshot
 
@@ -190,8 +189,7 @@ class GpuMonitor:
 
     def history(self, uuid: str, *, since_s: float) -> GpuHistory:
         """Return the recent past of a GPU. Raises NotFoundError."""
-        track = self._roster.get(uuid)
-        return track.history.query(uuid, since_s=since_s, now_ns=self._clock())
+        return self._roster.get(uuid).past(since_s=since_s, now_ns=self._clock())
 
     def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` after every change, until the returned function is called."""

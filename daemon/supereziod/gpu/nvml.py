@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import pynvml
 
@@ -22,10 +22,12 @@ from supereziod.gpu.hardware import (
     GpuDetails,
     GpuIdentity,
     GpuSample,
+    InstanceReading,
     MarginSource,
     ProcessUse,
     Xid,
 )
+from supereziod.gpu.nvml_mig import MigReader
 from supereziod.gpu.nvml_values import (
     ABSENT,
     FATAL,
@@ -33,6 +35,7 @@ from supereziod.gpu.nvml_values import (
     INSUFFICIENT_SIZE,
     NO_PERMISSION,
     Handle,
+    Memory,
     NvmlError,
     NvmlGpu,
     field_number,
@@ -82,14 +85,7 @@ def _memory_v2(handle: Handle) -> _Answer:
     return pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
 
 
-class _Memory(NamedTuple):
-    total: int | None
-    used: int | None
-    free: int | None
-    reserved: int | None
-
-
-_NO_MEMORY: Final = _Memory(None, None, None, None)
+_NO_MEMORY: Final = Memory(None, None, None, None)
 
 
 class NvmlDriver:
@@ -100,6 +96,7 @@ class NvmlDriver:
         self._gpus: dict[str, NvmlGpu] = {}
         self._missing: set[_Function] = set()
         self._xids = XidWatch(pynvml, clock=clock, check=self._check)
+        self._mig = MigReader(pynvml, clock=clock, ask=self._ask, read_pass=self._read_pass)
 
     # --- GpuDriver ----------------------------------------------------------------------------
 
@@ -149,21 +146,17 @@ class NvmlDriver:
         return identity
 
     def sample(self, uuid: str, *, with_processes: bool) -> GpuSample:
-        """Read one GPU. `taken_ns` is from before the first read.
-
-        In a pass memory is read on both sides of the process lists and the larger use counts, so
-        that what starts or ends in between is never missing from it.
-        """
+        """Read one GPU. `taken_ns` is from before the first read."""
         gpu = self._gpus[uuid]
         taken_ns = self._clock()
-        memory = self._memory(gpu)
         processes: tuple[ProcessUse, ...] | None = None
         listed = True
         details: GpuDetails | None = None
         if with_processes:
-            processes, listed = self._processes(gpu, memory.total)
-            memory = max(memory, self._memory(gpu), key=lambda read: read.used or 0)
+            memory, processes, listed = self._read_pass(gpu)
             details = self._details(gpu)
+        else:
+            memory = self._memory(gpu)
         utilization = self._ask(gpu, pynvml.nvmlDeviceGetUtilizationRates)
         temperature_c = self._first(gpu, _TEMPERATURE, pynvml.NVML_TEMPERATURE_GPU, required=True)
         margin_c, margin_source = self._margin(gpu, temperature_c)
@@ -186,6 +179,10 @@ class NvmlDriver:
             processes=processes,
             processes_listed=listed,
         )
+
+    def instances(self, uuid: str) -> tuple[InstanceReading, ...]:
+        """Read what MIG has cut the GPU into, as it is now."""
+        return self._mig.read(self._gpus[uuid])
 
     def wait_xid(self, timeout_s: float) -> Xid | None:
         """Wait for an XID. A GPU found lost meanwhile raises, once, and is not watched then."""
@@ -216,12 +213,22 @@ class NvmlDriver:
             what = f"reach GPU {index}"
             raise FaultError(to_fault(error.value, what, str(error), index=index)) from error
 
-    def _memory(self, gpu: NvmlGpu) -> _Memory:
+    def _read_pass(self, gpu: NvmlGpu) -> tuple[Memory, tuple[ProcessUse, ...], bool]:
+        """Read memory and processes together, and whether the driver lists those that compute.
+
+        Memory is read on both sides of the process lists and the larger use counts, so that what
+        starts or ends in between is never missing from it.
+        """
+        memory = self._memory(gpu)
+        processes, listed = self._processes(gpu, memory.total)
+        return max(memory, self._memory(gpu), key=lambda read: read.used or 0), processes, listed
+
+    def _memory(self, gpu: NvmlGpu) -> Memory:
         read = self._ask(gpu, _memory_v2, required=True)
         if read is not None:
-            return _Memory(read.total, read.used, read.free, read.reserved)
+            return Memory(read.total, read.used, read.free, read.reserved)
         read = self._ask(gpu, pynvml.nvmlDeviceGetMemoryInfo, required=True)
-        return _NO_MEMORY if read is None else _Memory(read.total, read.used, read.free, None)
+        return _NO_MEMORY if read is None else Memory(read.total, read.used, read.free, None)
 
     def _margin(
         self, gpu: NvmlGpu, temperature_c: int | None
@@ -345,7 +352,8 @@ class NvmlDriver:
         """Raise, unless the error says no more than that there is no such value."""
         if error.value == FUNCTION_NOT_FOUND:
             self._missing.add(function)
-        if error.value in FATAL or (strict and error.value not in ABSENT):
+        absent = ABSENT if gpu is None else gpu.absent
+        if error.value in FATAL or (strict and error.value not in absent):
             raise self._fault(gpu, function, error) from error
 
     @staticmethod
@@ -353,7 +361,7 @@ class NvmlDriver:
         if gpu is None:
             what = f"ask the driver ({function.__name__})"
             return FaultError(to_fault(error.value, what, str(error)))
-        what = f"read GPU {gpu.index} ({function.__name__})"
+        what = f"read {gpu.label} ({function.__name__})"
         return FaultError(to_fault(error.value, what, str(error), uuid=gpu.uuid, index=gpu.index))
 
     def _check(self, gpu: NvmlGpu) -> Fault | None:

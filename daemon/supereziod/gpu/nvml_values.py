@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from supereziod.gpu.hardware import Fault, FaultKind, ProcessType, ProcessUse
 
@@ -14,7 +14,9 @@ FieldValue: TypeAlias = Any
 ProcessInfo: TypeAlias = Any
 
 UNINITIALIZED: Final = 1
+INVALID_ARGUMENT: Final = 2
 NO_PERMISSION: Final = 4
+NOT_FOUND: Final = 6
 INSUFFICIENT_SIZE: Final = 7
 TIMEOUT: Final = 10
 FUNCTION_NOT_FOUND: Final = 13
@@ -23,7 +25,7 @@ GPU_IS_LOST: Final = 15
 #: The card, or this driver, has no such value, or not for us: it is null, and nothing is wrong.
 ABSENT: Final = frozenset(
     {
-        2,  # invalid argument: how old drivers refuse a sensor, clock or counter they do not know
+        INVALID_ARGUMENT,  # how old drivers refuse a sensor, clock or counter they do not know
         3,  # not supported
         NO_PERMISSION,
         FUNCTION_NOT_FOUND,
@@ -38,7 +40,7 @@ ABSENT: Final = frozenset(
 #: Whatever was asked for, this is not about the value.
 FATAL: Final[Mapping[int, tuple[FaultKind, str]]] = {
     UNINITIALIZED: ("no_driver", "NVML is not initialised"),
-    6: ("gpu_lost", "the driver does not know the GPU any more"),
+    NOT_FOUND: ("gpu_lost", "the driver does not know the GPU any more"),
     9: ("no_driver", "the NVIDIA driver is not loaded"),
     12: ("no_library", "libnvidia-ml.so.1 is not installed"),
     GPU_IS_LOST: ("gpu_lost", "the GPU has fallen off the bus"),
@@ -74,13 +76,35 @@ _TYPES: Final[dict[frozenset[str], ProcessType]] = {
 
 @dataclass(frozen=True, slots=True)
 class NvmlGpu:
-    """A GPU as NVML is asked about it, and what its margin is counted from."""
+    """A GPU as NVML is asked about it, and what its margin is counted from.
+
+    `mig_index` is that of a MIG instance on the GPU. Codes in `absent` say that it has no such
+    value.
+    """
 
     handle: Handle
     uuid: str | None
     index: int
     slowdown_temperature_c: int | None = None
     tlimit_slowdown_c: int | None = None
+    mig_index: int | None = None
+    absent: frozenset[int] = ABSENT
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        if self.mig_index is None:
+            return f"GPU {self.index}"
+        return f"MIG instance {self.index}:{self.mig_index}"
+
+
+class Memory(NamedTuple):
+    """VRAM in bytes. Without `reserved`, `used` includes it."""
+
+    total: int | None
+    used: int | None
+    free: int | None
+    reserved: int | None
 
 
 def to_fault(

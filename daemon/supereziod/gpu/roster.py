@@ -11,7 +11,8 @@ from superezio.errors import NotFoundError
 from supereziod.gpu.announcements import GpuAnnouncements
 from supereziod.gpu.fitness import Fitness, FitnessChange, FitnessRules
 from supereziod.gpu.frames import GpuFault, ProbeSpec, Reading, Waiting
-from supereziod.gpu.hardware import Fault, GpuIdentity, Xid
+from supereziod.gpu.hardware import Fault, GpuIdentity, GpuView, Xid
+from supereziod.gpu.instances import InstanceRoster, InstanceTrack
 from supereziod.gpu.records import GpuRecords
 from supereziod.gpu.thermal import LevelChange, ThermalLadder, Thresholds
 from supereziod.gpu.track import GpuTrack, Surroundings, is_placeholder, unidentified
@@ -52,16 +53,24 @@ class GpuRoster:
         self._excuse = excuse
         self._clock = clock
         self._tracks: dict[str, GpuTrack] = {}
+        self._instances = InstanceRoster(records=records, tell=tell)
 
     def __iter__(self) -> Iterator[GpuTrack]:
         return iter(self._tracks.values())
 
-    def get(self, uuid: str) -> GpuTrack:
-        """Return the track of a GPU. Raises NotFoundError."""
-        track = self._tracks.get(uuid)
+    def get(self, uuid: str) -> GpuTrack | InstanceTrack:
+        """Return the track of a GPU or of a MIG instance. Raises NotFoundError."""
+        track = self._tracks.get(uuid) or self._instances.get(uuid)
         if track is None:
             raise NotFoundError(f"no GPU {uuid}")
         return track
+
+    def views(self) -> Iterator[GpuView]:
+        """Yield what the rest of the daemon sees: by index, each GPU before its instances."""
+        for track in sorted(self, key=lambda each: (each.identity.index, each.uuid)):
+            view = track.view()
+            yield view
+            yield from self._instances.views(track, view)
 
     def identify(self, identity: GpuIdentity) -> None:
         """Take in that a GPU is there, perhaps at another index than before."""
@@ -93,6 +102,8 @@ class GpuRoster:
             errors = sample.details.ecc_uncorrected
             self._note_fitness(track, track.fitness.observe_ecc(errors, now_ns))
         self._note_fitness(track, track.fitness.observe_good(now_ns))
+        if sample.details is not None:
+            self._instances.take(track, reading.instances)
 
     def take_fault(self, fault: GpuFault) -> None:
         """Take in a call that failed."""
@@ -197,7 +208,8 @@ class GpuRoster:
         if change.level != "unknown":
             self._records.note_heat(track.uuid, is_hot=change.level in {"hot", "critical"})
         if not is_first:
-            self._tell.level(track, change)
+            instances = [each.uuid for each in self._instances.of(track)]
+            self._tell.level(track, change, instances=instances)
 
     def _note_fitness(self, track: GpuTrack, change: FitnessChange | None) -> None:
         if change is not None:

@@ -11,6 +11,10 @@ A TOML file::
     profile = "RTX 2060"
     vram = "6GiB"                   # optional: another size than the profile's
 
+    [[gpu]]
+    profile = "A100 80GB"
+    instances = ["3g.40gb", "1g.10gb"]  # optional: cut up with MIG
+
     [[event]]
     at = "5s"                       # after the start of the daemon
     gpu = 0                         # the slot above, counted from 0
@@ -21,8 +25,9 @@ A TOML file::
 Kinds and their keys: `temperature` celsius (at once) · `heat` celsius, over (a ramp to it) ·
 `load` percent · `foreign` vram (in use by no process that the driver names) · `hang` (every call
 for the GPU blocks) · `lost` (calls answer "GPU is lost") · `vanish` (lost, and a driver opened
-anew does not list it) · `back` (ends the three before) · `ecc` count · `xid` xid (once) · and of
-the driver as a whole, with no `gpu`: `no_driver`, `version_mismatch`, `driver_back`.
+anew does not list it) · `back` (ends the three before) · `ecc` count · `xid` xid (once) · `mig`
+instances (cut anew into these) · `mig_forbidden` (its instances may not be read) · and of the
+driver as a whole, with no `gpu`: `no_driver`, `version_mismatch`, `driver_back`.
 """
 
 from __future__ import annotations
@@ -37,6 +42,7 @@ from msgspec import Struct
 
 from superezio.quantities import parse_duration, parse_size
 from supereziod.gpu.hardware import ComputeMode
+from supereziod.gpu.mig_sizes import check_mig_sizes
 from supereziod.gpu.profiles import PROFILES, find_profile
 
 FOREVER_NS: Final = 1 << 62
@@ -67,11 +73,23 @@ class CardSection(_Section, frozen=True, kw_only=True):
     compute_mode: ComputeMode = "default"
     process_memory: bool = True
     display: bool = False
+    instances: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if find_profile(self.profile) is None:
             raise ValueError(f"profile: no {self.profile!r}; there are {', '.join(PROFILES)}")
         _check("vram", parse_size, self.vram)
+        if self.instances:
+            self.check_instances(self.instances)
+
+    def check_instances(self, instances: tuple[str, ...]) -> None:
+        """Raise ValueError unless the card can be cut into these."""
+        profile = find_profile(self.profile)
+        if profile is not None:
+            try:
+                check_mig_sizes(instances, profile, self.vram_bytes or profile.vram_bytes)
+            except ValueError as error:
+                raise ValueError(f"instances: {error}") from error
 
     @property
     def vram_bytes(self) -> int | None:
@@ -156,6 +174,14 @@ class XidEvent(Happening, frozen=True, kw_only=True, tag="xid"):
     xid: int
 
 
+class Mig(Happening, frozen=True, kw_only=True, tag="mig"):
+    instances: tuple[str, ...]
+
+
+class MigForbidden(Happening, frozen=True, kw_only=True, tag="mig_forbidden"):
+    pass
+
+
 class NoDriver(Happening, frozen=True, kw_only=True, tag="no_driver"):
     of_driver = True
 
@@ -179,6 +205,8 @@ AnyHappening = (
     | Back
     | Ecc
     | XidEvent
+    | Mig
+    | MigForbidden
     | NoDriver
     | VersionMismatch
     | DriverBack
@@ -240,6 +268,11 @@ def parse_scenario(text: str, *, source: str = "scenario") -> Scenario:
                 number,
                 f"gpu: {event.gpu} is not a slot from 0 to {len(scenario.cards) - 1}",
             )
+        if isinstance(event, Mig):
+            try:
+                scenario.cards[event.gpu or 0].check_instances(event.instances)
+            except ValueError as error:
+                raise reader.error("event", number, str(error)) from error
     return scenario
 
 

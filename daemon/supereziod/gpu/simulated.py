@@ -7,6 +7,7 @@ follow. The ledger of the leases is no part of it.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,12 +24,14 @@ from supereziod.gpu.hardware import (
     GpuDetails,
     GpuIdentity,
     GpuSample,
+    InstanceReading,
     ProcessUse,
     Xid,
 )
 from supereziod.gpu.physics import Heat, clocks_mhz, throttle_mask
 from supereziod.gpu.profiles import Profile, find_profile, simulated_uuid
 from supereziod.gpu.scenario import CardSection, Scenario
+from supereziod.gpu.simulated_mig import Holding, SimulatedInstance, as_cards, cut, read_instance
 from supereziod.gpu.timeline import Presence, Timeline
 
 DRIVER_VERSION: Final = "580.65.06"
@@ -42,8 +45,8 @@ _FAULTS: Final = {
 }
 
 
-class Reading(Struct, frozen=True, kw_only=True):
-    """VRAM and load of one card at one moment."""
+class Use(Struct, frozen=True, kw_only=True):
+    """VRAM and load of one card at one moment, that of its instances included."""
 
     used_bytes: int
     load_percent: int
@@ -76,6 +79,32 @@ class SimulatedCard:
         """The VRAM that processes can get."""
         return self.vram_bytes - self.profile.driver_reserved_bytes
 
+    def instances(self, control: CardControl, at_ns: int) -> list[SimulatedInstance] | None:
+        """Return what MIG has cut the card into; None where it is off."""
+        sizes = control.instances
+        if sizes is None:
+            sizes = self.timeline.instances(at_ns)
+        if sizes is None:
+            sizes = self.section.instances or (() if self.section.mig else None)
+        return None if sizes is None else cut(self.slot, self.profile, sizes)
+
+    def read_instances(
+        self, control: CardControl, *, now_ns: int, at_ns: int, delay_s: float
+    ) -> tuple[InstanceReading, ...]:
+        """Read each instance: VRAM and processes from the claims on it."""
+        forbidden = control.mig_forbidden or self.timeline.is_mig_forbidden(at_ns)
+        return tuple(
+            read_instance(
+                instance,
+                gpu_uuid=self.uuid,
+                gpu_name=self.profile.name,
+                now_ns=now_ns,
+                holding=lambda uuid: self._holding(uuid, now_ns, delay_s)[0],
+                forbidden=forbidden,
+            )
+            for instance in self.instances(control, at_ns) or ()
+        )
+
     def presence(self, control: CardControl, at_ns: int) -> Presence:
         """Return how the card answers now; what is forced goes before the scenario."""
         if control.hang:
@@ -104,7 +133,9 @@ class SimulatedCard:
         self, control: CardControl, *, now_ns: int, at_ns: int, delay_s: float, full: bool
     ) -> GpuSample:
         """Read the card: VRAM and processes from the claims, the rest from the physics."""
-        use = self._use(control, now_ns=now_ns, at_ns=at_ns, delay_s=delay_s)
+        instances = self.instances(control, at_ns)
+        uuids = [self.uuid, *(instance.uuid for instance in instances or ())]
+        use = self._use(control, uuids, now_ns=now_ns, at_ns=at_ns, delay_s=delay_s)
         forced_c = control.temperature_c
         if forced_c is None:
             forced_c = self.timeline.temperature_c(at_ns, cool_c=self._cool_c)
@@ -112,7 +143,7 @@ class SimulatedCard:
         mask = control.throttle_mask
         if mask is None:
             mask = throttle_mask(self.profile, celsius=celsius, load_percent=use.load_percent)
-        mig = self.section.mig
+        mig = instances is not None
         ecc = control.ecc_uncorrected + self.timeline.ecc_uncorrected(at_ns)
         return GpuSample(
             uuid=self.uuid,
@@ -128,33 +159,47 @@ class SimulatedCard:
             margin_source="t_limit" if self.profile.t_limit else "threshold",
             power_w=round(self._heat.power_w(use.load_percent), 1),
             throttle_mask=mask,
-            details=self._details(celsius, load_percent=use.load_percent, mask=mask, ecc=ecc)
+            details=self._details(
+                celsius, load_percent=use.load_percent, mask=mask, ecc=ecc, mig=mig
+            )
             if full
             else None,
             processes=use.processes if full else None,
         )
 
-    def _use(self, control: CardControl, *, now_ns: int, at_ns: int, delay_s: float) -> Reading:
-        held = list(self._held(now_ns, delay_s))
-        alive = [claim for claim, lives in held if lives]
+    def _use(
+        self, control: CardControl, uuids: list[str], *, now_ns: int, at_ns: int, delay_s: float
+    ) -> Use:
+        held = [self._holding(uuid, now_ns, delay_s) for uuid in uuids]
         foreign = control.foreign_bytes or self.timeline.foreign_bytes(at_ns)
         load = control.load_percent
         if load is None:
-            load = self.timeline.load_percent(at_ns) + sum(c.load_percent for c in alive)
-        known = self.section.process_memory
-        used = foreign + sum(claim.vram_bytes for claim, _ in held)
-        return Reading(
+            load = self.timeline.load_percent(at_ns) + sum(percent for _, percent in held)
+        used = foreign + sum(holding.used_bytes for holding, _ in held)
+        processes = [process for holding, _ in held for process in holding.processes]
+        return Use(
             used_bytes=min(self.usable_bytes, used),
             load_percent=max(0, min(100, load)),
-            processes=tuple(
-                ProcessUse(pid=c.pid, type="C", vram_bytes=c.vram_bytes if known else None)
-                for c in sorted(alive)
-            ),
+            processes=tuple(sorted(processes, key=lambda process: process.pid)),
         )
 
-    def _held(self, now_ns: int, delay_s: float) -> Iterator[tuple[Claim, bool]]:
+    def _holding(self, uuid: str, now_ns: int, delay_s: float) -> tuple[Holding, int]:
+        """Return what is held of the card or an instance, and the load in percent."""
+        held = list(self._held(uuid, now_ns, delay_s))
+        alive = sorted(claim for claim, lives in held if lives)
+        known = self.section.process_memory
+        holding = Holding(
+            used_bytes=sum(claim.vram_bytes for claim, _ in held),
+            processes=tuple(
+                ProcessUse(pid=c.pid, type="C", vram_bytes=c.vram_bytes if known else None)
+                for c in alive
+            ),
+        )
+        return holding, sum(claim.load_percent for claim in alive)
+
+    def _held(self, uuid: str, now_ns: int, delay_s: float) -> Iterator[tuple[Claim, bool]]:
         """Yield the claims that hold VRAM, and whether their process lives."""
-        for name, claim in self._claims.read(self.uuid):
+        for name, claim in self._claims.read(uuid):
             if is_alive(claim):
                 yield claim, True
                 continue
@@ -165,14 +210,16 @@ class SimulatedCard:
                 self._claims.remove(name)
                 del self._died_ns[name]
 
-    def _details(self, celsius: float, *, load_percent: int, mask: int, ecc: int) -> GpuDetails:
+    def _details(
+        self, celsius: float, *, load_percent: int, mask: int, ecc: int, mig: bool
+    ) -> GpuDetails:
         profile = self.profile
         core_mhz, memory_mhz = clocks_mhz(profile, load_percent=load_percent, mask=mask)
         warm_memory = profile.memory_max_temperature_c is not None
-        mig: Literal["enabled", "disabled"] = "enabled" if self.section.mig else "disabled"
+        mode: Literal["enabled", "disabled"] = "enabled" if mig else "disabled"
         return GpuDetails(
             compute_mode=self.section.compute_mode,
-            mig_mode=mig if profile.has_mig or self.section.mig else None,
+            mig_mode=mode if profile.has_mig or mig else None,
             memory_temperature_c=round(celsius) + 6 if warm_memory else None,
             power_limit_w=profile.power_limit_w,
             energy_j=round(self._heat.energy_j, 3),
@@ -220,6 +267,7 @@ class SimulatedDriver:
             SimulatedCard(slot, section=section, scenario=scenario, claims=self._claims)
             for slot, section in enumerate(scenario.cards)
         ]
+        self._publishing = threading.Lock()
         self._listed: list[SimulatedCard] = []
         self._identified: dict[str, SimulatedCard] = {}
         self._reported: set[tuple[int, int, int]] = set()
@@ -234,7 +282,7 @@ class SimulatedDriver:
             for card in self._cards
             if card.presence(control.card(card.slot), at_ns) != "vanished"
         ]
-        self._claims.publish([Card(c.uuid, c.slot, c.usable_bytes) for c in self._cards])
+        self._publish(control)
         return DriverInfo(
             driver="simulated",
             driver_version=DRIVER_VERSION,
@@ -253,13 +301,24 @@ class SimulatedDriver:
         """Read a card. Blocks while it hangs."""
         card = self._identified[uuid]
         control = self._answering(card, None)
-        delay_s = control.vram_return_delay_s
         return card.sample(
             control.card(card.slot),
             now_ns=self._clock(),
             at_ns=self._at_ns(),
-            delay_s=self._scenario.vram_return_delay_s if delay_s is None else delay_s,
+            delay_s=self._delay_s(control),
             full=with_processes,
+        )
+
+    def instances(self, uuid: str) -> tuple[InstanceReading, ...]:
+        """Read what MIG has cut a card into. Blocks while it hangs."""
+        card = self._identified[uuid]
+        control = self._answering(card, None)
+        self._publish(control)
+        return card.read_instances(
+            control.card(card.slot),
+            now_ns=self._clock(),
+            at_ns=self._at_ns(),
+            delay_s=self._delay_s(control),
         )
 
     def wait_xid(self, timeout_s: float) -> Xid | None:
@@ -309,6 +368,21 @@ class SimulatedDriver:
                     )
                 )
             self._wait(_LOOK_AGAIN_S)
+
+    def _publish(self, control: Control) -> None:
+        """Tell stand-ins which GPUs and instances there are now."""
+        at_ns = self._at_ns()
+        cards: list[Card] = []
+        for card in self._cards:
+            cards.append(Card(card.uuid, card.slot, card.usable_bytes))
+            instances = card.instances(control.card(card.slot), at_ns)
+            cards += as_cards(card.slot, instances or [])
+        with self._publishing:
+            self._claims.publish(cards)
+
+    def _delay_s(self, control: Control) -> float:
+        delay_s = control.vram_return_delay_s
+        return self._scenario.vram_return_delay_s if delay_s is None else delay_s
 
     def _usable_driver(self) -> Control:
         control = self._control.read()

@@ -45,7 +45,7 @@ def main() -> int:
             directory.add(claim)
     except OutOfVramError as error:
         return _fail(str(error))
-    where = ", ".join(f"GPU {card.slot}" for card in cards)
+    where = ", ".join(f"GPU {card.place}" for card in cards)
     sys.stdout.write(f"pid {pid} holds {format_size(arguments.vram)} on {where}\n")
     sys.stdout.flush()
     if arguments.seconds is None:
@@ -65,18 +65,22 @@ def default_directory() -> Path:
 
 
 def choose(wanted: str | None, cards: list[Card]) -> list[Card]:
-    """Return the cards that a CUDA program would see, in its order. Raises LookupError."""
+    """Return the cards that a CUDA program would see, in its order. Raises LookupError.
+
+    CUDA gives a program one MIG instance, however many it names.
+    """
     if wanted is None:
         wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
     chosen = []
     for name in filter(None, (part.strip() for part in wanted.split(","))):
-        card = next((c for c in cards if name == str(c.slot) or c.uuid.startswith(name)), None)
+        card = next((c for c in cards if name == c.place or c.uuid.startswith(name)), None)
         if card is None:
             raise LookupError(f"no simulated GPU {name}")
         chosen.append(card)
     if not chosen:
         raise LookupError("no CUDA-capable device is visible")
-    return chosen
+    instance = next((card for card in chosen if card.mig_index is not None), None)
+    return chosen if instance is None else [instance]
 
 
 def _fail(message: str) -> int:

@@ -16,6 +16,8 @@ from supereziod.gpu.scenario import (
     Heat,
     Load,
     Lost,
+    Mig,
+    MigForbidden,
     NoDriver,
     Temperature,
     Vanish,
@@ -81,6 +83,15 @@ class Timeline:
     def ecc_uncorrected(self, at_ns: int) -> int:
         """Return the ECC errors so far."""
         return sum(e.count for e in self._events if isinstance(e, Ecc) and e.start_ns <= at_ns)
+
+    def instances(self, at_ns: int) -> tuple[str, ...] | None:
+        """Return what MIG has cut the card into, if an event says so."""
+        event = self._latest(at_ns, Mig)
+        return event.instances if isinstance(event, Mig) else None
+
+    def is_mig_forbidden(self, at_ns: int) -> bool:
+        """Whether the instances may not be read."""
+        return self._latest(at_ns, MigForbidden) is not None
 
     def xids(self, *, after_ns: int, until_ns: int) -> list[tuple[int, int]]:
         """Return (time, xid) of those in the interval."""

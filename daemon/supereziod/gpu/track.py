@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from superezio.wire import GpuStatus, Level
+from superezio.wire import GpuHistory, GpuStatus, Level
 from supereziod.gpu.admission import block_of
 from supereziod.gpu.fitness import Fitness
 from supereziod.gpu.hardware import Fault, GpuDetails, GpuIdentity, GpuSample, GpuView
@@ -54,7 +54,11 @@ class GpuTrack:
     @property
     def label(self) -> str:
         """What people call it."""
-        return f"GPU {self.identity.index} ({self.identity.name})"
+        return self.identity.label
+
+    def past(self, *, since_s: float, now_ns: int) -> GpuHistory:
+        """Return the last `since_s` seconds."""
+        return self.history.query(self.uuid, since_s=since_s, now_ns=now_ns)
 
     def is_worth_waiting_for(self, *, for_all: bool) -> bool:
         """Whether a pass waits for it: it answers, as far as is known; late ones if `for_all`."""

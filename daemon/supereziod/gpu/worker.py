@@ -25,7 +25,7 @@ from supereziod.gpu.frames import (
     Reading,
     XidSeen,
 )
-from supereziod.gpu.hardware import Fault, FaultError, GpuDriver
+from supereziod.gpu.hardware import Fault, FaultError, GpuDriver, InstanceReading
 
 Outcome = Opened | Failed | Identified | Excluded | Reading | GpuFault | XidSeen
 #: A GPU that is gone is asked again after 1, 2, 4 ... ticks, at most this many.
@@ -159,8 +159,15 @@ class GpuWorker:
         return Identified(identity=identity)
 
     def _read(self, full: bool, pass_id: int) -> Outcome:  # noqa: FBT001 - from _take_job alone
-        sample = self._driver.sample(self.uuid or "", with_processes=full)
-        return Reading(sample=sample, pass_id=pass_id if full else 0)
+        uuid = self.uuid or ""
+        sample = self._driver.sample(uuid, with_processes=full)
+        instances: tuple[InstanceReading, ...] | None = None
+        match None if sample.details is None else sample.details.mig_mode:
+            case "enabled":
+                instances = self._driver.instances(uuid)
+            case "disabled":
+                instances = ()
+        return Reading(sample=sample, pass_id=pass_id if full else 0, instances=instances)
 
     def _attempt(self, call: Callable[[], Outcome]) -> Outcome | None:
         """Make a call that may hang or fail, post what comes of it, return it if it is good."""

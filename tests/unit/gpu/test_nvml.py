@@ -182,6 +182,7 @@ def test_identity_of_a_geforce(open_driver: OpenDriver, nvml_sim: NvmlSimulator)
         "shutdown_temperature_c": 98,
         "max_temperature_c": 93,
         "memory_max_temperature_c": None,
+        "mig": None,
     }
 
 

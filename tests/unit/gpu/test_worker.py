@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
-from probe_doubles import identity, info, sample, uuid
+from probe_doubles import NO_DETAILS, identity, info, instance, sample, uuid
 from supereziod.gpu.frames import (
     Excluded,
     GpuFault,
@@ -18,7 +19,15 @@ from supereziod.gpu.frames import (
     Target,
     XidSeen,
 )
-from supereziod.gpu.hardware import DriverInfo, Fault, FaultError, GpuIdentity, GpuSample, Xid
+from supereziod.gpu.hardware import (
+    DriverInfo,
+    Fault,
+    FaultError,
+    GpuIdentity,
+    GpuSample,
+    InstanceReading,
+    Xid,
+)
 from supereziod.gpu.worker import GpuWorker, Outbox, Outcome, XidWorker, is_wanted, wanted_indexes
 
 WITHIN_S = 10.0
@@ -32,6 +41,7 @@ class SteppedDriver:
         self.entered = threading.Semaphore(0)
         self.fault: Exception | None = None
         self.full: list[bool] = []
+        self.mig_mode: str | None = None
         self.xids: list[Xid | FaultError] = []
 
     def open(self) -> DriverInfo:
@@ -44,7 +54,12 @@ class SteppedDriver:
     def sample(self, uuid: str, *, with_processes: bool) -> GpuSample:
         self._step()
         self.full.append(with_processes)
-        return sample(uuid, len(self.full), full=with_processes)
+        details = replace(NO_DETAILS, mig_mode=self.mig_mode)
+        return sample(uuid, len(self.full), full=with_processes, details=details)
+
+    def instances(self, uuid: str) -> tuple[InstanceReading, ...]:
+        self._step()
+        return (instance(uuid, 0),)
 
     def wait_xid(self, timeout_s: float) -> Xid | None:
         del timeout_s
@@ -112,6 +127,43 @@ def test_a_gpu_is_identified_and_then_read_when_it_is_asked_for() -> None:
     assert reading.pass_id == 4
     assert reading.sample.processes is not None
     assert bench.worker.calling_since_ns is None
+
+
+def test_a_pass_of_a_gpu_that_mig_cuts_up_has_its_instances() -> None:
+    """They are read by the thread of their GPU, within its deadline: one call after the other."""
+    bench = Bench()
+    bench.let_go()
+    bench.driver.mig_mode = "enabled"
+    bench.worker.ask(full=True, pass_id=4)
+    bench.await_call()
+    bench.driver.gate.release()
+    bench.await_call()
+    assert bench.worker.calling_since_ns is not None
+    (reading,) = bench.let_go()
+    assert isinstance(reading, Reading)
+    assert reading.instances == (instance(uuid(0), 0),)
+
+
+@pytest.mark.parametrize(
+    ("mode", "asked", "instances"),
+    [
+        ("disabled", {"full": True}, ()),
+        (None, {"full": True}, None),
+        ("no_permission", {"full": True}, None),
+        ("enabled", {}, None),
+    ],
+)
+def test_instances_are_read_in_passes_alone_and_where_there_may_be_some(
+    mode: str | None, asked: dict[str, bool], instances: tuple[InstanceReading, ...] | None
+) -> None:
+    bench = Bench()
+    bench.let_go()
+    bench.driver.mig_mode = mode
+    bench.worker.ask(**asked)
+    bench.await_call()
+    (reading,) = bench.let_go()
+    assert isinstance(reading, Reading)
+    assert reading.instances == instances
 
 
 def test_a_fast_sample_answers_no_pass() -> None:
