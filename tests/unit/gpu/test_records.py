@@ -46,9 +46,9 @@ def test_what_cannot_be_written_holds_in_memory(tmp_path: Path) -> None:
     assert kept.cordons == {"GPU-a": "fan"}
 
 
-def test_the_boot_is_this_one() -> None:
-    database = Database.open(Path(":memory:"), schema=Documents.SCHEMA)
-    assert len(GpuRecords(Documents(database), logger=SilentLog()).boot_id) == 36
+def test_the_boot_is_this_one(tmp_path: Path) -> None:
+    kept = GpuRecords(documents_at(tmp_path / "state.db"), logger=SilentLog())
+    assert len(kept.boot_id) == 36
 
 
 def test_a_gpu_that_was_hot_in_this_boot_is_known_after_a_restart(tmp_path: Path) -> None:

@@ -94,6 +94,14 @@ def test_it_sees_the_gpus_that_cuda_would_see(monkeypatch: pytest.MonkeyPatch) -
         choose(None, CARDS)
 
 
+def test_a_program_gets_one_mig_instance_however_many_it_names() -> None:
+    """As CUDA has it: the first instance it names, and nothing besides."""
+    cards = [*CARDS, Card("MIG-cccc", 1, GIB, 0), Card("MIG-dddd", 1, GIB, 1)]
+    assert [card.uuid for card in choose("MIG-dddd,MIG-cccc", cards)] == ["MIG-dddd"]
+    assert [card.place for card in choose("1:0", cards)] == ["1:0"]
+    assert [card.uuid for card in choose("1", cards)] == ["GPU-bbbb"]
+
+
 def test_it_finds_the_simulation_of_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DIRECTORY_VARIABLE, "/tmp/sim")
     assert default_directory() == Path("/tmp/sim")
