@@ -135,7 +135,11 @@ class Health(Result):
 
 
 class Gpu(Result):
-    """One GPU: identity, latest sample, and what may be leased on it."""
+    """One GPU, or one MIG instance: identity, latest sample, and what may be leased on it.
+
+    An instance has a `parent`, the UUID of the GPU that it is a part of, whose index, temperature,
+    level and fitness it shows; it is listed after it. `mig_index` is its place there for now.
+    """
 
     uuid: str
     index: int
@@ -187,6 +191,9 @@ class Gpu(Result):
     pcie_width_max: int | None
     sample_age_s: float | None
     drives_display: bool | None = None
+    parent: str | None = None
+    mig_profile: str | None = None
+    mig_index: int | None = None
 
 
 class GpuList(Result):
@@ -194,7 +201,10 @@ class GpuList(Result):
 
 
 class GpuParams(Params):
-    """`gpu` is a UUID, a unique prefix of one (with or without `GPU-`), or an index."""
+    """`gpu` is a UUID, a unique prefix of one (with or without `GPU-` or `MIG-`), or an index.
+
+    The index of a MIG instance is written like 0:1.
+    """
 
     gpu: str
 
@@ -327,6 +337,7 @@ class GpuReason(Result):
     needed_bytes: int
     foreign_bytes: int
     reserved_bytes: int
+    mig_index: int | None = None
 
 
 class Placement(Result):
@@ -352,7 +363,7 @@ class Placement(Result):
 
 
 class LeaseGpu(Result):
-    """One GPU of a lease: what is reserved there, and what its processes use now.
+    """One GPU, or MIG instance, of a lease: what is reserved there, and what is used now.
 
     `actual_is_estimated`: the driver does not give the use of each process. `split_ratio`: which
     part of the lease it is, if that is one amount over several.
@@ -364,6 +375,7 @@ class LeaseGpu(Result):
     actual_bytes: int | None
     actual_is_estimated: bool = False
     split_ratio: float | None = None
+    mig_index: int | None = None
 
 
 class HolderProcess(Result):

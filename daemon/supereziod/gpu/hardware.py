@@ -252,6 +252,12 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     driver_fault: Fault | None
     gpus: tuple[GpuView, ...]
 
+    @property
+    def units(self) -> list[GpuView]:
+        """What leases are placed on: MIG instances instead of the GPU that they are parts of."""
+        cut_up = {gpu.identity.mig.parent for gpu in self.gpus if gpu.identity.mig is not None}
+        return [gpu for gpu in self.gpus if gpu.uuid not in cut_up]
+
     def find(self, uuid: str) -> GpuView | None:
-        """Return the GPU with that UUID."""
+        """Return the GPU, or MIG instance, with that UUID."""
         return next((gpu for gpu in self.gpus if gpu.identity.uuid == uuid), None)

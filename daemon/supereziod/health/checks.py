@@ -6,7 +6,7 @@ host unhealthy, and only past its grace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -178,8 +178,22 @@ def _gpu_checks(observed: Observed, *, grace_s: float) -> tuple[Check, ...]:
         Check(
             code="gpu_cordoned",
             severity="info",
-            probe=each(_cordoned),
+            probe=lambda: _findings(observed.snapshot().gpus, _cordoned),
             action="Run `superezioctl gpu uncordon` when it may be leased again.",
+        ),
+        Check(
+            code="mig_lost",
+            severity="warning",
+            probe=lambda: _each_part(observed.snapshot(), _lost_part),
+            action="Release its leases, or cut the GPU with MIG as it was.",
+            depends_on=("driver", "probe_detached"),
+        ),
+        Check(
+            code="mig_unreadable",
+            severity="warning",
+            probe=lambda: _each_part(observed.snapshot(), _unreadable_part),
+            action="Let the daemon's user into the nodes of /dev/nvidia-caps (nvidia-cap*).",
+            depends_on=("driver", "probe_detached"),
         ),
         Check(
             code="gpu_overcommitted",
@@ -270,7 +284,22 @@ def _by_gpu(messages: Mapping[str, str]) -> list[Finding]:
 
 
 def _each_gpu(snapshot: Snapshot, describe: Callable[[GpuView], str | None]) -> list[Finding]:
-    found = ((gpu, describe(gpu)) for gpu in snapshot.gpus)
+    """Look at each GPU, once: what it is its MIG instances are too."""
+    return _findings([gpu for gpu in snapshot.gpus if gpu.identity.mig is None], describe)
+
+
+def _each_part(snapshot: Snapshot, describe: Callable[[GpuView], str | None]) -> list[Finding]:
+    """Look at each MIG instance whose GPU is not what ails it."""
+    parts = [gpu for gpu in snapshot.gpus if gpu.identity.mig is not None]
+    if not parts:
+        return []
+    sound = {gpu.uuid for gpu in snapshot.gpus if gpu.status == "ok"}
+    mine = [p for p in parts if p.identity.mig is not None and p.identity.mig.parent in sound]
+    return _findings(mine, describe)
+
+
+def _findings(gpus: Iterable[GpuView], describe: Callable[[GpuView], str | None]) -> list[Finding]:
+    found = ((gpu, describe(gpu)) for gpu in gpus)
     return [
         Finding(message=f"{_name(gpu)} {what}", gpu=gpu.uuid)
         for gpu, what in found
@@ -279,7 +308,7 @@ def _each_gpu(snapshot: Snapshot, describe: Callable[[GpuView], str | None]) -> 
 
 
 def _name(gpu: GpuView) -> str:
-    return f"GPU {gpu.identity.index} ({gpu.identity.name})"
+    return gpu.identity.label
 
 
 def _driver_fault(snapshot: Snapshot) -> list[Finding]:
@@ -297,6 +326,14 @@ def _in_status(gpu: GpuView, status: str, what: str) -> str | None:
     if gpu.status != status:
         return None
     return f"{what}: {gpu.status_reason}" if gpu.status_reason else what
+
+
+def _lost_part(gpu: GpuView) -> str | None:
+    return _in_status(gpu, "lost", "has leases and is lost")
+
+
+def _unreadable_part(gpu: GpuView) -> str | None:
+    return _in_status(gpu, "unknown", "cannot be read")
 
 
 def _unknown(gpu: GpuView) -> str | None:

@@ -195,6 +195,8 @@ class GpuAccount:
         notices += self._settle_returns(taken, view)
         notices += self._note_overruns(taken, view)
         free = self._free_bytes(taken, self._foreign_bytes(taken), self._spoken_bytes())
+        if view.is_cut_up:
+            free = 0  # its VRAM is spoken for on its MIG instances
         change = self._overcommit.weigh(view, taken.uses, free)
         return notices if change is None else [*notices, change]
 
@@ -340,6 +342,7 @@ class GpuAccount:
             capability=capability_of(view.identity.compute_capability),
             drives_display=None if view.details is None else view.details.drives_display,
             models=frozenset(part.model for part in parts if part.model is not None),
+            mig_index=None if view.identity.mig is None else view.identity.mig.index,
         )
 
     def _foreign_bytes(self, taken: Pass) -> int:

@@ -77,7 +77,7 @@ class Capacity(Struct, frozen=True, kw_only=True):
     itself by what it finds free, or whose use can only be told from the growth of the whole, so
     that nothing else may start. `warm`: it is taken where no cooler one admits the lease.
     `processes` use it, by its last pass; None where that could not be read. `models` are those of
-    the leases on it.
+    the leases on it. `mig_index` is the place of a MIG instance on the GPU at `index`.
     """
 
     uuid: str
@@ -100,6 +100,12 @@ class Capacity(Struct, frozen=True, kw_only=True):
     capability: Capability | None = None
     drives_display: bool | None = None
     models: frozenset[Model] = frozenset()
+    mig_index: int | None = None
+
+    @property
+    def place(self) -> str:
+        """The index, as `0`; of the MIG instance at `mig_index` there as `0:1`."""
+        return str(self.index) if self.mig_index is None else f"{self.index}:{self.mig_index}"
 
 
 def parse_capability(text: str) -> Capability:

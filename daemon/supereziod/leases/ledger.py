@@ -125,6 +125,7 @@ class Ledger:
     ) -> list[LedgerNotice]:
         """Take in the passes that are new, and say what they show. Cheap when none is."""
         now_ns = self._clock()
+        self._forget_all_but(snapshot)
         notices: list[LedgerNotice] = []
         for view in snapshot.gpus:
             notices += self._account(view.uuid).observe(view, holder_of, now_ns)
@@ -178,6 +179,14 @@ class Ledger:
                 now_ns=now_ns if claim.granted_ns is None else claim.granted_ns,
                 model=claim.model,
             )
+
+    def _forget_all_but(self, snapshot: Snapshot) -> None:
+        """Drop the accounts of MIG instances that are gone: no pass will settle them any more."""
+        if len(self._accounts) <= len(snapshot.gpus):
+            return
+        there = {view.uuid for view in snapshot.gpus}
+        there.update(uuid for claim in self._claims.values() for uuid in claim.reserved)
+        self._accounts = {u: account for u, account in self._accounts.items() if u in there}
 
     def _account(self, uuid: str) -> GpuAccount:
         account = self._accounts.get(uuid)

@@ -96,7 +96,7 @@ def notice(
     return LedgerNotice(
         kind=kind,
         uuid=view.uuid,
-        message=f"GPU {view.identity.index} ({view.identity.name}): {message}",
+        message=f"{view.identity.label}: {message}",
         lease=lease,
         amount_bytes=amount_bytes,
         pids=pids,

@@ -255,6 +255,7 @@ def _reason(
         needed_bytes=needed,
         foreign_bytes=capacity.foreign_bytes,
         reserved_bytes=capacity.reserved_bytes,
+        mig_index=capacity.mig_index,
     )
 
 
@@ -272,6 +273,10 @@ def _unchosen(request: Request, capacity: Capacity, chosen: Mapping[str, int]) -
     return f"has room, but {request.policy} ranks another first"
 
 
+def _place(reason: GpuReason) -> str:
+    return str(reason.index) if reason.mig_index is None else f"{reason.index}:{reason.mig_index}"
+
+
 def _summary(
     request: Request,
     decision: str,
@@ -281,7 +286,7 @@ def _summary(
 ) -> str:
     need = format_size(request.vram_bytes)
     if decision == "grant":
-        names = [f"GPU {capacity.index} ({capacity.name})" for capacity in chosen]
+        names = [f"GPU {capacity.place} ({capacity.name})" for capacity in chosen]
         if not request.split or len(chosen) == 1:
             return f"{need} on {', '.join(names)}"
         each = zip(shares, names, strict=True)
@@ -292,7 +297,7 @@ def _summary(
         need += " split over " + (f"{request.count} GPUs" if request.count > 1 else "several GPUs")
     elif request.count > 1:
         need = f"{need} on each of {request.count} GPUs"
-    why = "; ".join(f"GPU {reason.index}: {reason.message}" for reason in reasons[:4])
+    why = "; ".join(f"GPU {_place(reason)}: {reason.message}" for reason in reasons[:4])
     if len(reasons) > 4:  # noqa: PLR2004 - the sentence stays readable, the rest is in the reasons
         why += f"; and {len(reasons) - 4} more"
     return f"this host can never hold {need}: {why}" if decision == "never" else f"{need}: {why}"

@@ -15,13 +15,17 @@ Refusal = tuple[str, str]
 #: A lease that is to be alone bears this much use of others: a display, or the driver's own.
 EXCLUSIVE_TOLERANCE_BYTES: Final = 512 << 20
 #: What keeps a GPU from admitting until somebody changes its mode: waiting does not help.
-LASTING_BLOCKS: Final = frozenset({"compute_prohibited", "mig_enabled"})
+LASTING_BLOCKS: Final = frozenset(
+    {"compute_prohibited", "mig_enabled", "mig_shared", "no_permission"}
+)
 
 
 def refusal_of(request: Request, capacity: Capacity, need: int) -> Refusal | None:
     """Return why the GPU does not admit `need` bytes of the request; None if it does."""
     if capacity.uuid in request.avoid:
         return "avoided", "the request avoids it"
+    if _is_one_of_several(request, capacity):
+        return "mig_single", "a program can use one MIG instance, and no other GPU beside it"
     if capacity.largest_bytes < need:
         return "too_small", (
             f"holds {_distinct(capacity.largest_bytes, need)} at most even when empty,"
@@ -41,7 +45,7 @@ def may_serve(request: Request, capacity: Capacity) -> bool:
     What a GPU has to meet is its make, or a mode or a display that a person decides on: nothing
     that passes with time. What is not known of a GPU that has a block may be known later.
     """
-    if capacity.uuid in request.avoid:
+    if capacity.uuid in request.avoid or _is_one_of_several(request, capacity):
         return False
     if capacity.block is not None and capacity.block.code in LASTING_BLOCKS:
         return False
@@ -49,6 +53,11 @@ def may_serve(request: Request, capacity: Capacity) -> bool:
     if unfit is None:
         return True
     return capacity.block is not None and unfit[0] in _UNKNOWN
+
+
+def _is_one_of_several(request: Request, capacity: Capacity) -> bool:
+    """Tell whether a MIG instance would serve with other GPUs: CUDA gives a program one alone."""
+    return capacity.mig_index is not None and (request.count > 1 or request.split)
 
 
 # --- what the request asks of a GPU -------------------------------------------------------------

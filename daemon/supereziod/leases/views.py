@@ -168,10 +168,12 @@ class LeaseViews:
         found: list[LeaseGpu] = []
         for uuid, reserved_bytes in record.gpus.items():
             gpu = snapshot.find(uuid)
+            mig = gpu.identity.mig if gpu is not None else None
             found.append(
                 LeaseGpu(
                     uuid=uuid,
                     index=gpu.identity.index if gpu is not None else None,
+                    mig_index=mig.index if mig is not None else None,
                     reserved_bytes=reserved_bytes,
                     actual_bytes=self._ledger.actual(holder, uuid),
                     actual_is_estimated=self._ledger.is_estimated(holder, uuid),

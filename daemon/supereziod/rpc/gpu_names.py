@@ -1,4 +1,4 @@
-"""Which GPU is meant: a UUID, a unique beginning of one, or an index."""
+"""Which GPU is meant: a UUID, a unique beginning of one, or an index (of an instance, `0:1`)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _MAX_INDEX_DIGITS: Final = 9
 def find_gpu(snapshot: Snapshot, name: str) -> GpuView:
     """Return the GPU that `name` means. Raises NotFoundError, InvalidParamsError."""
     if len(name) <= _MAX_INDEX_DIGITS and name.isdecimal():
-        found = [gpu for gpu in snapshot.gpus if gpu.identity.index == int(name)]
+        found = [gpu for gpu in snapshot.gpus if gpu.identity.place == str(int(name))]
         # An index is short, so that a UUID's beginning of digits alone needs its `GPU-`.
         if found:
             return found[0]
-    found = [gpu for gpu in snapshot.gpus if gpu.uuid == name]
+    found = [gpu for gpu in snapshot.gpus if name in {gpu.uuid, gpu.identity.place}]
     if not found and name:
         found = [gpu for gpu in snapshot.gpus if _begins(gpu.uuid, name)]
     if len(found) == 1:
@@ -32,7 +32,8 @@ def find_gpu(snapshot: Snapshot, name: str) -> GpuView:
 def _begins(uuid: str, beginning: str) -> bool:
     folded = beginning.casefold()
     uuid = uuid.casefold()
-    return uuid.startswith(folded) or uuid.removeprefix("gpu-").startswith(folded)
+    bare = uuid.removeprefix("gpu-").removeprefix("mig-")
+    return uuid.startswith(folded) or bare.startswith(folded)
 
 
 def _unknown(snapshot: Snapshot, name: str) -> NotFoundError | GpusUnavailableError:
@@ -45,5 +46,5 @@ def _unknown(snapshot: Snapshot, name: str) -> NotFoundError | GpusUnavailableEr
         elif snapshot.ready:
             why = "this host has none"
         return GpusUnavailableError(f"cannot find GPU {name!r}: {why}")
-    known = ", ".join(f"{gpu.identity.index} ({gpu.uuid})" for gpu in snapshot.gpus)
+    known = ", ".join(f"{gpu.identity.place} ({gpu.uuid})" for gpu in snapshot.gpus)
     return NotFoundError(f"no GPU {name!r}; there are {known}", data={"gpu": name})

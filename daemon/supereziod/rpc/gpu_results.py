@@ -114,6 +114,9 @@ def gpu_result(view: GpuView, usage: Usage | None, driver: DriverInfo | None, no
         pcie_generation_max=details.pcie_generation_max,
         pcie_width=details.pcie_width,
         pcie_width_max=details.pcie_width_max,
+        parent=identity.mig.parent if identity.mig is not None else None,
+        mig_profile=identity.mig.profile if identity.mig is not None else None,
+        mig_index=identity.mig.index if identity.mig is not None else None,
         sample_age_s=(now_ns - sample.taken_ns) / _SECOND_NS if view.sample is not None else None,
         drives_display=details.drives_display,
     )

@@ -78,6 +78,9 @@ REASON_CODES: Final[dict[str, str]] = {
     "compute_prohibited": "Its compute mode is PROHIBITED.",
     "compute_exclusive_taken": "Its compute mode is EXCLUSIVE_PROCESS, and a process has it.",
     "mig_enabled": "MIG is on, or whether it is may not be read.",
+    "mig_single": "It is a MIG instance, and the request is for several GPUs: CUDA uses one.",
+    "mig_shared": "It is one of several compute instances that share one memory.",
+    "no_permission": "It is a MIG instance that the daemon may not read.",
 }
 
 #: Members of an error's `data` besides `kind` and `correlation_id`, by the kind.

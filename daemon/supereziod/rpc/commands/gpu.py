@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from superezio.errors import InvalidParamsError
@@ -108,7 +108,7 @@ class GpuCommands:
         """Return the processes on one GPU, or on all, as of each GPU's latest pass."""
         snapshot = self._monitor.snapshot()
         views = snapshot.gpus if params.gpu is None else (self._named(snapshot, params.gpu),)
-        uses = [(view, use) for view in views for use in _processes(view)]
+        uses = _uses(views)
         usage = self._usage()
         known = await self._describer.describe(use.pid for _, use in uses)
         processes = []
@@ -146,6 +146,18 @@ class GpuCommands:
         view = find_gpu(snapshot, name)
         note(gpu=view.uuid)
         return view
+
+
+def _uses(views: Sequence[GpuView]) -> list[tuple[GpuView, ProcessUse]]:
+    """Return what uses these, each use once: of a MIG instance rather than of its whole GPU."""
+    in_parts = {
+        (view.identity.mig.parent, use.pid)
+        for view in views
+        if view.identity.mig is not None
+        for use in _processes(view)
+    }
+    uses = [(view, use) for view in views for use in _processes(view)]
+    return [(view, use) for view, use in uses if (view.uuid, use.pid) not in in_parts]
 
 
 def _processes(view: GpuView) -> tuple[ProcessUse, ...]:
