@@ -99,6 +99,56 @@ def hot_gpu() -> wire.Gpu:
     )
 
 
+def mig_gpus() -> list[wire.Gpu]:
+    """Return an A100 that MIG cuts up, and its instances: one leased, one that cannot be read."""
+    whole = gpu(
+        uuid="GPU-a100cccc-0000-0000-0000-000000000000",
+        index=2,
+        name="NVIDIA A100-SXM4-80GB",
+        mig_mode="enabled",
+        admissible=False,
+        blocked_reason="MIG is on: its instances can be leased, the whole cannot",
+        vram_total_bytes=80 * GIB,
+        vram_reserved_bytes=0,
+        vram_leasable_bytes=0,
+        leases=0,
+        utilization_core_percent=None,
+    )
+    part = structs.replace(
+        whole,
+        uuid="MIG-2f86dddd-0000-0000-0000-000000000000",
+        name="NVIDIA A100-SXM4-80GB MIG 1g.10gb",
+        mig_mode=None,
+        admissible=True,
+        blocked_reason=None,
+        vram_total_bytes=10 * GIB,
+        vram_reserved_bytes=6 * GIB,
+        vram_leasable_bytes=3 * GIB,
+        leases=1,
+        power_w=None,
+        parent=whole.uuid,
+        mig_profile="1g.10gb",
+        mig_index=0,
+    )
+    unreadable = structs.replace(
+        part,
+        uuid="MIG-30eeeeee-0000-0000-0000-000000000000",
+        mig_mode="no_permission",
+        mig_index=1,
+        status="unknown",
+        status_reason="no permission to read MIG",
+        admissible=False,
+        blocked_reason="no permission to read MIG",
+        vram_total_bytes=None,
+        vram_used_bytes=None,
+        vram_free_bytes=None,
+        vram_reserved_bytes=0,
+        vram_leasable_bytes=0,
+        leases=0,
+    )
+    return [whole, part, unreadable]
+
+
 def gpu_list() -> wire.GpuList:
     return wire.GpuList(gpus=[gpu(), hot_gpu()])
 

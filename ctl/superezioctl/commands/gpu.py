@@ -31,6 +31,8 @@ def show(context: Context) -> int:
         from superezioctl.views import gpus  # noqa: PLC0415 - for people only
 
         gpus.show_one(context.out, raw)
+        if gpus.is_cut_up(raw):
+            gpus.show_instances(context.out, raw, context.call("gpu.list"))
     return DONE
 
 
@@ -60,14 +62,14 @@ def processes(context: Context) -> int:
     return DONE
 
 
-_GPU = Positional("GPU", "a UUID, the beginning of one, or an index")
+_GPU = Positional("GPU", "a UUID, the beginning of one, or an index (0:1 of a MIG instance)")
 
 COMMANDS = {
     "gpu list": Command(
         list_,
         description="LEASABLE is what a new lease could get now: total VRAM less the driver's "
         "part, what leases hold and what other programs use. It is 0 on a GPU that admits nothing; "
-        "STATE says why.",
+        "STATE says why. A GPU that MIG cuts up is leased by its instances, which stand under it.",
         examples=[
             "superezioctl gpu list",
             "superezioctl --json gpu list | jq -r '.gpus[] | [.uuid, .temperature_c] | @tsv'",
@@ -78,7 +80,11 @@ COMMANDS = {
         positionals=[_GPU],
         description="What a card or its driver does not tell is shown as a dash; in JSON it is "
         "null.",
-        examples=["superezioctl gpu show 0", "superezioctl gpu show GPU-5ed2"],
+        examples=[
+            "superezioctl gpu show 0",
+            "superezioctl gpu show GPU-5ed2",
+            "superezioctl gpu show 0:1",
+        ],
     ),
     "gpu history": Command(
         history,

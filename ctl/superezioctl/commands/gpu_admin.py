@@ -44,7 +44,7 @@ def _tell(context: Context, raw: bytes, sentence: str) -> int:
     return DONE
 
 
-_GPU = Positional("GPU", "a UUID, the beginning of one, or an index")
+_GPU = Positional("GPU", "a UUID, the beginning of one, or an index (0:1 of a MIG instance)")
 
 COMMANDS = {
     "gpu cordon": Command(
@@ -55,7 +55,10 @@ COMMANDS = {
         positionals=[_GPU],
         description="Leases that are there stay. The cordon stands until it is undone, over "
         "restarts and reboots too. For admins.",
-        examples=["superezioctl gpu cordon 1 --reason 'new fan'"],
+        examples=[
+            "superezioctl gpu cordon 1 --reason 'new fan'",
+            "superezioctl gpu cordon MIG-2f86 --reason 'for the class'",
+        ],
     ),
     "gpu uncordon": Command(
         uncordon,

@@ -8,7 +8,7 @@ from superezio.quantities import format_duration
 from superezio.wire import Gpu, GpuList, GpuProcessList
 from superezioctl.lease_ids import SHOWN_COLUMNS
 from superezioctl.output import Output
-from superezioctl.views.text import NOTHING, figure, size, styled, user
+from superezioctl.views.text import NOTHING, figure, place, size, styled, user
 
 #: As much of a UUID as tells the GPUs of a host apart; `gpu show` takes it.
 _UUID_COLUMNS = 12
@@ -36,8 +36,8 @@ def show_list(out: Output, raw: bytes) -> None:
         header,
         [
             (
-                str(gpu.index),
-                short_name(gpu),
+                place(gpu.index, gpu.mig_index),
+                _name_in_list(gpu),
                 figure(gpu.temperature_c, "°C"),
                 figure(gpu.utilization_core_percent, "%"),
                 figure(gpu.power_w, "W"),
@@ -51,9 +51,28 @@ def show_list(out: Output, raw: bytes) -> None:
         ],
         right=(2, 3, 4, 5, 6, 7, 8),
     )
+    down = {gpu.uuid for gpu in gpus if _is_down(gpu)}
     for gpu in gpus:
-        if gpu.blocked_reason is not None:
-            out.line(f"gpu {gpu.index} admits no lease: {gpu.blocked_reason}")
+        # What is said of a GPU goes for its instances too.
+        if gpu.blocked_reason is not None and gpu.parent not in down:
+            which = place(gpu.index, gpu.mig_index)
+            out.line(f"gpu {which} admits no lease: {gpu.blocked_reason}")
+
+
+def _is_down(gpu: Gpu) -> bool:
+    """Whether the GPU is out of order as a whole, and not only cut up."""
+    return (
+        gpu.status != "ok"
+        or gpu.level in {"hot", "critical", "unknown"}
+        or gpu.fitness == "quarantined"
+        or gpu.cordoned
+    )
+
+
+def _name_in_list(gpu: Gpu) -> str:
+    if gpu.parent is None:
+        return short_name(gpu)
+    return f"  MIG {gpu.mig_profile or 'instance'}"
 
 
 def short_name(gpu: Gpu) -> str:
@@ -63,6 +82,8 @@ def short_name(gpu: Gpu) -> str:
 
 def state(out: Output, gpu: Gpu) -> str:
     """Return what matters most of a GPU's states, in its colour."""
+    if gpu.mig_mode == "no_permission":
+        return out.style("no permission", "warn")
     if gpu.status != "ok":
         return styled(out, gpu.status)
     if gpu.fitness == "quarantined":
@@ -72,13 +93,15 @@ def state(out: Output, gpu: Gpu) -> str:
         words.append(styled(out, gpu.fitness))
     if gpu.cordoned:
         words.append(out.style("cordoned", "warn"))
+    if gpu.mig_mode == "enabled":
+        words.append("cut by MIG")
     return ", ".join(words)
 
 
 def show_one(out: Output, raw: bytes) -> None:
     """Print all that is known of one GPU."""
     gpu = msgspec.json.decode(raw, type=Gpu)
-    out.line(out.style(f"gpu {gpu.index}: {gpu.name}", "bold"))
+    out.line(out.style(f"gpu {place(gpu.index, gpu.mig_index)}: {gpu.name}", "bold"))
     rows = [*_states(out, gpu), *_memory(gpu), *_figures(gpu), *_identity(gpu)]
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
@@ -143,9 +166,35 @@ def _identity(gpu: Gpu) -> list[tuple[str, str]]:
         ("CUDA", figure(gpu.cuda_version)),
         ("compute capability", figure(gpu.compute_capability)),
         ("compute mode", figure(gpu.compute_mode)),
-        ("MIG", figure(gpu.mig_mode)),
+        ("MIG", _mig(gpu)),
         ("display", {None: NOTHING, True: "attached", False: "none"}[gpu.drives_display]),
     ]
+
+
+def _mig(gpu: Gpu) -> str:
+    if gpu.parent is None:
+        return figure(gpu.mig_mode)
+    return f"{gpu.mig_profile or 'an instance'}, a part of gpu {gpu.index} ({gpu.parent})"
+
+
+def is_cut_up(raw: bytes) -> bool:
+    """Whether MIG cuts up the GPU that was shown."""
+    return msgspec.json.decode(raw, type=Gpu).mig_mode == "enabled"
+
+
+def show_instances(out: Output, raw: bytes, gpus: bytes) -> None:
+    """Print a line for each MIG instance of the GPU that was shown."""
+    whole = msgspec.json.decode(raw, type=Gpu)
+    parts = [g for g in msgspec.json.decode(gpus, type=GpuList).gpus if g.parent == whole.uuid]
+    out.line("MIG instances" if parts else "MIG is on, and there are no instances: none to lease")
+    for part in parts:
+        which = place(part.index, part.mig_index)
+        free = f"{size(part.vram_leasable_bytes)} of {size(part.vram_total_bytes)} leasable"
+        reason = "" if part.blocked_reason is None else f": {part.blocked_reason}"
+        out.line(
+            f"  {which}  {part.mig_profile or NOTHING}  {free}, leases: {part.leases},"
+            f" {state(out, part)}{reason}  {part.uuid}"
+        )
 
 
 def show_processes(out: Output, raw: bytes, gpus: bytes) -> None:
@@ -154,7 +203,10 @@ def show_processes(out: Output, raw: bytes, gpus: bytes) -> None:
     if not processes:
         out.line("no processes on the GPUs")
         return
-    index = {gpu.uuid: str(gpu.index) for gpu in msgspec.json.decode(gpus, type=GpuList).gpus}
+    index = {
+        gpu.uuid: place(gpu.index, gpu.mig_index)
+        for gpu in msgspec.json.decode(gpus, type=GpuList).gpus
+    }
     out.table(
         ("GPU", "PID", "TYPE", "VRAM", "USER", "LEASE", "UNIT", "COMMAND"),
         [

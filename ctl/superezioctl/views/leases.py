@@ -11,7 +11,7 @@ from superezio.quantities import format_duration
 from superezio.wire import Lease, LeaseList, Revocation, Waiter
 from superezioctl.lease_ids import SHOWN_COLUMNS
 from superezioctl.output import Output
-from superezioctl.views.text import NOTHING, fit, size, user
+from superezioctl.views.text import NOTHING, fit, place, size, user
 
 #: As much of what people choose as a table has room for; the holder gets the rest of the line.
 _USER_COLUMNS = 8
@@ -41,7 +41,10 @@ def show_leases(out: Output, leases: list[Lease]) -> None:
         [
             lease.id[:SHOWN_COLUMNS],
             _state(lease),
-            "+".join(str(gpu.index) if gpu.index is not None else "?" for gpu in lease.gpus),
+            "+".join(
+                place(gpu.index, gpu.mig_index) if gpu.index is not None else "?"
+                for gpu in lease.gpus
+            ),
             "+".join(size(gpu.reserved_bytes) for gpu in lease.gpus),
             "+".join(size(gpu.actual_bytes) for gpu in lease.gpus),
             fit(user(lease.uid), _USER_COLUMNS),
@@ -95,7 +98,7 @@ def show_one(out: Output, raw: bytes) -> None:
     if lease.idle_s is not None:
         rows.append(("idle", f"for {format_duration(lease.idle_s)}: its processes use nothing"))
     for gpu in lease.gpus:
-        index = NOTHING if gpu.index is None else gpu.index
+        index = place(gpu.index, gpu.mig_index)
         part = "" if gpu.split_ratio is None else f" ({gpu.split_ratio:.1%} of it)"
         uses = f"reserved {size(gpu.reserved_bytes)}{part}, uses {size(gpu.actual_bytes)}"
         rows.append(("gpu", f"{index} ({gpu.uuid}): {uses}"))

@@ -6,7 +6,7 @@ import msgspec
 
 from superezio.wire import GpuProcess, GpuProcessList, GpuReason, Placement
 from superezioctl.output import Output
-from superezioctl.views.text import size
+from superezioctl.views.text import place, size
 
 _STYLES = {"grant": "good", "wait": "warn", "never": "bad"}
 #: Reasons that say by themselves how much is free, and that it is too little.
@@ -21,7 +21,7 @@ def show(out: Output, raw: bytes, processes: bytes | None = None) -> None:
     out.line(f"{out.style(placement.decision, _STYLES[placement.decision])}: {_top(placement)}")
     lines = [
         (
-            f"GPU {gpu.index} ({gpu.name.removeprefix('NVIDIA ').removeprefix('GeForce ')}):",
+            f"GPU {place(gpu.index, gpu.mig_index)} ({_short_name(gpu)}):",
             _room(gpu, users.get(gpu.uuid, [])),
             _answer(out, gpu),
         )
@@ -47,6 +47,10 @@ def _top(placement: Placement) -> str:
     if placement.decision == "never":
         return f"this host can never hold {need} as asked"
     return f"no room for {need} now"
+
+
+def _short_name(gpu: GpuReason) -> str:
+    return gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
 
 
 def _room(gpu: GpuReason, users: list[GpuProcess]) -> str:

@@ -10,7 +10,7 @@ from superezioctl.output import Output
 from superezioctl.views.gpus import short_name, state
 from superezioctl.views.health import show_reason
 from superezioctl.views.leases import show_queue
-from superezioctl.views.text import figure, fit, size, styled, user
+from superezioctl.views.text import figure, fit, place, size, styled, user
 
 #: leases' use, what they reserve beyond it, others' use, the driver's part, free
 _MARKS = "█▒▓x·"
@@ -45,7 +45,7 @@ def _show_gpus(out: Output, gpus: list[Gpu]) -> None:
         return
     for gpu in gpus:
         out.line(
-            f"{out.style(f'gpu {gpu.index}', 'bold')}  {short_name(gpu)}  "
+            f"{out.style(f'gpu {place(gpu.index, gpu.mig_index)}', 'bold')}  {short_name(gpu)}  "
             f"{figure(gpu.temperature_c, '°C')} (margin {figure(gpu.margin_c)})  "
             f"{figure(gpu.power_w)}/{figure(gpu.power_limit_w, 'W')}  "
             f"util {figure(gpu.utilization_core_percent, '%')}  {state(out, gpu)}"
@@ -96,7 +96,8 @@ def _show_leases(out: Output, leases: list[Lease]) -> None:
     out.line(out.style(f"leases ({len(leases)})", "bold"))
     for lease in leases:
         places = ", ".join(
-            f"gpu {'?' if gpu.index is None else gpu.index}: {size(gpu.actual_bytes)} of "
+            f"gpu {'?' if gpu.index is None else place(gpu.index, gpu.mig_index)}: "
+            f"{size(gpu.actual_bytes)} of "
             f"{size(gpu.reserved_bytes)}"
             for gpu in lease.gpus
         )

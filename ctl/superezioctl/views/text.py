@@ -52,6 +52,13 @@ def size(value: int | None) -> str:
     return NOTHING if value is None else format_size(value)
 
 
+def place(index: int | None, mig_index: int | None) -> str:
+    """Return what a GPU goes by: its index; a MIG instance as NVIDIA's tools write it, `0:1`."""
+    if index is None:
+        return NOTHING
+    return str(index) if mig_index is None else f"{index}:{mig_index}"
+
+
 def user(uid: int | None) -> str:
     """Return a user's name, or the number where there is no name."""
     if uid is None:

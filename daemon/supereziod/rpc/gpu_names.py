@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from superezio.errors import GpusUnavailableError, InvalidParamsError, NotFoundError
@@ -27,6 +28,20 @@ def find_gpu(snapshot: Snapshot, name: str) -> GpuView:
         uuids = ", ".join(gpu.uuid for gpu in found)
         raise InvalidParamsError(f"{name!r} is the beginning of several GPUs: {uuids}")
     raise _unknown(snapshot, name)
+
+
+def find_units(snapshot: Snapshot, names: Iterable[str]) -> list[str]:
+    """Return the UUIDs that `names` mean in a request: a GPU's, and those of its MIG instances.
+
+    Raises NotFoundError, InvalidParamsError.
+    """
+    found: list[str] = []
+    for name in names:
+        uuid = find_gpu(snapshot, name).uuid
+        parts = [gpu for gpu in snapshot.gpus if gpu.identity.mig is not None]
+        found.append(uuid)
+        found += [p.uuid for p in parts if p.identity.mig and p.identity.mig.parent == uuid]
+    return found
 
 
 def _begins(uuid: str, beginning: str) -> bool:

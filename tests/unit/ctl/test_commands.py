@@ -616,3 +616,66 @@ def test_the_journal_is_read_by_its_fields(ctl: Ctl, daemon: FakeDaemon, no_jour
     daemon.stop()
     assert ctl("logs", "--gpu", "GPU-x") == 0
     assert (no_journal / "asked").read_text().splitlines()[-1].endswith("GPU=GPU-x")
+
+
+# --- MIG ----------------------------------------------------------------------------------------
+
+
+def test_mig_instances_stand_under_their_gpu(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["gpu.list"] = wire.GpuList(gpus=[*wire_samples.mig_gpus(), wire_samples.gpu()])
+    assert ctl("gpu", "list") == 0
+    lines = [line.split() for line in ctl.out.splitlines()]
+    assert lines[1][:2] == ["2", "A100-SXM4-80GB"]
+    assert lines[1][-3:] == ["cut", "by", "MIG"]
+    assert lines[2][:3] == ["2:0", "MIG", "1g.10gb"]
+    assert lines[3][:3] == ["2:1", "MIG", "1g.10gb"]
+    assert lines[3][-2:] == ["no", "permission"]
+    assert "gpu 2:1 admits no lease: no permission to read MIG" in ctl.out
+    # Never as empty: what cannot be read is a dash.
+    assert lines[3].count("-") == 4
+
+
+def test_what_is_said_of_a_hot_gpu_is_not_said_of_each_of_its_instances(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    whole, part, _ = wire_samples.mig_gpus()
+    hot = {"level": "hot", "admissible": False}
+    daemon.answers["gpu.list"] = wire.GpuList(
+        gpus=[
+            msgspec.structs.replace(whole, **hot, blocked_reason="it is hot"),
+            msgspec.structs.replace(
+                part, **hot, blocked_reason="its GPU admits nothing: it is hot"
+            ),
+        ]
+    )
+    ctl("gpu", "list")
+    assert ctl.out.count("admits no lease") == 1
+
+
+def test_a_gpu_that_mig_cuts_up_is_shown_with_its_instances(ctl: Ctl, daemon: FakeDaemon) -> None:
+    whole, part, unreadable = wire_samples.mig_gpus()
+    daemon.answers["gpu.list"] = wire.GpuList(gpus=[whole, part, unreadable])
+    daemon.answers["gpu.get"] = whole
+    assert ctl("gpu", "show", "2") == 0
+    assert "MIG instances" in ctl.out
+    assert "2:0  1g.10gb  3.0 GiB of 10.0 GiB leasable, leases: 1, normal" in ctl.out
+    assert "no permission: no permission to read MIG" in ctl.out
+    daemon.answers["gpu.list"] = wire.GpuList(gpus=[whole])
+    ctl("gpu", "show", "2")
+    assert "there are no instances" in ctl.out
+    daemon.answers["gpu.get"] = part
+    ctl("gpu", "show", "2:0")
+    assert f"1g.10gb, a part of gpu 2 ({whole.uuid})" in ctl.out
+    assert "MIG instances" not in ctl.out
+
+
+def test_a_lease_on_an_instance_names_it(ctl: Ctl, daemon: FakeDaemon) -> None:
+    _, part, _ = wire_samples.mig_gpus()
+    on_part = wire.LeaseGpu(
+        uuid=part.uuid, index=2, mig_index=0, reserved_bytes=6 << 30, actual_bytes=None
+    )
+    daemon.answers["lease.list"] = wire.LeaseList(
+        leases=[wire_samples.lease(gpus=[on_part])], queue=[]
+    )
+    ctl("lease", "list")
+    assert ctl.out.splitlines()[1].split()[2] == "2:0"

@@ -12,7 +12,15 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from superezio.wire import Event, Health
-from supereziod.gpu.hardware import DriverInfo, Fault, GpuIdentity, GpuSample, GpuView, Snapshot
+from supereziod.gpu.hardware import (
+    DriverInfo,
+    Fault,
+    GpuIdentity,
+    GpuSample,
+    GpuView,
+    MigInstance,
+    Snapshot,
+)
 from supereziod.health.checks import Observed, declared_checks
 from supereziod.health.manager import HealthManager
 from supereziod.health.notifier import Notifier
@@ -26,6 +34,19 @@ SECOND = 1_000_000_000
 NAMES = ("NVIDIA GeForce RTX 3060", "NVIDIA GeForce RTX 2060")
 DRIVER = DriverInfo(driver="simulated", driver_version="1", cuda_version="13.0", gpu_count=2)
 NO_DRIVER = Fault(kind="no_driver", message="the driver is not loaded")
+
+
+def mig_view(whole: GpuView, index: int, **changes: Any) -> GpuView:
+    """An instance that MIG has cut out of a GPU, as healthy as that is, but for the changes."""
+    mig = MigInstance(
+        parent=whole.uuid,
+        index=index,
+        gpu_instance=index + 1,
+        compute_instance=0,
+        profile="1g.10gb",
+    )
+    uuid = f"MIG-{whole.identity.index}-{index}"
+    return replace(whole, identity=replace(whole.identity, uuid=uuid, mig=mig), **changes)
 
 
 def gpu_view(index: int, *, temperature: int | None = 50, **changes: Any) -> GpuView:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from superezio.wire import Health, Verdict
 from supereziod.gpu.hardware import Fault
 from supereziod.health.checks import declared_checks
-from unit.health.host import NO_DRIVER, Host, codes
+from unit.health.host import NO_DRIVER, Host, codes, mig_view
 
 
 def look(host: Host, *, after_s: float = 0.0, **looks: Any) -> Health:
@@ -181,3 +181,36 @@ def test_only_a_critical_gpu_can_ever_be_unhealthy(host: Host) -> None:
     lethal = [each.code for each in declared_checks(host.observed()) if each.unhealthy_after_s]
     assert lethal == ["gpu_critical"]
     assert all(each.severity != "critical" for each in declared_checks(host.observed()))
+
+
+# --- MIG ----------------------------------------------------------------------------------------
+
+
+def cut(host: Host, **changes: Any) -> None:
+    """Have MIG cut GPU 0 into two instances, the first of which is so."""
+    whole, other = host.snapshot.gpus
+    first, second = (mig_view(whole, 0, **changes), mig_view(whole, 1))
+    host.set(gpus=(whole, first, second, other))
+
+
+@pytest.mark.parametrize(("status", "code"), [("lost", "mig_lost"), ("unknown", "mig_unreadable")])
+def test_an_instance_in_trouble_is_degraded_with_what_to_do(
+    host: Host, status: str, code: str
+) -> None:
+    cut(host, status=status, status_reason="it is so")
+    (reason,) = look(host, after_s=60).reasons
+    assert (reason.check, reason.gpu) == (code, "MIG-0-0")
+    assert reason.message.startswith("GPU 0:0 (NVIDIA GeForce RTX 3060)")
+    assert reason.message.endswith("it is so")
+
+
+def test_what_ails_a_gpu_is_told_once_and_not_of_each_instance(host: Host) -> None:
+    host.set_gpu(0, status="lost", level="critical")
+    cut(host, status="lost", level="critical")
+    assert codes(look(host, after_s=60)) == ["gpu_lost:0"]
+
+
+def test_a_cordoned_instance_is_named(host: Host) -> None:
+    cut(host, cordoned=True, cordon_reason="for the class")
+    (reason,) = look(host, after_s=60).reasons
+    assert (reason.check, reason.gpu) == ("gpu_cordoned", "MIG-0-0")

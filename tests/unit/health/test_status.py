@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supereziod.gpu.hardware import Block
 from supereziod.health.status import status_text
-from unit.health.host import Host, gpu_view
+from unit.health.host import Host, gpu_view, mig_view
 
 
 def test_a_healthy_host_says_what_is_open_and_what_is_leased(host: Host) -> None:
@@ -27,3 +27,10 @@ def test_what_does_not_degrade_is_not_the_reason_in_the_line(host: Host) -> None
     host.set_gpu(0, cordoned=True)
     health = host.health().evaluate()
     assert status_text(health, host.snapshot, leases=0, waiting=0).startswith("healthy |")
+
+
+def test_mig_instances_are_counted_instead_of_their_gpu(host: Host) -> None:
+    whole = gpu_view(0, block=Block(code="mig_enabled", message="MIG is on"))
+    host.set(gpus=(whole, mig_view(whole, 0, block=None), mig_view(whole, 1), gpu_view(1)))
+    text = status_text(host.health().evaluate(), host.snapshot, leases=0, waiting=0)
+    assert text == "healthy | 2 of 3 GPUs and MIG instances open to leases | 0 leases"

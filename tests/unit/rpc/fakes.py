@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
+from typing import Any
 
 from msgspec import Struct
 
@@ -26,6 +27,7 @@ from supereziod.gpu.hardware import (
     GpuIdentity,
     GpuSample,
     GpuView,
+    MigInstance,
     ProcessUse,
     Snapshot,
 )
@@ -43,6 +45,7 @@ def gpu_view(
     sampled: bool = True,
     block: Block | None = None,
     throttle_mask: int | None = 0,
+    mig: MigInstance | None = None,
 ) -> GpuView:
     sample = GpuSample(
         uuid=uuid,
@@ -71,6 +74,7 @@ def gpu_view(
         shutdown_temperature_c=98,
         max_temperature_c=93,
         memory_max_temperature_c=None,
+        mig=mig,
     )
     return GpuView(
         identity=identity,
@@ -85,6 +89,18 @@ def gpu_view(
         cordon_reason=None,
         block=block,
     )
+
+
+def mig_view(parent: GpuView, mig_index: int, uuid: str, **fields: Any) -> GpuView:
+    """Return an instance that MIG has cut out of a GPU."""
+    mig = MigInstance(
+        parent=parent.uuid,
+        index=mig_index,
+        gpu_instance=mig_index + 1,
+        compute_instance=0,
+        profile="1g.10gb",
+    )
+    return gpu_view(parent.identity.index, uuid, mig=mig, **fields)
 
 
 def snapshot_of(*views: GpuView, attached: bool = True) -> Snapshot:

@@ -5,8 +5,8 @@ import pytest
 
 from superezio.errors import GpusUnavailableError, InvalidParamsError, NotFoundError
 from supereziod.gpu.hardware import Fault
-from supereziod.rpc.gpu_names import find_gpu
-from unit.rpc.fakes import gpu_view, snapshot_of
+from supereziod.rpc.gpu_names import find_gpu, find_units
+from unit.rpc.fakes import gpu_view, mig_view, snapshot_of
 
 A = "GPU-aaaa1111-0000-0000-0000-000000000000"
 B = "GPU-aaaa2222-0000-0000-0000-000000000000"
@@ -47,3 +47,40 @@ def test_without_gpus_the_reason_is_told() -> None:
     ):
         with pytest.raises(GpusUnavailableError, match=why):
             find_gpu(snapshot, "0")
+
+
+PART = "MIG-abcd0000-0000-0000-0000-000000000000"
+OTHER = "MIG-12340000-0000-0000-0000-000000000000"
+CUT_UP = snapshot_of(
+    SNAPSHOT.gpus[0],
+    mig_view(SNAPSHOT.gpus[0], 0, PART),
+    mig_view(SNAPSHOT.gpus[0], 1, OTHER),
+    SNAPSHOT.gpus[1],
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "uuid"),
+    [
+        ("0", A), ("0:0", PART), ("0:1", OTHER), (PART, PART), ("MIG-abc", PART), ("abcd", PART),
+        ("mig-1234", OTHER), ("1", B), ("00", A),
+    ],
+)  # fmt: skip
+def test_a_mig_instance_has_many_names_and_an_index_means_the_gpu(name: str, uuid: str) -> None:
+    assert find_gpu(CUT_UP, name).uuid == uuid
+
+
+@pytest.mark.parametrize("name", ["0:2", "0:", ":0", "1:0"])
+def test_an_instance_that_is_not_there_is_answered_with_those_there_are(name: str) -> None:
+    with pytest.raises(NotFoundError, match=r"0:0 \(MIG-abcd"):
+        find_gpu(CUT_UP, name)
+
+
+def test_a_beginning_that_instances_share_is_refused() -> None:
+    with pytest.raises(InvalidParamsError, match=f"{PART}, {OTHER}"):
+        find_gpu(CUT_UP, "MIG")
+
+
+def test_who_avoids_a_gpu_avoids_its_instances() -> None:
+    assert find_units(CUT_UP, ["0"]) == [A, PART, OTHER]
+    assert find_units(CUT_UP, ["0:1", "1"]) == [OTHER, B]

@@ -24,7 +24,7 @@ from superezio.wire import (
 from supereziod.gpu.hardware import Snapshot
 from supereziod.leases.handles import Caller
 from supereziod.observability.correlation import note
-from supereziod.rpc.gpu_names import find_gpu
+from supereziod.rpc.gpu_names import find_units
 from supereziod.rpc.requests import RequestContext
 
 P = TypeVar("P", AcquireParams, PlacementParams)
@@ -139,8 +139,8 @@ class LeaseCommands:
         snapshot = self._snapshot()
         return msgspec.structs.replace(
             params,
-            prefer=[find_gpu(snapshot, name).uuid for name in params.prefer],
-            avoid=[find_gpu(snapshot, name).uuid for name in params.avoid],
+            prefer=find_units(snapshot, params.prefer),
+            avoid=find_units(snapshot, params.avoid),
         )
 
 

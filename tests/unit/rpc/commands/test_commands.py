@@ -12,7 +12,7 @@ from superezio.wire import AcquireParams, Gpu
 from supereziod.gpu.hardware import Block, ProcessUse
 from supereziod.rpc.limits import Limits
 from unit.rpc.built import GPU_A, GPU_B, Daemon, daemon
-from unit.rpc.fakes import GIB, FakeUsage, gpu_view
+from unit.rpc.fakes import GIB, FakeUsage, gpu_view, mig_view
 
 
 async def result(built: Daemon, name: str, params: Any = None, **members: Any) -> Any:
@@ -149,6 +149,34 @@ async def test_the_processes_of_others_keep_their_names_to_themselves(tmp_path: 
         assert (gone["pid"], gone["vram_bytes"], gone["lease"]) == (2**22 + 1, None, None)
         assert all(gone[name] is None for name in personal)
         assert (await result(built, "gpu.processes", {"gpu": "1"}))["processes"] == []
+
+
+async def test_a_process_on_a_mig_instance_is_listed_once(tmp_path: Path) -> None:
+    """The driver lists it for the whole GPU too: asked for that one by name, it is shown there."""
+    use = ProcessUse(pid=os.getpid(), type="C", vram_bytes=GIB)
+    other = ProcessUse(pid=2**22 + 1, type="C", vram_bytes=GIB)
+    whole = gpu_view(0, GPU_A, processes=(use, other))
+    part = mig_view(whole, 0, "MIG-1", processes=(use,))
+    async with daemon(tmp_path, role="user") as built:
+        built.monitor.views = (whole, part)
+        all_ = (await result(built, "gpu.processes"))["processes"]
+        assert [(each["gpu"], each["pid"]) for each in all_] == [
+            (GPU_A, other.pid),
+            ("MIG-1", use.pid),
+        ]
+        of_whole = (await result(built, "gpu.processes", {"gpu": "0"}))["processes"]
+        assert [each["pid"] for each in of_whole] == [use.pid, other.pid]
+
+
+async def test_a_mig_instance_names_its_gpu_and_its_size(tmp_path: Path) -> None:
+    whole = gpu_view(0, GPU_A)
+    async with daemon(tmp_path) as built:
+        built.monitor.views = (whole, mig_view(whole, 1, "MIG-1"))
+        part = await result(built, "gpu.get", {"gpu": "0:1"})
+        assert (part["parent"], part["mig_profile"], part["mig_index"]) == (GPU_A, "1g.10gb", 1)
+        assert part["index"] == 0
+        plain = await result(built, "gpu.get", {"gpu": "0"})
+        assert (plain["parent"], plain["mig_profile"], plain["mig_index"]) == (None, None, None)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a process of another user to look at")
