@@ -1,0 +1,183 @@
+"""The tests of MIG instances see each of these faults: a kept list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mutants import Mutant, Mutants, selected
+
+pytestmark = pytest.mark.slow
+
+UNIT = Path(__file__).parents[1]
+TESTS = [
+    UNIT / "gpu" / "test_instances.py",
+    UNIT / "gpu" / "test_admission.py",
+    UNIT / "gpu" / "test_worker.py",
+    UNIT / "leases" / "test_mig_placement.py",
+    UNIT / "rpc" / "test_gpu_names.py",
+    UNIT / "health" / "test_checks.py",
+]
+
+ADMISSION = "supereziod.gpu.admission"
+INSTANCES = "supereziod.gpu.instances"
+WORKER = "supereziod.gpu.worker"
+PLACEMENT = "supereziod.leases.placement"
+LEDGER = "supereziod.leases.ledger"
+ACCOUNT = "supereziod.leases.account"
+NAMES = "supereziod.rpc.gpu_names"
+CHECKS = "supereziod.health.checks"
+
+CONTROL = Mutant(
+    "control: changes nothing",
+    INSTANCES,
+    "own = [track for track in self._tracks.values() if track.gpu is gpu]",
+    "own = list(track for track in self._tracks.values() if track.gpu is gpu)",
+)
+MUTANTS = (
+    CONTROL,
+    Mutant(
+        "lets a hot GPU's instances admit",
+        ADMISSION,
+        "if gpu_block is not None and gpu_block.code not in _OF_THE_WHOLE:",
+        "if False:",
+    ),
+    Mutant(
+        "blocks instances because their GPU is cut up",
+        ADMISSION,
+        'frozenset({"mig_enabled", "compute_exclusive_taken"})',
+        'frozenset({"compute_exclusive_taken"})',
+    ),
+    Mutant(
+        "lets the whole GPU be leased while MIG is on",
+        ADMISSION,
+        '    if mig_mode == "enabled":\n',
+        "    if False:\n",
+    ),
+    Mutant(
+        "keeps the figures of an instance that may not be read",
+        INSTANCES,
+        "        if reading.sample is None:\n            self.last_pass = None\n        elif",
+        "        if reading.sample is None:\n            pass\n        elif",
+    ),
+    Mutant(
+        "calls an instance that may not be read unknown",
+        ADMISSION,
+        'code="no_permission" if forbidden else status',
+        "code=status",
+    ),
+    Mutant(
+        "forgets an instance that vanished under a lease",
+        INSTANCES,
+        "if not self._tell.leases_on(track.uuid):",
+        "if True:",
+    ),
+    Mutant(
+        "keeps an instance that vanished for ever",
+        INSTANCES,
+        "if not self._tell.leases_on(track.uuid):",
+        "if False:",
+    ),
+    Mutant(
+        "does not notice that an instance vanished",
+        INSTANCES,
+        "            if track.uuid not in listed:\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "leases two compute instances that share one memory",
+        ADMISSION,
+        "    if shares_memory:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "loses the cordon of an instance that comes back",
+        INSTANCES,
+        "track.cordon_reason = self._records.cordons.get(reading.uuid)",
+        "track.cordon_reason = None",
+    ),
+    Mutant(
+        "tells of a hot GPU without the leases on its instances",
+        "supereziod.gpu.announcements",
+        "for uuid in (track.uuid, *instances)",
+        "for uuid in (track.uuid,)",
+    ),
+    Mutant(
+        "reads instances with every fast sample",
+        WORKER,
+        "match None if sample.details is None else sample.details.mig_mode:",
+        'match "enabled" if sample.details is None else sample.details.mig_mode:',
+    ),
+    Mutant(
+        "puts a program on several instances",
+        PLACEMENT,
+        "    if _is_one_of_several(request, capacity):\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "waits for several instances for ever",
+        PLACEMENT,
+        "        and not _is_one_of_several(request, capacity)\n",
+        "",
+    ),
+    Mutant(
+        "waits for a permission as if it came by itself",
+        PLACEMENT,
+        '"mig_shared", "no_permission"}',
+        '"mig_shared"}',
+    ),
+    Mutant(
+        "calls a GPU overcommitted by what is on its instances",
+        ACCOUNT,
+        "        if view.is_cut_up:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "waits for ever for what an instance that is gone had",
+        LEDGER,
+        "        self._forget_all_but(snapshot)\n",
+        "",
+    ),
+    Mutant(
+        "drops the claim on an instance that is gone",
+        LEDGER,
+        "there.update(uuid for claim in self._claims.values() for uuid in claim.reserved)",
+        "pass",
+    ),
+    Mutant(
+        "takes an index for an instance as well",
+        NAMES,
+        "if gpu.identity.place == str(int(name))]",
+        "if gpu.identity.index == int(name)][::-1]",
+    ),
+    Mutant(
+        "avoids a GPU and not its instances",
+        NAMES,
+        "found += [p.uuid for p in parts if p.identity.mig and p.identity.mig.parent == uuid]",
+        "pass",
+    ),
+    Mutant(
+        "tells of one hot GPU for each of its instances",
+        CHECKS,
+        "_findings([gpu for gpu in snapshot.gpus if gpu.identity.mig is None], describe)",
+        "_findings(snapshot.gpus, describe)",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
+    with Mutants(selected(request, MUTANTS), tests=TESTS) as running:
+        yield running
+
+
+@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
+def test_the_suite_passes_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
+    mutants.assert_passes(mutant)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
+def test_the_suite_kills_a_daemon_that(mutants: Mutants, mutant: Mutant) -> None:
+    mutants.assert_killed(mutant)
