@@ -29,8 +29,8 @@ _HEAD = """\
 """
 
 _OVERRIDE = """
-# What differs for one GPU, by its UUID (`superezioctl gpu show`): `reserve`, and any key of
-# gpu.thermal.
+# What differs for one GPU, by its UUID (`superezioctl gpu show`): `reserve`, which a MIG instance
+# may have too, and any key of gpu.thermal.
 #
 # [gpu.override."GPU-5c6a1b7e-0000-0000-0000-000000000000"]
 # reserve = "1GiB"
