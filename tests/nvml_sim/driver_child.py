@@ -90,9 +90,11 @@ class DriverChild:
         sample: GpuSample = self._call(GpuSample, "sample", uuid, with_processes)
         return sample
 
-    def instances(self, uuid: str) -> list[InstanceReading]:
+    def instances(self, uuid: str, *, with_processes: bool = True) -> list[InstanceReading]:
         """As GpuDriver.instances."""
-        found: list[InstanceReading] = self._call(list[InstanceReading], "instances", uuid)
+        found: list[InstanceReading] = self._call(
+            list[InstanceReading], "instances", uuid, with_processes
+        )
         return found
 
     def wait_xid(self, timeout_s: float) -> Xid | None:
@@ -188,7 +190,7 @@ def main() -> None:
         "open": driver.open,
         "identify": driver.identify,
         "sample": lambda uuid, processes=False: driver.sample(uuid, with_processes=processes),
-        "instances": driver.instances,
+        "instances": lambda uuid, processes: driver.instances(uuid, with_processes=processes),
         "wait_xid": driver.wait_xid,
         "close": driver.close,
         "missed_lookups": lambda: {name: count for name, count in lookups.items() if count},

@@ -92,7 +92,7 @@ class Excluded(Struct, frozen=True, kw_only=True, tag="excluded"):
 class Reading(Struct, frozen=True, kw_only=True):
     """A sample, and the newest pass that was asked for before its reading began.
 
-    `instances` are all that MIG has cut the GPU into; None where that is not known, or not asked.
+    `instances` are all that MIG has cut the GPU into; None where that is not known.
     """
 
     sample: GpuSample

@@ -153,7 +153,7 @@ UNREADABLE: Final = "MIG-unreadable"
 
 
 class InstanceReading(Struct, frozen=True, kw_only=True):
-    """A MIG instance as a pass of its GPU found it: its own pass, or what is wrong with it."""
+    """A MIG instance as a reading of its GPU found it: its sample, or what is wrong with it."""
 
     uuid: str
     name: str
@@ -190,8 +190,11 @@ class GpuDriver(Protocol):
     def sample(self, uuid: str, *, with_processes: bool) -> GpuSample:
         """Read an identified GPU; with its details and processes if asked."""
 
-    def instances(self, uuid: str) -> tuple[InstanceReading, ...]:
-        """Read the MIG instances that an identified GPU with MIG on has now, with processes."""
+    def instances(self, uuid: str, *, with_processes: bool) -> tuple[InstanceReading, ...]:
+        """Read the MIG instances that an identified GPU with MIG on has now.
+
+        One that was not there the last time is read with its processes in any case.
+        """
 
     def wait_xid(self, timeout_s: float) -> Xid | None:
         """Wait for a critical error on any identified GPU; None when the time is over."""

@@ -41,6 +41,7 @@ class InstanceTrack:
         self.name = reading.name
         self.instance = reading.instance
         self.history = History()
+        self.sample: GpuSample | None = None
         self.last_pass: GpuSample | None = None
         self.fault: Fault | None = None
         self.cordon_reason: str | None = None
@@ -49,7 +50,7 @@ class InstanceTrack:
     @property
     def identity(self) -> GpuIdentity:
         """What it is, on the GPU that it is a part of."""
-        total = None if self.last_pass is None else self.last_pass.vram_total_bytes
+        total = None if self.sample is None else self.sample.vram_total_bytes
         return replace(
             self.gpu.identity,
             uuid=self.uuid,
@@ -81,19 +82,21 @@ class InstanceTrack:
         return None if self.fault is None else self.fault.message
 
     def take(self, reading: InstanceReading) -> None:
-        """Take in what a pass of its GPU found."""
+        """Take in what a reading of its GPU found."""
         self.fault = reading.fault
         self.name, self.instance = _known(reading, self.name, self.instance)
         if reading.sample is None:
-            self.last_pass = None
-        elif self.last_pass is None or reading.sample.taken_ns > self.last_pass.taken_ns:
-            self.last_pass = reading.sample
+            self.sample = self.last_pass = None
+        elif self.sample is None or reading.sample.taken_ns > self.sample.taken_ns:
+            self.sample = reading.sample
             self.history.add(reading.sample)
+            if reading.sample.processes is not None:
+                self.last_pass = reading.sample
 
     def fail(self, fault: Fault) -> None:
         """Take in that nothing can be read of it."""
         self.fault = fault
-        self.last_pass = None
+        self.sample = self.last_pass = None
 
     def past(self, *, since_s: float, now_ns: int) -> GpuHistory:
         """Return the last `since_s` seconds: its own VRAM, at the temperatures of its GPU."""
@@ -135,11 +138,11 @@ class InstanceTrack:
         )
 
     def _sample(self, whole: GpuSample | None) -> GpuSample | None:
-        """Return its own pass, as hot as its GPU is."""
-        if self.last_pass is None or whole is None:
-            return self.last_pass
+        """Return its own sample, as hot as its GPU is."""
+        if self.sample is None or whole is None:
+            return self.sample
         return replace(
-            self.last_pass,
+            self.sample,
             temperature_c=whole.temperature_c,
             margin_c=whole.margin_c,
             margin_source=whole.margin_source,
@@ -188,7 +191,7 @@ class InstanceRoster:
         return sorted(own, key=lambda each: (each.is_gone, each.instance.index, each.uuid))
 
     def take(self, gpu: GpuTrack, found: tuple[InstanceReading, ...] | None) -> None:
-        """Take in what a pass of a GPU found; None where it could not tell."""
+        """Take in what a reading of a GPU found; None where it could not tell."""
         if found is not None:
             self._take_all(gpu, found)
         elif gpu.details is not None and gpu.details.mig_mode == "no_permission":

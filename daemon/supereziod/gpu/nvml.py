@@ -96,7 +96,7 @@ class NvmlDriver:
         self._gpus: dict[str, NvmlGpu] = {}
         self._missing: set[_Function] = set()
         self._xids = XidWatch(pynvml, clock=clock, check=self._check)
-        self._mig = MigReader(pynvml, clock=clock, ask=self._ask, read_pass=self._read_pass)
+        self._mig = MigReader(pynvml, clock=clock, ask=self._ask, read=self._read)
 
     # --- GpuDriver ----------------------------------------------------------------------------
 
@@ -149,14 +149,8 @@ class NvmlDriver:
         """Read one GPU. `taken_ns` is from before the first read."""
         gpu = self._gpus[uuid]
         taken_ns = self._clock()
-        processes: tuple[ProcessUse, ...] | None = None
-        listed = True
-        details: GpuDetails | None = None
-        if with_processes:
-            memory, processes, listed = self._read_pass(gpu)
-            details = self._details(gpu)
-        else:
-            memory = self._memory(gpu)
+        memory, processes, listed = self._read(gpu, with_processes=with_processes)
+        details = self._details(gpu) if with_processes else None
         utilization = self._ask(gpu, pynvml.nvmlDeviceGetUtilizationRates)
         temperature_c = self._first(gpu, _TEMPERATURE, pynvml.NVML_TEMPERATURE_GPU, required=True)
         margin_c, margin_source = self._margin(gpu, temperature_c)
@@ -180,9 +174,9 @@ class NvmlDriver:
             processes_listed=listed,
         )
 
-    def instances(self, uuid: str) -> tuple[InstanceReading, ...]:
+    def instances(self, uuid: str, *, with_processes: bool) -> tuple[InstanceReading, ...]:
         """Read what MIG has cut the GPU into, as it is now."""
-        return self._mig.read(self._gpus[uuid])
+        return self._mig.read(self._gpus[uuid], with_processes=with_processes)
 
     def wait_xid(self, timeout_s: float) -> Xid | None:
         """Wait for an XID. A GPU found lost meanwhile raises, once, and is not watched then."""
@@ -213,13 +207,17 @@ class NvmlDriver:
             what = f"reach GPU {index}"
             raise FaultError(to_fault(error.value, what, str(error), index=index)) from error
 
-    def _read_pass(self, gpu: NvmlGpu) -> tuple[Memory, tuple[ProcessUse, ...], bool]:
-        """Read memory and processes together, and whether the driver lists those that compute.
+    def _read(
+        self, gpu: NvmlGpu, *, with_processes: bool
+    ) -> tuple[Memory, tuple[ProcessUse, ...] | None, bool]:
+        """Read memory and, if asked, processes together with it, and whether those are listed.
 
-        Memory is read on both sides of the process lists and the larger use counts, so that what
-        starts or ends in between is never missing from it.
+        Memory is read on both sides of the process lists then and the larger use counts, so that
+        what starts or ends in between is never missing from it.
         """
         memory = self._memory(gpu)
+        if not with_processes:
+            return memory, None, True
         processes, listed = self._processes(gpu, memory.total)
         return max(memory, self._memory(gpu), key=lambda read: read.used or 0), processes, listed
 

@@ -1,4 +1,4 @@
-"""What MIG has cut a GPU into: found anew with each pass, for an administrator may cut it anew.
+"""What MIG has cut a GPU into: found anew with each reading, for it may be cut anew meanwhile.
 
 Handles are asked for each time: those of an instance that is gone may be given to another, so that
 what is read through one that was kept would count for the wrong one. What may not be read is told
@@ -54,6 +54,15 @@ class Ask(Protocol):
         """Ask `function` of a GPU, or of a MIG instance."""
 
 
+class Read(Protocol):
+    """Reads the memory and, if asked, the processes, and whether those are listed; FaultError."""
+
+    def __call__(
+        self, gpu: NvmlGpu, *, with_processes: bool
+    ) -> tuple[Memory, tuple[ProcessUse, ...] | None, bool]:
+        """Read a GPU, or a MIG instance."""
+
+
 class _Kind(NamedTuple):
     """What stays the same of an instance as long as its UUID does."""
 
@@ -75,22 +84,22 @@ class MigReader:
         *,
         clock: Callable[[], int],
         ask: Ask,
-        read_pass: Callable[[NvmlGpu], tuple[Memory, tuple[ProcessUse, ...], bool]],
+        read: Read,
     ) -> None:
         self._nvml = nvml
         self._clock = clock
         self._ask = ask
-        self._read_pass = read_pass
+        self._read_use = read
         # Both by the UUID of the GPU first.
         self._kinds: dict[str, dict[str, _Kind]] = {}
         self._uuids: dict[str, dict[int, str]] = {}
 
-    def read(self, gpu: NvmlGpu) -> tuple[InstanceReading, ...]:
+    def read(self, gpu: NvmlGpu, *, with_processes: bool) -> tuple[InstanceReading, ...]:
         """Return the instances of a GPU whose MIG is on. Raises FaultError if the GPU is lost."""
         most = self._ask(gpu, self._nvml.nvmlDeviceGetMaxMigDeviceCount)
         if most is None:
             return (_unnamed(gpu, None, _forbidden(gpu)),)
-        found = [self._find(gpu, index) for index in range(most)]
+        found = [self._find(gpu, index, with_processes=with_processes) for index in range(most)]
         readings = tuple(reading for reading in found if reading is not None)
         whole, listed = str(gpu.uuid), {reading.uuid for reading in readings}
         self._uuids[whole] = {reading.instance.index: reading.uuid for reading in readings}
@@ -98,7 +107,7 @@ class MigReader:
         self._kinds[whole] = {uuid: kind for uuid, kind in kinds.items() if uuid in listed}
         return readings
 
-    def _find(self, gpu: NvmlGpu, index: int) -> InstanceReading | None:
+    def _find(self, gpu: NvmlGpu, index: int, *, with_processes: bool) -> InstanceReading | None:
         """Return the instance at that index, if there is one."""
         try:
             handle = self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu.handle, index)
@@ -107,7 +116,8 @@ class MigReader:
             return self._unlisted(gpu, index, error)
         part = NvmlGpu(handle, uuid, gpu.index, mig_index=index, absent=_ABSENT)
         try:
-            return self._read(gpu, part)
+            is_new = uuid not in self._uuids.get(str(gpu.uuid), {}).values()
+            return self._read(gpu, part, with_processes=with_processes or is_new)
         except FaultError as error:
             code = getattr(error.__cause__, "value", None)
             if code in _GONE:
@@ -129,10 +139,10 @@ class MigReader:
             return _unnamed(gpu, index, fault)
         return self._faulty(gpu, NvmlGpu(None, uuid, gpu.index, mig_index=index), fault)
 
-    def _read(self, gpu: NvmlGpu, part: NvmlGpu) -> InstanceReading:
+    def _read(self, gpu: NvmlGpu, part: NvmlGpu, *, with_processes: bool) -> InstanceReading:
         kind = self._kind(gpu, part)
         taken_ns = self._clock()
-        memory, processes, listed = self._read_pass(part)
+        memory, processes, listed = self._read_use(part, with_processes=with_processes)
         sample = GpuSample(
             uuid=str(part.uuid),
             taken_ns=taken_ns,

@@ -102,8 +102,7 @@ class GpuRoster:
             errors = sample.details.ecc_uncorrected
             self._note_fitness(track, track.fitness.observe_ecc(errors, now_ns))
         self._note_fitness(track, track.fitness.observe_good(now_ns))
-        if sample.details is not None:
-            self._instances.take(track, reading.instances)
+        self._instances.take(track, reading.instances)
 
     def take_fault(self, fault: GpuFault) -> None:
         """Take in a call that failed."""

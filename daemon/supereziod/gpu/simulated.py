@@ -73,6 +73,7 @@ class SimulatedCard:
         self._cool_c = self._heat.advance(0, load_percent=0, forced_c=None)
         self._heat = Heat(profile, ambient_c=scenario.ambient_c)
         self._died_ns: dict[str, int] = {}
+        self._known_instances: set[str] = set()
 
     @property
     def usable_bytes(self) -> int:
@@ -89,10 +90,12 @@ class SimulatedCard:
         return None if sizes is None else cut(self.slot, self.profile, sizes)
 
     def read_instances(
-        self, control: CardControl, *, now_ns: int, at_ns: int, delay_s: float
+        self, control: CardControl, *, now_ns: int, at_ns: int, delay_s: float, full: bool
     ) -> tuple[InstanceReading, ...]:
         """Read each instance: VRAM and processes from the claims on it."""
         forbidden = control.mig_forbidden or self.timeline.is_mig_forbidden(at_ns)
+        known, instances = self._known_instances, self.instances(control, at_ns) or []
+        self._known_instances = {instance.uuid for instance in instances}
         return tuple(
             read_instance(
                 instance,
@@ -101,8 +104,9 @@ class SimulatedCard:
                 now_ns=now_ns,
                 holding=lambda uuid: self._holding(uuid, now_ns, delay_s)[0],
                 forbidden=forbidden,
+                full=full or instance.uuid not in known,
             )
-            for instance in self.instances(control, at_ns) or ()
+            for instance in instances
         )
 
     def presence(self, control: CardControl, at_ns: int) -> Presence:
@@ -309,7 +313,7 @@ class SimulatedDriver:
             full=with_processes,
         )
 
-    def instances(self, uuid: str) -> tuple[InstanceReading, ...]:
+    def instances(self, uuid: str, *, with_processes: bool) -> tuple[InstanceReading, ...]:
         """Read what MIG has cut a card into. Blocks while it hangs."""
         card = self._identified[uuid]
         control = self._answering(card, None)
@@ -319,6 +323,7 @@ class SimulatedDriver:
             now_ns=self._clock(),
             at_ns=self._at_ns(),
             delay_s=self._delay_s(control),
+            full=with_processes,
         )
 
     def wait_xid(self, timeout_s: float) -> Xid | None:

@@ -58,8 +58,9 @@ def read_instance(
     now_ns: int,
     holding: Callable[[str], Holding],
     forbidden: bool,
+    full: bool,
 ) -> InstanceReading:
-    """Return what a pass of its card finds of an instance."""
+    """Return what a reading of its card finds of an instance."""
     return InstanceReading(
         uuid=instance.uuid,
         name=f"{gpu_name} MIG {instance.size.profile}",
@@ -70,14 +71,14 @@ def read_instance(
             compute_instance=0,
             profile=instance.size.profile,
         ),
-        sample=None if forbidden else _pass(instance, holding(instance.uuid), now_ns),
+        sample=None if forbidden else _sample(instance, holding(instance.uuid), now_ns, full=full),
         fault=Fault(kind="no_permission", message=_FORBIDDEN, uuid=instance.uuid)
         if forbidden
         else None,
     )
 
 
-def _pass(instance: SimulatedInstance, held: Holding, now_ns: int) -> GpuSample:
+def _sample(instance: SimulatedInstance, held: Holding, now_ns: int, *, full: bool) -> GpuSample:
     return GpuSample(
         uuid=instance.uuid,
         taken_ns=now_ns,
@@ -92,7 +93,7 @@ def _pass(instance: SimulatedInstance, held: Holding, now_ns: int) -> GpuSample:
         margin_source=None,
         power_w=None,
         throttle_mask=None,
-        processes=held.processes,
+        processes=held.processes if full else None,
     )
 
 

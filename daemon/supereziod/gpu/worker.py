@@ -112,6 +112,7 @@ class GpuWorker:
         self._pass_id = 0
         self._failures = 0
         self._rest_ticks = 0
+        self._mig_mode: str | None = None
         self.thread = threading.Thread(target=self._run, name=f"gpu-{index}", daemon=True)
 
     @property
@@ -161,12 +162,13 @@ class GpuWorker:
     def _read(self, full: bool, pass_id: int) -> Outcome:  # noqa: FBT001 - from _take_job alone
         uuid = self.uuid or ""
         sample = self._driver.sample(uuid, with_processes=full)
+        if sample.details is not None:
+            self._mig_mode = sample.details.mig_mode
         instances: tuple[InstanceReading, ...] | None = None
-        match None if sample.details is None else sample.details.mig_mode:
-            case "enabled":
-                instances = self._driver.instances(uuid)
-            case "disabled":
-                instances = ()
+        if self._mig_mode == "enabled":
+            instances = self._driver.instances(uuid, with_processes=full)
+        elif self._mig_mode == "disabled":
+            instances = ()
         return Reading(sample=sample, pass_id=pass_id if full else 0, instances=instances)
 
     def _attempt(self, call: Callable[[], Outcome]) -> Outcome | None:

@@ -66,6 +66,7 @@ class Bench:
         *found: InstanceReading,
         mode: str = "enabled",
         told: bool = True,
+        full: bool = True,
         **fields: Any,
     ) -> None:
         """Say a pass of both GPUs a second later, with what MIG has cut GPU 0 into then."""
@@ -73,11 +74,11 @@ class Bench:
         at_ns = self.clock.now_ns
         details = replace(NO_DETAILS, mig_mode=mode)
         cut = Reading(
-            sample=sample(uuid(0), at_ns, full=True, details=details, **fields),
+            sample=sample(uuid(0), at_ns, full=full, details=details, **fields),
             pass_id=0,
-            instances=tuple(_at(each, at_ns) for each in found) if told else None,
+            instances=tuple(_at(each, at_ns, full=full) for each in found) if told else None,
         )
-        whole = Reading(sample=sample(uuid(1), at_ns, full=True), pass_id=0)
+        whole = Reading(sample=sample(uuid(1), at_ns, full=full), pass_id=0)
         self.probe.says(Batch(readings=(cut, whole)))
 
     def run(self, seconds: float, *found: InstanceReading, **fields: Any) -> None:
@@ -101,10 +102,11 @@ class Bench:
         return [event for event in self.events if event.type == type_]
 
 
-def _at(reading: InstanceReading, at_ns: int) -> InstanceReading:
+def _at(reading: InstanceReading, at_ns: int, *, full: bool) -> InstanceReading:
     if reading.sample is None:
         return reading
-    return replace(reading, sample=replace(reading.sample, taken_ns=at_ns))
+    processes = reading.sample.processes if full else None
+    return replace(reading, sample=replace(reading.sample, taken_ns=at_ns, processes=processes))
 
 
 def part(index: int, **fields: Any) -> InstanceReading:
@@ -163,10 +165,19 @@ async def test_heat_is_that_of_the_gpu_and_load_is_not_known(bench: Bench) -> No
 async def test_a_fast_sample_of_the_gpu_keeps_their_passes(bench: Bench) -> None:
     bench.read(part(0))
     passed = bench.view(FIRST).last_pass
-    bench.clock.advance(1)
-    bench.probe.reads(bench.clock.now_ns, 0, 1, pass_id=None)
+    bench.read(part(0, used=2 * GIB), full=False)
     assert bench.view(FIRST).last_pass is passed
     assert bench.code(FIRST) is None
+    sample_ = bench.view(FIRST).sample
+    assert sample_ is not None
+    assert sample_.vram_used_bytes == 2 * GIB
+
+
+async def test_an_instance_that_vanishes_between_passes_is_noticed_then(bench: Bench) -> None:
+    bench.leases = {FIRST: ["lease-1"]}
+    bench.read(part(0))
+    bench.read(full=False)
+    assert bench.code(FIRST) == "lost"
 
 
 async def test_compute_instances_that_share_one_memory_admit_nothing(bench: Bench) -> None:

@@ -59,8 +59,14 @@ MUTANTS = (
     Mutant(
         "keeps the figures of an instance that may not be read",
         INSTANCES,
-        "        if reading.sample is None:\n            self.last_pass = None\n        elif",
-        "        if reading.sample is None:\n            pass\n        elif",
+        "            self.sample = self.last_pass = None\n        elif",
+        "            pass\n        elif",
+    ),
+    Mutant(
+        "takes a fast sample for a pass",
+        INSTANCES,
+        "            if reading.sample.processes is not None:\n",
+        "            if True:\n",
     ),
     Mutant(
         "calls an instance that may not be read unknown",
@@ -105,10 +111,10 @@ MUTANTS = (
         "for uuid in (track.uuid,)",
     ),
     Mutant(
-        "reads instances with every fast sample",
+        "asks every GPU for instances",
         WORKER,
-        "match None if sample.details is None else sample.details.mig_mode:",
-        'match "enabled" if sample.details is None else sample.details.mig_mode:',
+        'if self._mig_mode == "enabled":',
+        'if self._mig_mode != "disabled":',
     ),
     Mutant(
         "puts a program on several instances",

@@ -30,8 +30,8 @@ class Host:
         self.mig = self.gpu.mig
         self._driver = driver
 
-    def read(self) -> list[InstanceReading]:
-        return self._driver.instances(self.gpu.uuid)
+    def read(self, *, full: bool = True) -> list[InstanceReading]:
+        return self._driver.instances(self.gpu.uuid, with_processes=full)
 
     def read_one(self) -> InstanceReading:
         (reading,) = self.read()
@@ -73,6 +73,30 @@ def test_each_instance_has_a_pass_of_its_own(host: Host) -> None:
     assert first.sample.vram_driver_reserved_bytes == 62 * MIB
     assert second.sample.processes == (ProcessUse(pid=600, type="C+G", vram_bytes=5 * GIB),)
     assert second.sample.vram_used_bytes == 6 * GIB
+
+
+def test_a_fast_reading_has_no_processes_but_of_what_is_new(host: Host) -> None:
+    """What is cut out between two passes can be leased by the pass that finds it."""
+    host.mig.add(memory_bytes=10 * GIB)
+    host.gpu.run_process(500, 3 * GIB, gpu_instance=1)
+
+    def seen() -> list[tuple[int | None, bool]]:
+        samples = [reading.sample for reading in host.read(full=False)]
+        return [(s.vram_used_bytes, s.processes is not None) for s in samples if s is not None]
+
+    assert seen() == [(3 * GIB, True)]
+    assert seen() == [(3 * GIB, False)]
+    host.mig.add(memory_bytes=10 * GIB)
+    assert seen() == [(3 * GIB, False), (0, True)]
+
+
+def test_a_fast_reading_costs_three_calls_an_instance(host: Host) -> None:
+    for _ in range(7):
+        host.mig.add(memory_bytes=10 * GIB)
+    host.read()
+    before = sum(host.simulator.all_calls().values())
+    host.read(full=False)
+    assert sum(host.simulator.all_calls().values()) - before == 1 + 3 * 7
 
 
 def test_what_is_of_the_whole_gpu_is_not_read_of_an_instance(host: Host) -> None:

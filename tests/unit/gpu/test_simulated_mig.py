@@ -42,8 +42,8 @@ class Host:
         self.driver.open()
         self.uuid = self.driver.identify(0).uuid
 
-    def read(self) -> list[InstanceReading]:
-        return list(self.driver.instances(self.uuid))
+    def read(self, *, full: bool = True) -> list[InstanceReading]:
+        return list(self.driver.instances(self.uuid, with_processes=full))
 
     def sizes(self) -> list[str | None]:
         return [reading.instance.profile for reading in self.read()]
@@ -96,6 +96,17 @@ def test_what_a_process_claims_is_on_its_instance_and_in_the_sum_of_the_card(
     process.kill()
     process.wait()
     assert host.driver.sample(host.uuid, with_processes=False).vram_used_bytes == 0
+
+
+def test_a_fast_reading_has_no_processes_but_of_what_is_new(host: Host) -> None:
+    def passes() -> list[bool]:
+        samples = [reading.sample for reading in host.read(full=False)]
+        return [sample is not None and sample.processes is not None for sample in samples]
+
+    assert passes() == [True, True]
+    assert passes() == [False, False]
+    host.control.cut(0, "3g.40gb", "1g.10gb", "1g.10gb")
+    assert passes() == [False, False, True]
 
 
 def test_a_claim_has_no_more_room_than_its_instance(

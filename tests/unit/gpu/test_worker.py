@@ -57,9 +57,9 @@ class SteppedDriver:
         details = replace(NO_DETAILS, mig_mode=self.mig_mode)
         return sample(uuid, len(self.full), full=with_processes, details=details)
 
-    def instances(self, uuid: str) -> tuple[InstanceReading, ...]:
+    def instances(self, uuid: str, *, with_processes: bool) -> tuple[InstanceReading, ...]:
         self._step()
-        return (instance(uuid, 0),)
+        return (instance(uuid, 0 if with_processes else 1),)
 
     def wait_xid(self, timeout_s: float) -> Xid | None:
         del timeout_s
@@ -142,28 +142,30 @@ def test_a_pass_of_a_gpu_that_mig_cuts_up_has_its_instances() -> None:
     (reading,) = bench.let_go()
     assert isinstance(reading, Reading)
     assert reading.instances == (instance(uuid(0), 0),)
+    bench.worker.ask()
+    bench.await_call()
+    bench.driver.gate.release()
+    bench.await_call()
+    (fast,) = bench.let_go()
+    assert isinstance(fast, Reading)
+    assert fast.instances == (instance(uuid(0), 1),)
 
 
 @pytest.mark.parametrize(
-    ("mode", "asked", "instances"),
-    [
-        ("disabled", {"full": True}, ()),
-        (None, {"full": True}, None),
-        ("no_permission", {"full": True}, None),
-        ("enabled", {}, None),
-    ],
+    ("mode", "instances"), [("disabled", ()), (None, None), ("no_permission", None)]
 )
-def test_instances_are_read_in_passes_alone_and_where_there_may_be_some(
-    mode: str | None, asked: dict[str, bool], instances: tuple[InstanceReading, ...] | None
+def test_instances_are_asked_for_only_where_mig_is_on(
+    mode: str | None, instances: tuple[InstanceReading, ...] | None
 ) -> None:
     bench = Bench()
     bench.let_go()
     bench.driver.mig_mode = mode
-    bench.worker.ask(**asked)
-    bench.await_call()
-    (reading,) = bench.let_go()
-    assert isinstance(reading, Reading)
-    assert reading.instances == instances
+    for full in (True, False):
+        bench.worker.ask(full=full)
+        bench.await_call()
+        (reading,) = bench.let_go()
+        assert isinstance(reading, Reading)
+        assert reading.instances == instances
 
 
 def test_a_fast_sample_answers_no_pass() -> None:
