@@ -343,6 +343,8 @@ class GpuAccount:
             drives_display=None if view.details is None else view.details.drives_display,
             models=frozenset(part.model for part in parts if part.model is not None),
             mig_index=None if view.identity.mig is None else view.identity.mig.index,
+            claims_bytes=tuple([part.reserved_bytes for part in parts]),
+            one_at_a_time=self._opaque,
         )
 
     def _foreign_bytes(self, taken: Pass) -> int:

@@ -22,7 +22,7 @@ from superezio.wire import AcquireParams, Lease, Placement, PlacementParams
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.capacity import Capability, parse_capability
 from supereziod.leases.handles import Caller, HandleOpener, ProcessHandle
-from supereziod.leases.placement import Request
+from supereziod.leases.placement import Capacity, Request
 from supereziod.leases.presence import NOWHERE
 from supereziod.leases.queue import LeaseQueue, Waiting
 from supereziod.leases.readings import Readings
@@ -100,9 +100,7 @@ class Acquirer:
         capacities = self._readings.capacities()
         if self._readings.late(capacities):
             return self._acquire_later(ask)
-        placement = self._queue.place_behind(
-            self._found(ask), capacities, priority=ask.params.priority
-        )
+        placement = self._decide(ask, capacities)
         if placement.decision == "grant":
             return self._grant_now(ask, placement)
         if placement.decision == "never" or (ask.wait_s <= 0 and not self._readings.returning()):
@@ -120,7 +118,10 @@ class Acquirer:
     def reason(self, pending: Pending) -> Placement:
         """Say why a waiter waits."""
         return self._queue.place_behind(
-            pending.waiting.request, self._readings.capacities(), behind=pending.id
+            pending.waiting.request,
+            self._readings.capacities(),
+            behind=pending.id,
+            sizes_itself=pending.waiting.sizes_itself,
         )
 
     def pump(self) -> None:
@@ -172,7 +173,7 @@ class Acquirer:
     async def _acquire_later(self, ask: _Ask) -> Lease:
         handles = self._open_handles(ask)
         try:
-            await self._readings.settle(lambda: self._decide(ask).decision == "grant")
+            await self._readings.settle(lambda: self._admits(ask))
             outcome = self._settled(ask, handles)
         except BaseException:
             _close_all(handles)
@@ -191,7 +192,7 @@ class Acquirer:
         if known is not None:
             _close_all(handles)
             return known
-        placement = self._decide(ask)
+        placement = self._decide(ask, self._readings.capacities())
         if placement.decision == "grant":
             return self._shown(self._grant(ask, placement, handles))
         if ask.wait_s <= 0 or (placement.decision == "never" and self._readings.complete):
@@ -208,6 +209,7 @@ class Acquirer:
             enqueued_ns=now,
             deadline_ns=now + round(ask.wait_s * 1e9),
             name=ask.params.name,
+            sizes_itself=ask.params.sizes_itself,
         )
         pending = Pending(
             waiting=waiting,
@@ -240,8 +242,8 @@ class Acquirer:
             return self._room.listen(pending)
         return None
 
-    def _decide(self, ask: _Ask) -> Placement:
-        return self._place(self._found(ask), priority=ask.params.priority)
+    def _admits(self, ask: _Ask) -> bool:
+        return self._decide(ask, self._readings.capacities()).decision == "grant"
 
     def _found(self, ask: _Ask) -> Request:
         """Return what is asked, with where its holder is already."""
@@ -251,12 +253,20 @@ class Acquirer:
             ask.request if presence is NOWHERE else structs.replace(ask.request, presence=presence)
         )
 
-    def _place(self, request: Request, *, priority: int) -> Placement:
-        return self._queue.place_behind(request, self._readings.capacities(), priority=priority)
+    def _decide(self, ask: _Ask, capacities: list[Capacity]) -> Placement:
+        return self._queue.place_behind(
+            self._found(ask),
+            capacities,
+            priority=ask.params.priority,
+            sizes_itself=ask.params.sizes_itself,
+        )
+
+    def _place(self, request: Request) -> Placement:
+        return self._queue.place_behind(request, self._readings.capacities())
 
     async def _explain_later(self, request: Request) -> Placement:
-        await self._readings.settle(lambda: self._place(request, priority=0).decision == "grant")
-        return self._place(request, priority=0)
+        await self._readings.settle(lambda: self._place(request).decision == "grant")
+        return self._place(request)
 
     def _grant(self, ask: _Ask, placement: Placement, handles: list[ProcessHandle]) -> LiveLease:
         lease = self._book.grant(

@@ -78,6 +78,8 @@ class Capacity(Struct, frozen=True, kw_only=True):
     that nothing else may start. `warm`: it is taken where no cooler one admits the lease.
     `processes` use it, by its last pass; None where that could not be read. `models` are those of
     the leases on it. `mig_index` is the place of a MIG instance on the GPU at `index`.
+    `claims_bytes` has what each lease on it reserves. `one_at_a_time`: whoever is granted next
+    will be `growing`.
     """
 
     uuid: str
@@ -101,6 +103,8 @@ class Capacity(Struct, frozen=True, kw_only=True):
     drives_display: bool | None = None
     models: frozenset[Model] = frozenset()
     mig_index: int | None = None
+    claims_bytes: tuple[int, ...] = ()
+    one_at_a_time: bool = False
 
     @property
     def place(self) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 
 from msgspec import Struct
 
 from superezio.errors import QueueFullError
 from superezio.wire import Placement
-from supereziod.leases.placement import Capacity, Request, candidates, has_room, hold, place
+from supereziod.leases.backfill import Backfill
+from supereziod.leases.placement import Capacity, Request, has_room, hold, place
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
@@ -23,14 +24,15 @@ class Waiting(Struct, frozen=True, kw_only=True):
     enqueued_ns: int
     deadline_ns: int
     name: str | None = None
+    sizes_itself: bool = False
 
 
 class LeaseQueue:
     """A bounded queue, in all and per uid.
 
     A waiter is passed over by at most `max_passed` later ones of higher priority; after that, no
-    newcomer goes ahead of it. Nobody is served at the cost of a waiter ahead: a GPU that one
-    ahead could use, now or later, is kept for that one.
+    newcomer goes ahead of it. Nobody is served at the cost of a waiter ahead: what one ahead could
+    use, now or later, is kept for that one (see `backfill.py`).
     """
 
     def __init__(self, *, capacity: int = 256, per_uid: int = 64, max_passed: int = 16) -> None:
@@ -107,15 +109,16 @@ class LeaseQueue:
 
         The caller records the grant, removes the waiter, and asks again with new capacities.
         """
-        held: dict[str, str] = {}
+        backfill = Backfill(capacities)
         for waiting in self._order:
-            if len(held) == len(capacities):
+            if backfill.full:
                 return None
+            held = backfill.held_from(waiting.request, sizes_itself=waiting.sizes_itself)
             if _has_room(waiting.request, capacities, held):
                 placement = place(waiting.request, hold(capacities, held))
                 if placement.decision == "grant":
                     return waiting, placement
-            _keep(held, waiting, capacities)
+            backfill.keep_for(waiting.request)
         return None
 
     def place_behind(
@@ -125,22 +128,34 @@ class LeaseQueue:
         *,
         priority: int = 0,
         behind: str | None = None,
+        sizes_itself: bool = False,
     ) -> Placement:
         """Decide for a newcomer of that priority, those ahead of it being served first.
 
-        A GPU that a waiter ahead could use is passed over, with code `queued`. With `behind`, it
-        is for one that waits already, by its id: ahead are those before it.
+        A GPU that is kept for one ahead is passed over, with code `queued`. With `behind`, it is
+        for one that waits already, by its id: ahead are those before it.
         """
         if behind is None:
             ahead: Iterable[Waiting] = self._order[: self._slot(priority)]
         else:
             ahead = takewhile(lambda waiting: waiting.id != behind, self._order)
-        held: dict[str, str] = {}
+        if not self._order:
+            return place(request, capacities)
+        backfill = Backfill(capacities)
         for waiting in ahead:
-            if len(held) == len(capacities):
+            backfill.keep_for(waiting.request)
+            if backfill.full:
                 break
-            _keep(held, waiting, capacities)
+        held = backfill.held_from(request, sizes_itself=sizes_itself)
         return place(request, hold(capacities, held))
+
+    def reasons(self, capacities: Sequence[Capacity]) -> Iterator[tuple[Waiting, Placement]]:
+        """Say of each waiter, in order, why it waits."""
+        backfill = Backfill(capacities)
+        for waiting in self._order:
+            held = backfill.held_from(waiting.request, sizes_itself=waiting.sizes_itself)
+            yield waiting, place(waiting.request, hold(capacities, held))
+            backfill.keep_for(waiting.request)
 
     def _slot(self, priority: int) -> int:
         """Return where a newcomer goes: behind its like, and behind those passed over enough."""
@@ -153,7 +168,7 @@ class LeaseQueue:
         return slot
 
 
-def _has_room(request: Request, capacities: Sequence[Capacity], held: dict[str, str]) -> bool:
+def _has_room(request: Request, capacities: Sequence[Capacity], held: Mapping[str, str]) -> bool:
     """Tell cheaply whether a placement may succeed, so that a long queue costs little."""
     own = request.presence.own_bytes
     return has_room(
@@ -164,9 +179,3 @@ def _has_room(request: Request, capacities: Sequence[Capacity], held: dict[str, 
             if capacity.uuid not in held
         ],
     )
-
-
-def _keep(held: dict[str, str], waiting: Waiting, capacities: Sequence[Capacity]) -> None:
-    """Add to `held` the GPUs that `waiting` could be served with."""
-    for uuid in candidates(waiting.request, capacities):
-        held.setdefault(uuid, "an acquire that came first waits for it")

@@ -421,7 +421,7 @@ async def test_a_newcomer_does_not_pass_those_who_wait(host: LeaseHost) -> None:
     host.small.block = None
     host.monitor.changed()
     assert (await waiting).gpus[0].uuid == SMALL
-    another = host.later(ME, vram=3, wait_ms=60_000)
+    another = host.later(ME, vram=5, wait_ms=60_000)
     await turn()
     with pytest.raises(NoCapacityError):
         host.now(ME, vram=2)
@@ -439,7 +439,7 @@ async def test_a_waiter_is_not_passed_over_for_ever_by_grants_at_once(tmp_path: 
             newcomer = host.now(ME, vram=4, priority=9, avoid=[SMALL])
             host.leases.release(ME, newcomer.id)
             host.monitor.read()
-        with pytest.raises(NoCapacityError, match="an acquire that came first waits for it"):
+        with pytest.raises(NoCapacityError, match="kept for an acquire ahead"):
             host.now(ME, vram=4, priority=9, avoid=[SMALL])
         waiting.cancel()
         await turn()

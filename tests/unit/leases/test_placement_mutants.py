@@ -1,4 +1,4 @@
-"""The tests of placement, queue and ledger see each of these faults: a kept list."""
+"""The tests of placement and ledger see each of these faults: a kept list."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 TESTS = [
     HERE / f"test_{name}.py"
-    for name in ("placement", "constraints", "split", "queue", "compute_mode", "ledger")
+    for name in ("placement", "constraints", "split", "compute_mode", "ledger")
 ]
 
 ACCOUNT = "supereziod.leases.account"
@@ -23,7 +23,6 @@ SHARES = "supereziod.leases.shares"
 PLACEMENT = "supereziod.leases.placement"
 REFUSALS = "supereziod.leases.refusals"
 SPLIT = "supereziod.leases.split"
-QUEUE = "supereziod.leases.queue"
 
 CONTROL = Mutant(
     "control: changes nothing", PLACEMENT, "_NO_MARGIN: Final = -1000", "_NO_MARGIN = -1000"
@@ -83,24 +82,6 @@ MUTANTS = (
         REFUSALS,
         '    if capacity.uuid in request.avoid:\n        return "avoided"',
         '    if False:\n        return "avoided"',
-    ),
-    Mutant(
-        "lets a small lease pass the head",
-        QUEUE,
-        "            _keep(held, waiting, capacities)\n        return None",
-        "        return None",
-    ),
-    Mutant(
-        "passes over without bound",
-        QUEUE,
-        "or self._passed[before.id] >= self._max_passed",
-        "",
-    ),
-    Mutant(
-        "serves the last comer first",
-        QUEUE,
-        "if before.priority >= priority or",
-        "if before.priority > priority or",
     ),
     Mutant(
         "lets others onto the GPU of an exclusive lease",

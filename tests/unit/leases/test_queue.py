@@ -75,10 +75,11 @@ def test_a_newcomer_that_is_granted_at_once_passes_over_too() -> None:
     queue = LeaseQueue(max_passed=2)
     queue.add(waiting("low"))
     gpus = [gpu("a", free=12)]
+    large = Request(vram_bytes=12 * GIB)
     for _ in range(2):
-        assert queue.place_behind(Request(vram_bytes=1), gpus, priority=1).decision == "grant"
+        assert queue.place_behind(large, gpus, priority=1).decision == "grant"
         queue.pass_over(1)
-    assert queue.place_behind(Request(vram_bytes=1), gpus, priority=1).decision == "wait"
+    assert queue.place_behind(large, gpus, priority=1).decision == "wait"
 
 
 def test_a_full_queue_refuses() -> None:
@@ -156,7 +157,8 @@ def test_a_small_one_does_not_starve_a_large_one_ahead_of_it() -> None:
     gpus = [gpu("x", free=7), gpu("y", free=7)]
     assert queue.first_grant(gpus) is None
     reason = queue.place_behind(Request(vram_bytes=GIB), gpus).gpus[0]
-    assert (reason.code, reason.message) == ("queued", "an acquire that came first waits for it")
+    message = "kept for an acquire ahead that needs 8.0 GiB"
+    assert (reason.code, reason.message) == ("queued", message)
 
 
 def test_one_that_cannot_delay_the_head_is_granted() -> None:

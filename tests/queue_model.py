@@ -1,0 +1,223 @@
+"""A host to judge the queue by: who waits, in which order, and who may go past whom.
+
+Written from the rules and from no line of the queue:
+
+  The order is priority, then first come first served. A waiter is gone ahead of by at most
+  MAX_PASSED later ones of higher priority, granted at once or not.
+  A lease is granted past a waiter only if the waiter has room no later for it on any GPU it could
+  use, whatever ends first: each lease ends as a whole or not, other use shrinks to any size, and
+  each of those ahead of the waiter has been served there by then or not.
+  A GPU that a waiter wants alone, or on which whoever is granted keeps others off until it has
+  grown, is had by nobody behind it; and one that keeps others off goes past nobody.
+
+Sizes are whole GiB. Every question is answered by going through all that may happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from supereziod.gpu.hardware import Block
+from supereziod.leases.placement import Capacity, Request
+
+GIB = 1 << 30
+MAX_PASSED = 2
+CAPACITY = 6
+PER_UID = 4
+
+
+@dataclass
+class Gpu:
+    """One GPU; `opaque`: a lease on it grows at first, for the driver tells no process's use."""
+
+    uuid: str
+    total: int
+    opaque: bool = False
+    foreign: int = 0
+    returning: int = 0
+    blocked: bool = False
+
+
+@dataclass(eq=False)
+class Asked:
+    """An acquire. `later`: the leases granted while it waited to those that came behind it."""
+
+    id: str
+    uid: int
+    need: int
+    count: int
+    priority: int
+    deadline: int
+    alone: bool = False
+    sizes_itself: bool = False
+    avoid: tuple[str, ...] = ()
+    passed: int = 0
+    later: list[Granted] = field(default_factory=list)
+    #: GPUs where something came since that goes before it: a higher priority, or foreign use.
+    disturbed: set[str] = field(default_factory=set)
+
+    def request(self) -> Request:
+        """Return it as the queue is asked."""
+        return Request(
+            vram_bytes=self.need * GIB,
+            count=self.count,
+            policy="exclusive" if self.alone else "best_fit",
+            avoid=self.avoid,
+        )
+
+
+@dataclass(eq=False)
+class Granted:
+    """A lease."""
+
+    need: int
+    gpus: tuple[str, ...]
+    alone: bool
+    growing: bool
+
+
+class Host:
+    """GPUs, the leases on them, and those who wait, in order."""
+
+    def __init__(self, gpus: Sequence[Gpu]) -> None:
+        self.gpus = {gpu.uuid: gpu for gpu in gpus}
+        self.leases: list[Granted] = []
+        self.waiting: list[Asked] = []
+
+    def on(self, uuid: str) -> list[Granted]:
+        """Return the leases on a GPU."""
+        return [lease for lease in self.leases if uuid in lease.gpus]
+
+    def free(self, gpu: Gpu) -> int:
+        """Return what is free; less than nothing where foreign use has grown into leases."""
+        leased = sum(lease.need for lease in self.on(gpu.uuid))
+        return gpu.total - gpu.foreign - gpu.returning - leased
+
+    def capacities(self) -> list[Capacity]:
+        """Return the GPUs as the ledger tells of them."""
+        return [self._capacity(index, gpu) for index, gpu in enumerate(self.gpus.values())]
+
+    def _capacity(self, index: int, gpu: Gpu) -> Capacity:
+        leases = self.on(gpu.uuid)
+        return Capacity(
+            uuid=gpu.uuid,
+            index=index,
+            name="card",
+            largest_bytes=gpu.total * GIB,
+            free_bytes=self.free(gpu) * GIB,
+            foreign_bytes=gpu.foreign * GIB,
+            reserved_bytes=(gpu.returning + sum(lease.need for lease in leases)) * GIB,
+            returning_bytes=gpu.returning * GIB,
+            leases=len(leases),
+            exclusive=any(lease.alone for lease in leases),
+            growing=any(lease.growing for lease in leases),
+            block=Block(code="hot", message="it is hot") if gpu.blocked else None,
+            claims_bytes=tuple(lease.need * GIB for lease in leases),
+            one_at_a_time=gpu.opaque,
+        )
+
+    # --- the order ------------------------------------------------------------------------------
+
+    def ahead_of_newcomer(self, priority: int) -> list[Asked]:
+        """Return those a newcomer stands behind: its like, and the last it may not pass."""
+        place = len(self.waiting)
+        for asked in reversed(self.waiting):
+            if asked.priority >= priority or asked.passed >= MAX_PASSED:
+                break
+            place -= 1
+        return self.waiting[:place]
+
+    def pass_over(self, priority: int) -> None:
+        """Count a newcomer that goes ahead of some, and may take what they could use."""
+        for asked in self.waiting[len(self.ahead_of_newcomer(priority)) :]:
+            asked.passed += 1
+            asked.disturbed |= set(self.gpus)
+
+    # --- who may be granted ---------------------------------------------------------------------
+
+    def could_use(self, asked: Asked, gpu: Gpu) -> bool:
+        """Tell whether the acquire could be served there some day."""
+        return gpu in self._candidates(asked)
+
+    def _candidates(self, asked: Asked) -> list[Gpu]:
+        found = [
+            gpu
+            for gpu in self.gpus.values()
+            if gpu.uuid not in asked.avoid and gpu.total >= asked.need
+        ]
+        return found if len(found) >= asked.count else []
+
+    def has_room(self, asked: Asked, gpu: Gpu) -> bool:
+        """Tell whether the GPU admits it now, if nobody else waited."""
+        leases = self.on(gpu.uuid)
+        if gpu.blocked or gpu.uuid in asked.avoid or gpu.total < asked.need:
+            return False
+        if any(lease.alone or lease.growing for lease in leases):
+            return False
+        if asked.alone and (leases or gpu.foreign or gpu.returning):
+            return False
+        return self.free(gpu) >= asked.need
+
+    def may_pass(self, asked: Asked, gpu: Gpu, ahead: Sequence[Asked]) -> bool:
+        """Tell whether it delays none of those ahead by going there."""
+        return not any(
+            self._delays(asked, waiter, gpu, before=ahead[:place])
+            for place, waiter in enumerate(ahead)
+        )
+
+    def _delays(self, asked: Asked, waiter: Asked, gpu: Gpu, *, before: Sequence[Asked]) -> bool:
+        if not self.could_use(waiter, gpu):
+            return False
+        if waiter.alone or gpu.opaque or asked.alone or asked.sizes_itself:
+            return True
+        frees = {self.free(gpu)}
+        for lease in self.on(gpu.uuid):
+            frees |= {free + lease.need for free in frees}
+        for other in before:
+            if self.could_use(other, gpu):
+                frees |= {free - other.need for free in frees}
+        # Shrinking from `free` to `most`, is there a moment with room for the one, not for both?
+        return any(
+            most >= waiter.need and free < waiter.need + asked.need
+            for free, most in ((free, free + gpu.foreign + gpu.returning) for free in frees)
+        )
+
+    def is_exact(self, ahead: Sequence[Asked]) -> bool:
+        """Tell whether so little is to be combined that the queue goes through all of it, too."""
+        return all(len(self.on(uuid)) + len(ahead) <= 10 for uuid in self.gpus)
+
+    def may_have(self, asked: Asked, ahead: Sequence[Asked]) -> list[str]:
+        """Return the GPUs that it may be granted on, behind those ahead."""
+        return [
+            gpu.uuid
+            for gpu in self.gpus.values()
+            if self.has_room(asked, gpu) and self.may_pass(asked, gpu, ahead)
+        ]
+
+    def grant(self, asked: Asked, chosen: Sequence[str], ahead: Sequence[Asked]) -> None:
+        """Take up a grant; those ahead that still wait remember it."""
+        opaque = any(self.gpus[uuid].opaque for uuid in chosen)
+        lease = Granted(
+            need=asked.need,
+            gpus=tuple(chosen),
+            alone=asked.alone,
+            growing=asked.sizes_itself or opaque,
+        )
+        self.leases.append(lease)
+        for waiter in ahead:
+            waiter.later.append(lease)
+
+    def end(self, lease: Granted) -> None:
+        """End a lease."""
+        self.leases.remove(lease)
+        for asked in self.waiting:
+            if lease in asked.later:
+                asked.later.remove(lease)
+            asked.disturbed -= {
+                uuid for uuid in lease.gpus if not any(uuid in other.gpus for other in asked.later)
+            }
+
+    def later_on(self, asked: Asked, gpu: Gpu) -> list[Granted]:
+        """Return the leases on a GPU that were granted past one that waits."""
+        return [lease for lease in asked.later if gpu.uuid in lease.gpus]

@@ -1,0 +1,207 @@
+"""The tests of the queue see each of these faults: a kept list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mutants import Mutant, Mutants, selected
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+TESTS = [HERE / f"test_{name}.py" for name in ("queue", "backfill", "queue_model")]
+
+ACCOUNT = "supereziod.leases.account"
+ACQUIRING = "supereziod.leases.acquiring"
+BACKFILL = "supereziod.leases.backfill"
+QUEUE = "supereziod.leases.queue"
+
+CONTROL = Mutant("control", BACKFILL, "_EXACT: Final = 10", "_EXACT = 10")
+MUTANTS = (
+    CONTROL,
+    Mutant(
+        "lets a small one pass the head",
+        QUEUE,
+        "            backfill.keep_for(waiting.request)\n        return None",
+        "        return None",
+    ),
+    Mutant(
+        "lets a newcomer pass those who wait",
+        QUEUE,
+        "            backfill.keep_for(waiting.request)\n            if backfill.full:\n",
+        "            if backfill.full:\n",
+    ),
+    Mutant(
+        "looks no further than the head",
+        QUEUE,
+        "            backfill.keep_for(waiting.request)\n            if backfill.full:\n",
+        "            backfill.keep_for(waiting.request)\n            if True:\n",
+    ),
+    Mutant(
+        "passes over without bound",
+        QUEUE,
+        "or self._passed[before.id] >= self._max_passed",
+        "",
+    ),
+    Mutant(
+        "does not count who was passed over",
+        QUEUE,
+        "            self._passed[behind.id] += 1",
+        "            pass",
+    ),
+    Mutant(
+        "serves the last comer first",
+        QUEUE,
+        "if before.priority >= priority or",
+        "if before.priority > priority or",
+    ),
+    Mutant(
+        "lets one user fill the queue",
+        QUEUE,
+        "if self._by_uid[waiting.uid] >= self._per_uid:",
+        "if False:",
+    ),
+    Mutant(
+        "forgets that one of a user's waiters is gone",
+        QUEUE,
+        "        self._by_uid[waiting.uid] -= 1\n",
+        "",
+    ),
+    Mutant(
+        "lets a wait outlast its deadline",
+        QUEUE,
+        "if waiting.deadline_ns <= now_ns",
+        "if waiting.deadline_ns < now_ns",
+    ),
+    Mutant(
+        "tells a waiter nothing of those ahead",
+        QUEUE,
+        "            yield waiting, place(waiting.request, hold(capacities, held))\n"
+        "            backfill.keep_for(waiting.request)\n",
+        "            yield waiting, place(waiting.request, hold(capacities, held))\n",
+    ),
+    Mutant(
+        "counts on all that came before to end",
+        BACKFILL,
+        "        return self._sums[first] - missing",
+        "        return self._sums[-1] - missing",
+    ),
+    Mutant(
+        "takes it that use without a lease stays",
+        BACKFILL,
+        "self._sums[first - 1] + self._loose_bytes >= missing",
+        "False",
+    ),
+    Mutant(
+        "takes it that use without a lease ends as a whole",
+        BACKFILL,
+        "self._sums[first - 1] + self._loose_bytes >= missing",
+        "self._sums[first - 1] + self._loose_bytes == missing",
+    ),
+    Mutant(
+        "forgets who stands between",
+        BACKFILL,
+        "        self._ahead_bytes += need\n",
+        "",
+    ),
+    Mutant(
+        "takes it that those ahead are all served here",
+        BACKFILL,
+        "            self._sums = tuple(sorted({*self._sums, "
+        "*(amount + need for amount in self._sums)}))\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "goes by the last of those ahead",
+        BACKFILL,
+        "if self.spare_bytes is None or spare < self.spare_bytes:",
+        "if True:",
+    ),
+    Mutant(
+        "lets others onto a GPU that one ahead wants alone",
+        BACKFILL,
+        "spare = 0 if alone or self._alone else",
+        "spare = 0 if self._alone else",
+    ),
+    Mutant(
+        "lets others grow where one ahead has to wait for it",
+        BACKFILL,
+        "spare = 0 if alone or self._alone else",
+        "spare = 0 if alone else",
+    ),
+    Mutant(
+        "lets an exclusive lease go past",
+        BACKFILL,
+        'if request.policy == "exclusive" or sizes_itself:',
+        "if sizes_itself:",
+    ),
+    Mutant(
+        "lets one that sizes itself go past",
+        BACKFILL,
+        'if request.policy == "exclusive" or sizes_itself:',
+        'if request.policy == "exclusive":',
+    ),
+    Mutant(
+        "keeps a GPU that nobody ahead could use",
+        BACKFILL,
+        "        for uuid in candidates(request, self._capacities):\n",
+        "        for uuid in self._rooms:\n",
+    ),
+    Mutant(
+        "forgets the leases beyond the largest",
+        BACKFILL,
+        "capacity.largest_bytes - capacity.free_bytes - sum(claims))",
+        "capacity.largest_bytes - capacity.free_bytes - sum(capacity.claims_bytes))",
+    ),
+    Mutant(
+        "does not say what each lease reserves",
+        ACCOUNT,
+        "claims_bytes=tuple([part.reserved_bytes for part in parts]),",
+        "claims_bytes=(),",
+    ),
+    Mutant(
+        "does not say where whoever is granted will grow",
+        ACCOUNT,
+        "one_at_a_time=self._opaque,",
+        "one_at_a_time=False,",
+    ),
+    Mutant(
+        "forgets in the queue that one sizes itself",
+        ACQUIRING,
+        "            sizes_itself=ask.params.sizes_itself,\n        )\n        pending = Pending(",
+        "        )\n        pending = Pending(",
+    ),
+    Mutant(
+        "forgets of a newcomer that it sizes itself",
+        ACQUIRING,
+        "            priority=ask.params.priority,\n            sizes_itself="
+        "ask.params.sizes_itself,\n        )\n\n    def _place",
+        "            priority=ask.params.priority,\n        )\n\n    def _place",
+    ),
+    Mutant(
+        "takes any priority",
+        ACQUIRING,
+        "priority=min(params.priority, caller.max_priority)",
+        "priority=params.priority",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
+    environment = {"SUPEREZIO_MODEL_EXAMPLES": "300"}
+    with Mutants(selected(request, MUTANTS), tests=TESTS, environment=environment) as running:
+        yield running
+
+
+@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
+def test_the_suite_passes_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
+    mutants.assert_passes(mutant)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
+def test_the_suite_kills_a_queue_that(mutants: Mutants, mutant: Mutant) -> None:
+    mutants.assert_killed(mutant)
