@@ -125,9 +125,12 @@ def _lease(wire: Wire, daemon: LiveDaemon) -> None:
             wire.ask("lease.get", {"lease": lease["id"]})
             wire.ask("placement.explain", {"vram_bytes": 3 * _GIB, "policy": "spread"})
             wire.ask("lease.acquire", {"vram_bytes": 9 * _GIB}, name="no_capacity")
+            wire.send("lease.acquire", {"vram_bytes": 9 * _GIB, "wait_ms": 60_000})
+            wire.event("lease.queued")
+            queue = wire.ask("lease.list")["queue"]
+            wire.ask("lease.cancel", {"waiter": queue[0]["id"]})
             waiting = wire.send("lease.acquire", {"vram_bytes": 9 * _GIB, "wait_ms": 60_000})
             wire.event("lease.queued")
-            wire.ask("lease.list")
             wire.ask("rpc.cancel", {"id": waiting["id"]})
         wire.ask("lease.ready", {"lease": lease["id"]})
         order = {"lease": lease["id"], "deadline_s": 60, "reason": "a new driver"}

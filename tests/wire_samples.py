@@ -192,6 +192,7 @@ def waiter(**changes: Any) -> wire.Waiter:
         waited_s=12.0,
         remaining_s=48.0,
         reason="gpu 0 has 4.0 GiB free and gpu 1 is hot",
+        code="insufficient_vram",
     )
     return structs.replace(sample, **changes)
 
@@ -391,6 +392,7 @@ def everything() -> dict[str, Any]:
         "lease.attach": lease(),
         "lease.resume": lease(),
         "lease.release": wire.ReleaseResult(lease="1ea5e", released=True),
+        "lease.cancel": wire.Done(done=True),
         "lease.list": lease_list(),
         "lease.get": lease(),
         "placement.explain": placement(),

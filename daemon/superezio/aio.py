@@ -257,6 +257,10 @@ class AsyncClient:
         self._connection_leases.discard(lease)
         return await self._call(calls.lease_release(lease), timeout_s)
 
+    async def lease_cancel(self, waiter: str, *, timeout_s: float | None = None) -> wire.Done:
+        """Take an acquire out of the queue; twice is fine."""
+        return await self._call(calls.lease_cancel(waiter), timeout_s)
+
     async def lease_list(self, *, timeout_s: float | None = None) -> wire.LeaseList:
         """Return the leases and the queue."""
         return await self._call(calls.lease_list(), timeout_s)

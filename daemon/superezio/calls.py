@@ -222,6 +222,10 @@ def lease_release(lease: str) -> Call[wire.ReleaseResult]:
     return Call(method="lease.release", result=wire.ReleaseResult, params=params)
 
 
+def lease_cancel(waiter: str) -> Call[wire.Done]:
+    return Call(method="lease.cancel", result=wire.Done, params=wire.WaiterParams(waiter=waiter))
+
+
 def lease_list() -> Call[wire.LeaseList]:
     return Call(method="lease.list", result=wire.LeaseList)
 

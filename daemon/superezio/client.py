@@ -291,6 +291,14 @@ class Client:
             self._conversation.give_up(lease)
             return self._call(calls.lease_release(lease), timeout_s)
 
+    def lease_cancel(self, waiter: str, *, timeout_s: float | None = None) -> wire.Done:
+        """Take an acquire out of the queue, by the `id` of a `Waiter`; twice is fine.
+
+        It has to be the caller's user's, unless the caller is an admin. Whoever waits for it gets
+        CancelledRequestError.
+        """
+        return self._call(calls.lease_cancel(waiter), timeout_s)
+
     def lease_list(self, *, timeout_s: float | None = None) -> wire.LeaseList:
         """Return the leases and the queue, as far as the caller's role may see them."""
         return self._call(calls.lease_list(), timeout_s)

@@ -93,7 +93,7 @@ class DeadlineExceededError(SuperezioError):
 
 
 class CancelledRequestError(SuperezioError):
-    """The request was cancelled with rpc.cancel."""
+    """The request was cancelled with rpc.cancel, or its wait for a lease with lease.cancel."""
 
     kind = "cancelled"
     code = -32005

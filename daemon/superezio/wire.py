@@ -478,8 +478,15 @@ class ReleaseResult(Result):
     released: bool
 
 
+class WaiterParams(Params):
+    waiter: str
+
+
 class Waiter(Result):
-    """An acquire in the queue: its place (1 is next), and why it waits."""
+    """An acquire in the queue: its place (1 is next), and why it waits.
+
+    `code` is the reason of the GPU that is nearest to admitting it (a code of a GpuReason).
+    """
 
     id: str
     position: int
@@ -494,6 +501,8 @@ class Waiter(Result):
     reason: str
     correlation_id: str | None = None
     split: bool = False
+    code: str = ""
+    ahead: int = 0
 
 
 class LeaseList(Result):

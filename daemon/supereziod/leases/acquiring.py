@@ -115,15 +115,6 @@ class Acquirer:
             return self._explain_later(request)
         return self._queue.place_behind(request, capacities)
 
-    def reason(self, pending: Pending) -> Placement:
-        """Say why a waiter waits."""
-        return self._queue.place_behind(
-            pending.waiting.request,
-            self._readings.capacities(),
-            behind=pending.id,
-            sizes_itself=pending.waiting.sizes_itself,
-        )
-
     def pump(self) -> None:
         """Grant to those who wait whatever they can have now."""
         if self._early and self._readings.complete:
@@ -135,7 +126,7 @@ class Acquirer:
         while len(self._room):
             found = self._room.next_grant(self._readings.capacities())
             if found is None:
-                return
+                break
             pending, placement = found
             try:
                 with in_scope(pending.scope):
@@ -151,13 +142,22 @@ class Acquirer:
                 self._room.refuse(pending, error)
             else:
                 self._room.deliver(pending, lease, self._shown(lease))
+        self._room.changed()
 
     def _review_early(self) -> None:
         early, self._early = self._early, []
         for pending in early:
-            placement = self.reason(pending) if self._room.has(pending) else None
+            placement = self._reason(pending) if self._room.has(pending) else None
             if placement is not None and placement.decision == "never":
                 self._room.refuse(pending, self._refusal(placement))
+
+    def _reason(self, pending: Pending) -> Placement:
+        return self._queue.place_behind(
+            pending.waiting.request,
+            self._readings.capacities(),
+            behind=pending.id,
+            sizes_itself=pending.waiting.sizes_itself,
+        )
 
     # --- one acquire ----------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from superezio.errors import ConflictError, InvalidParamsError, PermissionDeniedError
 from superezio.wire import (
     AcquireParams,
+    Done,
     Lease,
     LeaseAcknowledgeParams,
     LeaseAttachParams,
@@ -129,7 +130,12 @@ class LeaseManager:
             clock=clock,
         )
         self._room = WaitingRoom(
-            queue=queue, book=self._book, events=events, on_left=self._pump, clock=clock
+            queue=queue,
+            book=self._book,
+            events=events,
+            capacities=self._readings.capacities,
+            on_left=self._pump,
+            clock=clock,
         )
         self._refresher = Refresher(
             readings=self._readings,
@@ -338,6 +344,22 @@ class LeaseManager:
         self._revoker.answer(lease, accept=params.accept, message=params.message)
         return self._shown(lease, personal=True)
 
+    def cancel(self, caller: Caller, waiter_id: str) -> Done:
+        """Take an acquire out of the queue; to do it again is no error.
+
+        Raises PermissionDeniedError for another user's.
+        """
+        pending = self._room.with_id(waiter_id)
+        if pending is None:
+            return Done(done=False)
+        uid = pending.waiting.uid
+        if not caller.may_act_for(uid):
+            raise PermissionDeniedError(
+                f"cannot take {waiter_id} out of the queue: it is of uid {uid}"
+            )
+        self._room.cancel(pending, by_uid=caller.uid)
+        return Done(done=True)
+
     def get(self, caller: Caller, lease_id: str) -> Lease:
         """Return one lease. Raises StaleLeaseError."""
         lease = self._book.get(lease_id)
@@ -359,11 +381,11 @@ class LeaseManager:
             queue=[
                 self._views.waiter(
                     pending,
-                    self._acquirer.reason(pending),
+                    placement,
                     position=position,
                     personal=caller.may_act_for(pending.waiting.uid),
                 )
-                for position, pending in enumerate(self._room.in_order(), start=1)
+                for position, (pending, placement) in enumerate(self._room.reasons(), start=1)
             ],
         )
 

@@ -48,10 +48,17 @@ class LeaseQueue:
         if waiting.id in self._passed:
             raise ValueError(f"cannot queue {waiting.id} twice")
         if len(self._order) >= self._capacity:
-            raise QueueFullError(f"{len(self._order)} acquires wait already, and no more may")
-        if self._by_uid[waiting.uid] >= self._per_uid:
             raise QueueFullError(
-                f"uid {waiting.uid} has {self._per_uid} acquires in the queue already"
+                f"{len(self._order)} acquires wait already, and no more may: ask again when some"
+                " have been served (`superezioctl queue` shows them)",
+                data={"limit": "queue", "waiting": len(self._order)},
+            )
+        mine = self._by_uid[waiting.uid]
+        if mine >= self._per_uid:
+            raise QueueFullError(
+                f"uid {waiting.uid} has {mine} acquires in the queue, and may have {self._per_uid}:"
+                " wait for one to be served, or take one out (`superezioctl queue cancel`)",
+                data={"limit": "queue_per_uid", "waiting": mine},
             )
         slot = self._slot(waiting.priority)
         self.pass_over(waiting.priority)

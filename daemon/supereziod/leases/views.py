@@ -12,6 +12,7 @@ from supereziod.gpu.hardware import Snapshot
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.placement import Capacity, taken
+from supereziod.leases.places import reason_code
 from supereziod.leases.split import ratios, tensor_split
 from supereziod.leases.store import LeaseRecord, RevokeOrder
 from supereziod.leases.waiters import Pending
@@ -128,6 +129,8 @@ class LeaseViews:
             waited_s=(now - waiting.enqueued_ns) / 1e9,
             remaining_s=max(0, waiting.deadline_ns - now) / 1e9,
             reason=placement.summary,
+            code=reason_code(placement),
+            ahead=position - 1,
             correlation_id=scope.correlation_id if scope is not None and personal else None,
             split=waiting.request.split,
         )

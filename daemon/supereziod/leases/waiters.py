@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 from msgspec import structs
@@ -20,6 +20,7 @@ from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.deadlines import Deadlines
 from supereziod.leases.handles import Caller, ProcessHandle
 from supereziod.leases.placement import Capacity
+from supereziod.leases.places import Place, PlaceNews, reason_code
 from supereziod.leases.presence import NOWHERE, Presence
 from supereziod.leases.queue import LeaseQueue, Waiting
 from supereziod.observability.correlation import current_scope, in_scope
@@ -34,7 +35,7 @@ class Pending:
 
     __slots__ = (
         "caller", "delivered", "granted", "handles", "key", "listeners", "params", "placement",
-        "scope", "waiting",
+        "scope", "told", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +55,7 @@ class Pending:
         self.key = key
         self.placement = placement
         self.scope = current_scope.get()
+        self.told: Place | None = None
         self.listeners: set[asyncio.Future[Lease]] = set()
         self.granted: LiveLease | None = None
         self.delivered = False
@@ -65,7 +67,10 @@ class Pending:
 
 
 class WaitingRoom:
-    """The queue, and the callers behind it. `on_left` is called when one gave up its place."""
+    """The queue, and the callers behind it. `on_left` is called when one gave up its place.
+
+    `capacities` says what every GPU admits now.
+    """
 
     def __init__(
         self,
@@ -73,17 +78,20 @@ class WaitingRoom:
         queue: LeaseQueue,
         book: LeaseBook,
         events: EventLog,
+        capacities: Callable[[], list[Capacity]],
         on_left: Callable[[], None],
         clock: Callable[[], int],
     ) -> None:
         self._queue = queue
         self._book = book
         self._events = events
+        self._capacities = capacities
         self._on_left = on_left
         self._clock = clock
         self._pending: dict[str, Pending] = {}
         self._by_key: dict[tuple[int, str], Pending] = {}
         self._deadlines: Deadlines[str] = Deadlines(clock=clock, on_due=self._expire)
+        self._news = PlaceNews(places=self._places, events=events, clock=clock)
 
     def __len__(self) -> int:
         """Return how many wait."""
@@ -97,9 +105,19 @@ class WaitingRoom:
         """Return the user's waiter with that idempotency key."""
         return self._by_key.get((uid, key))
 
-    def in_order(self) -> list[Pending]:
-        """Return all who wait; the first is next."""
-        return [self._pending[waiting.id] for waiting in self._queue]
+    def with_id(self, waiter_id: str) -> Pending | None:
+        """Return the waiter with that id."""
+        return self._pending.get(waiter_id)
+
+    def reasons(self) -> list[tuple[Pending, Placement]]:
+        """Return all who wait, the first being next, and why each of them does."""
+        reasons = self._queue.reasons(self._capacities())
+        return [(self._pending[waiting.id], placement) for waiting, placement in reasons]
+
+    def changed(self) -> None:
+        """Hear that the GPUs or the queue may have changed: those who wait are told what has."""
+        if self._pending:
+            self._news.changed()
 
     def enter(self, pending: Pending) -> None:
         """Queue the waiter, and take over its handles. Raises QueueFullError."""
@@ -113,15 +131,20 @@ class WaitingRoom:
         if pending.params.mode == "process":
             for handle in pending.handles:
                 loop.add_reader(handle.pidfd, self._holder_ended, pending)
+        place = pending.told = _place(position, len(self._pending), pending.placement)
         self._events.emit(
             "lease.queued",
-            f"an acquire waits at place {position}: {pending.placement.summary}",
+            f"an acquire waits at place {position}: {place.reason}",
             uid=waiting.uid,
             waiter=waiting.id,
             position=position,
+            queue_length=place.queue_length,
             name=waiting.name,
             vram_bytes=waiting.request.vram_bytes,
+            code=place.code,
+            reason=place.reason,
         )
+        self.changed()
 
     async def listen(self, pending: Pending) -> Lease:
         """Wait for the waiter's lease. Whoever stops listening last takes it out of the queue."""
@@ -175,6 +198,22 @@ class WaitingRoom:
             if not future.done():
                 future.set_exception(error)
 
+    def cancel(self, pending: Pending, *, by_uid: int) -> None:
+        """End a wait because somebody asked."""
+        waiting = pending.waiting
+        words = f"the acquire was taken out of the queue by uid {by_uid} (lease.cancel)"
+        self.refuse(pending, CancelledRequestError(words, data={"waiter": waiting.id}))
+        with in_scope(pending.scope):
+            self._events.emit(
+                "lease.cancelled",
+                f"an acquire was taken out of the queue by uid {by_uid}",
+                uid=waiting.uid,
+                waiter=waiting.id,
+                name=waiting.name,
+                by_uid=by_uid,
+            )
+        self._on_left()
+
     def connection_closed(self, connection: str) -> None:
         """End the waits of a connection that is gone."""
         left = [each for each in self._pending.values() if each.caller.connection == connection]
@@ -184,14 +223,21 @@ class WaitingRoom:
             self._on_left()
 
     def run_due(self) -> None:
-        """End the waits whose deadline has come."""
+        """End the waits whose deadline has come, and tell what is due to be told."""
         self._deadlines.run_due()
+        self._news.run_due()
 
     def close(self, error: Callable[[], SuperezioError]) -> None:
         """End all waits."""
         for pending in tuple(self._pending.values()):
             self.refuse(pending, error())
         self._deadlines.close()
+        self._news.close()
+
+    def _places(self) -> Iterator[tuple[Pending, Place]]:
+        reasons = self.reasons()
+        for position, (pending, placement) in enumerate(reasons, start=1):
+            yield pending, _place(position, len(reasons), placement)
 
     def _leave(self, pending: Pending) -> None:
         self._queue.remove(pending.id)
@@ -241,6 +287,15 @@ class WaitingRoom:
             ),
         )
         self._on_left()
+
+
+def _place(position: int, queue_length: int, placement: Placement) -> Place:
+    return Place(
+        position=position,
+        queue_length=queue_length,
+        code=reason_code(placement),
+        reason=placement.summary,
+    )
 
 
 def new_waiter_id() -> str:

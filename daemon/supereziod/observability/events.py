@@ -44,12 +44,14 @@ class EventLog:
         gpu: str | None = None,
         lease: str | None = None,
         uid: int | None = None,
+        passing: bool = False,
         **data: Any,  # noqa: ANN401 - whatever msgspec can encode
     ) -> Event:
         """Record an event of `type_` (`family.what`); `message` is one plain sentence.
 
         `uid` is whom it belongs to, where it is personal. `data` goes to subscribers and journal
-        alike: never secrets.
+        alike: never secrets. A `passing` event is of use only to those who listen now, as the next
+        of its kind takes its place: it is not kept for a replay, and the journal has it at debug.
         """
         scope = current_scope.get()
         event = Event(
@@ -65,9 +67,11 @@ class EventLog:
             data=data,
         )
         self.next_seq += 1
-        self._history.append(event)
+        if not passing:
+            self._history.append(event)
         fields = {"gpu": gpu, "lease": lease, "owner_uid": uid, "message": message}
-        getattr(self._log, severity)(  # severities are levels of the log, too
+        level = "debug" if passing else severity  # severities are levels of the log, too
+        getattr(self._log, level)(
             type_, **{k: v for k, v in fields.items() if v is not None}, **data
         )
         for listener in tuple(self._listeners):

@@ -129,6 +129,8 @@ METHODS: Final[tuple[Method, ...]] = (
     _method("lease.release", "user", "own", LeaseCommands.release,
             wire.LeaseParams, wire.ReleaseResult, "End a lease",
             errors=("stale_lease", "state_not_writable")),
+    _method("lease.cancel", "user", "own", LeaseCommands.cancel,
+            wire.WaiterParams, wire.Done, "Take an acquire out of the queue"),
     _method("lease.list", "observer", "masked", LeaseCommands.list,
             wire.NoParams, wire.LeaseList, "The leases and the queue"),
     _method("lease.get", "observer", "masked", LeaseCommands.get,

@@ -34,7 +34,13 @@ EVENT_TYPES: Final[dict[str, str]] = {
     "gpu.cordoned": "An admin keeps new leases off a GPU.",
     "gpu.uncordoned": "An admin lets them on again.",
     "gpu.overcommitted": "More VRAM of a GPU is in use or promised than it has, or no longer.",
-    "lease.queued": "An acquire waits.",
+    "lease.queued": "An acquire waits. `data` has `waiter`, `name`, `vram_bytes`, `position`,"
+    " `queue_length`, and why it waits as `code` and `reason`.",
+    "lease.position": "A waiter's position or the code of its reason changed; at most once a"
+    " second, and kept for no replay. `data` has `waiter`, `name`, `position`, `queue_length`,"
+    " `code` and `reason`.",
+    "lease.cancelled": "An acquire was taken out of the queue. `data` has `waiter`, `name` and"
+    " `by_uid`.",
     "lease.expired": "An acquire stopped waiting: its time was up.",
     "lease.granted": "A lease was granted.",
     "lease.active": "The lease's processes use VRAM for the first time.",
@@ -61,7 +67,7 @@ REASON_CODES: Final[dict[str, str]] = {
     "too_small": "It would not fit if the GPU were empty.",
     "avoided": "The request avoids it.",
     "elsewhere": "The process that is to hold the lease uses another GPU already.",
-    "queued": "What is free is for those who wait already.",
+    "queued": "What is free is kept for an acquire ahead in the queue.",
     "growing": "A lease on it is still growing, and nothing else may start meanwhile.",
     "exclusive_taken": "An exclusive lease is on it.",
     "not_empty": "The request is exclusive, and a lease is on it.",
@@ -92,6 +98,8 @@ ERROR_DATA: Final[dict[str, tuple[str, ...]]] = {
     "not_found": ("gpu",),
     "no_capacity": ("placement", "retry_after_ms"),
     "never_fits": ("placement",),
+    "cancelled": ("waiter",),
+    "queue_full": ("limit", "waiting"),
     "wait_timeout": ("placement",),
     "stale_lease": ("lease",),
     "holder_gone": ("pid",),

@@ -223,6 +223,8 @@ async def test_a_newcomer_is_granted_past_one_that_waits_and_does_not_delay_it(
     past = host.now(ME, vram=4, avoid=[SMALL])
     host.leases.release(ME, before.id)
     host.monitor.read()
+    await turn()
+    assert head.done()
     assert (await head).gpus[0].uuid == BIG
     assert past.id in {lease.id for lease in host.leases.list(ME).leases}
 
@@ -233,6 +235,8 @@ async def test_one_behind_is_granted_as_soon_as_it_delays_nobody(host: LeaseHost
     behind = await wait_for(host, 3)
     assert not behind.done()
     await give_up(head)
+    await turn()
+    assert behind.done()
     assert (await behind).gpus[0].uuid == BIG
     assert len(host.leases.list(ME).leases) == len(leases) + 1
 

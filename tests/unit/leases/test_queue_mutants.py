@@ -12,12 +12,16 @@ from mutants import Mutant, Mutants, selected
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
-TESTS = [HERE / f"test_{name}.py" for name in ("queue", "backfill", "queue_model")]
+TESTS = [HERE / f"test_{name}.py" for name in ("queue", "backfill", "places", "queue_model")]
 
 ACCOUNT = "supereziod.leases.account"
 ACQUIRING = "supereziod.leases.acquiring"
 BACKFILL = "supereziod.leases.backfill"
+EVENTS = "supereziod.observability.events"
+MANAGER = "supereziod.leases.manager"
+PLACES = "supereziod.leases.places"
 QUEUE = "supereziod.leases.queue"
+WAITERS = "supereziod.leases.waiters"
 
 CONTROL = Mutant("control", BACKFILL, "_EXACT: Final = 10", "_EXACT = 10")
 MUTANTS = (
@@ -61,7 +65,7 @@ MUTANTS = (
     Mutant(
         "lets one user fill the queue",
         QUEUE,
-        "if self._by_uid[waiting.uid] >= self._per_uid:",
+        "if mine >= self._per_uid:",
         "if False:",
     ),
     Mutant(
@@ -186,6 +190,72 @@ MUTANTS = (
         ACQUIRING,
         "priority=min(params.priority, caller.max_priority)",
         "priority=params.priority",
+    ),
+    Mutant(
+        "tells of places at every step",
+        PLACES,
+        "self._next_ns = self._clock() + _PERIOD_NS",
+        "self._next_ns = self._clock()",
+    ),
+    Mutant(
+        "tells of a place that is what it was",
+        PLACES,
+        "        if told is None or self.position != told.position:\n",
+        "        if True:\n",
+    ),
+    Mutant(
+        "tells of a reason that is what it was",
+        PLACES,
+        'return self.code not in (told.code, "settling")',
+        'return self.code != "settling"',
+    ),
+    Mutant(
+        "tells of a moment without a reading",
+        PLACES,
+        'return self.code not in (told.code, "settling")',
+        "return self.code != told.code",
+    ),
+    Mutant(
+        "tells of a place once and never again",
+        PLACES,
+        "self._deadlines.set(_DUE, max(self._clock(), self._next_ns))",
+        "self._next_ns or self._deadlines.set(_DUE, self._clock())",
+    ),
+    Mutant(
+        "tells everybody of one's place",
+        PLACES,
+        "                    uid=waiting.uid,\n                    passing=True,\n",
+        "                    uid=None,\n                    passing=True,\n",
+    ),
+    Mutant(
+        "keeps places for a replay",
+        EVENTS,
+        "        if not passing:\n",
+        "        if True:\n",
+    ),
+    Mutant(
+        "does not tell those behind one that left",
+        ACQUIRING,
+        "        self._room.changed()\n",
+        "",
+    ),
+    Mutant(
+        "lets anybody take out anybody",
+        MANAGER,
+        "        if not caller.may_act_for(uid):\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "serves nobody when one was taken out",
+        WAITERS,
+        "                by_uid=by_uid,\n            )\n        self._on_left()\n",
+        "                by_uid=by_uid,\n            )\n",
+    ),
+    Mutant(
+        "leaves one that was taken out without an answer",
+        WAITERS,
+        '        self.refuse(pending, CancelledRequestError(words, data={"waiter": waiting.id}))\n',
+        "        self._leave(pending)\n",
     ),
 )
 

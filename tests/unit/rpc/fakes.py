@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from superezio.wire import (
     AcquireParams,
+    Done,
     GpuHistory,
     Health,
     Lease,
@@ -231,6 +232,10 @@ class FakeLeases:
     def release(self, caller: Caller, lease_id: str) -> ReleaseResult:
         self.calls.append(("release", caller, lease_id))
         return ReleaseResult(lease=lease_id, released=True)
+
+    def cancel(self, caller: Caller, waiter_id: str) -> Done:
+        self.calls.append(("cancel", caller, waiter_id))
+        return Done(done=True)
 
     def list(self, caller: Caller) -> LeaseList:
         return LeaseList(leases=[lease_of(caller)], queue=[])

@@ -38,6 +38,7 @@ USER = {
     "lease.revoke",
     "lease.acknowledge",
     "lease.release",
+    "lease.cancel",
     "placement.explain",
 }
 ADMIN = {
@@ -59,6 +60,7 @@ PARAMS: dict[str, dict[str, object]] = {
     "lease.revoke": {"lease": "x"},
     "lease.acknowledge": {"lease": "x"},
     "lease.release": {"lease": "x"},
+    "lease.cancel": {"waiter": "x"},
     "lease.get": {"lease": "x"},
     "placement.explain": {"vram_bytes": 1},
     "events.unsubscribe": {"subscription": "x"},

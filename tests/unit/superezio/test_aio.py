@@ -39,6 +39,7 @@ CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("lease_acquire", {"vram": "1GiB"}, "lease.acquire"),
     ("lease_attach", {"lease": "1", "pid": 2}, "lease.attach"),
     ("lease_release", {"lease": "1"}, "lease.release"),
+    ("lease_cancel", {"waiter": "1"}, "lease.cancel"),
     ("lease_list", {}, "lease.list"),
     ("lease_get", {"lease": "1"}, "lease.get"),
     ("placement_explain", {"vram": 1}, "placement.explain"),

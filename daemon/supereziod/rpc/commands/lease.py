@@ -9,6 +9,7 @@ import msgspec
 
 from superezio.wire import (
     AcquireParams,
+    Done,
     Lease,
     LeaseAcknowledgeParams,
     LeaseAttachParams,
@@ -20,6 +21,7 @@ from superezio.wire import (
     Placement,
     PlacementParams,
     ReleaseResult,
+    WaiterParams,
 )
 from supereziod.gpu.hardware import Snapshot
 from supereziod.leases.handles import Caller
@@ -58,6 +60,9 @@ class Leases(Protocol):
 
     def release(self, caller: Caller, lease_id: str) -> ReleaseResult:
         """End a lease."""
+
+    def cancel(self, caller: Caller, waiter_id: str) -> Done:
+        """Take an acquire out of the queue."""
 
     def list(self, caller: Caller) -> LeaseList:
         """Return leases and queue as the caller may see them."""
@@ -117,6 +122,10 @@ class LeaseCommands:
         """End a lease; to release it again is no error."""
         note(lease=params.lease)
         return self._leases.release(caller_of(request), params.lease)
+
+    def cancel(self, request: RequestContext, params: WaiterParams) -> Done:
+        """Take an acquire out of the queue; that it is not there is no error."""
+        return self._leases.cancel(caller_of(request), params.waiter)
 
     def list(self, request: RequestContext, _params: NoParams) -> LeaseList:
         """Return the leases and the queue."""
