@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -101,7 +102,8 @@ class FakeDaemon:
         line = msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params}) + b"\n"
         with self._changed:
             for connection in self._open:
-                connection.sendall(line)
+                with suppress(OSError):  # it may be gone
+                    connection.sendall(line)
 
     def push_raw(self, data: bytes) -> None:
         """Send bytes to all connections."""

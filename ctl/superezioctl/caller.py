@@ -12,6 +12,7 @@ from superezio.connection import Backoff, Connection, deadline_ms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from superezio.errors import SuperezioError
@@ -98,12 +99,24 @@ class Caller:
         self.connection.send(line.encode(), deadline_ns)
         return self._last_id
 
-    def receive(self, id_: int, *, deadline_ns: int | None) -> bytes:
-        """Return the result of request `id_` as JSON, or raise its error."""
+    def receive(
+        self,
+        id_: int,
+        *,
+        deadline_ns: int | None,
+        on_other: Callable[[bytes], None] | None = None,
+    ) -> bytes:
+        """Return the result of request `id_` as JSON, or raise its error.
+
+        What comes before it is for `on_other`: notifications, and answers to other requests.
+        """
         while True:
-            result = result_in(self.connection.receive(deadline_ns), id_)
+            line = self.connection.receive(deadline_ns)
+            result = result_in(line, id_)
             if result is not None:
                 return result
+            if on_other is not None:
+                on_other(line)
 
     def reconnect_patiently(self) -> None:
         """Let the next call connect anew, and wait for a daemon that is restarting."""

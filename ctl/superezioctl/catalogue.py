@@ -17,6 +17,8 @@ CATALOGUE = {
     "gpu attach": ("gpu_admin", "Take up the driver again"),
     "run": ("run", "Run a command on a leased GPU"),
     "explain": ("explain", "Say where a lease would go now, and why"),
+    "queue": ("queue", "List those who wait for a lease, and why they do"),
+    "queue cancel": ("queue", "Take acquires out of the queue"),
     "lease list": ("lease", "List the leases and the queue"),
     "lease show": ("lease", "Show one lease"),
     "lease acquire": ("lease", "Lease VRAM for a process that already runs, or for a time"),

@@ -11,9 +11,12 @@ from superezio.quantities import format_duration
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
     from superezioctl.context import Context
+
+#: The events that say where an acquire stands.
+PLACES = ("lease.queued", "lease.position")
 
 _PATIENCE_S = 1.0
 
@@ -21,7 +24,10 @@ _PATIENCE_S = 1.0
 class QueuePlace:
     """Shows the place on standard error: a terminal in one line, a log once per change of place.
 
-    It is looked up over a connection of its own, for the first one waits for the lease.
+    The daemon tells of it as events on the connection that waits: `take` is for what comes there.
+    Until it has, and where it does not, `look` asks over a connection of its own: an older daemon
+    tells where an acquire begins to wait and not where it stands later, and a busy one may have no
+    room for a subscription.
     """
 
     def __init__(self, context: Context, *, correlation_id: str) -> None:
@@ -30,6 +36,8 @@ class QueuePlace:
         self._caller.timeout_s = min(context.timeout_s, _PATIENCE_S)
         self._correlation_id = correlation_id
         self._started_s = time.monotonic()
+        self._told = False
+        self._text = ""
         self._said = ""
 
     def __enter__(self) -> Self:
@@ -45,17 +53,26 @@ class QueuePlace:
             self._out.progress("")
         self._caller.close()
 
-    def look(self) -> None:
-        """Ask for the queue and show what has changed. That it cannot be seen is no failure."""
-        try:
-            queue = json.loads(self._caller.call("lease.list", retry=False))["queue"]
-        except SuperezioError:
-            self._caller.reconnect_patiently()
+    def take(self, line: bytes) -> None:
+        """Show the place that a line of the daemon tells of; any other line is none of ours."""
+        if b'"method":"event"' not in line:
             return
-        mine = next((w for w in queue if w.get("correlation_id") == self._correlation_id), None)
-        if mine is not None:
-            place = f"waiting, place {mine['position']} of {len(queue)} in the queue"
-            self.say(f"{place}: {mine['reason']}", news=place)
+        event: dict[str, Any] = json.loads(line)["params"]["event"]
+        data = event["data"]
+        if event["correlation_id"] == self._correlation_id and "code" in data:
+            self._told = True
+            self._show(data["position"], data["queue_length"], data["reason"])
+
+    def look(self) -> None:
+        """Show how long it has been, and ask for the place if nothing tells of it."""
+        if not self._told:
+            self._ask()
+        elif self._out.interactive:
+            self.say(self._text, news=self._said)
+
+    def forget(self) -> None:
+        """Take it that nothing tells of the place any more: the daemon is gone."""
+        self._told = False
 
     def say(self, text: str, *, news: str) -> None:
         """Show `text`; to a log only when `news` is not what it was."""
@@ -67,4 +84,19 @@ class QueuePlace:
                 self._out.note(json.dumps({"waiting": text}, ensure_ascii=False))
             else:
                 self._out.note(f"superezioctl run: {text}")
-        self._said = news
+        self._text, self._said = text, news
+
+    def _ask(self) -> None:
+        """Ask for the queue and show what has changed. That it cannot be seen is no failure."""
+        try:
+            queue = json.loads(self._caller.call("lease.list", retry=False))["queue"]
+        except SuperezioError:
+            self._caller.reconnect_patiently()
+            return
+        mine = next((w for w in queue if w.get("correlation_id") == self._correlation_id), None)
+        if mine is not None:
+            self._show(mine["position"], len(queue), mine["reason"])
+
+    def _show(self, position: int, queue_length: int, reason: str) -> None:
+        place = f"waiting, place {position} of {queue_length} in the queue"
+        self.say(f"{place}: {reason}", news=place)

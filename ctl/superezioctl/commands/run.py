@@ -25,7 +25,7 @@ from superezioctl.arguments import Command, Positional
 from superezioctl.exit_codes import NOT_EXECUTABLE, NOT_FOUND, RUN_FAILED
 from superezioctl.interrupts import Raised
 from superezioctl.placement_options import LEASE, lease_params, wait_s
-from superezioctl.queue_place import QueuePlace
+from superezioctl.queue_place import PLACES, QueuePlace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from superezioctl.caller import Caller
     from superezioctl.context import Context
 
-#: How often the place in the queue is looked up.
+#: How often the line that shows the place in the queue is looked after.
 _LOOK_NS = 500_000_000
 
 
@@ -63,7 +63,8 @@ def _acquire(context: Context, caller: Caller) -> bytes:
     params = lease_params(context.arguments)
     # Until it becomes the command, this process is called superezioctl: say what it will be.
     params["name"] = params["name"] or context.arguments["command"][0].rpartition("/")[2]
-    deadline_ns = caller.deadline_ns(wait_s(context.arguments))
+    may_wait_s = wait_s(context.arguments)
+    deadline_ns = caller.deadline_ns(may_wait_s)
     backoff = Backoff(deadline_ns=deadline_ns, clock=time.monotonic_ns)
     key = os.urandom(16).hex()
     place = QueuePlace(context, correlation_id=str(caller.correlation_id))
@@ -71,6 +72,9 @@ def _acquire(context: Context, caller: Caller) -> bytes:
     with Raised(), place:
         while True:
             try:
+                if may_wait_s:
+                    # Not waited for: whether it is granted concerns the line with the place alone.
+                    caller.send("events.subscribe", {"types": PLACES}, deadline_ns=deadline_ns)
                 id_ = caller.send(
                     "lease.acquire", params, deadline_ns=deadline_ns, idempotency_key=key
                 )
@@ -78,6 +82,7 @@ def _acquire(context: Context, caller: Caller) -> bytes:
             except (ConnectionLostError, ShuttingDownError) as error:
                 # The same key again is the same lease again, if it was granted meanwhile.
                 caller.reconnect_patiently()
+                place.forget()
                 pause_s = backoff.next_pause_s()
                 if pause_s is None:
                     raise
@@ -89,7 +94,7 @@ def _await(caller: Caller, id_: int, deadline_ns: int, place: QueuePlace) -> byt
     while True:
         until_ns = min(deadline_ns, time.monotonic_ns() + _LOOK_NS)
         try:
-            return caller.receive(id_, deadline_ns=until_ns)
+            return caller.receive(id_, deadline_ns=until_ns, on_other=place.take)
         except ReplyTimeoutError:
             if until_ns == deadline_ns:
                 raise

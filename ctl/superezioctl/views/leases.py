@@ -60,14 +60,26 @@ def show_leases(out: Output, leases: list[Lease]) -> None:
     out.table([*header, "HOLDER"], rows, right=(3, 4))
 
 
-def show_queue(out: Output, queue: list[Waiter]) -> None:
+def show_waiters(out: Output, raw: bytes) -> None:
+    """Print who waits, with the ids to take them out by."""
+    queue = msgspec.json.decode(raw, type=LeaseList).queue
+    if not queue:
+        out.line("nobody waits")
+    show_queue(out, queue, with_ids=True)
+
+
+def show_queue(out: Output, queue: list[Waiter], *, with_ids: bool = False) -> None:
     """Print a line for each waiter, in order, and why it waits."""
     for waiter in queue:
         what = f"{size(waiter.vram_bytes)} x {waiter.count}, {waiter.policy}"
         if waiter.split:
             over = f"{waiter.count} GPUs" if waiter.count > 1 else "GPUs"
             what = f"{size(waiter.vram_bytes)} split over {over}, {waiter.policy}"
+        if waiter.priority:
+            what += f", priority {waiter.priority}"
         who = f"{user(waiter.uid)}{f' ({waiter.name})' if waiter.name else ''}"
+        if with_ids:
+            who = f"{waiter.id[:SHOWN_COLUMNS]} {who}"
         waited, left = format_duration(waiter.waited_s), format_duration(waiter.remaining_s)
         out.line(
             fit(f"{waiter.position}. {who}: {what}, waits {waited}, {left} at most", out.width)

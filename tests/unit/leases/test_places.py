@@ -232,6 +232,8 @@ async def test_a_wait_that_is_cancelled_ends_with_an_error_that_says_so(
     waits, behind = await wait_for(host, 8, name="mine"), await wait_for(host, 8)
     waiter = host.leases.list(ME).queue[0].id
     assert host.leases.cancel(ME, waiter).done
+    await turn()
+    assert waits.done(), "it is answered at once"
     with pytest.raises(CancelledRequestError, match="taken out of the queue by uid") as cancelled:
         await waits
     assert cancelled.value.data == {"waiter": waiter}
@@ -265,6 +267,8 @@ async def test_others_waiters_are_cancelled_by_admins_alone(host: LeaseHost) -> 
     with pytest.raises(PermissionDeniedError, match="it is of uid 4711"):
         host.leases.cancel(ME, waiter)
     assert host.leases.cancel(ADMIN, waiter).done
+    await turn()
+    assert waits.done()
     with pytest.raises(CancelledRequestError, match="by uid 0"):
         await waits
 
