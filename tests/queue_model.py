@@ -69,12 +69,13 @@ class Asked:
 
 @dataclass(eq=False)
 class Granted:
-    """A lease."""
+    """A lease; `over` is what it uses above what it reserved."""
 
     need: int
     gpus: tuple[str, ...]
     alone: bool
     growing: bool
+    over: int = 0
 
 
 class Host:
@@ -92,7 +93,12 @@ class Host:
     def free(self, gpu: Gpu) -> int:
         """Return what is free; less than nothing where foreign use has grown into leases."""
         leased = sum(lease.need for lease in self.on(gpu.uuid))
-        return gpu.total - gpu.foreign - gpu.returning - leased
+        return gpu.total - leased - self.shrinking(gpu)
+
+    def shrinking(self, gpu: Gpu) -> int:
+        """Return the use that may shrink to any size: it is of no lease, or above a lease."""
+        over = sum(lease.over for lease in self.on(gpu.uuid))
+        return gpu.foreign + gpu.returning + over
 
     def capacities(self) -> list[Capacity]:
         """Return the GPUs as the ledger tells of them."""
@@ -107,7 +113,7 @@ class Host:
             largest_bytes=gpu.total * GIB,
             free_bytes=self.free(gpu) * GIB,
             foreign_bytes=gpu.foreign * GIB,
-            reserved_bytes=(gpu.returning + sum(lease.need for lease in leases)) * GIB,
+            reserved_bytes=(gpu.returning + sum(lease.need + lease.over for lease in leases)) * GIB,
             returning_bytes=gpu.returning * GIB,
             leases=len(leases),
             exclusive=any(lease.alone for lease in leases),
@@ -180,7 +186,7 @@ class Host:
         # Shrinking from `free` to `most`, is there a moment with room for the one, not for both?
         return any(
             most >= waiter.need and free < waiter.need + asked.need
-            for free, most in ((free, free + gpu.foreign + gpu.returning) for free in frees)
+            for free, most in ((free, free + self.shrinking(gpu)) for free in frees)
         )
 
     def is_exact(self, ahead: Sequence[Asked]) -> bool:

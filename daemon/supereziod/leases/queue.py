@@ -142,12 +142,12 @@ class LeaseQueue:
         A GPU that is kept for one ahead is passed over, with code `queued`. With `behind`, it is
         for one that waits already, by its id: ahead are those before it.
         """
+        if not self._order:
+            return place(request, capacities)
         if behind is None:
             ahead: Iterable[Waiting] = self._order[: self._slot(priority)]
         else:
             ahead = takewhile(lambda waiting: waiting.id != behind, self._order)
-        if not self._order:
-            return place(request, capacities)
         backfill = Backfill(capacities)
         for waiting in ahead:
             backfill.keep_for(waiting.request)

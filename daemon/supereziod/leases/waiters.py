@@ -237,7 +237,10 @@ class WaitingRoom:
     def _places(self) -> Iterator[tuple[Pending, Place]]:
         reasons = self.reasons()
         for position, (pending, placement) in enumerate(reasons, start=1):
-            yield pending, _place(position, len(reasons), placement)
+            place = _place(position, len(reasons), placement)
+            if place.code != "settling":
+                pending.placement = placement  # what it is told if its time is up
+            yield pending, place
 
     def _leave(self, pending: Pending) -> None:
         self._queue.remove(pending.id)

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from lease_host import SMALL, LeaseHost, caller_of, lease_host, turn
-from superezio.errors import CancelledRequestError, PermissionDeniedError, QueueFullError
+from superezio.errors import (
+    CancelledRequestError,
+    PermissionDeniedError,
+    QueueFullError,
+    WaitTimeoutError,
+)
 from superezio.wire import Event, GpuReason, Lease, Placement
 from supereziod.gpu.hardware import Block
 from supereziod.leases.places import reason_code
@@ -121,6 +126,17 @@ async def test_a_reason_that_changes_is_told_and_new_figures_alone_are_not(
     await later(host)
     assert told.places == [(1, 1, "cordoned")]
     await give_up(waits)
+
+
+async def test_a_wait_in_vain_ends_with_the_reason_of_the_end(host: LeaseHost) -> None:
+    waits = await wait_for(host, 8)
+    host.big.block = Block(code="cordoned", message="a new fan is put in")
+    await later(host)
+    host.big.hung = True
+    await later(host, 60)
+    assert waits.done()
+    with pytest.raises(WaitTimeoutError, match="a new fan is put in"):
+        await waits
 
 
 async def test_one_that_is_not_read_for_a_moment_is_no_news(

@@ -155,6 +155,17 @@ class QueueMachine(RuleBasedStateMachine):
         gpu.foreign = used
         self._pump()
 
+    @rule(pick=PICKS, over=st.sampled_from((0, 1, 3)))
+    def a_lease_uses_more_than_it_reserved(self, pick: int, over: int) -> None:
+        if not self.host.leases:
+            return
+        lease = self.host.leases[pick % len(self.host.leases)]
+        if over > lease.over:
+            for asked in self.host.waiting:
+                asked.disturbed |= set(lease.gpus)
+        lease.over = over
+        self._pump()
+
     @rule(pick=PICKS)
     def a_gpu_is_blocked_or_no_more(self, pick: int) -> None:
         gpu = self._gpu(pick)
@@ -183,6 +194,8 @@ class QueueMachine(RuleBasedStateMachine):
             self._leave(other)
         for lease in [lease for lease in self.host.leases if lease not in asked.later]:
             self.host.end(lease)
+        for lease in self.host.leases:
+            lease.over = 0
         for gpu in self.host.gpus.values():
             gpu.foreign = gpu.returning = 0
             gpu.blocked = False

@@ -228,6 +228,12 @@ MUTANTS = (
         "                    uid=None,\n                    passing=True,\n",
     ),
     Mutant(
+        "ends a wait with the reason of its beginning",
+        WAITERS,
+        "                pending.placement = placement  # what it is told if its time is up\n",
+        "                pass\n",
+    ),
+    Mutant(
         "keeps places for a replay",
         EVENTS,
         "        if not passing:\n",
