@@ -26,6 +26,7 @@ BY_KIND = {
     "wait_timeout": REFUSED,
     "state_not_writable": REFUSED,
     "gpus_unavailable": REFUSED,
+    "quota_exceeded": REFUSED,
     "daemon_not_running": NO_DAEMON,
     "reply_timeout": TIMED_OUT,
     "deadline_exceeded": TIMED_OUT,

@@ -183,6 +183,13 @@ class GpusUnavailableError(SuperezioError):
     code = -32028
 
 
+class QuotaExceededError(SuperezioError):
+    """The user, or a group of the user's, has leased as much as it may; `data` says of what."""
+
+    kind = "quota_exceeded"
+    code = -32030
+
+
 #: Every error class by its kind. Part of the published interface: kinds are never renamed.
 BY_KIND: Final[dict[str, type[SuperezioError]]] = {
     cls.kind: cls
@@ -209,6 +216,7 @@ BY_KIND: Final[dict[str, type[SuperezioError]]] = {
         HolderGoneError,
         StateNotWritableError,
         GpusUnavailableError,
+        QuotaExceededError,
     )
 }
 

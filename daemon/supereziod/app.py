@@ -183,6 +183,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         max_leases_per_uid=config.leases.max_leases_per_uid,
         peer_pidfds=config.leases.peer_pidfds,
         resumed_ns=suspend.resumed_ns,
+        quotas=settings.quota_rules(config.leases.quota),
     )
     return _Core(events=events, database=database, monitor=monitor, ledger=ledger, leases=leases)
 
@@ -196,7 +197,7 @@ def _wire(
     reloader = Reloader(
         source=options.source,
         loaded=options.loaded,
-        apply=lambda new: _apply(new, server=server, logging=logging),
+        apply=lambda new: _apply(new, server=server, leases=core.leases, logging=logging),
         events=core.events,
     )
     observed = Observed(
@@ -288,7 +289,11 @@ def _state_faults(core: _Core) -> list[str]:
     return faults + [f"a corrupt file was found and moved to {path}" for path in aside]
 
 
-async def _apply(config: Config, *, server: RpcServer, logging: Logging) -> None:
+async def _apply(
+    config: Config, *, server: RpcServer, leases: LeaseManager, logging: Logging
+) -> None:
+    quotas = await asyncio.to_thread(settings.quota_rules, config.leases.quota)
     server.set_access(await asyncio.to_thread(settings.access_policy, config))
+    leases.set_quotas(quotas)
     server.set_limits(settings.rpc_limits(config))
     logging.set_level(config.logging.level)

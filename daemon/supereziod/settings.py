@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import grp
+import pwd
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,10 +12,11 @@ import structlog
 from msgspec.structs import asdict
 
 from supereziod.config import Config
-from supereziod.config.schema import Gpu, Leases
+from supereziod.config.schema import Gpu, Leases, Quotas
 from supereziod.gpu.frames import ProbeSpec, SimulatedSpec
 from supereziod.gpu.roster import MonitorRules
 from supereziod.leases.manager import LeasePolicies, LeaseTimes
+from supereziod.leases.quotas import GroupQuota, Quota, QuotaRules
 from supereziod.rpc.access import AccessPolicy, resolve_access
 from supereziod.rpc.limits import Limits
 
@@ -72,6 +75,48 @@ def lease_times(leases: Leases, *, drain_s: float) -> LeaseTimes:
 def lease_policies(leases: Leases) -> LeasePolicies:
     """Return what follows when a lease is found wanting."""
     return LeasePolicies(on_overrun=leases.on_overrun, on_idle=leases.on_idle)
+
+
+def quota_rules(given: Quotas) -> QuotaRules:
+    """Ask the host who the users and groups with quotas are, which may block.
+
+    A name that the host does not know has no quota until it does, and a reload; it is said.
+    """
+    users = {name: _uid(name) for name in given.user}
+    groups = {name: _gid(name) for name in given.group}
+    unknown = [f"user {name}" for name, uid in users.items() if uid is None]
+    unknown += [f"group {name}" for name, gid in groups.items() if gid is None]
+    if unknown:
+        structlog.get_logger().warning(
+            "quota.unknown_names",
+            message=f"there are quotas for whom this host does not know: {', '.join(unknown)}",
+            names=unknown,
+        )
+    return QuotaRules(
+        default=Quota(**asdict(given.default)),
+        by_uid={
+            uid: Quota(**asdict(given.user[name])) for name, uid in users.items() if uid is not None
+        },
+        by_gid={
+            gid: GroupQuota(name=name, **asdict(given.group[name]))
+            for name, gid in groups.items()
+            if gid is not None
+        },
+    )
+
+
+def _uid(name: str) -> int | None:
+    try:
+        return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):  # ValueError: no name at all
+        return None
+
+
+def _gid(name: str) -> int | None:
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        return None
 
 
 def rpc_limits(config: Config) -> Limits:

@@ -15,6 +15,7 @@ LIVE: Final = (
     "access.",
     "leases.priority_maximum_admin",
     "leases.priority_maximum_user",
+    "leases.quota.",
     "limits.connections",
     "limits.connections_per_uid",
     "limits.connections_reserved",

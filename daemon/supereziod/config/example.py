@@ -38,10 +38,23 @@ _OVERRIDE = """
 # hot_enter_c = 8
 """
 
+_QUOTA = """
+# What a user of that name (or number) may lease, instead of the default, and what the members of a
+# group may lease together. All that apply have to hold; admins are held to none. What is over its
+# quota waits, if the acquire does, and is refused otherwise, or where it could never be within it.
+# A member of a group is who was in it when it connected.
+#
+# [leases.quota.user.alice]
+# vram = "16GiB"
+# leases = 4
+# [leases.quota.group.students]
+# vram = "24GiB"
+"""
+
 
 def render_example() -> str:
     """Return the text of the documented configuration file."""
-    return _HEAD + "".join(_section("", Config())) + _OVERRIDE
+    return _HEAD + "".join(_section("", Config())) + _OVERRIDE + _QUOTA
 
 
 def _section(path: str, section: Section) -> Iterator[str]:

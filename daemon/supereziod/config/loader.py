@@ -196,6 +196,9 @@ def _make(section: type[Any], tree: Mapping[str, Any], path: KeyPath = ()) -> An
         inner = _section_type(types[field.name])
         if inner is not None:
             value = _make(inner, value, at)
+        elif get_origin(types[field.name]) is dict and section is not Gpu:
+            named = get_args(types[field.name])[1]
+            value = {name: _make(named, own, (*at, name)) for name, own in value.items()}
         values[field.name] = value
     if section is Gpu and "override" in values:
         common = values.get("thermal", Thermal())

@@ -270,6 +270,26 @@ class Gpu(Section, frozen=True):
         return {u: own.thermal for u, own in self.override.items() if own.thermal is not None}
 
 
+class Quota(Section, frozen=True):
+    vram_bytes: Annotated[
+        int | None, Meta(description="VRAM that may be leased at a time, over all GPUs.")
+    ] = None
+    leases: Annotated[int | None, Meta(description="Leases at a time.")] = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no amount."""
+        if self.leases is not None and self.leases < 0:
+            raise ValueError("leases cannot be less than 0")
+
+
+class Quotas(Section, frozen=True):
+    """`default` is for each user without a quota of its own; a group's is one for its members."""
+
+    default: Quota = Quota()
+    user: dict[str, Quota] = {}
+    group: dict[str, Quota] = {}
+
+
 class Leases(Section, frozen=True):
     grace_s: Annotated[
         float, Meta(ge=0, description="How long a connection lease outlives its connection.")
@@ -354,6 +374,7 @@ class Leases(Section, frozen=True):
     max_priority_admin: Annotated[int, Meta(ge=0, description="... and an admin.")] = field(
         default=1000, name="priority_maximum_admin"
     )
+    quota: Quotas = Quotas()
 
 
 class Health(Section, frozen=True):

@@ -15,24 +15,25 @@ from superezio.errors import (
     InvalidParamsError,
     NeverFitsError,
     NoCapacityError,
+    QuotaExceededError,
     ShuttingDownError,
     SuperezioError,
 )
 from superezio.wire import AcquireParams, Lease, Placement, PlacementParams
 from supereziod.leases.book import LeaseBook, LiveLease
-from supereziod.leases.capacity import Capability, parse_capability
 from supereziod.leases.handles import Caller, HandleOpener, ProcessHandle
 from supereziod.leases.placement import Capacity, Request
 from supereziod.leases.presence import NOWHERE
 from supereziod.leases.queue import LeaseQueue, Waiting
+from supereziod.leases.quotas import Breach, Quotas, withhold
 from supereziod.leases.readings import Readings
+from supereziod.leases.requested import request_of
 from supereziod.leases.views import LeaseViews
 from supereziod.leases.waiters import Pending, WaitingRoom, new_waiter_id
 from supereziod.observability.correlation import in_scope
 
 _MAX_NAME: Final = 128
 _MAX_KEY: Final = 128
-_MAX_GPUS_NAMED: Final = 64
 _DEFAULT_TTL_MS: Final = 60_000
 #: Renewed three times per TTL, a shorter one is a load; a longer one is no sign of life.
 _TTL_LIMITS_MS: Final = (1_000, 86_400_000)
@@ -62,6 +63,7 @@ class Acquirer:
         book: LeaseBook,
         views: LeaseViews,
         opener: HandleOpener,
+        quotas: Quotas,
         max_wait_s: float,
         on_waiting: Callable[[], None],
         clock: Callable[[], int],
@@ -72,6 +74,8 @@ class Acquirer:
         self._book = book
         self._views = views
         self._opener = opener
+        self._quotas = quotas
+        queue.keep_back(lambda: quotas.line().holds_back)
         self._max_wait_s = max_wait_s
         self._on_waiting = on_waiting
         self._clock = clock
@@ -97,6 +101,7 @@ class Acquirer:
         if known is not None:
             return known
         self._book.check_room(caller.uid)
+        self._checked_quota(ask)
         capacities = self._readings.capacities()
         if self._readings.late(capacities):
             return self._acquire_later(ask)
@@ -109,11 +114,11 @@ class Acquirer:
 
     def explain(self, caller: Caller, params: PlacementParams) -> Placement | Awaitable[Placement]:
         """Say what an acquire of these parameters would be answered now, and why."""
-        request = _request(params, uid=caller.uid)
+        request = request_of(params, uid=caller.uid)
         capacities = self._readings.capacities()
         if self._readings.late(capacities) or self._readings.returning():
-            return self._explain_later(request)
-        return self._queue.place_behind(request, capacities)
+            return self._explain_later(caller, request)
+        return self._place(caller, request)
 
     def pump(self) -> None:
         """Grant to those who wait whatever they can have now."""
@@ -131,11 +136,10 @@ class Acquirer:
             try:
                 with in_scope(pending.scope):
                     lease = self._book.grant(
-                        uid=pending.waiting.uid,
+                        caller=pending.caller,
                         params=pending.params,
                         placement=placement,
                         handles=pending.handles,
-                        connection=pending.caller.connection,
                         key=pending.key,
                     )
             except SuperezioError as error:
@@ -143,6 +147,14 @@ class Acquirer:
             else:
                 self._room.deliver(pending, lease, self._shown(lease))
         self._room.changed()
+
+    def review_quotas(self) -> None:
+        """Refuse those who wait for what the quotas can never give them any more."""
+        for pending in self._room.in_order():
+            waiting = pending.waiting
+            breach = self._quotas.breach(pending.caller.subject, waiting.request.total_bytes)
+            if breach is not None and breach.lasting:
+                self._room.refuse(pending, breach.error())
 
     def _review_early(self) -> None:
         early, self._early = self._early, []
@@ -192,6 +204,7 @@ class Acquirer:
         if known is not None:
             _close_all(handles)
             return known
+        self._checked_quota(ask)
         placement = self._decide(ask, self._readings.capacities())
         if placement.decision == "grant":
             return self._shown(self._grant(ask, placement, handles))
@@ -210,6 +223,7 @@ class Acquirer:
             deadline_ns=now + round(ask.wait_s * 1e9),
             name=ask.params.name,
             sizes_itself=ask.params.sizes_itself,
+            subject=ask.caller.subject,
         )
         pending = Pending(
             waiting=waiting,
@@ -254,27 +268,39 @@ class Acquirer:
         )
 
     def _decide(self, ask: _Ask, capacities: list[Capacity]) -> Placement:
-        return self._queue.place_behind(
+        placement = self._queue.place_behind(
             self._found(ask),
             capacities,
             priority=ask.params.priority,
             sizes_itself=ask.params.sizes_itself,
         )
+        return withhold(placement, self._breach(ask.caller, ask.request, ask.params.priority))
 
-    def _place(self, request: Request) -> Placement:
-        return self._queue.place_behind(request, self._readings.capacities())
+    def _place(self, caller: Caller, request: Request) -> Placement:
+        placement = self._queue.place_behind(request, self._readings.capacities())
+        return withhold(placement, self._breach(caller, request, priority=0))
 
-    async def _explain_later(self, request: Request) -> Placement:
-        await self._readings.settle(lambda: self._place(request).decision == "grant")
-        return self._place(request)
+    def _breach(self, caller: Caller, request: Request, priority: int) -> Breach | None:
+        return self._quotas.newcomer(
+            caller.subject, request.total_bytes, queue=self._queue, priority=priority
+        )
+
+    def _checked_quota(self, ask: _Ask) -> None:
+        """Raise QuotaExceededError for what no wait mends, or is not waited for."""
+        breach = self._breach(ask.caller, ask.request, ask.params.priority)
+        if breach is not None and (breach.lasting or ask.wait_s <= 0):
+            raise breach.error()
+
+    async def _explain_later(self, caller: Caller, request: Request) -> Placement:
+        await self._readings.settle(lambda: self._place(caller, request).decision == "grant")
+        return self._place(caller, request)
 
     def _grant(self, ask: _Ask, placement: Placement, handles: list[ProcessHandle]) -> LiveLease:
         lease = self._book.grant(
-            uid=ask.caller.uid,
+            caller=ask.caller,
             params=ask.params,
             placement=placement,
             handles=handles,
-            connection=ask.caller.connection,
             key=ask.key,
         )
         self._queue.pass_over(ask.params.priority)
@@ -303,6 +329,8 @@ class Acquirer:
             why = fault.message if fault is not None else "no GPU has been read yet"
             return GpusUnavailableError(f"cannot lease a GPU: {why}", retry_after_ms=1000)
         data = {"placement": msgspec.to_builtins(placement)}
+        if placement.quota is not None:
+            return QuotaExceededError(f"cannot lease: {placement.quota}", data=data)
         if placement.decision == "never":
             return NeverFitsError(f"cannot lease: {placement.summary}", data=data)
         retry_after_ms = _RETRY_RETURNING_MS if self._readings.awaits_return() else None
@@ -336,7 +364,7 @@ class Acquirer:
             params=structs.replace(
                 params, priority=min(params.priority, caller.max_priority), wait_ms=0
             ),
-            request=_request(params, uid=caller.uid),
+            request=request_of(params, uid=caller.uid),
             key=key,
             wait_s=min(params.wait_ms / 1000, self._max_wait_s),
         )
@@ -348,37 +376,6 @@ def checked_ttl_ms(ttl_ms: int) -> int:
     if not least <= ttl_ms <= most:
         raise InvalidParamsError(f"ttl_ms has to be from {least:,} to {most:,}")
     return ttl_ms
-
-
-def _request(params: AcquireParams | PlacementParams, *, uid: int) -> Request:
-    if len(params.prefer) > _MAX_GPUS_NAMED or len(params.avoid) > _MAX_GPUS_NAMED:
-        raise InvalidParamsError(f"prefer and avoid name at most {_MAX_GPUS_NAMED} GPUs")
-    return Request(
-        vram_bytes=params.vram_bytes,
-        count=params.count,
-        policy=params.policy,
-        prefer=tuple(params.prefer),
-        avoid=tuple(params.avoid),
-        min_capability=_capability(params.min_compute_capability),
-        compute_mode=params.compute_mode,
-        no_display=params.no_display,
-        # Whose model it is belongs to it: what others run, and where, is theirs to know.
-        model=None if params.model is None else (uid, _checked_model(params.model)),
-        split=params.split,
-    )
-
-
-def _capability(text: str | None) -> Capability | None:
-    try:
-        return None if text is None else parse_capability(text)
-    except ValueError as error:
-        raise InvalidParamsError(f"min_compute_capability: {error}") from None
-
-
-def _checked_model(model: str) -> str:
-    if not 0 < len(model) <= _MAX_NAME or not model.isprintable():
-        raise InvalidParamsError(f"model has 1 to {_MAX_NAME} printable characters")
-    return model
 
 
 def _check_same(before: AcquireParams, now: AcquireParams) -> None:

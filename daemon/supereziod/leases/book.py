@@ -16,13 +16,15 @@ from superezio.errors import (
     StateNotWritableError,
 )
 from superezio.wire import AcquireParams, LeaseState, Placement
+from supereziod.leases.capacity import Subject
 from supereziod.leases.deadlines import Deadlines
-from supereziod.leases.handles import HandleOpener, ProcessHandle
+from supereziod.leases.handles import Caller, HandleOpener, ProcessHandle
 from supereziod.leases.holders import Holders
 from supereziod.leases.ledger import Claim, Ledger
 from supereziod.leases.live_lease import LeaseNews, LiveLease, share_of
 from supereziod.leases.presence import NOWHERE, Presence
 from supereziod.leases.processes import ProcessTable
+from supereziod.leases.quotas import Quotas
 from supereziod.leases.store import LeaseRecord, LeaseStore
 from supereziod.observability.correlation import correlation_id
 from supereziod.observability.events import EventLog
@@ -51,6 +53,7 @@ class LeaseBook:
         processes: ProcessTable,
         on_ended: Callable[[], None],
         on_removed: Callable[[str], None],
+        quotas: Quotas,
         clock: Callable[[], int],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         max_leases: int = 4096,
@@ -62,6 +65,7 @@ class LeaseBook:
         self._tell = LeaseNews(events)
         self._on_ended = on_ended
         self._on_removed = on_removed
+        self._quotas = quotas
         self._clock = clock
         self._now = now
         self._max_leases = max_leases
@@ -144,15 +148,18 @@ class LeaseBook:
     def grant(
         self,
         *,
-        uid: int,
+        caller: Caller,
         params: AcquireParams,
         placement: Placement,
         handles: list[ProcessHandle],
-        connection: str | None,
         key: str | None,
     ) -> LiveLease:
         """Record and make a lease. On an error nothing was done, and the handles are not taken."""
+        uid, connection = caller.uid, caller.connection
         self.check_room(uid)
+        breach = self._quotas.breach(caller.subject, sum(placement.reserved.values()))
+        if breach is not None:
+            raise breach.error()
         if params.mode == "process" and all(handle.ended for handle in handles):
             raise HolderGoneError("cannot grant the lease: the process that asked has ended")
         own = [pid for handle in handles for pid in self.holders.whose(handle)[1]]
@@ -171,6 +178,7 @@ class LeaseBook:
             idempotency_key=key,
             ttl_ms=ttl_ms,
             expires_ns=None if ttl_ms is None else now_ns + ttl_ms * _NS_PER_MS,
+            groups=tuple(sorted(caller.subject.shares)),
         )
         self._record(record)
         lease = LiveLease(record, connection=connection if params.mode == "connection" else None)
@@ -360,6 +368,8 @@ class LeaseBook:
         record = lease.record
         self._leases[record.id] = lease
         self._of_uid[record.uid] = self._of_uid.get(record.uid, 0) + 1
+        subject = Subject(uid=record.uid, groups=frozenset(record.groups))
+        self._quotas.add(record.id, subject, sum(record.gpus.values()))
         if record.idempotency_key is not None:
             self._by_key[record.uid, record.idempotency_key] = record.id
         if lease.connection is not None:
@@ -377,6 +387,7 @@ class LeaseBook:
     def _remove(self, lease: LiveLease) -> None:
         record = lease.record
         del self._leases[record.id]
+        self._quotas.remove(record.id)
         self._of_uid[record.uid] -= 1
         if not self._of_uid[record.uid]:
             del self._of_uid[record.uid]

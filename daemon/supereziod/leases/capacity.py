@@ -1,4 +1,4 @@
-"""The two sides of a placement: what is asked, and what a GPU can admit."""
+"""The two sides of a placement: what is asked, and for whom, and what a GPU can admit."""
 
 from __future__ import annotations
 
@@ -65,6 +65,19 @@ class Request(Struct, frozen=True, kw_only=True):
     def total_bytes(self) -> int:
         """What a grant takes from the host."""
         return self.vram_bytes if self.split else self.vram_bytes * self.count
+
+
+class Subject(Struct, frozen=True, kw_only=True):
+    """Who asks, as quotas see it: the user, and the groups that it shares quotas with."""
+
+    uid: int
+    groups: frozenset[int] = frozenset()
+    exempt: bool = False
+
+    @property
+    def shares(self) -> frozenset[int]:
+        """The groups that a lease of it counts for."""
+        return frozenset() if self.exempt else self.groups
 
 
 class Capacity(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from superezio.errors import (
     PermissionDeniedError,
 )
 from superezio.wire import Role
+from supereziod.leases.capacity import Subject
 from supereziod.leases.processes import Identity, ProcessTable, has_ended, out_of_files, pid_of
 
 #: The kernel's PID_MAX_LIMIT is far below; what is above is no argument of its calls.
@@ -23,7 +24,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     """Who asks: the peer of a connection, as the kernel tells it.
 
     `pid` is 0 where it is not visible to the daemon. `pidfd` belongs to the connection, and is
-    None where the kernel does not give one. `max_priority` is the most the role may ask for.
+    None where the kernel does not give one. `max_priority` is the most the role may ask for;
+    `groups` are those the peer was in when it connected.
     """
 
     uid: int
@@ -32,6 +34,12 @@ class Caller(Struct, frozen=True, kw_only=True):
     role: Role
     connection: str
     max_priority: int = 0
+    groups: frozenset[int] = frozenset()
+
+    @property
+    def subject(self) -> Subject:
+        """Who that is for quotas."""
+        return Subject(uid=self.uid, groups=self.groups, exempt=self.role == "admin")
 
     def may_act_for(self, uid: int) -> bool:
         """Tell whether the caller may change what belongs to `uid`."""

@@ -35,6 +35,7 @@ from supereziod.leases.ledger import Ledger
 from supereziod.leases.observer import Observer
 from supereziod.leases.processes import ProcessTable
 from supereziod.leases.queue import LeaseQueue
+from supereziod.leases.quotas import QuotaRules, Quotas
 from supereziod.leases.readings import Monitor, Readings
 from supereziod.leases.refreshing import Refresher
 from supereziod.leases.revoking import Revoker
@@ -94,6 +95,7 @@ class LeaseManager:
         max_leases_per_uid: int = 1024,
         peer_pidfds: bool = True,
         resumed_ns: Callable[[], int] = lambda: 0,
+        quotas: QuotaRules | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         processes = processes or ProcessTable()
@@ -102,6 +104,7 @@ class LeaseManager:
         self._ledger = ledger
         self._store = store
         self._clock = clock
+        self._quotas = Quotas(quotas)
         self._opener = HandleOpener(processes=processes, peer_pidfds=peer_pidfds)
         self._readings = Readings(
             monitor=monitor,
@@ -118,6 +121,7 @@ class LeaseManager:
             processes=processes,
             on_ended=self._lease_ended,
             on_removed=self._lease_removed,
+            quotas=self._quotas,
             clock=clock,
             max_leases=max_leases,
             max_leases_per_uid=max_leases_per_uid,
@@ -133,6 +137,7 @@ class LeaseManager:
             queue=queue,
             book=self._book,
             events=events,
+            quotas=self._quotas,
             capacities=self._readings.capacities,
             on_left=self._pump,
             clock=clock,
@@ -156,6 +161,7 @@ class LeaseManager:
             book=self._book,
             views=self._views,
             opener=self._opener,
+            quotas=self._quotas,
             max_wait_s=self._times.max_wait_s,
             on_waiting=self._refresher.want,
             clock=clock,
@@ -212,6 +218,12 @@ class LeaseManager:
         self._revoker.close()
         self._book.close()
 
+    def set_quotas(self, rules: QuotaRules) -> None:
+        """Hold what comes to other quotas: leases stand, and those who wait may be next."""
+        self._quotas.set_rules(rules)
+        self._acquirer.review_quotas()
+        self._pump()
+
     @property
     def writable(self) -> bool:
         """Whether a grant could be recorded, as far as is known."""
@@ -249,6 +261,7 @@ class LeaseManager:
 
         Raises NoCapacityError (not now), NeverFitsError, QueueFullError, WaitTimeoutError,
         HolderNotVisibleError, HolderGoneError, PermissionDeniedError (another user's process),
+        QuotaExceededError,
         StateNotWritableError, GpusUnavailableError, BusyError, or ConflictError (the key was
         used for something else). A retry with the same key gets the same lease. Whoever stops
         awaiting leaves the queue, and gives back what was granted meanwhile.

@@ -29,7 +29,12 @@ _RANKS: Final = {code: rank for rank, code in enumerate((*_NEAR, "", *_FAR))}
 
 
 def reason_code(placement: Placement) -> str:
-    """Return the code of the GPU that is nearest to admitting the lease; `` without GPUs."""
+    """Return the code of the GPU that is nearest to admitting the lease; `` without GPUs.
+
+    Where a quota stands against it, that is the reason.
+    """
+    if placement.quota is not None:
+        return "quota_exceeded"
     codes = (reason.code for reason in placement.gpus)
     return min(codes, key=lambda code: _RANKS.get(code, _BETWEEN), default="")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 
 from msgspec import Struct
@@ -11,6 +11,7 @@ from msgspec import Struct
 from superezio.errors import QueueFullError
 from superezio.wire import Placement
 from supereziod.leases.backfill import Backfill
+from supereziod.leases.capacity import Subject
 from supereziod.leases.placement import Capacity, Request, has_room, hold, place
 
 
@@ -25,6 +26,11 @@ class Waiting(Struct, frozen=True, kw_only=True):
     deadline_ns: int
     name: str | None = None
     sizes_itself: bool = False
+    subject: Subject | None = None
+
+
+#: Tells of each in the queue, asked in order, whether something else than room keeps it.
+HeldBack = Callable[[Waiting], bool]
 
 
 class LeaseQueue:
@@ -42,6 +48,14 @@ class LeaseQueue:
         self._order: list[Waiting] = []
         self._passed: dict[str, int] = {}
         self._by_uid: Counter[int] = Counter()
+        self._held_back: Callable[[], HeldBack] = lambda: _nobody
+
+    def keep_back(self, held_back: Callable[[], HeldBack]) -> None:
+        """Serve nobody of whom what `held_back` returns is true, when asked of each in order.
+
+        Those keep their places, and no GPU from those behind them.
+        """
+        self._held_back = held_back
 
     def add(self, waiting: Waiting) -> int:
         """Queue it and return its position (1 is next). Raises QueueFullError."""
@@ -117,9 +131,12 @@ class LeaseQueue:
         The caller records the grant, removes the waiter, and asks again with new capacities.
         """
         backfill = Backfill(capacities)
+        held_back = self._held_back()
         for waiting in self._order:
             if backfill.full:
                 return None
+            if held_back(waiting):
+                continue
             held = backfill.held_from(waiting.request, sizes_itself=waiting.sizes_itself)
             if _has_room(waiting.request, capacities, held):
                 placement = place(waiting.request, hold(capacities, held))
@@ -149,7 +166,10 @@ class LeaseQueue:
         else:
             ahead = takewhile(lambda waiting: waiting.id != behind, self._order)
         backfill = Backfill(capacities)
+        held_back = self._held_back()
         for waiting in ahead:
+            if held_back(waiting):
+                continue
             backfill.keep_for(waiting.request)
             if backfill.full:
                 break
@@ -157,12 +177,14 @@ class LeaseQueue:
         return place(request, hold(capacities, held))
 
     def reasons(self, capacities: Sequence[Capacity]) -> Iterator[tuple[Waiting, Placement]]:
-        """Say of each waiter, in order, why it waits."""
+        """Say of each waiter, in order, which GPUs would take it now, and why the others not."""
         backfill = Backfill(capacities)
+        held_back = self._held_back()
         for waiting in self._order:
             held = backfill.held_from(waiting.request, sizes_itself=waiting.sizes_itself)
             yield waiting, place(waiting.request, hold(capacities, held))
-            backfill.keep_for(waiting.request)
+            if not held_back(waiting):
+                backfill.keep_for(waiting.request)
 
     def _slot(self, priority: int) -> int:
         """Return where a newcomer goes: behind its like, and behind those passed over enough."""
@@ -173,6 +195,10 @@ class LeaseQueue:
                 break
             slot -= 1
         return slot
+
+
+def _nobody(_: Waiting) -> bool:
+    return False
 
 
 def _has_room(request: Request, capacities: Sequence[Capacity], held: Mapping[str, str]) -> bool:

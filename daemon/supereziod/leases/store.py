@@ -41,6 +41,7 @@ class LeaseRecord(Struct, frozen=True, kw_only=True):
 
     `expires_ns`: when a ttl lease ends that is not renewed within `ttl_ms`. `ready`: its holder
     has said that it has grown. `kin`: what its processes had started, as far as that was seen.
+    `groups` are those whose quotas it counts for.
     """
 
     id: str
@@ -58,6 +59,7 @@ class LeaseRecord(Struct, frozen=True, kw_only=True):
     ready: bool = False
     orders: tuple[RevokeOrder, ...] = ()
     kin: tuple[Identity, ...] = ()
+    groups: tuple[int, ...] = ()
 
 
 class Unreadable(Struct, frozen=True, kw_only=True):

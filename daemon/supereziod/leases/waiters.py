@@ -23,6 +23,7 @@ from supereziod.leases.placement import Capacity
 from supereziod.leases.places import Place, PlaceNews, reason_code
 from supereziod.leases.presence import NOWHERE, Presence
 from supereziod.leases.queue import LeaseQueue, Waiting
+from supereziod.leases.quotas import Quotas, withhold
 from supereziod.observability.correlation import current_scope, in_scope
 from supereziod.observability.events import EventLog
 
@@ -78,6 +79,7 @@ class WaitingRoom:
         queue: LeaseQueue,
         book: LeaseBook,
         events: EventLog,
+        quotas: Quotas,
         capacities: Callable[[], list[Capacity]],
         on_left: Callable[[], None],
         clock: Callable[[], int],
@@ -85,6 +87,7 @@ class WaitingRoom:
         self._queue = queue
         self._book = book
         self._events = events
+        self._quotas = quotas
         self._capacities = capacities
         self._on_left = on_left
         self._clock = clock
@@ -109,10 +112,17 @@ class WaitingRoom:
         """Return the waiter with that id."""
         return self._pending.get(waiter_id)
 
+    def in_order(self) -> list[Pending]:
+        """Return all who wait; the first is next."""
+        return [self._pending[waiting.id] for waiting in self._queue]
+
     def reasons(self) -> list[tuple[Pending, Placement]]:
         """Return all who wait, the first being next, and why each of them does."""
-        reasons = self._queue.reasons(self._capacities())
-        return [(self._pending[waiting.id], placement) for waiting, placement in reasons]
+        line = self._quotas.line()
+        return [
+            (self._pending[waiting.id], withhold(placement, line.look(waiting)))
+            for waiting, placement in self._queue.reasons(self._capacities())
+        ]
 
     def changed(self) -> None:
         """Hear that the GPUs or the queue may have changed: those who wait are told what has."""

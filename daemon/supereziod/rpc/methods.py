@@ -64,6 +64,7 @@ _ACQUIRE_ERRORS: Final = (
     "state_not_writable",
     "conflict",
     "not_found",
+    "quota_exceeded",
 )
 
 

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from supereziod.config import Config, diff
 from supereziod.config.changes import LIVE, flatten, is_live
-from supereziod.config.schema import GpuOverride
+from supereziod.config.schema import GpuOverride, Quota, Quotas
 
 
 def test_nothing_changed() -> None:
@@ -37,6 +37,19 @@ def test_an_override_that_comes_or_goes_is_a_change() -> None:
         "gpu.override.GPU-1.thermal",
     ]
     assert diff(new, old).restart == diff(old, new).restart
+
+
+def test_a_quota_that_comes_or_goes_is_in_force_at_once() -> None:
+    old = Config()
+    quota = Quotas(user={"alice": Quota(vram_bytes=1)}, default=Quota(leases=2))
+    new = replace(old, leases=replace(old.leases, quota=quota))
+    for changes in (diff(old, new), diff(new, old)):
+        assert changes.restart == []
+        assert changes.live == [
+            "leases.quota.default.leases",
+            "leases.quota.user.alice.leases",
+            "leases.quota.user.alice.vram",
+        ]
 
 
 def test_every_rule_names_a_key_that_exists() -> None:

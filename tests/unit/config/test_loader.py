@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from supereziod.config import Config, ConfigError, Source
+from supereziod.config.schema import Quota
 
 
 def load(directory: Path, text: str, **drop_ins: str) -> Config:
@@ -85,6 +86,18 @@ def test_one_gpu_may_differ_in_part(tmp_path: Path) -> None:
     assert gpu.thermal.hot_enter_c == 6
 
 
+def test_quotas_go_by_user_and_by_group(tmp_path: Path) -> None:
+    quota = load(
+        tmp_path,
+        "[leases.quota.default]\nleases = 3\n"
+        '[leases.quota.user."alice.b"]\nvram = "8GiB"\n[leases.quota.user.1001]\nvram = 9\n'
+        '[leases.quota.group.students]\nvram = "24GiB"\nleases = 9\n',
+    ).leases.quota
+    assert quota.default == Quota(leases=3)
+    assert quota.user == {"alice.b": Quota(vram_bytes=8 << 30), "1001": Quota(vram_bytes=9)}
+    assert quota.group == {"students": Quota(vram_bytes=24 << 30, leases=9)}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -112,6 +125,15 @@ def test_one_gpu_may_differ_in_part(tmp_path: Path) -> None:
             "2: access.admins: expected a list (text each), got [1]",
         ),
         ("[gpu]\nscenario = 1", "2: gpu.scenario: expected text, got 1"),
+        ("[leases.quota]\nuser = 3", "2: leases.quota.user: expected a table, got 3"),
+        (
+            "[leases.quota.group.students]\nlease = 1",
+            "2: leases.quota.group.students.lease: no such key; did you mean leases?",
+        ),
+        (
+            "[leases.quota.user.bob]\nleases = -1",
+            "2: leases.quota.user.bob: leases cannot be less than 0",
+        ),
         ('[gpu]\nscenario = "x"', '2: gpu: a scenario needs driver = "simulated"'),
         (
             "[gpu.thermal]\nhot_enter_c = 1",

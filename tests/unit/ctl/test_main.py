@@ -124,6 +124,12 @@ def test_a_refusal_shows_the_reason_of_every_gpu_and_when_to_come_back(
     assert "in 3s" in ctl.err
 
 
+def test_a_quota_is_a_refusal(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["lease.acquire"] = errors.QuotaExceededError("cannot lease: the quota of uid 7")
+    assert ctl("lease", "acquire", "--vram", "8GiB", "--ttl", "1m") == 4
+    assert "superezioctl: cannot lease: the quota of uid 7" in ctl.err
+
+
 def test_a_fault_in_the_daemon_says_where_its_log_is(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["gpu.list"] = errors.InternalError("broken")
     ctl("gpu", "list")

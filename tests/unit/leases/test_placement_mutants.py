@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 TESTS = [
     HERE / f"test_{name}.py"
-    for name in ("placement", "constraints", "split", "compute_mode", "ledger")
+    for name in ("placement", "constraints", "split", "queue", "compute_mode", "quotas", "ledger")
 ]
 
 ACCOUNT = "supereziod.leases.account"
@@ -23,6 +23,9 @@ SHARES = "supereziod.leases.shares"
 PLACEMENT = "supereziod.leases.placement"
 REFUSALS = "supereziod.leases.refusals"
 SPLIT = "supereziod.leases.split"
+QUOTAS = "supereziod.leases.quotas"
+BOOK = "supereziod.leases.book"
+QUEUE = "supereziod.leases.queue"
 
 CONTROL = Mutant(
     "control: changes nothing", PLACEMENT, "_NO_MARGIN: Final = -1000", "_NO_MARGIN = -1000"
@@ -209,6 +212,67 @@ MUTANTS = (
         SPLIT,
         'return ",".join(str(part // common) for part in parts)',
         'return ",".join(str(part // common) for part in sorted(parts))',
+    ),
+    Mutant(
+        "grants a quota full and one more",
+        QUOTAS,
+        "has + waits + needs > limit:",
+        "has + waits + needs > limit + needs:",
+    ),
+    Mutant(
+        "gives each member of a group the quota of all",
+        QUOTAS,
+        "uses.by_gid.get(gid, _NOTHING),",
+        "uses.by_uid.get(uid, _NOTHING),",
+    ),
+    Mutant(
+        "holds a user with its own quota to the default",
+        QUOTAS,
+        "own = rules.by_uid.get(uid, rules.default)",
+        "own = rules.default",
+    ),
+    Mutant(
+        "holds an admin to a quota",
+        QUOTAS,
+        "if subject.exempt or not self._in_force:\n            return None\n        for scope",
+        "if not self._in_force:\n            return None\n        for scope",
+    ),
+    Mutant(
+        "forgets at a restart for which groups a lease counts",
+        BOOK,
+        "subject = Subject(uid=record.uid, groups=frozenset(record.groups))",
+        "subject = Subject(uid=record.uid)",
+    ),
+    Mutant(
+        "counts a lease that is over",
+        BOOK,
+        "        self._quotas.remove(record.id)\n",
+        "",
+    ),
+    Mutant(
+        "keeps GPUs for one that is over its quota",
+        QUEUE,
+        "            if held_back(waiting):\n                continue\n",
+        "            if held_back(waiting):\n"
+        "                _keep(held, waiting, capacities)\n                continue\n",
+    ),
+    Mutant(
+        "grants to a waiter that is over its quota",
+        QUEUE,
+        "            if held_back(waiting):\n                continue\n",
+        "",
+    ),
+    Mutant(
+        "lets small ones take the quota that a large one ahead waits for",
+        QUOTAS,
+        "            self.claims.add(subject, vram_bytes)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "lets wait what a quota can never give",
+        QUOTAS,
+        "lasting=needs > limit,",
+        "lasting=False,",
     ),
 )
 

@@ -163,4 +163,5 @@ def caller_of(request: RequestContext, *, with_pidfd: bool = False) -> Caller:
         role=origin.role,
         connection=origin.id,
         max_priority=origin.max_priority,
+        groups=origin.peer.groups,
     )

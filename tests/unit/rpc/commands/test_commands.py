@@ -210,6 +210,7 @@ async def test_a_lease_is_asked_for_in_the_name_of_the_peer(tmp_path: Path) -> N
     ((_, caller, params),) = built.leases.calls
     assert (caller.uid, caller.pid, caller.role) == (os.getuid(), os.getpid(), "user")
     assert caller.max_priority == 100
+    assert {os.getgid(), *os.getgroups()} == caller.groups
     assert isinstance(params, AcquireParams)
     assert (params.prefer, params.avoid) == ([GPU_B], [GPU_A])
     assert built.leases.keys == ["once"]
