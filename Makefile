@@ -10,10 +10,10 @@ WHEEL_VENV := build/wheel-venv
 PREFIX := /opt/superezio
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo docs test lint unit system wheel-test coverage bench bench-short lock install clean
+.PHONY: help setup dev demo docs test lint unit system wheel-test coverage bench bench-placement bench-short lock install clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(VENV)/.runtime: requirements.lock requirements-build.lock pyproject.toml
 	@echo "setting up $(VENV) (the first time takes a minute)"
@@ -72,6 +72,9 @@ wheel-test: $(VENV)/.dev
 
 bench: $(VENV)/.dev ## measure the budgets (SHORT=1: a quick look)
 	cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BIN)/python -m bench $(if $(SHORT),--short)
+
+bench-placement: $(VENV)/.dev ## our placement beside first-fit, most-free and round-robin, on one trace
+	@cd tests && ../$(BIN)/python -m bench.placement
 
 bench-short: $(VENV)/.dev
 	@cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BIN)/python -m bench --short
