@@ -59,16 +59,18 @@ def render_example() -> str:
 
 def _section(path: str, section: Section) -> Iterator[str]:
     types = get_type_hints(type(section), include_extras=True)
-    inner = []
-    if path:
-        yield f"\n[{path}]\n"
+    inner: list[tuple[str, Section]] = []
+    keys: list[str] = []
     for field in fields(section):
         value = getattr(section, field.name)
         name = f"{path}.{field.encode_name}" if path else field.encode_name
         if isinstance(value, Section):
             inner.append((name, value))
         elif not isinstance(value, dict):
-            yield from _key(name, field, types[field.name], value)
+            keys += _key(name, field, types[field.name], value)
+    if path and (keys or not inner):
+        yield f"\n[{path}]\n"
+    yield from keys
     for name, value in inner:
         yield from _section(name, value)
 

@@ -15,7 +15,6 @@ from superezio.errors import (
     InvalidParamsError,
     NeverFitsError,
     NoCapacityError,
-    QuotaExceededError,
     ShuttingDownError,
     SuperezioError,
 )
@@ -329,8 +328,6 @@ class Acquirer:
             why = fault.message if fault is not None else "no GPU has been read yet"
             return GpusUnavailableError(f"cannot lease a GPU: {why}", retry_after_ms=1000)
         data = {"placement": msgspec.to_builtins(placement)}
-        if placement.quota is not None:
-            return QuotaExceededError(f"cannot lease: {placement.quota}", data=data)
         if placement.decision == "never":
             return NeverFitsError(f"cannot lease: {placement.summary}", data=data)
         retry_after_ms = _RETRY_RETURNING_MS if self._readings.awaits_return() else None

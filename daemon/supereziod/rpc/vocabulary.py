@@ -82,7 +82,15 @@ REASON_CODES: Final[dict[str, str]] = {
     "quarantined": "It had a fault that cost it the trust in it.",
     "cordoned": "An admin keeps leases off it.",
     "compute_prohibited": "Its compute mode is PROHIBITED.",
-    "compute_exclusive_taken": "Its compute mode is EXCLUSIVE_PROCESS, and a process has it.",
+    "compute_exclusive_taken": "Its compute mode is EXCLUSIVE_PROCESS, and a lease or a process has"
+    " it, or that cannot be told.",
+    "capability_too_low": "Its compute capability is less than the request needs.",
+    "capability_unknown": "The request needs a compute capability, and its own is not known.",
+    "compute_mode_differs": "It is in another compute mode than the request needs.",
+    "compute_mode_unknown": "The request needs a compute mode, and its own is not known.",
+    "drives_display": "The request wants a GPU without a display, and it drives one.",
+    "display_unknown": "The request wants a GPU without a display: whether it drives one is not"
+    " known.",
     "mig_enabled": "MIG is on, or whether it is may not be read.",
     "mig_single": "It is a MIG instance, and the request is for several GPUs: CUDA uses one.",
     "mig_shared": "It is one of several compute instances that share one memory.",
@@ -104,4 +112,5 @@ ERROR_DATA: Final[dict[str, tuple[str, ...]]] = {
     "stale_lease": ("lease",),
     "holder_gone": ("pid",),
     "gpus_unavailable": ("retry_after_ms",),
+    "quota_exceeded": ("scope", "name", "resource", "limit", "used", "needed"),
 }

@@ -94,6 +94,19 @@ def test_every_code_that_keeps_leases_off_a_gpu_is_in_the_table() -> None:
     assert blocks | from_state <= set(REASON_CODES)
 
 
+def test_every_code_that_a_gpu_is_refused_with_is_in_the_table() -> None:
+    tree = ast.parse((SOURCES / "leases" / "refusals.py").read_text())
+    given = {
+        node.value.elts[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Return)
+        and isinstance(node.value, ast.Tuple)
+        and isinstance(node.value.elts[0], ast.Constant)
+    }
+    assert "capability_too_low" in given
+    assert given <= set(REASON_CODES)
+
+
 def test_every_code_in_the_table_is_given_by_the_code() -> None:
     literals = {
         node.value
