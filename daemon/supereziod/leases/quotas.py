@@ -143,15 +143,6 @@ class Quotas:
                 line.holds_back(waiting)
         return self.breach(subject, vram_bytes, ahead=line.claims)
 
-    def waiter(self, waiting_id: str, *, queue: LeaseQueue) -> Breach | None:
-        """Return the quota that keeps one that waits from its lease."""
-        line = self.line()
-        for waiting in queue:
-            breach = line.look(waiting)
-            if waiting.id == waiting_id:
-                return breach
-        return None
-
     def line(self) -> QuotaLine:
         """Return what is to walk along the queue, once."""
         return QuotaLine(self)

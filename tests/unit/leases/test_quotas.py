@@ -350,8 +350,9 @@ def _within(rules: QuotaRules, leases: list[tuple[Subject, int]], asks: Subject)
 def test_without_any_quota_nobody_is_kept_back() -> None:
     quotas = Quotas()
     queue = LeaseQueue()
-    queue.add(waiting("a", 1, frozenset({STUDENTS}), 900))
-    assert quotas.waiter("a", queue=queue) is None
+    first = waiting("a", 1, frozenset({STUDENTS}), 900)
+    queue.add(first)
+    assert quotas.line().look(first) is None
     subject = Subject(uid=1, groups=frozenset({STUDENTS}))
     assert quotas.newcomer(subject, 900 * GIB, queue=queue, priority=0) is None
 
