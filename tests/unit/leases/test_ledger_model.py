@@ -185,6 +185,20 @@ class LedgerMachine(RuleBasedStateMachine):
             self.look(taken)
         self._look_if(seen=seen)
 
+    @rule(pick=PICKS, grows=st.integers(0, 10), seen=LOOKS)
+    def a_lease_is_lost_while_it_runs(self, *, pick: int, grows: int, seen: str) -> None:
+        """End all leases of a holder whose processes go on, and may take more than before."""
+        if not self.model.grants:
+            return
+        holder = self.model.grants[pick % len(self.model.grants)].holder
+        for lease in dict.fromkeys(g.lease for g in self.model.grants if g.holder == holder):
+            self._release(lease)
+        for process in self.world.processes.values():
+            if process.holder == holder and grows <= self.world.room(process.gpu):
+                process.size += grows
+        self._mark_muddled()
+        self._look_if(seen=seen)
+
     def _release(self, lease: str) -> None:
         before = {uuid: one.free_bytes for uuid, one in self.capacities().items()}
         holder = next(grant.holder for grant in self.model.grants if grant.lease == lease)
@@ -279,7 +293,16 @@ class LedgerMachine(RuleBasedStateMachine):
         self.look(self.world.take())
         for gpu in self.world.gpus.values():
             limit = gpu.total - gpu.told_reserve - RESERVE - self.world.used(gpu.uuid)
-            assert self.capacities()[gpu.uuid].free_bytes <= limit
+            capacity = self.capacities()[gpu.uuid]
+            assert capacity.free_bytes <= limit
+            if gpu.generation != "hidden" and not self.model.pending_on(gpu.uuid):
+                leased = {grant.holder for grant in self.model.grants}
+                unleased = [
+                    process.size
+                    for process in self.world.processes.values()
+                    if process.gpu == gpu.uuid and process.holder not in leased
+                ]
+                assert capacity.foreign_bytes >= sum(unleased), "whoever lost its lease included"
 
     def look(self, records: list[PassRecord]) -> None:
         newer = records[0].taken_ns >= self.shown[0].taken_ns
