@@ -11,6 +11,8 @@ VRAM without a lease, iff need <= free + own, own being its use that counts as f
 uses beyond its leases' reserve. What a release took stays taken until a later pass shows 75 % of it
 free, or shows after 5 s that it is not. Where the driver does not tell use by process, actual is
 clamp(used - used_at_grant, 0, reserved) as long as the lease grows, and stays as it was after.
+Overrun is actual > reserved * 1.1 in 3 samples, which come 0.9 s apart at least; the newest lease
+of the holder there then reserves what is used.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from gpu_views import FakeClock, a_pass, a_snapshot, a_view
 from supereziod.gpu.hardware import Snapshot
 
 RETURN_NS = 5_000_000_000
+APART_NS = 900_000_000
 QUIET = 2
 RESERVE = 2
 
@@ -68,6 +71,14 @@ class Pending:
     @property
     def taken(self) -> int:
         return max(self.held, self.residual)
+
+
+@dataclass
+class Overrun:
+    """A holder's use that is more than it may be: since when, and whether it was told."""
+
+    counted_ns: list[int] = field(default_factory=list)
+    told: bool = False
 
 
 @dataclass
@@ -178,6 +189,7 @@ class Rules:
         self.world = world
         self.grants: list[Grant] = []
         self.pending: list[Pending] = []
+        self.overruns: dict[tuple[str, str], Overrun] = {}
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -210,6 +222,7 @@ class Rules:
                     owners = gpu.passes[-1].owners
                     pids = frozenset(pid for pid in owners if owners[pid] == grant.holder)
                     owners.update(dict.fromkeys(pids))
+                self.overruns.pop((gpu.uuid, grant.holder), None)
             expected = before[1] - after[1]
             self._disown(grant.holder)
             self.pending.append(
@@ -237,6 +250,8 @@ class Rules:
             gpu = self.world.gpus[grant.gpu]
             if gpu.generation == "hidden":
                 gpu.muddled = True
+            if old not in {other.holder for other in self.grants_on(gpu.uuid)}:
+                self.overruns.pop((gpu.uuid, old), None)
             if gpu.passes and old not in {other.holder for other in self.grants_on(gpu.uuid)}:
                 owners = gpu.passes[-1].owners
                 owners.update({pid: holder for pid in owners if owners[pid] == old})
@@ -257,6 +272,27 @@ class Rules:
                 if kind is not None:
                     settled[gpu.uuid].append((kind, pending.lease))
         return settled
+
+    def overran(self, gpu: ModelGpu) -> list[tuple[Grant, int, bool]]:
+        """Return which grants have to reserve how much after the last pass, and what was told."""
+        found = []
+        last = gpu.passes[-1]
+        for holder in dict.fromkeys(grant.holder for grant in self.grants_on(gpu.uuid)):
+            use = sum(last.listed[pid] for pid, owner in last.owners.items() if owner == holder)
+            reserved = self.reserved(gpu, holder)
+            key = gpu.uuid, holder
+            if gpu.generation == "hidden" or use * 10 <= reserved * 11:
+                self.overruns.pop(key, None)
+                continue
+            overrun = self.overruns.setdefault(key, Overrun())
+            counted = overrun.counted_ns
+            if not counted or last.taken_ns - counted[-1] >= APART_NS:
+                counted.append(last.taken_ns)
+            if len(counted) >= 3:
+                newest = [grant for grant in self.grants_on(gpu.uuid) if grant.holder == holder][-1]
+                found.append((newest, newest.size + use - reserved, overrun.told))
+                overrun.told = True
+        return found
 
     def _late_is_newest(self, record: PassRecord) -> bool:
         """Tell whether what lingers is that of the newest releases.

@@ -47,9 +47,13 @@ class LedgerMachine(RuleBasedStateMachine):
         leases=st.lists(
             st.tuples(st.sampled_from(HOLDERS), SIZES, USED_PERCENT), min_size=1, max_size=4
         ),
+        commits=st.booleans(),
     )
-    def begin(self, gpus: tuple[str, ...], leases: list[tuple[str, int, int]]) -> None:
+    def begin(
+        self, gpus: tuple[str, ...], leases: list[tuple[str, int, int]], *, commits: bool
+    ) -> None:
         self.build(gpus)
+        self.commits = commits
         for holder, size, used_percent in leases:
             self._acquire(holder, Request(vram_bytes=size), used_percent)
         self._look_now()
@@ -62,6 +66,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.calm: dict[str, dict[int, int]] = {uuid: {} for uuid in gpus}
         self.over: set[str] = set()
         self.leases = 0
+        self.commits = True
         self.shown = self.world.take()
         self.snapshot = self.world.snapshot(self.shown)
         self.look(self.shown)
@@ -129,14 +134,25 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert need <= self.model.most_free(gpu)
         return placement.chosen
 
-    @rule(holder=st.sampled_from(HOLDERS), pick=PICKS, size=SIZES | st.none(), seen=LOOKS)
-    def a_server_is_adopted(self, *, holder: str, pick: int, size: int | None, seen: str) -> None:
+    @rule(
+        holder=st.sampled_from(HOLDERS),
+        pick=PICKS,
+        sizes=st.lists(SIZES | st.none(), min_size=1, max_size=2),
+        seen=LOOKS,
+    )
+    def a_server_is_adopted(
+        self, *, holder: str, pick: int, sizes: list[int | None], seen: str
+    ) -> None:
         """Lease what a process uses that is nobody's, or the holder's already."""
         servers = [each for each in self.world.processes.values() if each.pid > 1]
         servers = [process for process in servers if process.holder in {None, holder}]
         if not servers:
             return
-        process = servers[pick % len(servers)]
+        for size in sizes:  # twice by one pass, perhaps
+            self._adopt(holder, servers[pick % len(servers)], size)
+        self._look_if(seen=seen)
+
+    def _adopt(self, holder: str, process: Process, size: int | None) -> None:
         known = holder if any(grant.holder == holder for grant in self.model.grants) else None
         own = {u: self.model.own(gpu, holder, process.pid) for u, gpu in self.world.gpus.items()}
         if size is None:  # exactly what there is room for
@@ -156,7 +172,6 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.adopt(holder, frozenset({process.pid}))
         self.model.grant(lease, holder, chosen, size)
         self.model.adopt(holder, process.pid)
-        self._look_if(seen=seen)
 
     @rule(
         pick=PICKS,
@@ -314,6 +329,7 @@ class LedgerMachine(RuleBasedStateMachine):
             told = [notice for notice in notices if notice.uuid == uuid]
             self._check_settled(self.world.gpus[uuid], expected, told)
             self._check_overcommit(self.world.gpus[uuid], told)
+            self._check_overrun(self.world.gpus[uuid], told)
         assert {notice.uuid for notice in self.ledger.overcommitted()} == self.over
         self._mark_muddled()
         for gpu in self.world.gpus.values():
@@ -359,6 +375,19 @@ class LedgerMachine(RuleBasedStateMachine):
             self.over.discard(gpu.uuid)
         if not is_over:
             self.calm[gpu.uuid] = dict(gpu.passes[-1].listed)
+
+    def _check_overrun(self, gpu: ModelGpu, told: list[LedgerNotice]) -> None:
+        """Raise what has overrun, or leave it where that cannot be recorded."""
+        given = [notice for notice in told if notice.kind == "overrun"]
+        overran = self.model.overran(gpu)
+        assert [(one.lease, one.lease_bytes, one.again) for one in given] == [
+            (grant.lease, size, again) for grant, size, again in overran
+        ]
+        free = self.capacities()[gpu.uuid].free_bytes
+        for grant, size, _ in overran if self.commits else ():
+            self.ledger.raise_reserve(grant.lease, gpu.uuid, size)
+            grant.size = size
+            assert self.capacities()[gpu.uuid].free_bytes == free, "it was taken already"
 
     # --- what cannot be told exactly ------------------------------------------------------------
 
