@@ -138,7 +138,9 @@ class Gpu(Result):
     """One GPU, or one MIG instance: identity, latest sample, and what may be leased on it.
 
     An instance has a `parent`, the UUID of the GPU that it is a part of, whose index, temperature,
-    level and fitness it shows; it is listed after it. `mig_index` is its place there for now.
+    level and fitness it shows; it is listed after it. `mig_index` is its place there for now. The
+    VRAM in use of a GPU that MIG cuts up is that of its instances; what leases and others have of
+    it is told of these alone, so that sums count it once.
     """
 
     uuid: str

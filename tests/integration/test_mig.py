@@ -141,6 +141,10 @@ async def test_a_lease_is_on_an_instance_and_its_program_finds_it(host: Host) ->
             assert [(p["gpu"], p["pid"], p["lease"]) for p in processes] == [
                 (place["uuid"], process.pid, lease["id"])
             ]
+            gpus = (await client.call("gpu.list"))["gpus"]
+            assert sum(gpu["vram_reserved_bytes"] for gpu in gpus) == 8 * GIB
+            whole = next(gpu for gpu in gpus if gpu["uuid"] == host.gpu.uuid)
+            assert (whole["vram_used_bytes"], whole["vram_foreign_bytes"]) == (5 * GIB, None)
 
 
 async def test_the_whole_gpu_is_refused_with_the_reason(host: Host) -> None:

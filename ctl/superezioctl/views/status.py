@@ -50,6 +50,10 @@ def _show_gpus(out: Output, gpus: list[Gpu]) -> None:
             f"{figure(gpu.power_w)}/{figure(gpu.power_limit_w, 'W')}  "
             f"util {figure(gpu.utilization_core_percent, '%')}  {state(out, gpu)}"
         )
+        if gpu.mig_mode == "enabled":
+            used, total = size(gpu.vram_used_bytes), size(gpu.vram_total_bytes)
+            out.line(f"  cut up by MIG into the instances below; {used} of {total} in use on them")
+            continue
         out.line(f"  {bar(out, gpu)} {_figures(gpu)}")
         if gpu.blocked_reason is not None:
             out.line(f"  admits no lease: {gpu.blocked_reason}")

@@ -328,7 +328,7 @@ class GpuAccount:
             largest_bytes=max(0, total - driver - self._reserve_bytes),
             free_bytes=free,
             foreign_bytes=foreign,
-            reserved_bytes=spoken,
+            reserved_bytes=sum(part.reserved_bytes for part in parts) if view.is_cut_up else spoken,
             returning_bytes=self._returns.spoken_bytes,
             utilization_core_percent=None if sample is None else sample.utilization_core_percent,
             margin_c=None if sample is None else sample.margin_c,

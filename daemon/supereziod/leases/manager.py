@@ -409,7 +409,8 @@ class LeaseManager:
     def usage(self) -> dict[str, GpuUsage]:
         """Return what the leases know of each GPU, by UUID."""
         snapshot = self._readings.snapshot()
-        unread = {gpu.uuid for gpu in snapshot.gpus if gpu.last_pass is None}
+        # What others use of a GPU that MIG cuts up is told of its instances: once.
+        unread = {gpu.uuid for gpu in snapshot.gpus if gpu.last_pass is None or gpu.is_cut_up}
         return {
             capacity.uuid: self._views.usage(
                 capacity,

@@ -679,3 +679,11 @@ def test_a_lease_on_an_instance_names_it(ctl: Ctl, daemon: FakeDaemon) -> None:
     )
     ctl("lease", "list")
     assert ctl.out.splitlines()[1].split()[2] == "2:0"
+
+
+def test_status_draws_instances_and_not_their_gpu(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["gpu.list"] = wire.GpuList(gpus=wire_samples.mig_gpus())
+    assert ctl("status") == 0
+    assert "cut up by MIG into the instances below; 5.0 GiB of 80.0 GiB in use on them" in ctl.out
+    assert ctl.out.count("\n  [") == 2
+    assert "gpu 2:0  A100-SXM4-80GB MIG 1g.10gb" in ctl.out

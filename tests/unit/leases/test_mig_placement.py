@@ -171,6 +171,15 @@ def test_each_instance_has_an_account_of_its_own() -> None:
     assert capacities["GPU-0"].leases == 0
 
 
+def test_what_leases_use_on_instances_is_not_counted_for_the_whole_gpu_again() -> None:
+    """The driver lists their processes there too."""
+    desk = Desk()
+    desk.ledger.claim(Claim(lease="a", holder="holder", reserved={"MIG-0": 6 * GIB}))
+    capacities = desk.see(4, 0)
+    assert capacities["GPU-0"].reserved_bytes == 0
+    assert sum(each.reserved_bytes for each in capacities.values()) == 6 * GIB
+
+
 def test_a_gpu_that_is_cut_up_is_not_overcommitted_by_what_its_instances_hold() -> None:
     desk = Desk()
     desk.see(9, 9, whole=20)
