@@ -35,10 +35,12 @@ from supereziod.gpu.nvml_values import (
     to_fault,
 )
 
-#: The instance was destroyed after it was listed.
-_GONE: Final = frozenset({INVALID_ARGUMENT, NOT_FOUND, 28})
-_NONE_THERE: Final = _GONE | {3}  # not supported: MIG was turned off meanwhile
-_ABSENT: Final = ABSENT - _GONE - {NO_PERMISSION}
+#: The instance was destroyed after it was listed; or, at an index, there is none.
+_GONE: Final = frozenset({NOT_FOUND, 28})
+_NONE_THERE: Final = _GONE | {INVALID_ARGUMENT, 3}  # not supported: MIG was turned off meanwhile
+_ABSENT: Final = ABSENT - {NO_PERMISSION}
+#: What is wrong with an instance alone; any other fault is one of its GPU.
+_OF_INSTANCES: Final = frozenset({"no_permission", "unknown"})
 _GIB: Final = 1 << 30
 _FORBIDDEN: Final = (
     "no permission to read MIG: the daemon's user has to be let into the nodes of /dev/nvidia-caps"
@@ -92,7 +94,7 @@ class MigReader:
         self._read_use = read
         # Both by the UUID of the GPU first.
         self._kinds: dict[str, dict[str, _Kind]] = {}
-        self._uuids: dict[str, dict[int, str]] = {}
+        self._listed: dict[str, dict[int, InstanceReading]] = {}
 
     def read(self, gpu: NvmlGpu, *, with_processes: bool) -> tuple[InstanceReading, ...]:
         """Return the instances of a GPU whose MIG is on. Raises FaultError if the GPU is lost."""
@@ -102,7 +104,7 @@ class MigReader:
         found = [self._find(gpu, index, with_processes=with_processes) for index in range(most)]
         readings = tuple(reading for reading in found if reading is not None)
         whole, listed = str(gpu.uuid), {reading.uuid for reading in readings}
-        self._uuids[whole] = {reading.instance.index: reading.uuid for reading in readings}
+        self._listed[whole] = {reading.instance.index: reading for reading in readings}
         kinds = self._kinds.get(whole, {})
         self._kinds[whole] = {uuid: kind for uuid, kind in kinds.items() if uuid in listed}
         return readings
@@ -115,29 +117,43 @@ class MigReader:
         except self._nvml.NVMLError as error:
             return self._unlisted(gpu, index, error)
         part = NvmlGpu(handle, uuid, gpu.index, mig_index=index, absent=_ABSENT)
+        before = self._listed.get(str(gpu.uuid), {}).get(index)
+        is_new = before is None or before.uuid != uuid or before.sample is None
         try:
-            is_new = uuid not in self._uuids.get(str(gpu.uuid), {}).values()
-            return self._read(gpu, part, with_processes=with_processes or is_new)
+            reading = self._read(gpu, part, with_processes=with_processes or is_new)
         except FaultError as error:
-            code = getattr(error.__cause__, "value", None)
-            if code in _GONE:
+            if getattr(error.__cause__, "value", None) in _GONE:
                 return None
-            if error.fault.kind not in {"no_permission", "unknown"}:
+            if error.fault.kind not in _OF_INSTANCES:
                 raise
             return self._faulty(gpu, part, error.fault)
+        if reading.sample is not None and reading.sample.vram_total_bytes is None:
+            # The driver refuses a handle that is good for nothing as it refuses what it never had.
+            return reading if self._is_at(gpu, index, uuid) else None
+        return reading
+
+    def _is_at(self, gpu: NvmlGpu, index: int, uuid: str) -> bool:
+        try:
+            handle = self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu.handle, index)
+            return bool(self._nvml.nvmlDeviceGetUUID(handle) == uuid)
+        except self._nvml.NVMLError:
+            return False
 
     def _unlisted(self, gpu: NvmlGpu, index: int, error: NvmlError) -> InstanceReading | None:
         """Return what is at an index that gave no handle: most often nothing."""
         if error.value in _NONE_THERE:
             return None
-        self._ask(gpu, self._nvml.nvmlDeviceGetUUID, required=True)  # raises if that is lost
-        fault = to_fault(error.value, f"read MIG instance {gpu.index}:{index}", str(error))
+        what = f"read MIG instance {gpu.index}:{index}"
+        fault = to_fault(error.value, what, str(error), uuid=gpu.uuid, index=gpu.index)
+        if fault.kind not in _OF_INSTANCES:
+            raise FaultError(fault) from error
         if fault.kind == "no_permission":
             fault = _forbidden(gpu)
-        uuid = self._uuids.get(str(gpu.uuid), {}).get(index)
-        if uuid is None or uuid.startswith(UNREADABLE):
+        before = self._listed.get(str(gpu.uuid), {}).get(index)
+        if before is None or before.uuid.startswith(UNREADABLE):
             return _unnamed(gpu, index, fault)
-        return self._faulty(gpu, NvmlGpu(None, uuid, gpu.index, mig_index=index), fault)
+        part = NvmlGpu(None, before.uuid, gpu.index, mig_index=index)
+        return self._faulty(gpu, part, fault)
 
     def _read(self, gpu: NvmlGpu, part: NvmlGpu, *, with_processes: bool) -> InstanceReading:
         kind = self._kind(gpu, part)

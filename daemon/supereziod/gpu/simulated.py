@@ -95,7 +95,7 @@ class SimulatedCard:
         """Read each instance: VRAM and processes from the claims on it."""
         forbidden = control.mig_forbidden or self.timeline.is_mig_forbidden(at_ns)
         known, instances = self._known_instances, self.instances(control, at_ns) or []
-        self._known_instances = {instance.uuid for instance in instances}
+        self._known_instances = set() if forbidden else {each.uuid for each in instances}
         return tuple(
             read_instance(
                 instance,

@@ -147,7 +147,10 @@ int sim_enter_device(const char *call, struct counter **counter, void *handle,
     count(call, counter);
     if (!handle || !resolve(handle, out)) return RC_INVALID_ARGUMENT;
     int rc = sim_touch(out->gpu);
-    return rc == RC_SUCCESS ? apply_faults(call, 1u << sim_index(out->gpu)) : rc;
+    if (rc == RC_SUCCESS) rc = apply_faults(call, 1u << sim_index(out->gpu));
+    /* It may have been destroyed while the call hung. */
+    if (rc == RC_SUCCESS && out->mig && !out->mig->present) rc = RC_INVALID_ARGUMENT;
+    return rc;
 }
 
 static int map_state(void) {

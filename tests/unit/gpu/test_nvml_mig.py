@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
+import msgspec
 import pytest
 
-from nvml_sim.driver_child import DriverChild
+from nvml_sim.driver_child import REPLY_S, DriverChild
 from nvml_sim.mig import NO_PERMISSION
 from nvml_sim.plugin import MakeSimulator, built
 from nvml_sim.profiles import GIB, H100, MIB, RTX_3060
@@ -33,9 +37,21 @@ class Host:
     def read(self, *, full: bool = True) -> list[InstanceReading]:
         return self._driver.instances(self.gpu.uuid, with_processes=full)
 
+    def begin_reading(self) -> Future[msgspec.Raw]:
+        with_processes = True
+        return self._driver.begin("instances", self.gpu.uuid, with_processes)
+
     def read_one(self) -> InstanceReading:
         (reading,) = self.read()
         return reading
+
+
+def await_more_calls(simulator: NvmlSimulator, function: str, *, than: int) -> None:
+    """Return when some process has called the function again: its counter is all that tells."""
+    deadline_ns = time.monotonic_ns() + 10_000_000_000
+    while simulator.calls(function) <= than:
+        assert time.monotonic_ns() < deadline_ns, f"nobody called {function}"
+        os.sched_yield()
 
 
 @pytest.fixture
@@ -198,11 +214,55 @@ def test_an_instance_in_trouble_leaves_the_others_readable(host: Host) -> None:
     assert other.sample is not None
 
 
-@pytest.mark.parametrize("rc", [INVALID_ARGUMENT, NOT_FOUND])
-def test_an_instance_that_goes_while_it_is_read_is_not_listed(host: Host, rc: int) -> None:
+def test_an_instance_that_goes_while_it_is_read_is_not_listed(host: Host) -> None:
     uuid = host.mig.add(memory_bytes=10 * GIB)
-    host.mig.forbid(uuid, rc=rc)
+    host.read()
+    host.simulator.hang("nvmlDeviceGetMemoryInfo_v2")
+    before = host.simulator.calls("nvmlDeviceGetMemoryInfo_v2")
+    reading = host.begin_reading()
+    await_more_calls(host.simulator, "nvmlDeviceGetMemoryInfo_v2", than=before)
+    host.mig.remove(uuid)
+    host.simulator.mend()
+    assert msgspec.json.decode(reading.result(REPLY_S)) == []
+
+
+def test_an_instance_that_the_driver_does_not_know_any_more_is_not_listed(host: Host) -> None:
+    uuid = host.mig.add(memory_bytes=10 * GIB)
+    host.mig.forbid(uuid, rc=NOT_FOUND)
     assert host.read() == []
+
+
+def test_an_instance_whose_memory_the_driver_does_not_give_is_listed_without(host: Host) -> None:
+    """It refuses a stale handle in the same words: only asking for the handle again tells them."""
+    uuid = host.mig.add(memory_bytes=10 * GIB)
+    host.mig.forbid(uuid, rc=INVALID_ARGUMENT)
+    reading = host.read_one()
+    assert (reading.uuid, reading.fault) == (uuid, None)
+    assert reading.sample is not None
+    assert (reading.sample.vram_total_bytes, reading.sample.vram_used_bytes) == (None, None)
+
+
+def test_a_list_that_an_instance_does_not_have_is_an_empty_one(host: Host) -> None:
+    host.mig.add(memory_bytes=10 * GIB)
+    host.gpu.run_process(500, GIB, gpu_instance=1)
+    host.simulator.fail("nvmlDeviceGetGraphicsRunningProcesses_v3", INVALID_ARGUMENT)
+    host.simulator.fail("nvmlDeviceGetGraphicsRunningProcesses_v2", INVALID_ARGUMENT)
+    sample = host.read_one().sample
+    assert sample is not None
+    assert [process.pid for process in sample.processes or ()] == [500]
+
+
+def test_an_instance_that_may_be_read_again_is_read_with_its_processes_at_once(
+    host: Host,
+) -> None:
+    uuid = host.mig.add(memory_bytes=10 * GIB)
+    host.read()
+    host.mig.forbid(uuid)
+    assert host.read_one().sample is None
+    host.mig.forbid(uuid, rc=0)
+    (reading,) = host.read(full=False)
+    assert reading.sample is not None
+    assert reading.sample.processes == ()
 
 
 def test_a_gpu_that_is_lost_is_a_fault_of_the_gpu_not_of_its_instances(host: Host) -> None:
