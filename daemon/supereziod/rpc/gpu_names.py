@@ -14,12 +14,14 @@ _MAX_INDEX_DIGITS: Final = 9
 
 def find_gpu(snapshot: Snapshot, name: str) -> GpuView:
     """Return the GPU that `name` means. Raises NotFoundError, InvalidParamsError."""
-    if len(name) <= _MAX_INDEX_DIGITS and name.isdecimal():
-        found = [gpu for gpu in snapshot.gpus if gpu.identity.place == str(int(name))]
-        # An index is short, so that a UUID's beginning of digits alone needs its `GPU-`.
-        if found:
-            return found[0]
-    found = [gpu for gpu in snapshot.gpus if name in {gpu.uuid, gpu.identity.place}]
+    is_index = len(name) <= _MAX_INDEX_DIGITS and name.isdecimal()
+    place = str(int(name)) if is_index else name
+    # An index is short, so that a UUID's beginning of digits alone needs its `GPU-`. A MIG instance
+    # that is gone comes after the one that has its place now.
+    found = [gpu for gpu in snapshot.gpus if gpu.identity.place == place]
+    if found:
+        return found[0]
+    found = [gpu for gpu in snapshot.gpus if gpu.uuid == name]
     if not found and name:
         found = [gpu for gpu in snapshot.gpus if _begins(gpu.uuid, name)]
     if len(found) == 1:

@@ -269,6 +269,15 @@ async def test_an_instance_that_is_gone_is_lost_as_long_as_a_lease_is_on_it(benc
     assert len(bench.told("gpu.status")) == 1
 
 
+async def test_an_instance_that_is_gone_comes_after_the_one_that_has_its_place(
+    bench: Bench,
+) -> None:
+    bench.leases = {FIRST: ["lease-1"]}
+    bench.read(part(0), part(1))
+    bench.read(part(0, name="MIG-new"), part(1))
+    assert bench.names() == [uuid(0), "MIG-new", SECOND, FIRST, uuid(1)]
+
+
 async def test_an_instance_that_nobody_leases_is_forgotten_with_a_word(bench: Bench) -> None:
     bench.read(part(0))
     bench.read()

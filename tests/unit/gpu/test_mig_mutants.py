@@ -155,8 +155,8 @@ MUTANTS = (
     Mutant(
         "takes an index for an instance as well",
         NAMES,
-        "if gpu.identity.place == str(int(name))]",
-        "if gpu.identity.index == int(name)][::-1]",
+        "found = [gpu for gpu in snapshot.gpus if gpu.identity.place == place]",
+        "found = [g for g in snapshot.gpus if str(g.identity.index) == place][::-1]",
     ),
     Mutant(
         "avoids a GPU and not its instances",

@@ -84,3 +84,11 @@ def test_a_beginning_that_instances_share_is_refused() -> None:
 def test_who_avoids_a_gpu_avoids_its_instances() -> None:
     assert find_units(CUT_UP, ["0"]) == [A, PART, OTHER]
     assert find_units(CUT_UP, ["0:1", "1"]) == [OTHER, B]
+
+
+def test_a_place_means_the_instance_that_is_there_now() -> None:
+    """One that is gone is listed after those that are there, for the lease on it."""
+    whole = SNAPSHOT.gpus[0]
+    cut_anew = snapshot_of(whole, mig_view(whole, 0, OTHER), mig_view(whole, 0, PART))
+    assert find_gpu(cut_anew, "0:0").uuid == OTHER
+    assert find_gpu(cut_anew, PART).uuid == PART
