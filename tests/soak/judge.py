@@ -1,0 +1,289 @@
+"""Whether the daemon told the truth: judged by what the host and its programs know."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from soak.daemon_run import MAX_LEASES, MAX_LEASES_PER_UID, DaemonRun
+from soak.host import Gpu, Host, Process
+from soak.queue_judge import QueueJudge
+from soak.readings import Reading
+from soak.truth import SECOND_NS, Asked, Held, Truth, room_of
+from superezio.errors import NeverFitsError, NoCapacityError, SuperezioError
+from superezio.wire import Event, Lease, LeaseList
+from supereziod.leases.handles import Caller
+
+#: A timer that is due works within this.
+_LATE_NS = SECOND_NS // 10
+_GROWING_NS = 300 * SECOND_NS
+#: How old a pass may be that a decision goes by.
+_FRESH_NS = SECOND_NS + SECOND_NS // 20
+_ADMIN = Caller(uid=0, pid=1, pidfd=None, role="admin", connection="judge")
+
+
+class Judge:
+    """Compares what the daemon shows, at every step, with the truth."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.truth = Truth(host)
+        #: Leases that their holders have asked to release.
+        self.releasing: set[str] = set()
+        self.asked: dict[str, Asked] = {}
+        self.writable = True
+        self.counts: Counter[str] = Counter()
+        self._queue = QueueJudge(self.truth)
+        #: Ended while nothing could be written: a restart may find them again.
+        self._unwritten: dict[str, Held] = {}
+        self._dirty = False
+
+    @property
+    def held(self) -> dict[str, Held]:
+        """The leases there are, by id."""
+        return self.truth.held
+
+    @property
+    def _run(self) -> DaemonRun:
+        assert self.truth.run is not None
+        return self.truth.run
+
+    # --- what programs are told -----------------------------------------------------------------
+
+    def told(self, asked: Asked, lease: Lease) -> None:
+        """Take in the answer to an acquire."""
+        assert lease.name == asked.name, "the lease of another acquire was returned"
+        assert asked.told in (None, lease.id), f"{asked.name} was granted twice"
+        assert [gpu.reserved_bytes for gpu in lease.gpus] == [asked.params.vram_bytes] * (
+            asked.params.count
+        )
+        asked.told = lease.id
+        self.counts[f"granted {lease.mode}"] += 1
+
+    def refused(self, asked: Asked, error: SuperezioError) -> None:
+        """Take in a refusal."""
+        self.counts[f"refused {error.kind}"] += 1
+        if isinstance(error, NeverFitsError):
+            assert len(self.truth.candidates(asked.params)) < asked.params.count, (
+                f"{asked.name} was told that it never fits: {error.message}"
+            )
+        if isinstance(error, NoCapacityError) and self._queue.is_empty:
+            assert not self.truth.could_serve(asked.params, exact=True), (
+                f"{asked.name} was refused what is free: {error.message}"
+            )
+
+    def attached(self, lease: str, process: Process) -> None:
+        """Take in that a process holds a lease too."""
+        held = self.held[lease]
+        held.attached.add(process)
+        self.truth.change()
+        self._dirty = True
+
+    def renewed(self, lease: str, ttl_ms: int) -> None:
+        """Take in a renewal."""
+        held, now = self.held[lease], self.host.clock.now_ns
+        held.ttl_ends_ns, held.renewed_ns = now + ttl_ms * 1_000_000, now
+
+    def touch(self) -> None:
+        """Have everything looked at once nothing more can run."""
+        self._dirty = True
+
+    # --- what happens ---------------------------------------------------------------------------
+
+    def started(self, run: DaemonRun) -> None:
+        """Judge another run from now on. What the last one held stands."""
+        self._queue.clear()
+        self.writable = True
+        self.held.update(self._unwritten)
+        self.truth.begin(run)
+
+    def restored(self) -> None:
+        """Forget what could not be written off and was not found again."""
+        there = {lease.id for lease in self._run.leases.list(_ADMIN).leases}
+        for lease in self._unwritten:
+            if lease not in there:
+                self.held.pop(lease, None)
+        self._unwritten.clear()
+        self.truth.change()
+        self._dirty = True
+
+    def rebooted(self) -> None:
+        """Nothing stands after a reboot."""
+        self.held.clear()
+        self.truth.change()
+        self.releasing.clear()
+        self._unwritten.clear()
+
+    def on_event(self, event: Event) -> None:
+        """Take in what the daemon told of, in the step that it tells of."""
+        self._dirty = True
+        self.counts[event.type] += 1
+        self.host.note(f"{event.message} [{event.data.get('name')}]")
+        name = event.data.get("name")
+        if event.type == "lease.granted":
+            assert event.lease is not None
+            self._granted(event.lease, self.asked[str(name)], list(event.data["gpus"]))
+        elif event.type == "lease.queued":
+            self._queue.queued(self.asked[str(name)])
+        elif event.type in ("lease.released", "lease.lost") and event.lease in self.held:
+            self._over(self.held[event.lease], str(event.data.get("reason")))
+
+    def on_pass(self) -> None:
+        """Note that the GPUs were read."""
+        self._dirty = True
+        self.truth.take_in()
+
+    def _granted(self, lease: str, asked: Asked, gpus: list[str]) -> None:
+        now = self.host.clock.now_ns
+        held = Held(lease, asked=asked, gpus=gpus, granted_ns=now)
+        params = asked.params
+        assert all(other.asked is not asked for other in self.held.values()), (
+            f"{asked.name} was granted twice"
+        )
+        assert len(set(gpus)) == params.count
+        assert not set(gpus) & set(params.avoid)
+        if asked.holder is not None:
+            held.attached.add(asked.holder)
+        if params.mode == "ttl":
+            assert params.ttl_ms is not None
+            held.ttl_ends_ns = now + params.ttl_ms * 1_000_000
+        for uuid in gpus:
+            self._check_company(held, uuid)
+        self.truth.add(held)
+        for uuid in gpus:
+            self._check_grant(held, self.host.gpus[uuid])
+        self._queue.served(asked, gpus, lambda: self._run.leases.list(_ADMIN).queue)
+
+    def _over(self, held: Held, reason: str) -> None:
+        self.counts[f"ended {reason}"] += 1
+        self._check_reason(held, reason)
+        if not self.writable and reason != "released":
+            self._unwritten[held.lease] = held
+        self.truth.end(held)
+
+    def _check_reason(self, held: Held, reason: str) -> None:
+        """No lease ends but for a reason that its holder knows."""
+        asked = held.asked
+        since_ns = self.truth.over_since_ns(held)
+        if reason == "released":
+            assert held.lease in self.releasing, f"{asked.name} is released, and nobody asked"
+        elif reason == "caller_gone":
+            assert asked.told is None, f"{asked.name} was told of its lease, and it is withdrawn"
+        else:
+            assert since_ns is not None, f"{asked.name} lost its lease ({reason}) while it is held"
+
+    # --- at a grant -----------------------------------------------------------------------------
+
+    def _check_company(self, held: Held, uuid: str) -> None:
+        others = [each for each in self.held.values() if uuid in each.gpus]
+        for other in others:
+            assert other.asked.params.policy != "exclusive", f"{uuid} is taken by an exclusive one"
+            fresh = self.host.clock.now_ns - other.granted_ns < _GROWING_NS
+            sizes = other.asked.params.sizes_itself and not other.ready and not other.was_used
+            assert not (fresh and sizes), f"{uuid} has a lease that has not grown yet"
+        assert not (others and held.asked.params.policy == "exclusive"), f"{uuid} is not empty"
+
+    def _check_grant(self, held: Held, gpu: Gpu) -> None:
+        """What was promised, with all others use, fits by the pass the decision went by."""
+        reading = self.truth.reading(gpu.uuid)
+        assert reading is not None, f"granted on {gpu.uuid}, which was never read"
+        age_ns = self.host.clock.now_ns - reading.taken_ns
+        assert age_ns <= _FRESH_NS, f"granted by a pass of {gpu.uuid} that is {age_ns} ns old"
+        assert not self._run.monitor.blocked(gpu), f"granted on {gpu.uuid}, which admits nothing"
+        spoken = reading.used_bytes + held.vram_bytes
+        if not reading.hidden and not self.truth.has_parted(reading):
+            spoken = reading.used_bytes + self.truth.unused(gpu, reading)
+        over = spoken - room_of(gpu)
+        assert over <= 0, f"{gpu.uuid} is over-committed by {over} bytes"
+
+    # --- once nothing more can run --------------------------------------------------------------
+
+    def on_idle(self) -> None:
+        """Compare everything."""
+        if not self._dirty or self.truth.run is None or self._run.dead:
+            return
+        self._dirty = False
+        self.counts["steps"] += 1
+        listing = self._run.leases.list(_ADMIN)
+        self._check_leases(listing)
+        self._queue.check(listing.queue)
+        self._check_figures(listing)
+        able = self.writable and not self.host.out_of_files
+        self._queue.check_left_waiting(listing.queue, able=able)
+
+    def _check_leases(self, listing: LeaseList) -> None:
+        shown = {lease.id: lease for lease in listing.leases}
+        assert shown.keys() == self.held.keys(), "leases come or go untold"
+        for held in self.held.values():
+            over_ns = self.truth.over_since_ns(held)
+            assert over_ns is None or over_ns <= _LATE_NS, (
+                f"the lease of {held.asked.name} ({held.mode}) stands, and nothing holds it"
+            )
+            self._check_state(shown[held.lease], held)
+        uids = Counter(held.asked.uid for held in self.held.values())
+        assert len(shown) <= MAX_LEASES
+        assert not uids or max(uids.values()) <= MAX_LEASES_PER_UID
+
+    def _check_state(self, lease: Lease, held: Held) -> None:
+        snapshot = self._run.monitor.snapshot()
+        levels = {gpu.level for gpu in snapshot.gpus if gpu.uuid in held.gpus}
+        if lease.state == "orphaned":
+            assert held.mode == "connection"
+            assert not held.asked.line.open or held.asked.line.run is not self._run
+        elif "critical" in levels:
+            assert lease.state == "draining"
+        elif "unknown" not in levels:
+            assert lease.state != "draining"
+
+    # --- the figures ----------------------------------------------------------------------------
+
+    def _check_figures(self, listing: LeaseList) -> None:
+        usage = self._run.leases.usage()
+        for gpu in self.host.gpus.values():
+            reading, shown = self.truth.reading(gpu.uuid), usage[gpu.uuid]
+            on_it = [held for held in self.held.values() if gpu.uuid in held.gpus]
+            assert shown.leases == len(on_it)
+            if reading is None:
+                assert shown.foreign_bytes is None
+                continue
+            if not reading.taken_in or reading.hidden:
+                continue
+            assert shown.foreign_bytes is not None
+            spoken = shown.foreign_bytes + shown.reserved_bytes
+            truth = reading.used_bytes + self.truth.unused(gpu, reading)
+            returning = self.truth.returning(gpu.uuid, reading)
+            if not self.truth.has_parted(reading):
+                assert spoken >= truth, f"{gpu.uuid}: {truth - spoken} bytes too few are spoken for"
+            most = truth + sum(each.most_bytes for each in returning)
+            assert spoken <= most, f"{gpu.uuid}: {spoken - most} bytes too many are spoken for"
+            if self.truth.is_settled(gpu.uuid, reading):
+                self.counts["exact"] += 1
+                self._check_exact(gpu, reading, shown.foreign_bytes, shown.leasable_bytes, truth)
+                self._check_actual(listing, gpu, reading)
+
+    def _check_exact(
+        self, gpu: Gpu, reading: Reading, foreign_bytes: int, leasable_bytes: int, truth: int
+    ) -> None:
+        held = sum(size for each, size in reading.uses.items() if reading.owners[each] is not None)
+        assert foreign_bytes == reading.used_bytes - held, (
+            f"{gpu.uuid}: {foreign_bytes} bytes are called foreign,"
+            f" and {reading.used_bytes - held} are"
+        )
+        left = room_of(gpu) - truth
+        expected = 0 if self._run.monitor.blocked(gpu) else max(0, left)
+        assert leasable_bytes == expected, f"{gpu.uuid}: {leasable_bytes} leasable, not {expected}"
+
+    def _check_actual(self, listing: LeaseList, gpu: Gpu, reading: Reading) -> None:
+        actual = {
+            held.lease: used
+            for leases, used, _ in self.truth.holders(gpu, reading)
+            for held in leases
+        }
+        for lease in listing.leases:
+            shown = next((each for each in lease.gpus if each.uuid == gpu.uuid), None)
+            if shown is None or reading.taken_ns <= self.held[lease.id].granted_ns:
+                continue
+            assert shown.actual_bytes == actual[lease.id], (
+                f"{gpu.uuid}: the lease of {lease.name} is shown to use {shown.actual_bytes},"
+                f" and uses {actual[lease.id]}"
+            )
+            assert not shown.actual_is_estimated

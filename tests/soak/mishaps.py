@@ -1,0 +1,126 @@
+"""What can befall a host: each in a line of the table at the end."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from typing import Final
+
+from soak.host import Gpu
+from soak.soak import Mishap, Soak
+from supereziod.gpu.hardware import Block
+
+
+async def _kill(soak: Soak, _: random.Random) -> None:
+    await soak.end_run(killed=True)
+
+
+async def _stop(soak: Soak, _: random.Random) -> None:
+    await soak.end_run(killed=False)
+
+
+async def _reboot(soak: Soak, _: random.Random) -> None:
+    await soak.reboot()
+
+
+async def _suspend(soak: Soak, draw: random.Random) -> None:
+    soak.clock.suspend(draw.expovariate(1 / 7200))
+    soak.changed()
+
+
+async def _jump(soak: Soak, draw: random.Random) -> None:
+    soak.clock.jump(draw.choice((-3600, 3600, -90_000, 5, 40_000_000, -40_000_000)))
+
+
+async def _kill_process(soak: Soak, draw: random.Random) -> None:
+    if soak.host.processes:
+        soak.host.end(draw.choice(list(soak.host.processes.values())), "it is killed")
+
+
+async def _hang(soak: Soak, draw: random.Random) -> None:
+    gpu = _any_gpu(soak, draw)
+    await soak.for_a_while(draw, 60, lambda: _set(gpu, hung=True), lambda: _set(gpu, hung=False))
+
+
+async def _answer_late(soak: Soak, draw: random.Random) -> None:
+    gpu, late_s = _any_gpu(soak, draw), draw.choice((0.02, 0.3, 0.9))
+    await soak.for_a_while(
+        draw, 300, lambda: _set(gpu, latency_s=late_s), lambda: _set(gpu, latency_s=0.002)
+    )
+
+
+async def _hide(soak: Soak, draw: random.Random) -> None:
+    gpu = _any_gpu(soak, draw)
+    await soak.for_a_while(
+        draw, 900, lambda: _set(gpu, hidden=True), lambda: _set(gpu, hidden=False)
+    )
+
+
+async def _heat(soak: Soak, draw: random.Random) -> None:
+    gpu = _any_gpu(soak, draw)
+    for level in draw.choice((("warm",), ("warm", "hot"), ("hot", "critical", "hot", "warm"))):
+        block = None if level == "warm" else Block(code=level, message=f"it is {level}")
+        await soak.for_a_while(
+            draw,
+            90,
+            partial(_set, gpu, level=level, block=block),
+            partial(_set, gpu, level="normal", block=None),
+        )
+
+
+async def _cordon(soak: Soak, draw: random.Random) -> None:
+    await _block(soak, draw, "cordoned")
+
+
+async def _quarantine(soak: Soak, draw: random.Random) -> None:
+    await _block(soak, draw, "quarantined")
+
+
+async def _lose_gpu(soak: Soak, draw: random.Random) -> None:
+    await _block(soak, draw, "lost")
+
+
+async def _block(soak: Soak, draw: random.Random, code: str) -> None:
+    gpu, block = _any_gpu(soak, draw), Block(code=code, message=f"it is {code}")
+    await soak.for_a_while(draw, 300, lambda: _set(gpu, block=block), lambda: _set(gpu, block=None))
+
+
+async def _fill_disk(soak: Soak, draw: random.Random) -> None:
+    await soak.for_a_while(
+        draw, 60, lambda: soak.set_writable(False), lambda: soak.set_writable(True)
+    )
+
+
+async def _open_all_files(soak: Soak, draw: random.Random) -> None:
+    def set_out(out: bool) -> None:  # noqa: FBT001
+        soak.host.out_of_files = out
+
+    await soak.for_a_while(draw, 20, lambda: set_out(True), lambda: set_out(False))
+
+
+def _any_gpu(soak: Soak, draw: random.Random) -> Gpu:
+    return soak.host.gpus[draw.choice(list(soak.host.gpus))]
+
+
+def _set(gpu: Gpu, **state: object) -> None:
+    for name, value in state.items():
+        setattr(gpu, name, value)
+
+
+MISHAPS: Final = (
+    Mishap("kill -9", 3, _kill),
+    Mishap("stop", 6, _stop),
+    Mishap("reboot", 24, _reboot),
+    Mishap("suspend", 12, _suspend),
+    Mishap("the clock jumps", 6, _jump),
+    Mishap("a process is killed", 0.5, _kill_process),
+    Mishap("a gpu hangs", 3, _hang),
+    Mishap("a gpu answers late", 2, _answer_late),
+    Mishap("a gpu hides whose memory it is", 8, _hide),
+    Mishap("a gpu heats up", 3, _heat),
+    Mishap("a gpu is cordoned", 6, _cordon),
+    Mishap("a gpu is quarantined", 8, _quarantine),
+    Mishap("a gpu is lost", 12, _lose_gpu),
+    Mishap("the disk is full", 4, _fill_disk),
+    Mishap("no file can be opened", 4, _open_all_files),
+)

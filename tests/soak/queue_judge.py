@@ -1,0 +1,102 @@
+"""Whether the queue keeps its order and its bounds, and leaves nobody waiting for what is free."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from soak.daemon_run import MAX_PASSED, QUEUE, QUEUE_PER_UID
+from soak.truth import SECOND_NS, Asked, Truth
+from superezio.wire import Waiter
+
+#: A timer that is due works within this.
+_LATE_NS = SECOND_NS // 10
+#: How long a waiter may be left with all it needs free.
+_LEFT_WAITING_NS = 8 * SECOND_NS
+
+
+class _Waits:
+    """A waiter: since when, and who was let past it."""
+
+    def __init__(self, asked: Asked, queued_ns: int) -> None:
+        self.asked = asked
+        self.queued_ns = queued_ns
+        self.passed: set[str] = set()
+
+
+class QueueJudge:
+    """Follows who waits since when, and who is served before whom."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._waiting: dict[str, _Waits] = {}
+        self._servable_since: dict[str, int] = {}
+
+    def clear(self) -> None:
+        """Nobody waits any more."""
+        self._waiting.clear()
+        self._servable_since.clear()
+
+    def queued(self, asked: Asked) -> None:
+        """One waits from now on."""
+        self._waiting[asked.name] = _Waits(asked, self._truth.host.clock.now_ns)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody waits."""
+        return not self._waiting
+
+    def served(self, asked: Asked, gpus: list[str], queue: Callable[[], list[Waiter]]) -> None:
+        """Count whom this grant was made before, though they came first."""
+        own = self._waiting.pop(asked.name, None)
+        for waits in self._waiting.values():
+            if own is not None and own.queued_ns < waits.queued_ns:
+                continue
+            if not self._truth.candidates(waits.asked.params) & set(gpus):
+                continue
+            if waits.asked.name not in {waiter.name for waiter in queue()}:
+                continue  # it has just given up
+            assert asked.priority > waits.asked.priority, (
+                f"{asked.name} was served at the cost of {waits.asked.name}"
+            )
+            self._let_past(waits, asked)
+
+    def _let_past(self, waits: _Waits, newcomer: Asked) -> None:
+        waits.passed.add(newcomer.name)
+        assert len(waits.passed) <= MAX_PASSED, f"{waits.asked.name} was passed over too often"
+
+    def check(self, queue: list[Waiter]) -> None:
+        names = [str(waiter.name) for waiter in queue]
+        for name in set(self._waiting) - set(names):
+            del self._waiting[name]
+        assert set(names) == set(self._waiting), "the queue has one that was never told of"
+        assert len(queue) <= QUEUE
+        uids = Counter(waiter.uid for waiter in queue)
+        assert not uids or max(uids.values()) <= QUEUE_PER_UID
+        order = [self._waiting[name] for name in names]
+        for position, waits in enumerate(order):
+            asked = waits.asked
+            assert asked.in_flight, f"{asked.name} waits, and nobody listens"
+            late_ns = (
+                self._truth.host.clock.now_ns - waits.queued_ns - asked.params.wait_ms * 1_000_000
+            )
+            assert late_ns <= _LATE_NS, f"{asked.name} waits longer than it asked for"
+            for ahead in order[:position]:
+                if ahead.queued_ns > waits.queued_ns:
+                    assert ahead.asked.priority > asked.priority, (
+                        f"{ahead.asked.name} stands before {asked.name}, which came first"
+                    )
+                    self._let_past(waits, ahead.asked)
+
+    def check_left_waiting(self, queue: list[Waiter], *, able: bool) -> None:
+        """The first in the queue gets what it needs, soon after it is free.
+
+        `able`: nothing else keeps the daemon from granting.
+        """
+        now = self._truth.host.clock.now_ns
+        head = self._waiting[str(queue[0].name)].asked if queue else None
+        if head is None or not able or not self._truth.could_serve(head.params, exact=False):
+            self._servable_since.clear()
+            return
+        since = self._servable_since.setdefault(head.name, now)
+        assert now - since <= _LEFT_WAITING_NS, f"{head.name} is left waiting for what is free"

@@ -1,0 +1,320 @@
+"""What is true of the leases: what each was promised, what keeps it, and what it uses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from soak.daemon_run import RESERVE_BY_GPU, RESERVE_BYTES, DaemonRun, Line
+from soak.host import Gpu, Host, Process
+from soak.readings import Reading
+from superezio.wire import AcquireParams
+
+SECOND_NS: Final = 1_000_000_000
+_EARLY_NS: Final = SECOND_NS // 1000
+_GRACE_NS: Final = 5 * SECOND_NS
+_RESTART_GRACE_NS: Final = 30 * SECOND_NS
+_RETURN_NS: Final = 5 * SECOND_NS
+
+
+class Asked:
+    """One acquire as its caller means it, however often it is sent. Its name is the lease's."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        params: AcquireParams,
+        priority: int,
+        key: str | None,
+        line: Line,
+        holder: Process | None,
+    ) -> None:
+        self.name = name
+        self.params = params
+        self.priority = priority
+        self.key = key
+        self.line = line
+        self.holder = holder
+        self.uid = line.process.uid
+        self.in_flight = 0
+        self.gave_up = False
+        self.told: str | None = None
+        self.asked_ns = 0
+
+
+class Held:
+    """A lease, and all that keeps it: as far as its holder knows."""
+
+    def __init__(self, lease: str, *, asked: Asked, gpus: list[str], granted_ns: int) -> None:
+        self.lease = lease
+        self.asked = asked
+        self.gpus = gpus
+        self.granted_ns = granted_ns
+        self.vram_bytes = asked.params.vram_bytes
+        self.attached: set[Process] = set()
+        self.ttl_ends_ns: int | None = None
+        self.renewed_ns = granted_ns
+        self.ready = False
+        self.was_used = False
+
+    @property
+    def mode(self) -> str:
+        """What it lives by."""
+        return self.asked.params.mode
+
+
+class Ended:
+    """A lease that is over: its VRAM may take a while to be seen free."""
+
+    def __init__(self, held: Held, *, at_ns: int, most_bytes: int, joined: bool) -> None:
+        self.gpus = held.gpus
+        self.at_ns = at_ns
+        self.most_bytes = most_bytes
+        #: Another lease has the same holder: what left with this one shows with the next pass.
+        self.joined = joined
+        self.processes = {each for root in held.attached for each in root.family()}
+
+
+class Truth:
+    """The leases there are, by what their holders know and the host shows.
+
+    `run` is the daemon that is judged; of it, only what its monitor has read is looked at.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.run: DaemonRun | None = None
+        self.held: dict[str, Held] = {}
+        self._ended: list[Ended] = []
+        self._changed_ns: dict[str, int] = {}
+        #: GPUs whose last pass with a process in it did not show what that uses.
+        self._opaque: set[str] = set()
+        self._holders_known: list[tuple[list[Held], set[Process]]] | None = None
+
+    # --- what changes it ------------------------------------------------------------------------
+
+    def begin(self, run: DaemonRun) -> None:
+        """Go on with another run of the daemon: what it cannot know any more is forgotten."""
+        self.run = run
+        self._ended.clear()
+        self._opaque.clear()
+        for held in self.held.values():
+            held.attached = {process for process in held.attached if not process.ended}
+        for process in self.host.processes.values():
+            # What was remembered of descendants went with the run.
+            process.cut = process.cut or (process.parent is not None and process.parent.ended)
+            process.known_of = None
+        self.change()
+
+    def change(self) -> None:
+        """Note that what was true at the last passes may not be any more."""
+        self._holders_known = None
+        for uuid in self.host.gpus:
+            self._changed_ns[uuid] = self.host.clock.now_ns
+
+    def add(self, held: Held) -> None:
+        """A lease was granted."""
+        self.held[held.lease] = held
+        self._holders_known = None
+
+    def end(self, held: Held) -> None:
+        """A lease is over; what its processes started is of nobody, or of another lease."""
+        del self.held[held.lease]
+        most = max(self._reserved_and_used(held, uuid) for uuid in held.gpus)
+        joined = any(held.attached & other.attached for other in self.held.values())
+        ended = Ended(held, at_ns=self.host.clock.now_ns, most_bytes=most, joined=joined)
+        self._ended = [each for each in self._ended if not self._is_long_ago(each)]
+        self._ended.append(ended)
+        for root in held.attached - {root for each in self.held.values() for root in each.attached}:
+            for process in root.family():
+                process.known_of = None
+                process.cut = process.cut or (process.parent is not None and process.parent.ended)
+        self.change()
+
+    def take_in(self) -> None:
+        """Note what new passes show."""
+        assert self.run is not None
+        for uuid, reading in self.run.monitor.readings.items():
+            if reading.uses and reading.hidden:
+                self._opaque.add(uuid)
+            elif reading.uses:
+                self._opaque.discard(uuid)
+            for held in self.held.values():
+                if uuid in held.gpus and not held.was_used:
+                    held.was_used = any(
+                        reading.uses.get(each) for root in held.attached for each in root.family()
+                    )
+
+    # --- whose and what for ---------------------------------------------------------------------
+
+    def owner_of(self, process: Process) -> Process | None:
+        """Return the attached process that a process belongs to: the nearest it descends from."""
+        roots = {root for _, joined in self.joined() for root in joined}
+        each: Process | None = process
+        while each is not None:
+            if each in roots:
+                return each
+            if each.cut:
+                return None
+            each = each.parent
+        return None
+
+    def over_since_ns(self, held: Held) -> int | None:
+        """Return for how long there has been no reason for the lease any more."""
+        assert self.run is not None
+        now, asked = self.host.clock.now_ns, held.asked
+        if asked.gave_up and asked.told is None and not asked.in_flight:
+            return now
+        if held.mode == "process":
+            return None if any(not each.ended for each in held.attached) else now
+        if held.mode == "connection":
+            line = asked.line
+            if line.open and line.run is self.run:
+                return None
+            ends_ns = line.closed_ns + _GRACE_NS
+            if line.run is not self.run:
+                ends_ns = self.run.ready_ns + _RESTART_GRACE_NS
+        else:
+            assert held.ttl_ends_ns is not None
+            ends_ns = held.ttl_ends_ns
+            if held.renewed_ns < self.run.started_ns:
+                ends_ns = max(ends_ns, self.run.ready_ns + _RESTART_GRACE_NS)
+        # The daemon looked at its clock a moment before the caller did.
+        ends_ns -= _EARLY_NS
+        return now - ends_ns if now > ends_ns else None
+
+    def holders(self, gpu: Gpu, reading: Reading) -> Iterator[tuple[list[Held], int, int]]:
+        """Yield each holder's leases, what its processes use of the GPU, and what it reserved."""
+        used: Counter[Process | None] = Counter()
+        for process, size in reading.uses.items():
+            used[reading.owners[process]] += size
+        for leases, roots in self.joined():
+            reserved = sum(held.vram_bytes for held in leases if gpu.uuid in held.gpus)
+            yield leases, sum(used[root] for root in roots), reserved
+
+    def joined(self) -> list[tuple[list[Held], set[Process]]]:
+        """Return the holders: leases that share a process are of one."""
+        if self._holders_known is None:
+            found: list[tuple[list[Held], set[Process]]] = []
+            for held in self.held.values():
+                leases, roots = [held], set(held.attached)
+                apart = []
+                for other in found:
+                    if other[1] & roots:
+                        leases, roots = other[0] + leases, roots | other[1]
+                    else:
+                        apart.append(other)
+                found = [*apart, (leases, roots)]
+            self._holders_known = found
+        return self._holders_known
+
+    def unused(self, gpu: Gpu, reading: Reading) -> int:
+        """Return what was promised and is not used yet."""
+        return sum(max(0, reserved - used) for _, used, reserved in self.holders(gpu, reading))
+
+    # --- what is in flux ------------------------------------------------------------------------
+
+    def is_settled(self, uuid: str, reading: Reading) -> bool:
+        return reading.taken_ns > self._changed_ns.get(uuid, 0) and not self.returning(
+            uuid, reading
+        )
+
+    def has_parted(self, reading: Reading) -> bool:
+        """Tell whether a holder has lost a process since the pass, but not all its leases."""
+        return any(each.joined and each.at_ns >= reading.taken_ns for each in self._ended)
+
+    def returning(self, uuid: str, reading: Reading) -> list[Ended]:
+        """Return the leases whose VRAM may be counted as on its way back."""
+        return [
+            each
+            for each in self._ended
+            if uuid in each.gpus
+            and reading.taken_ns - each.at_ns < _RETURN_NS
+            and (
+                reading.taken_ns <= each.at_ns
+                or reading.lingering
+                or any(process in reading.uses for process in each.processes)
+            )
+        ]
+
+    def _is_long_ago(self, ended: Ended) -> bool:
+        readings = [self.reading(uuid) for uuid in ended.gpus]
+        return all(
+            reading is not None and reading.taken_ns - ended.at_ns >= _RETURN_NS
+            for reading in readings
+        )
+
+    def _reserved_and_used(self, held: Held, uuid: str) -> int:
+        gpu = self.host.gpus[uuid]
+        family = {each for root in held.attached for each in root.family()}
+        used = sum(gpu.uses.get(each, 0) + gpu.lingering.get(each, 0) for each in family)
+        reading = self.reading(uuid)
+        seen = sum(reading.uses.get(each, 0) for each in family) if reading is not None else 0
+        return held.vram_bytes + max(used, seen)
+
+    # --- what could be served -------------------------------------------------------------------
+
+    def candidates(self, params: AcquireParams) -> set[str]:
+        """Return the GPUs that could serve the acquire, were they empty."""
+        found = {
+            gpu.uuid
+            for gpu in self.host.gpus.values()
+            if room_of(gpu) >= params.vram_bytes and gpu.uuid not in params.avoid
+        }
+        return found if len(found) >= params.count else set()
+
+    def could_serve(self, params: AcquireParams, *, exact: bool) -> bool:
+        """Tell whether the acquire can be granted, beyond doubt; `exact`: at this very moment."""
+        found = [uuid for uuid in self.candidates(params) if self._is_free(uuid, params, exact)]
+        return len(found) >= params.count
+
+    def _is_free(self, uuid: str, params: AcquireParams, exact: bool) -> bool:  # noqa: FBT001
+        """Tell whether the GPU has what is asked, beyond doubt."""
+        assert self.run is not None
+        gpu, reading = self.host.gpus[uuid], self.reading(uuid)
+        if reading is None or uuid in self._opaque or not reading.taken_in or gpu.hung:
+            return False
+        if self.run.monitor.blocked(gpu) or (exact and not self.is_settled(uuid, reading)):
+            return False
+        others = [held for held in self.held.values() if uuid in held.gpus]
+        if any(each.asked.params.policy == "exclusive" for each in others):
+            return False
+        if any(each.asked.params.sizes_itself and not each.ready for each in others):
+            return False
+        spoken = reading.used_bytes + self.unused(gpu, reading)
+        if params.policy == "exclusive" and (others or spoken):
+            return False
+        back = sum(each.most_bytes for each in self.returning(uuid, reading))
+        return params.vram_bytes <= room_of(gpu) - spoken - back
+
+    def describe(self) -> str:
+        """Say how things stand, for whoever has to explain a failure."""
+        lines = [f"now {self.host.clock.now_ns}"]
+        for held in self.held.values():
+            asked = held.asked
+            lines.append(
+                f"{asked.name} {held.lease} {held.mode} {held.vram_bytes} on {held.gpus}"
+                f" held by {held.attached}, granted {held.granted_ns}"
+            )
+        if self.run is not None:
+            usage = self.run.leases.usage()
+            for uuid, reading in self.run.monitor.readings.items():
+                lines.append(f"{uuid} {reading}")
+                lines.append(f"  shown {usage[uuid]}, changed {self._changed_ns.get(uuid)}")
+        lines += [
+            f"ended {each.gpus} {each.at_ns} {each.most_bytes} {each.processes}"
+            for each in self._ended
+        ]
+        return "\n".join(lines)
+
+    def reading(self, uuid: str) -> Reading | None:
+        assert self.run is not None
+        return self.run.monitor.readings.get(uuid)
+
+
+def room_of(gpu: Gpu) -> int:
+    """Return what all leases together may have of a GPU."""
+    reserve = RESERVE_BY_GPU.get(gpu.uuid, RESERVE_BYTES)
+    return gpu.total_bytes - gpu.driver_reserved_bytes - reserve
