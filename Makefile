@@ -10,7 +10,7 @@ WHEEL_VENV := build/wheel-venv
 PREFIX := /opt/superezio
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo docs test lint unit system soak wheel-test coverage bench bench-placement bench-short lock install clean
+.PHONY: help setup dev demo docs test lint unit system soak kill-points wheel-test coverage bench bench-placement bench-short lock install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ system: $(VENV)/.dev ## the tests in a booted systemd (root)
 soak: $(VENV)/.dev ## a simulated month of leases, in minutes (DAYS=, SEED=, HARDSHIP=)
 	cd tests && PYTHONHASHSEED=0 ../$(BIN)/python -m soak \
 	  $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED)) $(if $(HARDSHIP),--hardship $(HARDSHIP))
+
+kill-points: $(VENV)/.dev ## kill -9 at every system call of acquire, attach and release
+	SUPEREZIO_KILL_POINTS=all $(BIN)/pytest -s tests/integration/test_kill_points.py
 
 wheel-test: $(VENV)/.dev
 	rm -rf build/wheel $(WHEEL_VENV)

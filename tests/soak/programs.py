@@ -155,9 +155,10 @@ class Program:
         lease = self._random.choice(leases)
 
         def ready(daemon: LeaseManager, line: Line) -> Lease:
-            done = daemon.mark_ready(self._caller(line), lease.id)
-            self._judge.held[lease.id].ready = True
-            return done
+            held = self._judge.held.get(lease.id)
+            if held is not None:
+                held.ready = True  # whoever waits for it is served before the answer
+            return daemon.mark_ready(self._caller(line), lease.id)
 
         await self._try(main, lease, ready)
 
