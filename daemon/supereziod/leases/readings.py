@@ -87,10 +87,10 @@ class Readings:
         """Return what every GPU admits; nothing, on one that was not read lately."""
         snapshot = self.snapshot()
         oldest_ns = self._oldest_ns()
-        taken = self._passes()
+        # Of what was taken in: a pass whose processes could not be looked at has shown nothing.
         return [
             capacity
-            if capacity.block is not None or taken.get(capacity.uuid, 0) >= oldest_ns
+            if capacity.block is not None or self._seen.get(capacity.uuid, 0) >= oldest_ns
             else structs.replace(capacity, block=_SETTLING)
             for capacity in self._ledger.capacities(snapshot)
         ]

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from gpu_views import GIB
-from lease_host import SMALL, Child, LeaseHost, caller_of, child, lease_host
+from lease_host import BIG, SMALL, Child, LeaseHost, caller_of, child, lease_host, turn
 from superezio.errors import BusyError
 from superezio.wire import LeaseAttachParams
+from supereziod.gpu.hardware import Block
 from supereziod.leases.processes import ProcessTable
 
 
@@ -46,6 +47,32 @@ async def host(tmp_path: Path) -> AsyncIterator[LeaseHost]:
 def model() -> Iterator[Child]:
     with child() as process:
         yield process
+
+
+async def test_nothing_is_granted_by_a_pass_that_could_not_be_taken_in(
+    host: LeaseHost, model: Child
+) -> None:
+    """What came to be in use meanwhile is in no figure yet: the last one is too old."""
+    host.now(model.caller(), vram=1)
+    host.big.block = Block(code="cordoned", message="it is cordoned")
+    host.monitor.changed()
+    waiting = host.later(model.caller(), vram=8, wait_ms=60_000)
+    await turn()
+    with child() as stranger:
+        host.big.processes = {stranger.pid: 10 * GIB}
+        host.big.block = None
+        host.clock.advance(2)
+        with free_files(0):
+            host.monitor.read()
+            await turn()
+            assert not waiting.done()
+        host.monitor.read()
+        await turn()
+        assert not waiting.done()
+    host.big.processes = {}
+    host.monitor.read()
+    lease = await waiting
+    assert [gpu.uuid for gpu in lease.gpus] == [BIG]
 
 
 @pytest.mark.parametrize("count", [0, 1])
