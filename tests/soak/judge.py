@@ -10,7 +10,7 @@ from soak.queue_judge import QueueJudge
 from soak.readings import Reading
 from soak.truth import SECOND_NS, Asked, Held, Truth, room_of
 from superezio.errors import NeverFitsError, NoCapacityError, SuperezioError
-from superezio.wire import Event, Lease, LeaseList
+from superezio.wire import Event, Lease, LeaseGpu, LeaseList
 from supereziod.leases.handles import Caller
 
 #: A timer that is due works within this.
@@ -18,7 +18,13 @@ _LATE_NS = SECOND_NS // 10
 _GROWING_NS = 300 * SECOND_NS
 #: How old a pass may be that a decision goes by.
 _FRESH_NS = SECOND_NS + SECOND_NS // 20
-_ADMIN = Caller(uid=0, pid=1, pidfd=None, role="admin", connection="judge")
+#: Within this a critical GPU has its leases told to end, and an overrun is reserved.
+_DRAINED_NS = 60 * SECOND_NS
+_RAISED_NS = 180 * SECOND_NS
+#: The least that a hot GPU leaves a holder, and the least that a restart does.
+_LEAST_S = 5.0
+_RESTART_S = 30.0
+ADMIN = Caller(uid=0, pid=1, pidfd=None, role="admin", connection="judge")
 
 
 class Judge:
@@ -27,6 +33,8 @@ class Judge:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.truth = Truth(host)
+        #: Leases that an admin revokes: within how many seconds.
+        self.revoking: dict[str, float] = {}
         #: Leases that their holders have asked to release.
         self.releasing: set[str] = set()
         self.asked: dict[str, Asked] = {}
@@ -35,6 +43,9 @@ class Judge:
         self._queue = QueueJudge(self.truth)
         #: Ended while nothing could be written: a restart may find them again.
         self._unwritten: dict[str, Held] = {}
+        #: Since when a GPU has been critical, and a lease been used too much on one.
+        self._critical_ns: dict[str, int] = {}
+        self._overrun_ns: dict[tuple[str, str], int] = {}
         self._dirty = False
 
     @property
@@ -53,21 +64,20 @@ class Judge:
         """Take in the answer to an acquire."""
         assert lease.name == asked.name, "the lease of another acquire was returned"
         assert asked.told in (None, lease.id), f"{asked.name} was granted twice"
-        assert [gpu.reserved_bytes for gpu in lease.gpus] == [asked.params.vram_bytes] * (
-            asked.params.count
-        )
+        assert len(lease.gpus) == asked.params.count
+        assert all(gpu.reserved_bytes >= asked.params.vram_bytes for gpu in lease.gpus)
         asked.told = lease.id
         self.counts[f"granted {lease.mode}"] += 1
 
     def refused(self, asked: Asked, error: SuperezioError) -> None:
         """Take in a refusal."""
         self.counts[f"refused {error.kind}"] += 1
-        if isinstance(error, NeverFitsError):
+        if isinstance(error, NeverFitsError) and not self.truth.is_somewhere(asked):
             assert len(self.truth.candidates(asked.params)) < asked.params.count, (
                 f"{asked.name} was told that it never fits: {error.message}"
             )
         if isinstance(error, NoCapacityError) and self._queue.is_empty:
-            assert not self.truth.could_serve(asked.params, exact=True), (
+            assert not self.truth.could_serve(asked, exact=True), (
                 f"{asked.name} was refused what is free: {error.message}"
             )
 
@@ -76,6 +86,7 @@ class Judge:
         held = self.held[lease]
         held.attached.add(process)
         self.truth.change()
+        self.truth.adopt(process)
         self._dirty = True
 
     def renewed(self, lease: str, ttl_ms: int) -> None:
@@ -92,13 +103,15 @@ class Judge:
     def started(self, run: DaemonRun) -> None:
         """Judge another run from now on. What the last one held stands."""
         self._queue.clear()
+        self._critical_ns.clear()
+        self._overrun_ns.clear()
         self.writable = True
         self.held.update(self._unwritten)
         self.truth.begin(run)
 
     def restored(self) -> None:
         """Forget what could not be written off and was not found again."""
-        there = {lease.id for lease in self._run.leases.list(_ADMIN).leases}
+        there = {lease.id for lease in self._run.leases.list(ADMIN).leases}
         for lease in self._unwritten:
             if lease not in there:
                 self.held.pop(lease, None)
@@ -124,6 +137,10 @@ class Judge:
             self._granted(event.lease, self.asked[str(name)], list(event.data["gpus"]))
         elif event.type == "lease.queued":
             self._queue.queued(self.asked[str(name)])
+        elif event.type == "lease.draining":
+            self._ordered(self.held[str(event.lease)], event)
+        elif event.type == "lease.kept":
+            self.held[str(event.lease)].orders.clear()
         elif event.type in ("lease.released", "lease.lost") and event.lease in self.held:
             self._over(self.held[event.lease], str(event.data.get("reason")))
 
@@ -149,9 +166,27 @@ class Judge:
         for uuid in gpus:
             self._check_company(held, uuid)
         self.truth.add(held)
+        if asked.holder is not None:
+            self.truth.adopt(asked.holder)
         for uuid in gpus:
             self._check_grant(held, self.host.gpus[uuid])
-        self._queue.served(asked, gpus, lambda: self._run.leases.list(_ADMIN).queue)
+        self._queue.served(asked, gpus, lambda: self._run.leases.list(ADMIN).queue)
+
+    def _ordered(self, held: Held, event: Event) -> None:
+        """No lease is ordered to end but by an admin, or because its GPU is too hot."""
+        reason, within_s = str(event.data["reason"]), float(event.data["deadline_s"])
+        if reason == "gpu_critical":
+            assert self._levels(held) & {"critical", "unknown"}, f"{held.gpus} are not too hot"
+            assert within_s >= _LEAST_S - 1, f"{held.asked.name} has no time to end"
+        else:
+            assert within_s <= self.revoking[held.lease] + _RESTART_S
+        held.ordered_ns = self.host.clock.now_ns
+        held.orders[reason] = held.ordered_ns + round(within_s * SECOND_NS)
+        held.asked.on_ordered()
+
+    def _levels(self, held: Held) -> set[str]:
+        gpus = self._run.monitor.snapshot().gpus
+        return {gpu.level for gpu in gpus if gpu.uuid in held.gpus}
 
     def _over(self, held: Held, reason: str) -> None:
         self.counts[f"ended {reason}"] += 1
@@ -189,7 +224,7 @@ class Judge:
         age_ns = self.host.clock.now_ns - reading.taken_ns
         assert age_ns <= _FRESH_NS, f"granted by a pass of {gpu.uuid} that is {age_ns} ns old"
         assert not self._run.monitor.blocked(gpu), f"granted on {gpu.uuid}, which admits nothing"
-        spoken = reading.used_bytes + held.vram_bytes
+        spoken = reading.used_bytes + held.reserved[gpu.uuid]
         if not reading.hidden and not self.truth.has_parted(reading):
             spoken = reading.used_bytes + self.truth.unused(gpu, reading)
         over = spoken - room_of(gpu)
@@ -203,12 +238,21 @@ class Judge:
             return
         self._dirty = False
         self.counts["steps"] += 1
-        listing = self._run.leases.list(_ADMIN)
+        listing = self._run.leases.list(ADMIN)
+        self._follow_heat()
         self._check_leases(listing)
         self._queue.check(listing.queue)
         self._check_figures(listing)
         able = self.writable and not self.host.out_of_files
         self._queue.check_left_waiting(listing.queue, able=able)
+
+    def _follow_heat(self) -> None:
+        now = self.host.clock.now_ns
+        for gpu in self._run.monitor.snapshot().gpus:
+            if gpu.level == "critical":
+                self._critical_ns.setdefault(gpu.uuid, now)
+            else:
+                self._critical_ns.pop(gpu.uuid, None)
 
     def _check_leases(self, listing: LeaseList) -> None:
         shown = {lease.id: lease for lease in listing.leases}
@@ -224,15 +268,32 @@ class Judge:
         assert not uids or max(uids.values()) <= MAX_LEASES_PER_UID
 
     def _check_state(self, lease: Lease, held: Held) -> None:
-        snapshot = self._run.monitor.snapshot()
-        levels = {gpu.level for gpu in snapshot.gpus if gpu.uuid in held.gpus}
         if lease.state == "orphaned":
             assert held.mode == "connection"
             assert not held.asked.line.open or held.asked.line.run is not self._run
-        elif "critical" in levels:
-            assert lease.state == "draining"
-        elif "unknown" not in levels:
-            assert lease.state != "draining"
+        else:
+            assert (lease.state == "draining") == bool(held.orders)
+            now = self.host.clock.now_ns
+            since = min(self._critical_ns.get(uuid, now) for uuid in held.gpus)
+            assert held.orders or now - since <= _DRAINED_NS, (
+                f"{held.gpus} are critical, and {held.asked.name} was not told"
+            )
+        for gpu in lease.gpus:
+            self._follow_reserve(held, gpu)
+
+    def _follow_reserve(self, held: Held, gpu: LeaseGpu) -> None:
+        """What is reserved is what was asked for, or what the holder had come to use beyond it."""
+        before, now = held.reserved[gpu.uuid], gpu.reserved_bytes
+        if before == now:
+            return
+        held.reserved[gpu.uuid] = now
+        reading = self.truth.reading(gpu.uuid)
+        assert reading is not None
+        holders = self.truth.holders(self.host.gpus[gpu.uuid], reading)
+        used, reserved = next((used, size) for leases, used, size in holders if held in leases)
+        assert before < now, f"{held.asked.name} has lost what it was promised"
+        assert reserved <= used, f"{held.asked.name} was raised to {reserved}, and uses {used}"
+        self.counts["raised"] += 1
 
     # --- the figures ----------------------------------------------------------------------------
 
@@ -259,6 +320,7 @@ class Judge:
                 self.counts["exact"] += 1
                 self._check_exact(gpu, reading, shown.foreign_bytes, shown.leasable_bytes, truth)
                 self._check_actual(listing, gpu, reading)
+                self._check_overrun(gpu, reading)
 
     def _check_exact(
         self, gpu: Gpu, reading: Reading, foreign_bytes: int, leasable_bytes: int, truth: int
@@ -287,3 +349,15 @@ class Judge:
                 f" and uses {actual[lease.id]}"
             )
             assert not shown.actual_is_estimated
+
+    def _check_overrun(self, gpu: Gpu, reading: Reading) -> None:
+        """What a holder uses beyond what it reserved comes to be reserved, if it lasts."""
+        now = self.host.clock.now_ns
+        for leases, used, reserved in self.truth.holders(gpu, reading):
+            key = (gpu.uuid, leases[0].lease)
+            may_grow = any(held.asked.params.sizes_itself for held in leases)
+            if not reserved or may_grow or not self.writable or used * 100 <= reserved * 110:
+                self._overrun_ns.pop(key, None)
+                continue
+            since = self._overrun_ns.setdefault(key, now)
+            assert now - since <= _RAISED_NS, f"{leases[0].asked.name} overruns, and is not raised"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from soak.host import Gpu
+from soak.judge import ADMIN
 from soak.soak import Mishap, Soak
+from superezio.errors import StateNotWritableError
+from superezio.wire import LeaseRevokeParams
 from supereziod.gpu.hardware import Block
+from supereziod.leases.manager import LeaseTimes
 
 
 async def _kill(soak: Soak, _: random.Random) -> None:
@@ -91,6 +96,17 @@ async def _fill_disk(soak: Soak, draw: random.Random) -> None:
     )
 
 
+async def _revoke(soak: Soak, draw: random.Random) -> None:
+    run = await soak.up()
+    if not soak.judge.held:
+        return
+    lease = draw.choice(list(soak.judge.held))
+    within_s = draw.choice((None, 0.0, 5.0, 120.0))
+    soak.judge.revoking[lease] = LeaseTimes().revoke_deadline_s if within_s is None else within_s
+    with suppress(StateNotWritableError):
+        run.leases.revoke(ADMIN, LeaseRevokeParams(lease=lease, deadline_s=within_s))
+
+
 async def _open_all_files(soak: Soak, draw: random.Random) -> None:
     def set_out(out: bool) -> None:  # noqa: FBT001
         soak.host.out_of_files = out
@@ -123,4 +139,5 @@ MISHAPS: Final = (
     Mishap("a gpu is lost", 12, _lose_gpu),
     Mishap("the disk is full", 4, _fill_disk),
     Mishap("no file can be opened", 4, _open_all_files),
+    Mishap("an admin revokes", 1, _revoke),
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from typing import Final, Protocol
 
 from msgspec import structs
@@ -14,7 +16,14 @@ from soak.host import GIB, MIB, Host, Process
 from soak.judge import Judge
 from soak.truth import Asked
 from superezio.errors import ShuttingDownError, StaleLeaseError, SuperezioError
-from superezio.wire import AcquireParams, Lease, LeaseAttachParams, LeaseRenewParams, Policy
+from superezio.wire import (
+    AcquireParams,
+    Lease,
+    LeaseAcknowledgeParams,
+    LeaseAttachParams,
+    LeaseRenewParams,
+    Policy,
+)
 from supereziod.leases.handles import Caller
 from supereziod.leases.manager import LeaseManager
 
@@ -47,6 +56,7 @@ class Program:
         self._uid = self._random.choice(_UIDS)
         self._processes: list[Process] = []
         self._line: Line | None = None
+        self._answers: set[asyncio.Future[None]] = set()
         self._greed = self._random.choice((0.0, 0.6, 0.8, 0.95, 0.95, 1.0, 1.05, 1.4))
         self._keeps_up = self._random.random() < 0.85
         self._with_pidfd = self._random.random() < 0.8
@@ -60,6 +70,9 @@ class Program:
         except LostError:
             pass
         finally:
+            for answer in tuple(self._answers):
+                answer.cancel()
+            await asyncio.gather(*self._answers, return_exceptions=True)
             for process in self._processes:
                 self._host.end(process, f"program {self._number} is over")
             if self._line is not None:
@@ -156,9 +169,15 @@ class Program:
 
         def ready(daemon: LeaseManager, line: Line) -> Lease:
             held = self._judge.held.get(lease.id)
+            was_ready = held is not None and held.ready
             if held is not None:
                 held.ready = True  # whoever waits for it is served before the answer
-            return daemon.mark_ready(self._caller(line), lease.id)
+            try:
+                return daemon.mark_ready(self._caller(line), lease.id)
+            except SuperezioError:
+                if held is not None:
+                    held.ready = was_ready
+                raise
 
         await self._try(main, lease, ready)
 
@@ -203,7 +222,7 @@ class Program:
                 self._judge.asked[name] = asked
             asked.line = line
             try:
-                return await self._ask(asked, line)
+                lease = await self._ask(asked, line)
             except LostError:
                 self._host.counts["answers lost"] += 1
             except ShuttingDownError:
@@ -215,6 +234,9 @@ class Program:
             except SuperezioError as error:
                 self._judge.refused(asked, error)
                 return None
+            else:
+                asked.on_ordered = partial(self._hear, lease)
+                return lease
         return None
 
     async def _ask(self, asked: Asked, line: Line) -> Lease:
@@ -297,6 +319,29 @@ class Program:
         except SuperezioError as error:
             self._judge.counts[f"refused {error.kind}"] += 1
         self._judge.touch()
+
+    def _hear(self, lease: Lease) -> None:
+        """Hear that a lease is to end, if it listens at all, and do so, or not."""
+        if self._line is not None and self._line.open and not self._processes[0].ended:
+            answer = asyncio.ensure_future(self._answer(lease))
+            self._answers.add(answer)
+            answer.add_done_callback(self._answers.discard)
+
+    async def _answer(self, lease: Lease) -> None:
+        main = self._processes[0]
+        accept = self._random.choice((True, True, False, None))
+        if accept is None:
+            return
+
+        def acknowledge(daemon: LeaseManager, line: Line) -> Lease:
+            params = LeaseAcknowledgeParams(lease=lease.id, accept=accept)
+            return daemon.acknowledge(self._caller(line), params)
+
+        with suppress(LostError):
+            await self._try(main, lease, acknowledge)
+            await asyncio.sleep(self._random.uniform(0, 20))
+            if accept:
+                await self._release(lease)
 
     # --- what it is made of ---------------------------------------------------------------------
 

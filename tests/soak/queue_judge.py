@@ -52,7 +52,8 @@ class QueueJudge:
         for waits in self._waiting.values():
             if own is not None and own.queued_ns < waits.queued_ns:
                 continue
-            if not self._truth.candidates(waits.asked.params) & set(gpus):
+            able = self._truth.candidates(waits.asked.params)
+            if not able & set(gpus) or self._truth.is_somewhere(waits.asked):
                 continue
             if waits.asked.name not in {waiter.name for waiter in queue()}:
                 continue  # it has just given up
@@ -95,7 +96,7 @@ class QueueJudge:
         """
         now = self._truth.host.clock.now_ns
         head = self._waiting[str(queue[0].name)].asked if queue else None
-        if head is None or not able or not self._truth.could_serve(head.params, exact=False):
+        if head is None or not able or not self._truth.could_serve(head, exact=False):
             self._servable_since.clear()
             return
         since = self._servable_since.setdefault(head.name, now)

@@ -17,8 +17,10 @@ ACCOUNT = "supereziod.leases.account"
 BOOK = "supereziod.leases.book"
 HOLDERS = "supereziod.leases.holders"
 MANAGER = "supereziod.leases.manager"
+DRAINING = "supereziod.leases.draining"
 QUEUE = "supereziod.leases.queue"
 READINGS = "supereziod.leases.readings"
+REVOKING = "supereziod.leases.revoking"
 STORE = "supereziod.leases.store"
 WAITERS = "supereziod.leases.waiters"
 
@@ -71,6 +73,25 @@ MUTANTS = (
         STORE,
         "            if boot != self._boot_id:\n",
         "            if False:\n",
+    ),
+    Mutant(
+        "grants by a pass that could not be taken in",
+        READINGS,
+        "self._seen.get(capacity.uuid, 0)",
+        "self._passes().get(capacity.uuid, 0)",
+    ),
+    Mutant(
+        "never ends a lease that was revoked",
+        REVOKING,
+        '        self._book.lose(lease, "revoked", '
+        'f"it was revoked and did not end in time: {why}")\n',
+        "",
+    ),
+    Mutant(
+        "leaves a hot GPU's leases alone",
+        DRAINING,
+        "        for lease in sorted(left, key=_priority):\n",
+        "        for lease in ():\n",
     ),
     Mutant(
         "leaves the descriptors of who gave up open",

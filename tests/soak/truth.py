@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from soak.daemon_run import RESERVE_BY_GPU, RESERVE_BYTES, DaemonRun, Line
@@ -40,6 +40,8 @@ class Asked:
         self.uid = line.process.uid
         self.in_flight = 0
         self.gave_up = False
+        #: Called when its lease is ordered to end.
+        self.on_ordered: Callable[[], None] = lambda: None
         self.told: str | None = None
         self.asked_ns = 0
 
@@ -52,7 +54,10 @@ class Held:
         self.asked = asked
         self.gpus = gpus
         self.granted_ns = granted_ns
-        self.vram_bytes = asked.params.vram_bytes
+        self.reserved = dict.fromkeys(gpus, asked.params.vram_bytes)
+        #: When it has to have ended, by the reason of the order (CLOCK_MONOTONIC).
+        self.orders: dict[str, int] = {}
+        self.ordered_ns = 0
         self.attached: set[Process] = set()
         self.ttl_ends_ns: int | None = None
         self.renewed_ns = granted_ns
@@ -102,6 +107,7 @@ class Truth:
         self._opaque.clear()
         for held in self.held.values():
             held.attached = {process for process in held.attached if not process.ended}
+            held.orders.pop("gpu_critical", None)  # heat is read anew
         for process in self.host.processes.values():
             # What was remembered of descendants went with the run.
             process.cut = process.cut or (process.parent is not None and process.parent.ended)
@@ -133,6 +139,15 @@ class Truth:
                 process.cut = process.cut or (process.parent is not None and process.parent.ended)
         self.change()
 
+    def adopt(self, root: Process) -> None:
+        """Let what a process uses already be its holder's: it holds a lease from now on."""
+        assert self.run is not None
+        for reading in self.run.monitor.readings.values():
+            for process, owner in reading.owners.items():
+                if owner is None and self.owner_of(process) is root:
+                    reading.owners[process] = root
+                    self.change()
+
     def take_in(self) -> None:
         """Note what new passes show."""
         assert self.run is not None
@@ -163,6 +178,9 @@ class Truth:
 
     def over_since_ns(self, held: Held) -> int | None:
         """Return for how long there has been no reason for the lease any more."""
+        ordered_ns = self._ordered_over_ns(held)
+        if ordered_ns is not None:
+            return ordered_ns
         assert self.run is not None
         now, asked = self.host.clock.now_ns, held.asked
         if asked.gave_up and asked.told is None and not asked.in_flight:
@@ -185,13 +203,24 @@ class Truth:
         ends_ns -= _EARLY_NS
         return now - ends_ns if now > ends_ns else None
 
+    def _ordered_over_ns(self, held: Held) -> int | None:
+        """Return for how long the lease should have ended, as it was ordered to."""
+        assert self.run is not None
+        if not held.orders:
+            return None
+        ends_ns = min(held.orders.values())
+        if held.ordered_ns <= self.run.ready_ns:
+            ends_ns = max(ends_ns, self.run.ready_ns + _RESTART_GRACE_NS)
+        late_ns = self.host.clock.now_ns - ends_ns + _EARLY_NS
+        return late_ns if late_ns > 0 else None
+
     def holders(self, gpu: Gpu, reading: Reading) -> Iterator[tuple[list[Held], int, int]]:
         """Yield each holder's leases, what its processes use of the GPU, and what it reserved."""
         used: Counter[Process | None] = Counter()
         for process, size in reading.uses.items():
             used[reading.owners[process]] += size
         for leases, roots in self.joined():
-            reserved = sum(held.vram_bytes for held in leases if gpu.uuid in held.gpus)
+            reserved = sum(held.reserved.get(gpu.uuid, 0) for held in leases)
             yield leases, sum(used[root] for root in roots), reserved
 
     def joined(self) -> list[tuple[list[Held], set[Process]]]:
@@ -220,6 +249,10 @@ class Truth:
         return reading.taken_ns > self._changed_ns.get(uuid, 0) and not self.returning(
             uuid, reading
         )
+
+    def _is_fresh(self, uuid: str, reading: Reading) -> bool:
+        age_ns = self.host.clock.now_ns - reading.taken_ns
+        return age_ns < SECOND_NS * 9 // 10 and self.is_settled(uuid, reading)
 
     def has_parted(self, reading: Reading) -> bool:
         """Tell whether a holder has lost a process since the pass, but not all its leases."""
@@ -252,7 +285,7 @@ class Truth:
         used = sum(gpu.uses.get(each, 0) + gpu.lingering.get(each, 0) for each in family)
         reading = self.reading(uuid)
         seen = sum(reading.uses.get(each, 0) for each in family) if reading is not None else 0
-        return held.vram_bytes + max(used, seen)
+        return held.reserved[uuid] + max(used, seen)
 
     # --- what could be served -------------------------------------------------------------------
 
@@ -265,8 +298,16 @@ class Truth:
         }
         return found if len(found) >= params.count else set()
 
-    def could_serve(self, params: AcquireParams, *, exact: bool) -> bool:
+    def is_somewhere(self, asked: Asked) -> bool:
+        """Tell whether the holder uses VRAM already, so that not every GPU will do."""
+        family = list(asked.holder.family()) if asked.holder is not None else []
+        return any(process in gpu.uses for gpu in self.host.gpus.values() for process in family)
+
+    def could_serve(self, asked: Asked, *, exact: bool) -> bool:
         """Tell whether the acquire can be granted, beyond doubt; `exact`: at this very moment."""
+        params = asked.params
+        if self.is_somewhere(asked):
+            return False
         found = [uuid for uuid in self.candidates(params) if self._is_free(uuid, params, exact)]
         return len(found) >= params.count
 
@@ -276,7 +317,7 @@ class Truth:
         gpu, reading = self.host.gpus[uuid], self.reading(uuid)
         if reading is None or uuid in self._opaque or not reading.taken_in or gpu.hung:
             return False
-        if self.run.monitor.blocked(gpu) or (exact and not self.is_settled(uuid, reading)):
+        if self.run.monitor.blocked(gpu) or (exact and not self._is_fresh(uuid, reading)):
             return False
         others = [held for held in self.held.values() if uuid in held.gpus]
         if any(each.asked.params.policy == "exclusive" for each in others):
@@ -295,7 +336,7 @@ class Truth:
         for held in self.held.values():
             asked = held.asked
             lines.append(
-                f"{asked.name} {held.lease} {held.mode} {held.vram_bytes} on {held.gpus}"
+                f"{asked.name} {held.lease} {held.mode} {held.reserved} {held.orders}"
                 f" held by {held.attached}, granted {held.granted_ns}"
             )
         if self.run is not None:
