@@ -134,6 +134,9 @@ class FakeDaemon:
                     self._take(connection, json.loads(line))
             except OSError:
                 return
+            finally:
+                with self._changed:
+                    self._open = [each for each in self._open if each is not connection]
 
     def _take(self, connection: socket.socket, request: dict[str, Any]) -> None:
         method = request["method"]

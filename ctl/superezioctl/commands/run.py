@@ -3,7 +3,8 @@
 This process asks for the lease, is its holder, and then becomes the command (exec). So the lease
 is bound before the command begins, ends with it however it ends, and a restart of the daemon does
 not concern the command; signals, job control, the terminal and the exit code are the command's own,
-for nothing stands between it and whoever started it.
+for nothing stands between it and whoever started it. What becomes of the lease is followed by a
+process beside it (`superezioctl.minding`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from superezio.errors import (
     ShuttingDownError,
 )
 from superezio.holder import start_time
-from superezioctl.arguments import Command, Positional
+from superezioctl.arguments import Command, Option, Positional, UsageError, seconds
 from superezioctl.exit_codes import NOT_EXECUTABLE, NOT_FOUND, RUN_FAILED
 from superezioctl.interrupts import Raised
 from superezioctl.placement_options import LEASE, lease_params, wait_s
@@ -31,6 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+    from superezioctl.arguments import Arguments
     from superezioctl.caller import Caller
     from superezioctl.context import Context
 
@@ -40,6 +42,7 @@ _LOOK_NS = 500_000_000
 
 def run(context: Context) -> int:
     """Get a lease and become the command; returns only when the command cannot be executed."""
+    _check(context.arguments)
     caller = context.caller()
     caller.correlation_id = context.correlation_id or os.urandom(16).hex()
     try:
@@ -47,6 +50,8 @@ def run(context: Context) -> int:
         command: list[str] = context.arguments["command"]
         if context.out.json:
             context.out.note(json.dumps({"lease": lease}, ensure_ascii=False))
+        caller.close()
+        _start_minder(context, lease, correlation_id=caller.correlation_id)
         try:
             _become(command, lease)
         except OSError as error:
@@ -116,17 +121,50 @@ def _confirmed(caller: Caller, raw: bytes) -> dict[str, Any]:
     raise HolderGoneError("the lease was bound to another process than this one: try again")
 
 
+def _check(arguments: Arguments) -> None:
+    if arguments["revoke_grace"] is not None and arguments["on_revoke"] != "term":
+        raise UsageError("--revoke-grace is for --on-revoke=term: nothing else is killed")
+
+
+def _start_minder(context: Context, lease: dict[str, Any], *, correlation_id: str | None) -> None:
+    """Let a process beside this one follow the lease, and do what --on-revoke says."""
+    what: str = context.arguments["on_revoke"]
+    if what == "ignore":
+        return
+    from superezioctl.minding import beside, detached  # noqa: PLC0415 - not with ignore
+
+    command = beside.Process.open(os.getpid())
+    work = beside.Work(
+        command=command,
+        group=os.getpgrp(),
+        lease=lease["id"],
+        socket_path=context.socket_path,
+        correlation_id=correlation_id,
+        on_revoke=what,
+        grace_s=context.arguments["revoke_grace"],
+        environment=_environment(lease),
+        as_json=context.out.json,
+    )
+    detached.start_beside(work, keep=[command.pidfd])
+    os.close(command.pidfd)
+
+
 def _become(command: list[str], lease: dict[str, Any]) -> NoReturn:
     import signal  # noqa: PLC0415 - a queue may be long, and waits without it
 
-    environment = {**_own_environment(), **lease["environment"]}
-    environment.setdefault("SUPEREZIO_LEASE", lease["id"])
+    environment = _environment(lease)
     # Python ignores these, and what is ignored stays so over an exec.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execvpe(command[0], command, environment)  # noqa: S606 - a command line is what was asked for
+
+
+def _environment(lease: dict[str, Any]) -> dict[str, str]:
+    environment = {**_own_environment(), **lease["environment"]}
+    environment.setdefault("SUPEREZIO_LEASE", lease["id"])
+    return environment
 
 
 def _own_environment() -> dict[str, str]:
@@ -139,23 +177,60 @@ def _own_environment() -> dict[str, str]:
     return environment
 
 
+def _read_on_revoke(text: str) -> str:
+    if text in {"term", "ignore"} or (text.startswith("exec=") and text != "exec="):
+        return text
+    raise ValueError(f"cannot use {text!r}: it has to be term, exec=COMMAND or ignore")
+
+
+def _read_grace(text: str) -> float:
+    return float("inf") if text == "never" else seconds(text)
+
+
+ON_REVOKE = (
+    Option(
+        "--on-revoke",
+        "when the lease is revoked: term ends the command with SIGTERM, exec=COMMAND runs a "
+        "shell command, ignore does nothing",
+        metavar="WHAT",
+        convert=_read_on_revoke,
+        default="term",
+    ),
+    Option(
+        "--revoke-grace",
+        "SIGKILL follows SIGTERM after so long, or never (default: shortly before the lease is "
+        "lost, and never later)",
+        metavar="DURATION",
+        convert=_read_grace,
+    ),
+)
+
 COMMANDS = {
     "run": Command(
         run,
-        options=LEASE,
+        options=(*LEASE, *ON_REVOKE),
         positionals=[Positional("COMMAND", "the command and its arguments", rest=True)],
         description="The command sees only the GPUs that were leased (CUDA_VISIBLE_DEVICES), and "
         "the lease ends with it. With --split, SUPEREZIO_TENSOR_SPLIT has the proportions for "
         "llama.cpp's --tensor-split. While there is no room, --wait keeps a place in the queue; "
         "Ctrl-C gives it up. Without --name the lease has the name of the command.\n\n"
+        "A lease may be revoked, with a deadline: a GPU is too hot, or an admin needs it. "
+        "superezioctl becomes the command, and leaves a small process of its own beside it that "
+        "hears of that, says so on standard error and does what --on-revoke says. With "
+        "exec=COMMAND the environment has SUPEREZIO_LEASE, SUPEREZIO_PID (of the command), "
+        "SUPEREZIO_REVOKE_REASON and SUPEREZIO_REVOKE_DEADLINE_S (the seconds left). SIGTERM goes "
+        "to the command, to its process group if it has made one, and, when it has ended, to what "
+        "it left running.\n\n"
         "The exit code is the command's own. 125: it was not started, and why is on standard "
         "error. 126: it cannot be executed. 127: it is not there.\n\n"
-        "With --json the lease is printed on standard error as one line; standard output is the "
-        "command's.",
+        "With --json the lease is printed on standard error as one line, and so is each notice; "
+        "standard output is the command's.",
         examples=[
             "superezioctl run --vram 8GiB -- python train.py --epochs 3",
             "superezioctl run --vram 5GiB --gpus 2 --wait 10m --name nightly -- ./train.sh",
             "superezioctl run --vram 20GiB --split --model llama -- ./serve.sh",
+            "superezioctl run --vram 8GiB --revoke-grace 20s -- ./llama-server -m model.gguf",
+            "superezioctl run --vram 8GiB --on-revoke='exec=kill -USR1 $SUPEREZIO_PID' ./train.sh",
         ],
         failure_code=RUN_FAILED,
     )
