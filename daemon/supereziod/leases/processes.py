@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from superezio.errors import BusyError
+from supereziod.leases.cgroups import own_cgroup
 
 _COMMAND_BYTES: Final = 512
-#: Scopes and services that hold whatever somebody happens to run: they say nothing of a holder.
-_SHARED_PREFIXES: Final = ("user@", "session-", "user-")
 BOOT_ID_PATH: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -78,14 +77,10 @@ class ProcessTable:
 
     def own_cgroup(self, pid: int) -> str | None:
         """Return the cgroup, if it is a service, a container's or a scope of one program."""
-        text = self._read(pid, "cgroup", 4096)
+        text = self._read(pid, "cgroup", 16384)
         if text is None:
             return None
-        for line in text.decode(errors="replace").splitlines():
-            hierarchy, _, path = line.partition("::")
-            if hierarchy == "0" and _is_of_one_program(path):
-                return path
-        return None
+        return own_cgroup(text.decode(errors="replace"))
 
     def origins(self) -> dict[int, Origin]:
         """Return every process there is, by pid."""
@@ -158,10 +153,3 @@ def _read(path: str, limit_bytes: int) -> bytes | None:
         return None
     finally:
         os.close(fd)
-
-
-def _is_of_one_program(cgroup: str) -> bool:
-    name = cgroup.rpartition("/")[2]
-    if name.startswith(_SHARED_PREFIXES):
-        return False
-    return name.endswith((".service", ".scope")) or "/libpod-" in cgroup or "/docker" in cgroup
