@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from superezioctl import adoption
 from superezioctl.arguments import Command, Option, Positional, UsageError, positive, seconds
 from superezioctl.exit_codes import DONE
 from superezioctl.lease_ids import lease_id, resolve
@@ -34,18 +35,7 @@ def show(context: Context) -> int:
 
 def acquire(context: Context) -> int:
     """Lease for a process that already runs, or for a time."""
-    pid, ttl_s = context.arguments["pid"], context.arguments["ttl"]
-    if pid is None and ttl_s is None:
-        raise UsageError("what shall hold the lease? --pid PID, or --ttl DURATION and renewals")
-    params = {**lease_params(context.arguments), "holder_pid": pid}
-    if ttl_s is not None:
-        params |= {"mode": "ttl", "ttl_ms": round(ttl_s * 1000)}
-    raw = context.call(
-        "lease.acquire",
-        params,
-        wait_s=wait_s(context.arguments),
-        idempotency_key=os.urandom(16).hex(),
-    )
+    raw = _acquire(context)
     if context.arguments["export"] and not context.out.json:
         from superezioctl.views import leases  # noqa: PLC0415 - for shells only
 
@@ -54,11 +44,35 @@ def acquire(context: Context) -> int:
     return _print(context, raw)
 
 
+def _acquire(context: Context) -> bytes:
+    pid, ttl_s = context.arguments["pid"], context.arguments["ttl"]
+    params = {**lease_params(context.arguments), "holder_pid": pid}
+    waits_s = wait_s(context.arguments)
+    running = adoption.named(context)
+    if running is not None:
+        if pid is not None or ttl_s is not None:
+            raise UsageError("--unit or --container says what holds the lease: no --pid, no --ttl")
+        return adoption.acquire(context, running, params, wait_s=waits_s)
+    if pid is None and ttl_s is None:
+        raise UsageError(
+            "what shall hold the lease? --pid PID, --unit NAME or --container NAME, or --ttl "
+            "DURATION and renewals"
+        )
+    if ttl_s is not None:
+        params |= {"mode": "ttl", "ttl_ms": round(ttl_s * 1000)}
+    key = os.urandom(16).hex()
+    return context.call("lease.acquire", params, wait_s=waits_s, idempotency_key=key)
+
+
 def attach(context: Context) -> int:
-    """Bind a further process."""
+    """Bind a further process, or those of a program that is named."""
+    pid, running = context.arguments["pid"], adoption.named(context)
+    if (pid is None) == (running is None):
+        raise UsageError("what shall be bound to it? one of PID, --unit NAME and --container NAME")
     (lease,) = resolve(context, [context.arguments["lease"]])
-    params = {"lease": lease, "pid": context.arguments["pid"]}
-    return _print(context, context.call("lease.attach", params))
+    if running is not None:
+        return _print(context, adoption.attach(context, lease, running))
+    return _print(context, context.call("lease.attach", {"lease": lease, "pid": pid}))
 
 
 def renew(context: Context) -> int:
@@ -149,6 +163,7 @@ COMMANDS = {
                 metavar="PID",
                 convert=positive,
             ),
+            *adoption.HOLDER,
             Option(
                 "--ttl",
                 "instead: it ends so long after the grant or the last `lease renew`",
@@ -161,8 +176,12 @@ COMMANDS = {
         "somebody renews it. To start a command on a leased GPU, `superezioctl run` is simpler."
         "\n\nThe process has to be yours, unless you are an "
         "admin. A program that reads CUDA_VISIBLE_DEVICES only when it starts has to be told "
-        "which GPU it got.",
+        "which GPU it got. Of a unit the main process holds the lease, of a container the first "
+        "one; what else runs in it counts with that. A service or container that is started anew "
+        "is another program, and has no lease.",
         examples=[
+            "superezioctl lease acquire --vram 8GiB --unit llama.service",
+            "superezioctl lease acquire --vram 8GiB --container whisper --engine podman",
             "superezioctl lease acquire --vram 8GiB --pid 4711",
             'eval "$(superezioctl lease acquire --vram 8GiB --wait 60s --pid $$ --export)"',
             "superezioctl --json lease acquire --vram 8GiB --ttl 60s | jq -r .id",
@@ -170,13 +189,16 @@ COMMANDS = {
     ),
     "lease attach": Command(
         attach,
+        options=adoption.HOLDER,
         positionals=[
             _LEASE,
-            Positional("PID", "the process to bind to it", convert=positive),
+            Positional("PID", "the process to bind to it", convert=positive, optional=True),
         ],
         description="The lease then ends when the last process that is bound to it ends.",
         examples=[
-            "superezioctl lease attach LEASE $(podman inspect -f '{{.State.Pid}}' whisper)",
+            "superezioctl lease attach 3f2a 4711",
+            "superezioctl lease attach 3f2a --unit llama.service",
+            "superezioctl lease attach 3f2a --container whisper",
         ],
     ),
     "lease renew": Command(

@@ -260,7 +260,7 @@ def test_a_lease_of_which_nothing_is_used_is_shown_as_idle(ctl: Ctl, daemon: Fak
 
 def test_a_lease_that_nothing_holds_is_not_asked_for(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert ctl("lease", "acquire", "--vram", "8GiB") == 2
-    assert "--pid PID, or --ttl" in ctl.err
+    assert "--pid PID, --unit NAME or --container NAME, or --ttl" in ctl.err
     assert not daemon.asked("lease.acquire")
 
 
