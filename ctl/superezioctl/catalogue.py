@@ -6,6 +6,7 @@ from __future__ import annotations
 #: a command costs its own imports and no others.
 CATALOGUE = {
     "status": ("status", "Show the verdict, the GPUs, the leases and the queue on one screen"),
+    "top": ("top", "Watch GPUs, leases, processes and queue live, and act on them by key"),
     "health": ("health", "Say whether the host is healthy, and if not, why and what to do"),
     "gpu list": ("gpu", "List the GPUs, with what may be leased on each"),
     "gpu show": ("gpu", "Show all that is known of one GPU"),

@@ -17,6 +17,7 @@ _SGR = {
     "good": "32",
     "warn": "33",
     "note": "36",
+    "selected": "7",
 }
 
 _CODES = frozenset({"0"}.union(*(codes.split(";") for codes in _SGR.values())))
@@ -154,6 +155,11 @@ def is_colourful(stream: TextIO) -> bool:
 def printed_width(text: str) -> int:
     """Return how many columns `text` takes, colour left out."""
     return sum(len(rest) for _, rest in _pieces(text))
+
+
+def plain(text: str) -> str:
+    """Return `text` without its styles."""
+    return "".join(rest for _, rest in _pieces(text))
 
 
 def harmless(text: str) -> str:

@@ -57,10 +57,14 @@ def _show_gpus(out: Output, gpus: list[Gpu]) -> None:
         out.line(f"  {bar(out, gpu)} {_figures(gpu)}")
         if gpu.blocked_reason is not None:
             out.line(f"  admits no lease: {gpu.blocked_reason}")
+    out.line(out.style(f"  {legend(out)}", "dim"))
+
+
+def legend(out: Output) -> str:
+    """Return what the marks in a bar mean."""
     marks = _MARKS if out.unicode else _MARKS_ASCII
     names = ("used by leases", "reserved", "others", "driver", "free")
-    legend = "  ".join(f"{mark} {name}" for mark, name in zip(marks, names, strict=True))
-    out.line(out.style(f"  {legend}", "dim"))
+    return "  ".join(f"{mark} {name}" for mark, name in zip(marks, names, strict=True))
 
 
 def bar(out: Output, gpu: Gpu) -> str:

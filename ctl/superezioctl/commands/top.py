@@ -1,0 +1,48 @@
+"""superezioctl top: the live screen."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from superezioctl.arguments import Command, UsageError
+from superezioctl.exit_codes import DONE, FAILED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from superezioctl.context import Context
+
+
+def top(context: Context) -> int:
+    """Show the screen, if there is a library to draw it and a terminal to draw it on."""
+    if context.out.json:
+        raise UsageError("top is a screen: `superezioctl --json status` has what is on it")
+    try:
+        import prompt_toolkit  # noqa: F401, PLC0415 - an extra of the package
+    except ImportError:
+        context.out.note(
+            "superezioctl top: the library that draws the screen is not installed. Install it "
+            f"with `{sys.executable} -m pip install 'superezio[top]'`; `superezioctl status` "
+            "works without."
+        )
+        return FAILED
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+        raise UsageError("top needs a terminal to draw on: `superezioctl status` needs none")
+    from superezioctl.top import screen  # noqa: PLC0415 - imports the library
+
+    screen.show(context.out, context.socket_path)
+    return DONE
+
+
+COMMANDS = {
+    "top": Command(
+        top,
+        description="Shows the GPUs, the leases, the processes and the queue, each second and "
+        "at once after an event; a daemon that restarts is waited for. Tab goes from section to "
+        "section and the arrows from row to row; r releases the selected lease, c cordons and u "
+        "uncordons the selected GPU, ? explains, q quits. What you may not do the daemon refuses, "
+        "and its words are shown.\n\nIt is an extra of the package: "
+        "`pip install 'superezio[top]'`. Without colour where NO_COLOR is set.",
+        examples=["superezioctl top", "NO_COLOR=1 superezioctl top"],
+    )
+}

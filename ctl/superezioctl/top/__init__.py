@@ -1,0 +1,1 @@
+"""The live screen of superezioctl: what is known, what is selected, how it is drawn."""

@@ -1,0 +1,201 @@
+"""superezioctl top in a real terminal, against the real daemon; judged by the daemon's answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import wire_samples
+from fake_daemon import FakeDaemon
+from live_daemon import LiveDaemon
+from superezio import errors, wire
+from terminal import WITHIN_S, Terminal
+
+GIB = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[LiveDaemon]:
+    with tempfile.TemporaryDirectory() as directory:
+        live = LiveDaemon(Path(directory))
+        try:
+            yield live.start()
+        finally:
+            live.close()
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    # Not tmp_path: tmux's own socket has 107 bytes for its path, too.
+    with tempfile.TemporaryDirectory() as directory:
+        window = Terminal(Path(directory))
+        try:
+            yield window
+        finally:
+            window.close()
+
+
+@pytest.fixture
+def holder() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process
+        process.kill()
+
+
+def top(socket_path: Path) -> list[str]:
+    return [sys.executable, "-m", "superezioctl", "--socket", str(socket_path), "top"]
+
+
+def once(daemon: LiveDaemon, wanted: Callable[[wire.LeaseList], bool]) -> None:
+    """Wait until the daemon has leases as wanted."""
+    deadline = time.monotonic() + WITHIN_S
+    with daemon.client() as client:
+        while not wanted(found := client.lease_list()):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
+
+
+def test_it_shows_the_gpus_and_a_lease_which_a_key_releases(
+    daemon: LiveDaemon, terminal: Terminal, holder: subprocess.Popen[bytes]
+) -> None:
+    with daemon.client() as client:
+        lease = client.lease_acquire(2 * GIB, holder_pid=holder.pid, name="trainer")
+    terminal.start(top(daemon.socket_path))
+    lines = terminal.shows("RTX 3060", "RTX 2060", "trainer", lease.id[:8], "of 2.0 GiB", "q quit")
+    assert lines[0].startswith("healthy")
+    terminal.press("r")
+    terminal.shows("Select a lease first")
+    terminal.press("Tab")
+    terminal.shows(f"> {lease.id[:8]}")
+    terminal.press("r")
+    terminal.shows(f"Release lease {lease.id[:8]} (trainer)?")
+    terminal.press("n")
+    terminal.shows("left as it was")
+    once(daemon, lambda found: [each.id for each in found.leases] == [lease.id])
+    terminal.press("r")
+    terminal.shows("y / n")
+    terminal.press("y")
+    terminal.shows(f"lease {lease.id} is released")
+    once(daemon, lambda found: not found.leases)
+    assert holder.poll() is None
+
+
+def test_a_gpu_is_cordoned_and_uncordoned_by_key(daemon: LiveDaemon, terminal: Terminal) -> None:
+    terminal.start(top(daemon.socket_path))
+    terminal.shows("> 0 RTX 3060")
+    terminal.press("Down")
+    terminal.shows("> 1 RTX 2060")
+    terminal.press("c")
+    terminal.shows("Cordon gpu 1, because")
+    terminal.type("quit? a new fan")
+    terminal.press("Enter")
+    terminal.shows("gpu 1 is cordoned", "admits no lease: it is cordoned: quit? a new fan")
+    with daemon.client() as client:
+        first, second = client.gpu_list().gpus
+        assert (first.cordoned, second.cordoned) == (False, True)
+        assert second.cordon_reason == "quit? a new fan"
+        terminal.press("u")
+        terminal.shows("gpu 1 is not cordoned", without=["admits no lease"])
+        assert not any(gpu.cordoned for gpu in client.gpu_list().gpus)
+        terminal.press("c")
+        terminal.shows("Cordon gpu 1, because")
+        terminal.press("Escape")
+        terminal.shows("left as it was")
+        assert not any(gpu.cordoned for gpu in client.gpu_list().gpus)
+
+
+@pytest.mark.parametrize("end", ["q", "C-c", "SIGTERM"])
+def test_the_terminal_is_left_as_it_was(daemon: LiveDaemon, terminal: Terminal, end: str) -> None:
+    terminal.start(top(daemon.socket_path))
+    terminal.shows("RTX 3060", "q quit")
+    assert terminal.asked("alternate_on") == "1"
+    if end == "SIGTERM":
+        shell = terminal.asked("pane_pid")
+        (child,) = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        os.kill(int(child), signal.SIGTERM)
+    else:
+        terminal.press(end)
+    lines = terminal.shows("ended with 0", without=["RTX 3060"])
+    assert [line for line in lines if line] == ["ended with 0"]
+    assert (terminal.asked("alternate_on"), terminal.asked("cursor_flag")) == ("0", "1")
+    before, after = terminal.settings()
+    assert before == after
+
+
+def test_a_daemon_that_restarts_is_waited_for(
+    daemon: LiveDaemon, terminal: Terminal, holder: subprocess.Popen[bytes]
+) -> None:
+    with daemon.client() as client:
+        lease = client.lease_acquire(1 * GIB, holder_pid=holder.pid, name="stays")
+    terminal.start(top(daemon.socket_path))
+    terminal.shows("stays", "healthy")
+    daemon.kill()
+    terminal.shows("no daemon, waiting", "stays")
+    daemon.start()
+    terminal.shows("healthy", "stays", "supereziod", without=["no daemon"])
+    terminal.press("Tab", "r", "y")
+    once(daemon, lambda found: not found.leases)
+    terminal.shows(f"lease {lease.id} is released")
+
+
+def test_without_a_daemon_it_waits_for_one(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.start(top(tmp_path / "none.sock"))
+    terminal.shows("no daemon, waiting", "q quit")
+    terminal.press("q")
+    terminal.shows("ended with 0")
+
+
+def test_it_follows_the_size_of_the_window(daemon: LiveDaemon, terminal: Terminal) -> None:
+    terminal.start(top(daemon.socket_path))
+    lines = terminal.shows("RTX 3060", "RTX 2060", "leases", "processes", "queue", "q quit")
+    assert (len(lines), lines[-1].split()[0]) == (24, "Tab")
+    terminal.resize(100, 40)
+    terminal.shows("RTX 3060", "q quit")
+    terminal.resize(50, 9)
+    lines = terminal.shows("> 0 RTX 3060", "Tab section", without=["q quit"])
+    assert (len(lines), lines[-1].split()[0]) == (9, "Tab")
+    terminal.press("?")
+    terminal.shows("superezioctl top", without=["RTX 3060"])
+    terminal.press("?")
+    terminal.shows("RTX 3060")
+
+
+def test_colour_is_left_out_where_it_is_not_wanted(daemon: LiveDaemon, terminal: Terminal) -> None:
+    terminal.start(top(daemon.socket_path), {"NO_COLOR": "1"})
+    terminal.shows("> 0 RTX 3060", "q quit")
+    assert not any("\x1b[" in line for line in terminal.lines(styles=True))
+
+
+def test_colour_is_there_where_it_is_wanted(daemon: LiveDaemon, terminal: Terminal) -> None:
+    terminal.start(top(daemon.socket_path))
+    terminal.shows("> 0 RTX 3060", "q quit")
+    assert any("\x1b[32m" in line for line in terminal.lines(styles=True))
+
+
+def test_a_refusal_is_shown_in_the_daemons_words(terminal: Terminal) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        fake = FakeDaemon(Path(directory) / "control.sock")
+        fake.answers = wire_samples.everything()
+        fake.answers["gpu.cordon"] = errors.PermissionDeniedError("Join the group superezio-admin.")
+        fake.answers["lease.release"] = errors.PermissionDeniedError("It is not yours.")
+        fake.answers["gpu.list"] = wire.GpuList(gpus=[wire_samples.gpu(name="NVIDIA \x1b[2J evil")])
+        fake.start()
+        try:
+            terminal.start(top(fake.path))
+            terminal.shows("?[2J evil", "trainer", "nightly", "degraded", "gpu 1 is hot")
+            terminal.press("c", "Enter")
+            terminal.shows("Join the group superezio-admin.")
+            terminal.press("Tab", "r", "y")
+            terminal.shows("It is not yours.")
+            terminal.press("q")
+            terminal.shows("ended with 0")
+        finally:
+            fake.close()
