@@ -8,6 +8,7 @@ CATALOGUE = {
     "status": ("status", "Show the verdict, the GPUs, the leases and the queue on one screen"),
     "top": ("top", "Watch GPUs, leases, processes and queue live, and act on them by key"),
     "health": ("health", "Say whether the host is healthy, and if not, why and what to do"),
+    "doctor": ("doctor", "Say what is missing on this host, and the command that mends it"),
     "gpu list": ("gpu", "List the GPUs, with what may be leased on each"),
     "gpu show": ("gpu", "Show all that is known of one GPU"),
     "gpu history": ("gpu", "Show temperature, power, load and VRAM of the last minutes or hours"),

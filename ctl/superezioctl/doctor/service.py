@@ -1,0 +1,139 @@
+"""The units: installed, enabled, active, and if they failed, why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from superezioctl.doctor.finding import Finding, fail, ok, warn
+from superezioctl.doctor.host import Host, properties
+
+SERVICE = "superezio.service"
+SOCKET = "superezio.socket"
+_PROPERTIES = (
+    "Id",
+    "LoadState",
+    "UnitFileState",
+    "ActiveState",
+    "SubState",
+    "Result",
+    "ExecMainCode",
+    "ExecMainStatus",
+    "NRestarts",
+)
+#: What supereziod exits with when its configuration is bad.
+_BAD_CONFIGURATION = "78"
+_WHY = {
+    "start-limit-hit": "it failed, or was started, too often in a quarter of an hour",
+    "watchdog": "it did not ping its watchdog: it hung, or a GPU stayed critical",
+    "oom-kill": "the kernel ran out of memory and killed it",
+    "timeout": "it took too long to start or to stop",
+    "resources": "systemd could not set it up",
+}
+Units = dict[str, dict[str, str]]
+
+
+def units(host: Host) -> Units | None:
+    """Return what systemd knows of the units by name; None where there is no systemd to ask."""
+    if not host.exists("/run/systemd/system"):
+        return None
+    shown = host.run(
+        "systemctl", "show", SERVICE, SOCKET, "--no-pager", f"--property={','.join(_PROPERTIES)}"
+    )
+    if shown is None:
+        return None
+    return {unit["Id"]: unit for unit in properties(shown) if "Id" in unit}
+
+
+def how_to_start(host: Host, known: Units | None) -> str:
+    """Return the command that starts the daemon on this host."""
+    service = (known or {}).get(SERVICE, {})
+    if service.get("LoadState") != "loaded":
+        return "supereziod"
+    start = f"systemctl start {SOCKET} {SERVICE}"
+    if service.get("ActiveState") == "failed":
+        # Past its start limit systemd refuses a plain start.
+        return host.as_root(f"systemctl reset-failed {SOCKET} {SERVICE}", start)
+    return host.as_root(start)
+
+
+def how_to_restart(host: Host, known: Units | None) -> str:
+    """Return the command that ends a daemon that runs, and starts it again."""
+    if (known or {}).get(SERVICE, {}).get("ActiveState") in {"active", "activating"}:
+        return host.as_root(f"systemctl restart {SERVICE}")
+    return "pkill -x supereziod; supereziod"
+
+
+def check(host: Host, known: Units | None, *, answers: bool) -> Iterator[Finding]:
+    """Check the units. A daemon that answers without them was started by hand, which is fine."""
+    if known is None:
+        yield _without_systemd(answers=answers)
+        return
+    service, socket = known.get(SERVICE, {}), known.get(SOCKET, {})
+    if service.get("LoadState") != "loaded":
+        state = service.get("LoadState", "unknown").replace("not-found", "not installed")
+        yield warn(
+            "unit",
+            f"{SERVICE} is {state}: the daemon does not start with the host",
+            host.as_root("make install"),
+        )
+        return
+    yield ok("unit", f"{SERVICE} is installed")
+    yield _enabled(host, service, socket)
+    yield _active(host, known, answers=answers)
+    yield _listening(host, known, answers=answers)
+
+
+def _without_systemd(*, answers: bool) -> Finding:
+    if answers:
+        return ok("unit", "no systemd answers here, and none is needed: the daemon runs")
+    return warn("unit", "no systemd answers here: run the daemon in a terminal", "supereziod")
+
+
+def _enabled(host: Host, service: dict[str, str], socket: dict[str, str]) -> Finding:
+    states = {SERVICE: service.get("UnitFileState"), SOCKET: socket.get("UnitFileState")}
+    off = [name for name, state in states.items() if state not in {"enabled", "static"}]
+    if not off:
+        return ok("unit_enabled", f"{SERVICE} and {SOCKET} start with the host")
+    return warn(
+        "unit_enabled",
+        f"{' and '.join(off)}: not started with the host",
+        host.as_root(f"systemctl enable {' '.join(off)}"),
+    )
+
+
+def _active(host: Host, known: Units, *, answers: bool) -> Finding:
+    service = known[SERVICE]
+    state = f"{service.get('ActiveState', 'unknown')} ({service.get('SubState', 'unknown')})"
+    active = service.get("ActiveState")
+    if active == "active":
+        restarts = service.get("NRestarts", "0")
+        again = f", restarted {restarts} times" if restarts not in {"", "0"} else ""
+        return ok("unit_active", f"{SERVICE} is active{again}")
+    if active == "failed":
+        return _failed(host, known)
+    if active in {"activating", "reloading", "deactivating"}:
+        return warn("unit_active", f"{SERVICE} is {state}", "journalctl -u superezio -n 50")
+    found = warn if answers else fail
+    return found("unit_active", f"{SERVICE} is {state}", how_to_start(host, known))
+
+
+def _failed(host: Host, known: Units) -> Finding:
+    result = known[SERVICE].get("Result", "")
+    status = known[SERVICE].get("ExecMainStatus", "")
+    start = how_to_start(host, known)
+    if result == "exit-code" and status == _BAD_CONFIGURATION:
+        message = f"{SERVICE} has failed: its configuration is bad"
+        return fail("unit_active", message, f"supereziod --check && {start}")
+    why = _WHY.get(result, f"result {result}, status {status}")
+    message = f"{SERVICE} has failed: {why}; `journalctl -u superezio -n 50` has the rest"
+    return fail("unit_active", message, start)
+
+
+def _listening(host: Host, known: Units, *, answers: bool) -> Finding:
+    state = known.get(SOCKET, {}).get("ActiveState", "unknown")
+    if state == "active":
+        return ok("socket_unit", f"{SOCKET} is active")
+    found = warn if answers else fail
+    return found(
+        "socket_unit", f"{SOCKET} is {state}: nobody listens for systemd", how_to_start(host, known)
+    )
