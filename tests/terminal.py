@@ -33,14 +33,14 @@ class Terminal:
     def start(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Self:
         """Run the command, noting the terminal's settings before and after it."""
         script = self._directory / "window.sh"
+        given = "".join(f"export {k}={shlex.quote(v)}\n" for k, v in (environment or {}).items())
         script.write_text(
-            f"cd {shlex.quote(str(self._directory))}\n"
+            f"{given}cd {shlex.quote(str(self._directory))}\n"
             f"stty -g >before\n{shlex.join(command)}\ncode=$?\nstty -g >after\n"
             'echo "ended with $code"\nexec cat\n'
         )
-        given = [f"-e{name}={value}" for name, value in (environment or {}).items()]
         # A size that no client of tmux changes, since there is none.
-        self._tmux("new-session", "-d", *self._size, *given, f"sh {shlex.quote(str(script))}")
+        self._tmux("new-session", "-d", *self._size, f"sh {shlex.quote(str(script))}")
         return self
 
     def press(self, *keys: str) -> None:

@@ -136,15 +136,23 @@ def whole(text: str) -> int:
         raise ValueError(f"cannot use {text!r}: it has to be a whole number") from None
 
 
-def one_of(*choices: str) -> Callable[[str], str]:
-    """Return a reader of one of these words."""
+class OneOf:
+    """A reader of one of some words."""
 
-    def read(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"cannot use {text!r}: it has to be one of {', '.join(choices)}")
+    def __init__(self, choices: tuple[str, ...]) -> None:
+        self.choices = choices
+
+    def __call__(self, text: str) -> str:
+        """Return the word, or raise ValueError that names those there are."""
+        if text not in self.choices:
+            known = ", ".join(self.choices)
+            raise ValueError(f"cannot use {text!r}: it has to be one of {known}")
         return text
 
-    return read
+
+def one_of(*choices: str) -> OneOf:
+    """Return a reader of one of these words."""
+    return OneOf(choices)
 
 
 class Reader:

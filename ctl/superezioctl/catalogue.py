@@ -37,6 +37,7 @@ CATALOGUE = {
     "reload": ("system", "Let the daemon read its configuration again"),
     "log-level": ("system", "Show or set the daemon's log level"),
     "rpc": ("rpc", "Make a raw call"),
+    "completion": ("completion", "Print the script by which a shell completes superezioctl"),
     "version": ("system", "Show the versions of superezioctl and of the daemon"),
 }
 

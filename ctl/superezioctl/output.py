@@ -73,6 +73,10 @@ class Output:
         """Print a line for people."""
         put(self._stdout, f"{harmless(text)}\n")
 
+    def raw(self, text: str) -> None:
+        """Print text of our own that a program reads, tabs included."""
+        put(self._stdout, text)
+
     def flush(self) -> None:
         """Let out what was printed."""
         flush(self._stdout)

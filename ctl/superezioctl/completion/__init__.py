@@ -1,0 +1,1 @@
+"""Scripts by which shells complete command lines, made from the table of commands."""

@@ -1,0 +1,55 @@
+"""Candidates that only the daemon knows. Fast, and silent where there is none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from superezio.errors import SuperezioError
+from superezio.quantities import format_size
+from superezioctl.caller import Caller
+from superezioctl.output import harmless
+
+#: Somebody waits with a finger on the Tab key.
+_PATIENCE_S = 0.5
+
+#: Where candidates come from: name -> (method, member of its result).
+SOURCES = {
+    "gpus": ("gpu.list", "gpus"),
+    "uuids": ("gpu.list", "gpus"),
+    "leases": ("lease.list", "leases"),
+    "methods": ("rpc.discover", "methods"),
+}
+#: A shell acts on other characters; nothing that is named here has them.
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+def ask(source: str, socket_path: str) -> list[tuple[str, str]]:
+    """Return candidates and what they are; none where the daemon does not answer at once."""
+    method, member = SOURCES[source]
+    caller = Caller(socket_path=socket_path, timeout_s=_PATIENCE_S)
+    try:
+        entries = json.loads(caller.call(method, retry=False))[member]
+    except SuperezioError:
+        return []
+    finally:
+        caller.close()
+    return [
+        (value, harmless(" ".join(text.split())))
+        for entry in entries
+        for value, text in _described(source, entry)
+        if value and _PLAIN.issuperset(value)
+    ]
+
+
+def _described(source: str, entry: dict[str, Any]) -> list[tuple[str, str]]:
+    if source == "methods":
+        return [(entry["name"], entry.get("summary", ""))]
+    if source == "leases":
+        where = "+".join(
+            "?" if gpu["index"] is None else str(gpu["index"]) for gpu in entry["gpus"]
+        )
+        reserved = "+".join(format_size(gpu["reserved_bytes"]) for gpu in entry["gpus"])
+        return [(entry["id"], f"{entry['name'] or entry['mode']}: {reserved} on gpu {where}")]
+    uuid = (entry["uuid"], f"gpu {entry['index']}: {entry['name']}")
+    return [uuid] if source == "uuids" else [(str(entry["index"]), entry["name"]), uuid]
