@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from superezioctl.arguments import Command, Option, Positional, seconds
+from superezioctl.arguments import Command, Option, Positional, one_of, seconds
 from superezioctl.exit_codes import DONE
 
 TYPE_CHECKING = False
@@ -45,7 +45,7 @@ def history(context: Context) -> int:
     else:
         from superezioctl.views import history as view  # noqa: PLC0415 - for people only
 
-        view.show(context.out, raw)
+        view.show(context.out, raw, metrics=context.arguments["metric"])
     return DONE
 
 
@@ -95,12 +95,23 @@ COMMANDS = {
                 metavar="DURATION",
                 convert=seconds,
                 default=900.0,
-            )
+            ),
+            Option(
+                "--metric",
+                "only this: temperature, power, utilisation or vram",
+                metavar="METRIC",
+                convert=one_of("temperature", "power", "utilisation", "vram"),
+                repeat=True,
+            ),
         ],
         positionals=[_GPU],
-        description="There is a value for each second of the last 15 minutes, and for each 15 "
-        "seconds of the last 24 hours.",
-        examples=["superezioctl gpu history 0", "superezioctl gpu history 1 --since 6h"],
+        description="Draws a curve for each metric, as wide as the terminal. There is a value for "
+        "each second of the last 15 minutes, and for each 15 seconds of the last 24 hours. With "
+        "--json it is the values, of all metrics.",
+        examples=[
+            "superezioctl gpu history 0",
+            "superezioctl gpu history 1 --since 6h --metric temperature --metric power",
+        ],
     ),
     "gpu processes": Command(
         processes,

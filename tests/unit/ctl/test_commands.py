@@ -14,7 +14,7 @@ from fake_daemon import FakeDaemon
 from superezio import errors, wire
 from superezio.connection import LONGEST_DEADLINE_MS
 from superezioctl.output import Output
-from superezioctl.views import history, status
+from superezioctl.views import status
 from supereziod.rpc import dispatcher
 
 #: words, method, params
@@ -131,12 +131,6 @@ def test_bars_have_one_length_whatever_is_in_them() -> None:
             assert len(bar(gpu, "utf-8")) == 34
     assert bar(wire_samples.gpu(), "ascii") == "[###########+++++ooo.............]"
     assert bar(wire_samples.hot_gpu(), "utf-8") == "[" + "?" * 32 + "]"
-
-
-def test_a_curve_has_a_column_for_each_value_or_group_of_values() -> None:
-    assert history.curve([0, 1, 2, 3, 4, 5, 6, 7], 80, unicode=True) == "▁▂▃▄▅▆▇█"
-    assert history.curve([0, 0, 7, 7], 2, unicode=False) == "_#"
-    assert history.curve([5.0], 80, unicode=True) == "▁"
 
 
 def test_health_has_an_exit_code_for_unhealthy_alone(ctl: Ctl, daemon: FakeDaemon) -> None:
