@@ -98,8 +98,9 @@ def test_a_host_without_a_card_is_warned_of_and_needs_no_driver(tree: Tree) -> N
     found = seen(tree)
     assert list(found) == ["card"]
     assert found["card"].status == "warn"
-    simulated = driver.check(tree.host(), wire_samples.system_info(), [])
-    assert [finding.status for finding in simulated] == ["ok"]
+    for host in (tree.host(), with_card(Tree(tree.root / "other"), module=None).host()):
+        simulated = driver.check(host, wire_samples.system_info(), [])
+        assert [finding.status for finding in simulated] == ["ok"]
     real = msgspec.structs.replace(wire_samples.system_info(), gpu_driver="nvml")
     (card,) = driver.check(tree.host(), real, [wire_samples.gpu()])
     assert (card.status, "sees 1" in card.message) == ("ok", True)
@@ -167,7 +168,11 @@ def test_nodes_that_are_missing_or_closed_are_named(tree: Tree) -> None:
     missing = seen(tree)["device_nodes"]
     assert (missing.status, missing.action) == ("fail", "sudo nvidia-modprobe -c 0 -u")
     assert "/dev/nvidia0: not there" in missing.message
+    tree.write("/proc/driver/nvidia/gpus/0000:02:00.0/information", "Device Minor: \t 1\n")
     tree.write("/dev/nvidia0", mode=0o666)
+    fewer = seen(tree)["device_nodes"]
+    assert (fewer.status, "/dev/nvidia1: not there" in fewer.message) == ("warn", True)
+    tree.write("/dev/nvidia1", mode=0o666)
     (tree.root / "dev/nvidia-uvm").unlink()
     assert "CUDA" in seen(tree)["device_nodes"].message
 
