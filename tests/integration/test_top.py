@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +130,50 @@ def test_the_terminal_is_left_as_it_was(daemon: LiveDaemon, terminal: Terminal, 
     assert (terminal.asked("alternate_on"), terminal.asked("cursor_flag")) == ("0", "1")
     before, after = terminal.settings()
     assert before == after
+
+
+def test_ctrl_z_stops_it_and_fg_brings_it_back(daemon: LiveDaemon, terminal: Terminal) -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("bash is not there: apt-get install bash")
+    terminal.start(["bash", "--norc", "-i"])
+    terminal.type(shlex.join(top(daemon.socket_path)))
+    terminal.press("Enter")
+    terminal.shows("RTX 3060", "q quit")
+    terminal.press("C-z")
+    terminal.shows("Stopped", without=["q quit"])
+    terminal.type("fg")
+    terminal.press("Enter")
+    terminal.shows("RTX 3060", "q quit")
+    terminal.press("q")
+    terminal.shows("Stopped", without=["q quit"])
+
+
+def test_processes_the_queue_and_what_others_do_are_shown(
+    daemon: LiveDaemon, terminal: Terminal
+) -> None:
+    ctl = [sys.executable, "-m", "superezioctl", "--socket", str(daemon.socket_path), "run"]
+    standin = [sys.executable, "-m", "supereziod.gpu.standin", "--vram", "7GiB", "--load", "90"]
+    words = [*ctl, "--vram", "8GiB", "--name", "model", "--", *standin]
+    waits = [*ctl, "--vram", "9GiB", "--wait", "60s", "--name", "nightly", "true"]
+    terminal.start(top(daemon.socket_path))
+    with (
+        subprocess.Popen(words, env=daemon.standin_environment()) as model,
+        subprocess.Popen(waits, stderr=subprocess.DEVNULL) as nightly,
+    ):
+        try:
+            lines = terminal.shows("model", "nightly", "9.0 GiB x 1", f"{model.pid}", "█")
+            (row,) = [line for line in lines if f"{model.pid}" in line and "gpu 0" in line][-1:]
+            assert "7.0 GiB" in row or "of 8.0 GiB" in row
+            with daemon.client() as client:
+                client.gpu_cordon("1", reason="from outside")
+                terminal.shows("admits no lease: it is cordoned: from outside")
+                client.gpu_uncordon("1")
+        finally:
+            model.kill()
+            model.wait()
+        nightly.wait(timeout=30)
+    terminal.shows("nobody waits", without=["model"])
+    once(daemon, lambda found: not found.leases)
 
 
 def test_a_daemon_that_restarts_is_waited_for(

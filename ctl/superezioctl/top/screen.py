@@ -148,6 +148,7 @@ class Screen:
         keys.add("<any>", filter=asked)(self._handler(self._no))
         for name in ("escape", "c-c"):
             keys.add(name, filter=typing)(self._handler(self._no))
+        keys.add("c-z")(self._handler(self._suspend))
         return keys
 
     def _handler(self, do: Callable[[], None]) -> Callable[[KeyPressEvent], None]:
@@ -165,6 +166,10 @@ class Screen:
     def _quit_after_a_bug(self, following: asyncio.Task[None]) -> None:
         if not following.cancelled():
             self._quit()
+
+    def _suspend(self) -> None:
+        """Do as the shell expects of Ctrl-Z."""
+        self._application.suspend_to_background()
 
     def _help(self) -> None:
         self._helping = not self._helping
