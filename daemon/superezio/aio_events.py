@@ -130,7 +130,9 @@ class AsyncEvents:
         answer = link.request(id_, envelope.encode(call.method, call.params, id_=id_, meta=None))
         left_s = None if deadline_ns is None else max(0, deadline_ns - self._clock()) / 1e9
         try:
-            reply = await asyncio.wait_for(answer, left_s)
+            # Not wait_for: before Python 3.12 it may swallow a cancellation.
+            async with asyncio.timeout(left_s):
+                reply = await answer
         except TimeoutError:
             raise ReplyTimeoutError(
                 f"the daemon on {self._socket_path} did not answer {call.method} in time"

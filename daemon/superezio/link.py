@@ -113,7 +113,9 @@ class Link(asyncio.Protocol):
             return
         self._transport.close()
         try:
-            await asyncio.wait_for(self._ended.wait(), _LAST_WORDS_S)
+            # Not wait_for: before Python 3.12 it may swallow a cancellation.
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._ended.wait()
         except TimeoutError:
             self._transport.abort()
             await self._ended.wait()

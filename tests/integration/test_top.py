@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -54,6 +55,13 @@ def holder() -> Iterator[subprocess.Popen[bytes]]:
 
 def top(socket_path: Path) -> list[str]:
     return [sys.executable, "-m", "superezioctl", "--socket", str(socket_path), "top"]
+
+
+def pid_in(terminal: Terminal) -> int:
+    """Return the process that the window's shell waits for."""
+    shell = terminal.asked("pane_pid")
+    (child,) = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+    return int(child)
 
 
 def once(daemon: LiveDaemon, wanted: Callable[[wire.LeaseList], bool]) -> None:
@@ -120,9 +128,7 @@ def test_the_terminal_is_left_as_it_was(daemon: LiveDaemon, terminal: Terminal, 
     terminal.shows("RTX 3060", "q quit")
     assert terminal.asked("alternate_on") == "1"
     if end == "SIGTERM":
-        shell = terminal.asked("pane_pid")
-        (child,) = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
-        os.kill(int(child), signal.SIGTERM)
+        os.kill(pid_in(terminal), signal.SIGTERM)
     else:
         terminal.press(end)
     lines = terminal.shows("ended with 0", without=["RTX 3060"])
@@ -130,6 +136,18 @@ def test_the_terminal_is_left_as_it_was(daemon: LiveDaemon, terminal: Terminal, 
     assert (terminal.asked("alternate_on"), terminal.asked("cursor_flag")) == ("0", "1")
     before, after = terminal.settings()
     assert before == after
+
+
+def test_it_ends_with_its_terminal(daemon: LiveDaemon, terminal: Terminal) -> None:
+    terminal.start(top(daemon.socket_path))
+    terminal.shows("RTX 3060", "q quit")
+    process = os.pidfd_open(pid_in(terminal))
+    try:
+        terminal.close()
+        ended, _, _ = select.select([process], [], [], WITHIN_S)
+        assert ended
+    finally:
+        os.close(process)
 
 
 def test_ctrl_z_stops_it_and_fg_brings_it_back(daemon: LiveDaemon, terminal: Terminal) -> None:

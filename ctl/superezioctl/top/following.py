@@ -48,7 +48,8 @@ class Follower:
             self._show()
             await asyncio.sleep(_PAUSE_S)
             try:
-                await asyncio.wait_for(self._due.wait(), _PERIOD_S - _PAUSE_S)
+                async with asyncio.timeout(_PERIOD_S - _PAUSE_S):
+                    await self._due.wait()
             except TimeoutError:
                 continue
 

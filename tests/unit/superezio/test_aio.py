@@ -342,3 +342,42 @@ async def test_a_subscription_that_fails_is_given_up(daemon: FakeDaemon, answer:
     ):
         await anext(events)
     await events.aclose()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_closing_a_lost_connection_can_be_cancelled_at_any_moment(
+    daemon: FakeDaemon, turns: int
+) -> None:
+    lost = asyncio.Event()
+    link = await Link.open(str(daemon.path), on_lost=lost.set)
+    daemon.stop()
+    await lost.wait()
+    closing = asyncio.create_task(link.aclose())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    was_done = closing.done()
+    closing.cancel()
+    await asyncio.wait({closing})
+    assert closing.cancelled() or was_done
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_who_follows_events_can_be_cancelled_while_the_daemon_goes_away(
+    client: AsyncClient, daemon: FakeDaemon, turns: int
+) -> None:
+    """Else the task goes on for ever, and so does whoever waits for its end."""
+
+    async def follow() -> None:
+        async with client.events() as events:
+            async for _ in events:
+                pass
+
+    following = asyncio.create_task(follow())
+    await asyncio.to_thread(daemon.await_asked, "events.subscribe")
+    daemon.hang_up()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    following.cancel()
+    done, _ = await asyncio.wait({following}, timeout=5)
+    assert done
+    assert following.cancelled()
