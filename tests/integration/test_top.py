@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,10 @@ from superezio import errors, wire
 from terminal import WITHIN_S, Terminal
 
 GIB = 1 << 30
+REFUSAL = (
+    "cannot call gpu.cordon as user: it needs the role admin. Join the group superezio-admin"
+    ' (sudo usermod -aG superezio-admin "$USER"), then log in again.'
+)
 
 
 @pytest.fixture(scope="module")
@@ -174,21 +179,22 @@ def test_processes_the_queue_and_what_others_do_are_shown(
     words = [*ctl, "--vram", "8GiB", "--name", "model", "--", *standin]
     waits = [*ctl, "--vram", "9GiB", "--wait", "60s", "--name", "nightly", "true"]
     terminal.start(top(daemon.socket_path))
-    with (
-        subprocess.Popen(words, env=daemon.standin_environment()) as model,
-        subprocess.Popen(waits, stderr=subprocess.DEVNULL) as nightly,
-    ):
-        try:
-            lines = terminal.shows("model", "nightly", "9.0 GiB x 1", f"{model.pid}", "█")
-            (row,) = [line for line in lines if f"{model.pid}" in line and "gpu 0" in line][-1:]
-            assert "7.0 GiB" in row or "of 8.0 GiB" in row
-            with daemon.client() as client:
-                client.gpu_cordon("1", reason="from outside")
-                terminal.shows("admits no lease: it is cordoned: from outside")
-                client.gpu_uncordon("1")
-        finally:
-            model.kill()
-            model.wait()
+    with ExitStack() as running:
+        model = running.enter_context(
+            subprocess.Popen(words, env=daemon.standin_environment(), stdout=subprocess.DEVNULL)
+        )
+        running.callback(model.kill)
+        terminal.shows("model", f"{model.pid}", "7.0 GiB  of 8.0 GiB", " 90 %")
+        nightly = running.enter_context(subprocess.Popen(waits, stderr=subprocess.DEVNULL))
+        running.callback(nightly.kill)
+        lines = terminal.shows("nightly", "9.0 GiB x 1")
+        (process,) = [line for line in lines if f" {model.pid}  C " in line]
+        assert "7.0 GiB" in process
+        with daemon.client() as client:
+            client.gpu_cordon("1", reason="from outside")
+            terminal.shows("admits no lease: it is cordoned: from outside")
+            client.gpu_uncordon("1")
+        model.kill()
         nightly.wait(timeout=30)
     terminal.shows("nobody waits", without=["model"])
     once(daemon, lambda found: not found.leases)
@@ -248,7 +254,7 @@ def test_a_refusal_is_shown_in_the_daemons_words(terminal: Terminal) -> None:
     with tempfile.TemporaryDirectory() as directory:
         fake = FakeDaemon(Path(directory) / "control.sock")
         fake.answers = wire_samples.everything()
-        fake.answers["gpu.cordon"] = errors.PermissionDeniedError("Join the group superezio-admin.")
+        fake.answers["gpu.cordon"] = errors.PermissionDeniedError(REFUSAL)
         fake.answers["lease.release"] = errors.PermissionDeniedError("It is not yours.")
         fake.answers["gpu.list"] = wire.GpuList(gpus=[wire_samples.gpu(name="NVIDIA \x1b[2J evil")])
         fake.start()
@@ -256,7 +262,9 @@ def test_a_refusal_is_shown_in_the_daemons_words(terminal: Terminal) -> None:
             terminal.start(top(fake.path))
             terminal.shows("?[2J evil", "trainer", "nightly", "degraded", "gpu 1 is hot")
             terminal.press("c", "Enter")
-            terminal.shows("Join the group superezio-admin.")
+            lines = terminal.shows("then log in again.", "q quit")
+            said = "".join(line.ljust(80) for line in lines)
+            assert REFUSAL in said, "the whole of it, though it is longer than a line"
             terminal.press("Tab", "r", "y")
             terminal.shows("It is not yours.")
             terminal.press("q")

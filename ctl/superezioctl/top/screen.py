@@ -20,14 +20,14 @@ from prompt_toolkit.output import ColorDepth
 
 from superezio.errors import SuperezioError
 from superezioctl.lease_ids import SHOWN_COLUMNS
-from superezioctl.output import Output, harmless
+from superezioctl.output import Output, harmless, printed_width
 from superezioctl.top import drawing
 from superezioctl.top.cursor import Cursor
 from superezioctl.top.following import Follower
 from superezioctl.views.text import fit
 
-#: One line for what was said last, one for the keys or for a question.
-_FOOT_ROWS = 2
+#: A refusal says which group to join, in a sentence or two.
+_MOST_SAID_ROWS = 4
 #: An answer to a key may take this long.
 _PATIENCE_S = 5.0
 _PAGE_ROWS = 10
@@ -65,8 +65,10 @@ class Screen:
         try:
             await self._application.run_async()
         finally:
-            following.cancel()
-            await asyncio.gather(following, *self._tasks, return_exceptions=True)
+            left = (following, *self._tasks)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
         if not following.cancelled():
             following.result()
 
@@ -85,7 +87,11 @@ class Screen:
         body = HSplit(
             [
                 Window(FormattedTextControl(self._body, focusable=True, show_cursor=False)),
-                Window(FormattedTextControl(lambda: ANSI(self._last_said())), height=1),
+                Window(
+                    FormattedTextControl(lambda: ANSI(self._last_said())),
+                    height=self._said_rows,
+                    wrap_lines=True,
+                ),
                 ConditionalContainer(asking, filter=typing, alternative_content=foot),
             ]
         )
@@ -105,12 +111,19 @@ class Screen:
             self._follower.board,
             self._cursor,
             width=size.columns,
-            height=size.rows - _FOOT_ROWS,
+            height=size.rows - self._said_rows() - 1,
         )
         return ANSI("\n".join(lines))
 
     def _last_said(self) -> str:
-        return harmless(self._said or self._out.style(self._follower.board.news, "dim"))
+        said = self._said or self._out.style(self._follower.board.news, "dim")
+        return harmless(said.replace("\n", " "))
+
+    def _said_rows(self) -> int:
+        """Return the rows for what was said last: an answer is shown whole, news in one."""
+        columns = self._application.output.get_size().columns
+        rows = -(-printed_width(self._said) // max(1, columns))
+        return max(1, min(rows, _MOST_SAID_ROWS))
 
     def _foot(self) -> str:
         return self._question if self._if_yes is not None else drawing.KEYS
