@@ -29,10 +29,11 @@ def test_what_doctor_says_to_do_mends_the_host(machine: Machine) -> None:
     machine.run("sh", "-c", found["unit_enabled"]["action"])
     machine.run("sh", "-c", found["daemon"]["action"])
     code, found = doctor(machine)
-    assert code == 0, found
+    assert code == 0, [check for check in found.values() if check["status"] != "ok"]
     assert {check["status"] for check in found.values()} == {"ok"}, found
     assert SOCKET in found["socket"]["message"]
-    assert "65536" in found["open_files"]["message"]
+    limits = machine.output("cat", f"/proc/{service.main_pid}/limits")
+    assert limits.split("Max open files")[1].split()[0] in found["open_files"]["message"]
 
     service.configure("nonsense = 1\n")
     machine.run("sh", "-c", f"systemctl restart {UNIT} || true")
@@ -41,7 +42,8 @@ def test_what_doctor_says_to_do_mends_the_host(machine: Machine) -> None:
     assert "configuration is bad" in found["unit_active"]["message"]
     service.configure("")
     machine.run("sh", "-c", found["daemon"]["action"])
-    assert doctor(machine)[0] == 0
+    code, found = doctor(machine)
+    assert code == 0, [check for check in found.values() if check["status"] != "ok"]
 
 
 def test_a_start_limit_that_is_hit_is_named_and_lifted(machine: Machine) -> None:

@@ -20,10 +20,11 @@ def top(context: Context) -> int:
     try:
         import prompt_toolkit  # noqa: F401, PLC0415 - an extra of the package
     except ImportError:
+        sudo = "" if os.access(sys.prefix, os.W_OK) else "sudo "
         context.out.note(
             "superezioctl top: the library that draws the screen is not installed. Install it "
-            f"with `{sys.executable} -m pip install 'superezio[top]'`; `superezioctl status` "
-            "works without."
+            f"with `{sudo}{sys.executable} -m pip install 'superezio[top]'`; `superezioctl "
+            "status` works without."
         )
         return FAILED
     if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":

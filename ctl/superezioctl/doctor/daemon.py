@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from superezio import PROTOCOL, __version__
-from superezio.errors import DaemonNotRunningError, ReplyTimeoutError
+from superezio.errors import (
+    ConnectionLostError,
+    DaemonNotRunningError,
+    ReplyTimeoutError,
+    ShuttingDownError,
+)
 from superezio.paths import SOCKET_VARIABLE, SYSTEM_SOCKET
 from superezio.quantities import format_duration, format_size
 from superezio.wire import Health, SystemInfo
@@ -98,6 +103,9 @@ def _answer(answers: Answers, commands: Commands) -> Finding:
         return ok("daemon", f"it answers (pid {system.pid}, up {up}); you are {system.role}")
     if isinstance(error, DaemonNotRunningError):
         return fail("daemon", "the daemon is not running", commands.start)
+    if isinstance(error, ConnectionLostError | ShuttingDownError):
+        # As when systemd listens for a service that cannot start.
+        return fail("daemon", f"the daemon went away: {error.message}", commands.start)
     if isinstance(error, ReplyTimeoutError):
         return fail("daemon", "the daemon does not answer", commands.restart)
     why = error.message if error is not None else "not known"

@@ -58,8 +58,11 @@ def how_to_start(host: Host, known: Units | None) -> str:
 
 def how_to_restart(host: Host, known: Units | None) -> str:
     """Return the command that ends a daemon that runs, and starts it again."""
-    if (known or {}).get(SERVICE, {}).get("ActiveState") in {"active", "activating"}:
+    service = (known or {}).get(SERVICE, {})
+    if service.get("ActiveState") in {"active", "activating"}:
         return host.as_root(f"systemctl restart {SERVICE}")
+    if service.get("ActiveState") == "failed":
+        return how_to_start(host, known)
     return "pkill -x supereziod; supereziod"
 
 

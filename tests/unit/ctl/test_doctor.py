@@ -270,6 +270,8 @@ def test_a_unit_that_failed_says_why(tree: Tree, state: str, why: str, action: s
     assert why in found.message
     assert action in str(found.action)
     assert "&& sudo systemctl start" in str(found.action)
+    known = service.units(host)
+    assert service.how_to_restart(host, known) == service.how_to_start(host, known)
 
 
 def test_a_unit_on_its_way_is_waited_for(tree: Tree) -> None:
@@ -346,6 +348,8 @@ def test_a_socket_that_is_left_behind_closed_or_none_is_told(tree: Tree, listeni
 def test_a_daemon_that_hangs_or_speaks_otherwise_is_told(tree: Tree) -> None:
     hangs = asked(tree, Answers(error=errors.ReplyTimeoutError("x")))["daemon"]
     assert (hangs.status, hangs.action) == ("fail", "RESTART")
+    gone = asked(tree, Answers(error=errors.ConnectionLostError("it closed")))["daemon"]
+    assert (gone.status, gone.action) == ("fail", "START")
     assert "too many" in asked(tree, Answers(error=errors.BusyError("too many")))["daemon"].message
 
 
