@@ -51,7 +51,7 @@ def within_reach(request: Request, able: Sequence[Capacity]) -> list[Capacity]:
 def _less_own_use(request: Request, capacity: Capacity) -> Capacity:
     presence, uuid = request.presence, capacity.uuid
     own = min(presence.own_bytes(uuid), request.vram_bytes)
-    if not own:
+    if not own and uuid not in presence.bound_to:
         return capacity
     return replace(
         capacity,

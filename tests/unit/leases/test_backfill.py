@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from lease_host import BIG, SMALL, LeaseHost, caller_of, lease_host, turn
 from superezio.errors import NoCapacityError
@@ -161,6 +162,20 @@ def test_one_that_needs_several_gpus_keeps_them_while_it_waits_for_the_last() ->
     full, idle = gpu(10, uuid="full"), gpu(uuid="idle")
     assert queue.first_grant([full, idle]) is None
     assert most(queue, full, idle) == 4
+
+
+def test_one_that_is_split_has_use_for_any_part_of_what_is_free() -> None:
+    queue = queue_of(waiting("head", 14, split=True, count=2))
+    full, idle = gpu(10, uuid="full"), gpu(uuid="idle")
+    assert queue.first_grant([full, idle]) is not None
+    assert most(queue_of(waiting("head", 15, split=True, count=2)), full, idle) == 0
+
+
+def test_a_gpu_for_one_process_is_passed_to_nobody_while_it_is_waited_for() -> None:
+    queue = queue_of(waiting("head", 8, count=2))
+    full, idle = gpu(10, uuid="full"), gpu(uuid="idle")
+    assert most(queue, full, idle) == 4
+    assert most(queue, full, replace(idle, compute_mode="exclusive_process")) == 2
 
 
 def test_the_reason_says_for_whom_it_is_kept_and_what_is_left() -> None:

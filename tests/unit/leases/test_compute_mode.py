@@ -49,6 +49,16 @@ async def test_a_lease_takes_it_before_its_model_is_loaded(host: LeaseHost) -> N
     assert (usage.leasable_bytes, "EXCLUSIVE_PROCESS" in (usage.taken or "")) == (0, True)
 
 
+@pytest.mark.parametrize("used", [6 * GIB, None])
+async def test_the_process_that_has_it_can_be_leased_for(host: LeaseHost, used: int | None) -> None:
+    host.big.processes[ME.pid] = used
+    host.monitor.read()
+    assert "a process has it" in await refusal(host)
+    assert host.now(ME, vram=7).gpus[0].uuid == BIG
+    with pytest.raises(NoCapacityError):
+        host.now(ME, vram=1, avoid=[SMALL])
+
+
 async def test_a_lease_whose_holder_is_on_the_gpu_takes_it(host: LeaseHost) -> None:
     host.now(ME, vram=7)
     host.big.processes[ME.pid] = 6 * GIB
