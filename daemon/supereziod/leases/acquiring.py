@@ -135,10 +135,11 @@ class Acquirer:
             try:
                 with in_scope(pending.scope):
                     lease = self._book.grant(
-                        caller=pending.caller,
+                        subject=pending.waiting.subject or pending.caller.subject,
                         params=pending.params,
                         placement=placement,
                         handles=pending.handles,
+                        connection=pending.caller.connection,
                         key=pending.key,
                     )
             except SuperezioError as error:
@@ -151,7 +152,8 @@ class Acquirer:
         """Refuse those who wait for what the quotas can never give them any more."""
         for pending in self._room.in_order():
             waiting = pending.waiting
-            breach = self._quotas.breach(pending.caller.subject, waiting.request.total_bytes)
+            subject = waiting.subject or pending.caller.subject
+            breach = self._quotas.breach(subject, waiting.request.total_bytes)
             if breach is not None and breach.lasting:
                 self._room.refuse(pending, breach.error())
 
@@ -296,10 +298,11 @@ class Acquirer:
 
     def _grant(self, ask: _Ask, placement: Placement, handles: list[ProcessHandle]) -> LiveLease:
         lease = self._book.grant(
-            caller=ask.caller,
+            subject=ask.caller.subject,
             params=ask.params,
             placement=placement,
             handles=handles,
+            connection=ask.caller.connection,
             key=ask.key,
         )
         self._queue.pass_over(ask.params.priority)

@@ -18,7 +18,7 @@ from superezio.errors import (
 from superezio.wire import AcquireParams, LeaseState, Placement
 from supereziod.leases.capacity import Subject
 from supereziod.leases.deadlines import Deadlines
-from supereziod.leases.handles import Caller, HandleOpener, ProcessHandle
+from supereziod.leases.handles import HandleOpener, ProcessHandle
 from supereziod.leases.holders import Holders
 from supereziod.leases.ledger import Claim, Ledger
 from supereziod.leases.live_lease import LeaseNews, LiveLease, share_of
@@ -148,16 +148,17 @@ class LeaseBook:
     def grant(
         self,
         *,
-        caller: Caller,
+        subject: Subject,
         params: AcquireParams,
         placement: Placement,
         handles: list[ProcessHandle],
+        connection: str | None,
         key: str | None,
     ) -> LiveLease:
         """Record and make a lease. On an error nothing was done, and the handles are not taken."""
-        uid, connection = caller.uid, caller.connection
+        uid = subject.uid
         self.check_room(uid)
-        breach = self._quotas.breach(caller.subject, sum(placement.reserved.values()))
+        breach = self._quotas.breach(subject, sum(placement.reserved.values()))
         if breach is not None:
             raise breach.error()
         if params.mode == "process" and all(handle.ended for handle in handles):
@@ -178,7 +179,7 @@ class LeaseBook:
             idempotency_key=key,
             ttl_ms=ttl_ms,
             expires_ns=None if ttl_ms is None else now_ns + ttl_ms * _NS_PER_MS,
-            groups=tuple(sorted(caller.subject.shares)),
+            groups=tuple(sorted(subject.shares)),
         )
         self._record(record)
         lease = LiveLease(record, connection=connection if params.mode == "connection" else None)

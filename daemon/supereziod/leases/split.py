@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from heapq import nlargest
+from itertools import accumulate
 from typing import Final
 
 LEAST_PART_BYTES: Final = 512 << 20
@@ -29,9 +30,9 @@ def least_part(need: int, parts: int) -> int:
 
 def fewest(sizes: Sequence[int], need: int) -> int | None:
     """Return how many GPUs with so many bytes each it takes to hold `need`; None: all do not."""
-    for parts in range(1, min(len(sizes), need) + 1):
-        holding = _holding(sizes, need, parts)
-        if len(holding) >= parts and sum(nlargest(parts, holding)) >= need:
+    largest = sorted(sizes, reverse=True)
+    for parts, (size, held) in enumerate(zip(largest, accumulate(largest), strict=True), start=1):
+        if parts <= need <= held and size >= least_part(need, parts):
             return parts
     return None
 
@@ -60,10 +61,12 @@ def could_take_part(sizes: Sequence[int], need: int, count: int) -> list[bool]:
 
     `count` above 1 is how many they are; otherwise any number will do.
     """
+    largest = sorted(sizes, reverse=True)
+    held = [0, *accumulate(largest)]
     numbers = [count] if count > 1 else range(1, min(len(sizes), need) + 1)
     return [
-        any(_takes_part(place, sizes, need, parts) for parts in numbers)
-        for place in range(len(sizes))
+        any(_takes_part(size, largest, held, need=need, parts=parts) for parts in numbers)
+        for size in sizes
     ]
 
 
@@ -111,13 +114,15 @@ def tensor_split(shares: Sequence[int]) -> str:
     return ",".join(str(part // common) for part in parts)
 
 
-def _holding(sizes: Sequence[int], need: int, parts: int) -> list[int]:
-    least = least_part(need, parts)
-    return [size for size in sizes if size >= least]
+def _takes_part(
+    size: int, largest: Sequence[int], held: Sequence[int], *, need: int, parts: int
+) -> bool:
+    """Tell whether one with `size` and the largest others are so many, and hold `need`.
 
-
-def _takes_part(place: int, sizes: Sequence[int], need: int, parts: int) -> bool:
-    if sizes[place] < least_part(need, parts):
+    `held` is what the largest hold together, by how many they are.
+    """
+    if parts > len(largest) or min(size, largest[parts - 1]) < least_part(need, parts):
         return False
-    others = _holding([*sizes[:place], *sizes[place + 1 :]], need, parts)
-    return len(others) >= parts - 1 and sizes[place] + sum(nlargest(parts - 1, others)) >= need
+    if size >= largest[parts - 1]:
+        return held[parts] >= need
+    return held[parts - 1] + size >= need
