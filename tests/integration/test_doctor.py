@@ -122,6 +122,22 @@ def test_the_drivers_library_is_loaded_and_not_called(
     assert str(nvml_library.resolve()) in done.stdout
 
 
+def test_cards_that_only_the_daemon_sees_are_cards(
+    directory: Path, make_nvml_sim: MakeSimulator, nvml_library: Path
+) -> None:
+    if any(Path("/sys/module/nvidia").glob("*")):
+        pytest.skip("this host has a driver of its own, which is what doctor looks at")
+    environment = make_nvml_sim().env(nvml_library)
+    live = LiveDaemon(directory, gpu_driver="nvml", environment=environment)
+    try:
+        live.start()
+        code, found = doctor(live.socket_path)
+        assert (code, found["card"]["status"]) == (0, "ok"), found
+        assert "sees 2" in found["card"]["message"]
+    finally:
+        live.close()
+
+
 NOBODY = 65534
 
 

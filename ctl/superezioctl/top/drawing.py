@@ -7,6 +7,7 @@ a mark besides, so that it is found without colour too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from superezio.quantities import format_duration
 from superezio.wire import Gpu, GpuProcess, Lease, Waiter
@@ -53,16 +54,42 @@ Row = Sequence[str]
 def screen(out: Output, board: Board, cursor: Cursor, *, width: int, height: int) -> list[str]:
     """Return `height` lines at most, harmless ones, with styles in them."""
     lines = _head(out, board, width)
-    rows = {
-        "gpus": [_gpu(out, gpu) for gpu in board.gpus],
-        "leases": _table(_lease_cells(board.leases), right=(3, 4)),
-        "processes": _table(_process_cells(board), right=(1, 3)),
-        "queue": [_waiter(waiter) for waiter in board.queue],
-    }
-    wanted = [1 + (sum(map(len, rows[section])) or 1) for section in SECTIONS]
-    for section, room in zip(SECTIONS, share(wanted, height - len(lines)), strict=True):
-        lines += _section(out, section, rows[section], cursor, room)
+    parts = [_part(out, board, cursor, section, height) for section in SECTIONS]
+    rooms = share([part.wanted for part in parts], height - len(lines))
+    for part, room in zip(parts, rooms, strict=True):
+        lines += _section(out, part, cursor, room)
     return [harmless(line.replace("\n", " ")) for line in lines[:height]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The rows of a section that are near the selected one; the others take no time."""
+
+    section: str
+    rows: Sequence[Row]
+    first: int
+    total: int
+
+    @property
+    def wanted(self) -> int:
+        """The lines it would fill, its title included."""
+        return 1 + (sum(map(len, self.rows)) or 1)
+
+
+def _part(out: Output, board: Board, cursor: Cursor, section: str, height: int) -> _Part:
+    place = cursor.place(section)
+    first = max(0, place - height)
+    near = slice(first, place + max(1, height))
+    if section == "gpus":
+        rows, total = [_gpu(out, gpu) for gpu in board.gpus[near]], len(board.gpus)
+    elif section == "leases":
+        rows, total = _table(_lease_cells(board.leases[near]), right=(3, 4)), len(board.leases)
+    elif section == "processes":
+        cells = [_process_cells(board, process) for process in board.processes[near]]
+        rows, total = _table(cells, right=(1, 3)), len(board.processes)
+    else:
+        rows, total = [_waiter(waiter) for waiter in board.queue[near]], len(board.queue)
+    return _Part(section, rows, first, total)
 
 
 def share(wanted: Sequence[int], room: int) -> list[int]:
@@ -108,18 +135,20 @@ def _head(out: Output, board: Board, width: int) -> list[str]:
     return lines
 
 
-def _section(out: Output, name: str, rows: Sequence[Row], cursor: Cursor, room: int) -> list[str]:
+def _section(out: Output, part: _Part, cursor: Cursor, room: int) -> list[str]:
     if not room:
         return []
+    name, rows = part.section, part.rows
     focused = cursor.section == name
     if not rows:
         lines = [_title(out, name, "", focused=focused), f"  {_NONE[name]}"]
         return lines[:room]
-    start, end = visible(rows, cursor.place(name), room - 1)
-    cut = f" ({start + 1}-{end} of {len(rows)})" if end - start < len(rows) else f" ({len(rows)})"
-    lines = [_title(out, name, cut, focused=focused)]
+    place = cursor.place(name) - part.first
+    start, end = visible(rows, place, room - 1)
+    shown = f"{part.first + start + 1}-{part.first + end} of " if end - start < part.total else ""
+    lines = [_title(out, name, f" ({shown}{part.total})", focused=focused)]
     for number in range(start, end):
-        chosen = number == cursor.place(name)
+        chosen = number == place
         mark = (">" if focused else "-") if chosen else " "
         for line in rows[number]:
             text = f"{mark} {line}"
@@ -174,17 +203,10 @@ def _lease_cells(leases: Sequence[Lease]) -> list[list[str]]:
     ]
 
 
-def _process_cells(board: Board) -> list[list[str]]:
-    return [[f"gpu {_index(board, each)}", *_process(each)] for each in board.processes]
-
-
-def _index(board: Board, process: GpuProcess) -> str:
+def _process_cells(board: Board, process: GpuProcess) -> list[str]:
     gpu = board.gpu(process.gpu)
-    return "?" if gpu is None else str(gpu.index)
-
-
-def _process(process: GpuProcess) -> list[str]:
     return [
+        "gpu ?" if gpu is None else f"gpu {gpu.index}",
         str(process.pid),
         process.type,
         size(process.vram_bytes),
