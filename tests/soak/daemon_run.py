@@ -13,6 +13,7 @@ from lease_host import Silent
 from soak.host import GIB, MIB, Host, Process
 from soak.readings import SoakMonitor
 from superezio.wire import Event, Lease
+from supereziod.gpu.suspend import SuspendWatch
 from supereziod.leases.handles import Caller
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.manager import LeaseManager
@@ -125,6 +126,9 @@ class DaemonRun:
         self.ready_ns = self.started_ns
         events = EventLog(logger=Silent(), now=host.clock.wall)
         events.listen(lambda event: None if self.dead else on_event(event))
+        suspend = SuspendWatch(
+            events=events, clock=host.clock, boottime=lambda: host.clock.boottime_ns
+        )
         directory.mkdir(exist_ok=True)
         self.store = LeaseStore.open(directory / "leases.db", boot_id=f"boot-{host.boot}")
         self.ledger = Ledger(
@@ -137,6 +141,7 @@ class DaemonRun:
             store=self.store,
             events=events,
             processes=cast(ProcessTable, host),  # it answers as one does
+            resumed_ns=suspend.resumed_ns,
             max_leases=MAX_LEASES,
             max_leases_per_uid=MAX_LEASES_PER_UID,
             clock=host.clock,

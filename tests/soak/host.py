@@ -38,6 +38,8 @@ class Process:
         self.ended = False
         self.cut = False
         self.known_of: Process | None = None
+        #: That, as far as it is on disk.
+        self.saved_of: Process | None = None
         self.on_end: list[Callable[[], None]] = []
 
     def family(self) -> Iterator[Process]:
@@ -96,6 +98,8 @@ class Host:
         self.boot = 1
         self.processes: dict[int, Process] = {}
         self.out_of_files = False
+        #: When the host last woke (CLOCK_MONOTONIC).
+        self.woke_ns = 0
         self.counts: Counter[str] = Counter()
         self.trace: deque[str] = deque(maxlen=400)
         #: Which attached process a process belongs to.
@@ -160,6 +164,7 @@ class Host:
         for gpu in self.gpus.values():
             gpu.lingering.clear()
         self.boot += 1
+        self.woke_ns = 0
         self.clock.reboot()
 
     def _linger(self, gpu: Gpu, process: Process, size: int) -> None:
@@ -179,6 +184,11 @@ class Host:
         process.known_of = self.owner_of(process)
         parent = process.parent
         return Origin(process.identity, 1 if parent is None or parent.ended else parent.pid)
+
+    def is_alive(self, identity: Identity) -> bool:
+        self._check_files()
+        process = self.processes.get(identity.pid)
+        return process is not None and process.identity == identity
 
     def uids(self, pid: int) -> tuple[int, int] | None:
         self._check_files()

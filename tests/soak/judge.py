@@ -40,13 +40,13 @@ class Judge:
         self.asked: dict[str, Asked] = {}
         self.writable = True
         self.counts: Counter[str] = Counter()
-        self._queue = QueueJudge(self.truth)
+        self._queue = QueueJudge(self.truth, counts=self.counts)
         #: Ended while nothing could be written: a restart may find them again.
         self._unwritten: dict[str, Held] = {}
         #: Since when a GPU has been critical, and a lease been used too much on one.
         self._critical_ns: dict[str, int] = {}
         self._overrun_ns: dict[tuple[str, str], int] = {}
-        self._dirty = False
+        self._dirty = self._is_read = False
 
     @property
     def held(self) -> dict[str, Held]:
@@ -146,7 +146,7 @@ class Judge:
 
     def on_pass(self) -> None:
         """Note that the GPUs were read."""
-        self._dirty = True
+        self._dirty = self._is_read = True
         self.truth.take_in()
 
     def _granted(self, lease: str, asked: Asked, gpus: list[str]) -> None:
@@ -223,9 +223,11 @@ class Judge:
         assert reading is not None, f"granted on {gpu.uuid}, which was never read"
         age_ns = self.host.clock.now_ns - reading.taken_ns
         assert age_ns <= _FRESH_NS, f"granted by a pass of {gpu.uuid} that is {age_ns} ns old"
+        assert reading.taken_ns >= self.host.woke_ns, f"{gpu.uuid} was not read since a sleep"
         assert not self._run.monitor.blocked(gpu), f"granted on {gpu.uuid}, which admits nothing"
         spoken = reading.used_bytes + held.reserved[gpu.uuid]
-        if not reading.hidden and not self.truth.has_parted(reading):
+        parted = self.truth.has_parted(reading) or self.truth.is_unclear
+        if not reading.hidden and not parted:
             spoken = reading.used_bytes + self.truth.unused(gpu, reading)
         over = spoken - room_of(gpu)
         assert over <= 0, f"{gpu.uuid} is over-committed by {over} bytes"
@@ -239,6 +241,9 @@ class Judge:
         self._dirty = False
         self.counts["steps"] += 1
         listing = self._run.leases.list(ADMIN)
+        if self._is_read and self.writable and not self.host.out_of_files:
+            self.truth.save_kin()
+        self._is_read = False
         self._follow_heat()
         self._check_leases(listing)
         self._queue.check(listing.queue)
@@ -306,7 +311,7 @@ class Judge:
             if reading is None:
                 assert shown.foreign_bytes is None
                 continue
-            if not reading.taken_in or reading.hidden:
+            if not reading.taken_in or reading.hidden or self.truth.is_unclear:
                 continue
             assert shown.foreign_bytes is not None
             spoken = shown.foreign_bytes + shown.reserved_bytes

@@ -29,7 +29,8 @@ async def _reboot(soak: Soak, _: random.Random) -> None:
 
 
 async def _suspend(soak: Soak, draw: random.Random) -> None:
-    soak.clock.suspend(draw.expovariate(1 / 7200))
+    soak.clock.suspend(60 + draw.expovariate(1 / 7200))
+    soak.host.woke_ns = soak.clock.now_ns
     soak.changed()
 
 

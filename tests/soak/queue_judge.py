@@ -27,8 +27,9 @@ class _Waits:
 class QueueJudge:
     """Follows who waits since when, and who is served before whom."""
 
-    def __init__(self, truth: Truth) -> None:
+    def __init__(self, truth: Truth, *, counts: Counter[str]) -> None:
         self._truth = truth
+        self._counts = counts
         self._waiting: dict[str, _Waits] = {}
         self._servable_since: dict[str, int] = {}
 
@@ -52,15 +53,35 @@ class QueueJudge:
         for waits in self._waiting.values():
             if own is not None and own.queued_ns < waits.queued_ns:
                 continue
-            able = self._truth.candidates(waits.asked.params)
-            if not able & set(gpus) or self._truth.is_somewhere(waits.asked):
+            able = self._truth.candidates(waits.asked.params) & set(gpus)
+            if not able or self._truth.is_somewhere(waits.asked):
                 continue
             if waits.asked.name not in {waiter.name for waiter in queue()}:
                 continue  # it has just given up
+            if not any(self._delays(waits.asked, asked, uuid) for uuid in able):
+                self._counts["let past"] += 1
+                continue
             assert asked.priority > waits.asked.priority, (
                 f"{asked.name} was served at the cost of {waits.asked.name}"
             )
             self._let_past(waits, asked)
+
+    def _delays(self, first: Asked, newcomer: Asked, uuid: str) -> bool:
+        """Tell whether the first could get room on the GPU later for it, whatever ends first."""
+        found = self._truth.free_and_claims(uuid, without=newcomer)
+        if found is None:
+            return False
+        free, claims, loose = found
+        size, need = newcomer.params.vram_bytes, first.params.vram_bytes
+        if "exclusive" in (first.params.policy, newcomer.params.policy):
+            return True
+        if newcomer.params.sizes_itself:
+            return True
+        sums = {0}
+        for claim in claims:
+            sums |= {each + claim for each in sums}
+        # Of the rest, any part may come free.
+        return any(free + each < need + size and free + each + loose >= need for each in sums)
 
     def _let_past(self, waits: _Waits, newcomer: Asked) -> None:
         waits.passed.add(newcomer.name)

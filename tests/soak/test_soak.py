@@ -22,7 +22,7 @@ HAPPENED = (
     *("ended holder_ended", "ended released", "ended ttl_expired", "ended connection_lost"),
     *("lease.attached", "lease.unreturned", "gpu.overcommitted", "lease.draining"),
     *("lease.grown", "lease.orphaned", "lease.overrun", "raised", "lease.idle"),
-    *("ended revoked", "lease.acknowledged", "lease.refused", "lease.kept"),
+    *("ended revoked", "lease.acknowledged", "lease.refused", "lease.kept", "let past"),
     *("refused no_capacity", "refused wait_timeout", "refused never_fits"),
     *("refused holder_not_visible", "refused state_not_writable"),
     *("answers lost", "gave up", "orphans"),

@@ -16,7 +16,7 @@ TESTS = [Path(__file__).with_name("test_soak.py")]
 ACCOUNT = "supereziod.leases.account"
 BOOK = "supereziod.leases.book"
 HOLDERS = "supereziod.leases.holders"
-MANAGER = "supereziod.leases.manager"
+REFRESHING = "supereziod.leases.refreshing"
 DRAINING = "supereziod.leases.draining"
 QUEUE = "supereziod.leases.queue"
 READINGS = "supereziod.leases.readings"
@@ -35,11 +35,14 @@ MUTANTS = (
         "            if False:\n",
     ),
     Mutant(
-        "decides by any pass", READINGS, "self._max_age_s * 1e9))", "100 * self._max_age_s * 1e9))"
+        "decides by any pass",
+        READINGS,
+        "round(self._max_age_s * 1e9)\n        return max(",
+        "round(100 * self._max_age_s * 1e9)\n        return max(",
     ),
     Mutant(
         "does not look again once VRAM was given up",
-        MANAGER,
+        REFRESHING,
         "            if len(self._room) or self._ledger.awaits_pass:\n",
         "            if False:\n",
     ),

@@ -105,13 +105,16 @@ class Truth:
         self.run = run
         self._ended.clear()
         self._opaque.clear()
+        living = self.host.processes.values()
+        still = {process.saved_of for process in living}
         for held in self.held.values():
-            held.attached = {process for process in held.attached if not process.ended}
+            held.attached = {each for each in held.attached if not each.ended or each in still}
             held.orders.pop("gpu_critical", None)  # heat is read anew
-        for process in self.host.processes.values():
-            # What was remembered of descendants went with the run.
-            process.cut = process.cut or (process.parent is not None and process.parent.ended)
-            process.known_of = None
+        roots = {root for held in self.held.values() for root in held.attached}
+        for process in living:
+            process.known_of = process.saved_of if process.saved_of in roots else None
+            is_orphan = process.parent is not None and process.parent.ended
+            process.cut = process.cut or (is_orphan and process.known_of is None)
         self.change()
 
     def change(self) -> None:
@@ -135,9 +138,20 @@ class Truth:
         self._ended.append(ended)
         for root in held.attached - {root for each in self.held.values() for root in each.attached}:
             for process in root.family():
-                process.known_of = None
+                process.known_of = process.saved_of = None
                 process.cut = process.cut or (process.parent is not None and process.parent.ended)
         self.change()
+
+    def save_kin(self) -> None:
+        """Note what was committed of who descends from whom."""
+        for process in self.host.processes.values():
+            process.saved_of = process.known_of
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether it is left open whose the children of a process are that held two leases."""
+        ended = [root for held in self.held.values() for root in held.attached if root.ended]
+        return len(ended) > len(set(ended))
 
     def adopt(self, root: Process) -> None:
         """Let what a process uses already be its holder's: it holds a lease from now on."""
@@ -197,7 +211,7 @@ class Truth:
         else:
             assert held.ttl_ends_ns is not None
             ends_ns = held.ttl_ends_ns
-            if held.renewed_ns < self.run.started_ns:
+            if held.renewed_ns <= self.run.ready_ns:
                 ends_ns = max(ends_ns, self.run.ready_ns + _RESTART_GRACE_NS)
         # The daemon looked at its clock a moment before the caller did.
         ends_ns -= _EARLY_NS
@@ -252,7 +266,8 @@ class Truth:
 
     def _is_fresh(self, uuid: str, reading: Reading) -> bool:
         age_ns = self.host.clock.now_ns - reading.taken_ns
-        return age_ns < SECOND_NS * 9 // 10 and self.is_settled(uuid, reading)
+        is_new = age_ns < SECOND_NS * 9 // 10 and reading.taken_ns > self.host.woke_ns
+        return is_new and self.is_settled(uuid, reading)
 
     def has_parted(self, reading: Reading) -> bool:
         """Tell whether a holder has lost a process since the pass, but not all its leases."""
@@ -310,6 +325,22 @@ class Truth:
             return False
         found = [uuid for uuid in self.candidates(params) if self._is_free(uuid, params, exact)]
         return len(found) >= params.count
+
+    def free_and_claims(self, uuid: str, *, without: Asked) -> tuple[int, list[int], int] | None:
+        """Return what was free on the GPU before a grant, what each lease has, and all the rest.
+
+        None where that is not known exactly.
+        """
+        gpu, reading = self.host.gpus[uuid], self.reading(uuid)
+        if reading is None or reading.hidden or not reading.taken_in or self.is_unclear:
+            return None
+        if not self.is_settled(uuid, reading) or self.is_somewhere(without):
+            return None
+        free = room_of(gpu) - reading.used_bytes - self.unused(gpu, reading)
+        free += without.params.vram_bytes
+        leases = [held for held in self.held.values() if held.asked is not without]
+        claims = [held.reserved[uuid] for held in leases if uuid in held.gpus]
+        return free, claims, max(0, room_of(gpu) - free - sum(claims))
 
     def _is_free(self, uuid: str, params: AcquireParams, exact: bool) -> bool:  # noqa: FBT001
         """Tell whether the GPU has what is asked, beyond doubt."""
