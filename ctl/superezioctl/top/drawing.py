@@ -18,6 +18,7 @@ from superezioctl.top.cursor import Cursor
 from superezioctl.views import status
 from superezioctl.views.gpus import short_name, state
 from superezioctl.views.text import NOTHING, figure, fit, size, styled, user
+from superezioctl.views.text import place as gpu_place
 
 HELP = (
     "superezioctl top",
@@ -163,7 +164,8 @@ def _title(out: Output, name: str, count: str, *, focused: bool) -> str:
 
 
 def _gpu(out: Output, gpu: Gpu) -> Row:
-    name = f"{gpu.index} {fit(short_name(gpu), _MODEL_COLUMNS):<{_MODEL_COLUMNS}}"
+    name = f"{gpu_place(gpu.index, gpu.mig_index)} "
+    name += f"{fit(short_name(gpu), _MODEL_COLUMNS):<{_MODEL_COLUMNS}}"
     heat = f"{figure(gpu.temperature_c, '°C'):>6} margin {figure(gpu.margin_c):>3}"
     power = f"{figure(gpu.power_w):>3}/{figure(gpu.power_limit_w, 'W'):<5}"
     used = f"{size(gpu.vram_used_bytes)} of {size(gpu.vram_total_bytes)}"
@@ -190,7 +192,11 @@ def _lease_cells(leases: Sequence[Lease]) -> list[list[str]]:
         [
             lease.id[:SHOWN_COLUMNS],
             lease.state,
-            "gpu " + "+".join("?" if gpu.index is None else str(gpu.index) for gpu in lease.gpus),
+            "gpu "
+            + "+".join(
+                "?" if gpu.index is None else gpu_place(gpu.index, gpu.mig_index)
+                for gpu in lease.gpus
+            ),
             "+".join(size(gpu.actual_bytes) for gpu in lease.gpus),
             "of " + "+".join(size(gpu.reserved_bytes) for gpu in lease.gpus),
             fit(user(lease.uid), _USER_COLUMNS),
@@ -206,7 +212,7 @@ def _lease_cells(leases: Sequence[Lease]) -> list[list[str]]:
 def _process_cells(board: Board, process: GpuProcess) -> list[str]:
     gpu = board.gpu(process.gpu)
     return [
-        "gpu ?" if gpu is None else f"gpu {gpu.index}",
+        "gpu ?" if gpu is None else f"gpu {gpu_place(gpu.index, gpu.mig_index)}",
         str(process.pid),
         process.type,
         size(process.vram_bytes),

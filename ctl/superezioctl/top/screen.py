@@ -24,7 +24,7 @@ from superezioctl.output import Output, harmless, printed_width
 from superezioctl.top import drawing
 from superezioctl.top.cursor import Cursor
 from superezioctl.top.following import Follower
-from superezioctl.views.text import fit
+from superezioctl.views.text import fit, place
 
 #: A refusal says which group to join, in a sentence or two.
 _MOST_SAID_ROWS = 4
@@ -266,7 +266,7 @@ class Screen:
 
     def _called(self, uuid: str) -> str:
         gpu = self._follower.board.gpu(uuid)
-        return f"gpu {uuid}" if gpu is None else f"gpu {gpu.index}"
+        return f"gpu {uuid}" if gpu is None else f"gpu {place(gpu.index, gpu.mig_index)}"
 
 
 def show(out: Output, socket_path: str) -> None:

@@ -70,6 +70,22 @@ def test_everything_is_on_eighty_columns_and_twenty_four_rows() -> None:
     assert max(map(len, (*drawing.HELP, drawing.KEYS))) <= 80
 
 
+def test_a_mig_instance_is_shown_by_its_place_on_its_gpu() -> None:
+    gpus = wire_samples.mig_gpus()
+    instance = next(gpu for gpu in gpus if gpu.mig_index == 0)
+    on_it = wire.LeaseGpu(
+        uuid=instance.uuid,
+        index=instance.index,
+        reserved_bytes=1 << 30,
+        actual_bytes=None,
+        mig_index=0,
+    )
+    held = wire_samples.lease(gpus=[on_it])
+    lines = drawn(board(gpus=gpus, leases=[held], processes=[process(gpu=instance.uuid)]))
+    assert f"{instance.index}:0 " in lines
+    assert lines.count(f"gpu {instance.index}:0") == 2
+
+
 @given(
     width=st.integers(1, 200),
     height=st.integers(0, 60),
