@@ -7,16 +7,18 @@ Written from the rules and from no line of the queue:
   A lease is granted past a waiter only if the waiter has room no later for it on any GPU it could
   use, whatever ends first: each lease ends as a whole or not, other use shrinks to any size, and
   each of those ahead of the waiter has been served there by then or not.
-  A GPU that a waiter wants alone, or on which whoever is granted keeps others off until it has
-  grown, is had by nobody behind it; and one that keeps others off goes past nobody.
+  A GPU that a waiter wants alone or any part of, or on which whoever is granted keeps others off
+  for good or until it has grown, is had by nobody behind it; and one that keeps others off goes
+  past nobody.
 
-Sizes are whole GiB. Every question is answered by going through all that may happen.
+Every question is answered by going through all that may happen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from supereziod.gpu.hardware import Block
 from supereziod.leases.placement import Capacity, Request
@@ -29,11 +31,15 @@ PER_UID = 4
 
 @dataclass
 class Gpu:
-    """One GPU; `opaque`: a lease on it grows at first, for the driver tells no process's use."""
+    """One GPU; `opaque`: a lease on it grows at first, for the driver tells no process's use.
+
+    `single`: CUDA gives it to one process alone.
+    """
 
     uuid: str
     total: int
     opaque: bool = False
+    single: bool = False
     foreign: int = 0
     returning: int = 0
     blocked: bool = False
@@ -50,6 +56,7 @@ class Asked:
     priority: int
     deadline: int
     alone: bool = False
+    split: bool = False
     sizes_itself: bool = False
     avoid: tuple[str, ...] = ()
     passed: int = 0
@@ -60,8 +67,9 @@ class Asked:
     def request(self) -> Request:
         """Return it as the queue is asked."""
         return Request(
-            vram_bytes=self.need * GIB,
+            vram_bytes=self.need,
             count=self.count,
+            split=self.split,
             policy="exclusive" if self.alone else "best_fit",
             avoid=self.avoid,
         )
@@ -69,10 +77,9 @@ class Asked:
 
 @dataclass(eq=False)
 class Granted:
-    """A lease; `over` is what it uses above what it reserved."""
+    """A lease: what it reserved on each GPU; `over` is what it uses above that on each."""
 
-    need: int
-    gpus: tuple[str, ...]
+    reserved: dict[str, int]
     alone: bool
     growing: bool
     over: int = 0
@@ -88,11 +95,11 @@ class Host:
 
     def on(self, uuid: str) -> list[Granted]:
         """Return the leases on a GPU."""
-        return [lease for lease in self.leases if uuid in lease.gpus]
+        return [lease for lease in self.leases if uuid in lease.reserved]
 
     def free(self, gpu: Gpu) -> int:
         """Return what is free; less than nothing where foreign use has grown into leases."""
-        leased = sum(lease.need for lease in self.on(gpu.uuid))
+        leased = sum(lease.reserved[gpu.uuid] for lease in self.on(gpu.uuid))
         return gpu.total - leased - self.shrinking(gpu)
 
     def shrinking(self, gpu: Gpu) -> int:
@@ -110,17 +117,19 @@ class Host:
             uuid=gpu.uuid,
             index=index,
             name="card",
-            largest_bytes=gpu.total * GIB,
-            free_bytes=self.free(gpu) * GIB,
-            foreign_bytes=gpu.foreign * GIB,
-            reserved_bytes=(gpu.returning + sum(lease.need + lease.over for lease in leases)) * GIB,
-            returning_bytes=gpu.returning * GIB,
+            largest_bytes=gpu.total,
+            free_bytes=self.free(gpu),
+            foreign_bytes=gpu.foreign,
+            reserved_bytes=gpu.total - gpu.foreign - self.free(gpu),
+            returning_bytes=gpu.returning,
             leases=len(leases),
             exclusive=any(lease.alone for lease in leases),
             growing=any(lease.growing for lease in leases),
             block=Block(code="hot", message="it is hot") if gpu.blocked else None,
-            claims_bytes=tuple(lease.need * GIB for lease in leases),
+            claims_bytes=tuple(lease.reserved[gpu.uuid] for lease in leases),
             one_at_a_time=gpu.opaque,
+            compute_mode="exclusive_process" if gpu.single else "default",
+            processes=1 if gpu.foreign else 0,
         )
 
     # --- the order ------------------------------------------------------------------------------
@@ -147,11 +156,13 @@ class Host:
         return gpu in self._candidates(asked)
 
     def _candidates(self, asked: Asked) -> list[Gpu]:
-        found = [
-            gpu
-            for gpu in self.gpus.values()
-            if gpu.uuid not in asked.avoid and gpu.total >= asked.need
-        ]
+        allowed = [gpu for gpu in self.gpus.values() if gpu.uuid not in asked.avoid]
+        if asked.split:
+            numbers = [asked.count] if asked.count > 1 else range(1, len(allowed) + 1)
+            sets = (some for number in numbers for some in combinations(allowed, number))
+            holding = [some for some in sets if sum(gpu.total for gpu in some) >= asked.need]
+            return [gpu for gpu in allowed if any(gpu in some for some in holding)]
+        found = [gpu for gpu in allowed if gpu.total >= asked.need]
         return found if len(found) >= asked.count else []
 
     def has_room(self, asked: Asked, gpu: Gpu) -> bool:
@@ -161,31 +172,38 @@ class Host:
             return False
         if any(lease.alone or lease.growing for lease in leases):
             return False
-        if asked.alone and (leases or gpu.foreign or gpu.returning):
+        if (asked.alone or gpu.single) and (leases or gpu.foreign or gpu.returning):
             return False
         return self.free(gpu) >= asked.need
 
-    def may_pass(self, asked: Asked, gpu: Gpu, ahead: Sequence[Asked]) -> bool:
-        """Tell whether it delays none of those ahead by going there."""
+    def may_pass(
+        self, asked: Asked, gpu: Gpu, ahead: Sequence[Asked], *, need: int | None = None
+    ) -> bool:
+        """Tell whether it delays none of those ahead by going there, with `need` or all of it."""
+        need = asked.need if need is None else need
         return not any(
-            self._delays(asked, waiter, gpu, before=ahead[:place])
+            self._delays(asked, need, waiter, gpu, before=ahead[:place])
             for place, waiter in enumerate(ahead)
         )
 
-    def _delays(self, asked: Asked, waiter: Asked, gpu: Gpu, *, before: Sequence[Asked]) -> bool:
+    def _delays(
+        self, asked: Asked, need: int, waiter: Asked, gpu: Gpu, *, before: Sequence[Asked]
+    ) -> bool:
         if not self.could_use(waiter, gpu):
             return False
-        if waiter.alone or gpu.opaque or asked.alone or asked.sizes_itself:
+        if waiter.alone or waiter.split or gpu.opaque or gpu.single:
+            return True
+        if asked.alone or asked.sizes_itself:
             return True
         frees = {self.free(gpu)}
         for lease in self.on(gpu.uuid):
-            frees |= {free + lease.need for free in frees}
+            frees |= {free + lease.reserved[gpu.uuid] for free in frees}
         for other in before:
             if self.could_use(other, gpu):
                 frees |= {free - other.need for free in frees}
         # Shrinking from `free` to `most`, is there a moment with room for the one, not for both?
         return any(
-            most >= waiter.need and free < waiter.need + asked.need
+            most >= waiter.need and free < waiter.need + need
             for free, most in ((free, free + self.shrinking(gpu)) for free in frees)
         )
 
@@ -201,12 +219,11 @@ class Host:
             if self.has_room(asked, gpu) and self.may_pass(asked, gpu, ahead)
         ]
 
-    def grant(self, asked: Asked, chosen: Sequence[str], ahead: Sequence[Asked]) -> None:
+    def grant(self, asked: Asked, reserved: dict[str, int], ahead: Sequence[Asked]) -> None:
         """Take up a grant; those ahead that still wait remember it."""
-        opaque = any(self.gpus[uuid].opaque for uuid in chosen)
+        opaque = any(self.gpus[uuid].opaque for uuid in reserved)
         lease = Granted(
-            need=asked.need,
-            gpus=tuple(chosen),
+            reserved=reserved,
             alone=asked.alone,
             growing=asked.sizes_itself or opaque,
         )
@@ -221,9 +238,11 @@ class Host:
             if lease in asked.later:
                 asked.later.remove(lease)
             asked.disturbed -= {
-                uuid for uuid in lease.gpus if not any(uuid in other.gpus for other in asked.later)
+                uuid
+                for uuid in lease.reserved
+                if not any(uuid in other.reserved for other in asked.later)
             }
 
     def later_on(self, asked: Asked, gpu: Gpu) -> list[Granted]:
         """Return the leases on a GPU that were granted past one that waits."""
-        return [lease for lease in asked.later if gpu.uuid in lease.gpus]
+        return [lease for lease in asked.later if gpu.uuid in lease.reserved]

@@ -24,7 +24,11 @@ _NEAR: Final = (
     "exclusive_taken", "compute_exclusive_taken",
 )  # fmt: skip
 _BETWEEN: Final = len(_NEAR)
-_FAR: Final = ("fits", "settling", "compute_prohibited", "mig_enabled", "too_small", "avoided")
+_FAR: Final = (
+    "fits", "settling", "capability_unknown", "compute_mode_unknown", "display_unknown",
+    "capability_too_low", "compute_mode_differs", "drives_display", "compute_prohibited",
+    "mig_enabled", "mig_shared", "mig_single", "no_permission", "too_small", "elsewhere", "avoided",
+)  # fmt: skip
 _RANKS: Final = {code: rank for rank, code in enumerate((*_NEAR, "", *_FAR))}
 
 

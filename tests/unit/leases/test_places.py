@@ -228,6 +228,8 @@ def placement(*codes: str) -> Placement:
         (("fits", "hot"), "hot"),
         (("fits", "insufficient_vram"), "insufficient_vram"),
         (("settling", "cordoned"), "cordoned"),
+        (("capability_too_low", "hot"), "hot"),
+        (("mig_single", "elsewhere", "insufficient_vram"), "insufficient_vram"),
         (("avoided", "a_code_to_come"), "a_code_to_come"),
         (("avoided",), "avoided"),
         ((), ""),

@@ -10,23 +10,25 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from queue_model import CAPACITY, MAX_PASSED, PER_UID, Asked, Gpu, Host
+from queue_model import CAPACITY, GIB, MAX_PASSED, PER_UID, Asked, Gpu, Host
 from superezio.errors import QueueFullError
 from superezio.wire import Placement
 from supereziod.leases.placement import place
 from supereziod.leases.queue import LeaseQueue, Waiting
 
 HOSTS = (
-    (("GPU-a", 12, False),),
-    (("GPU-a", 12, False), ("GPU-b", 6, False)),
-    (("GPU-a", 12, False), ("GPU-b", 6, False), ("GPU-c", 8, True)),
+    (("GPU-a", 12, ""),),
+    (("GPU-a", 12, ""), ("GPU-b", 6, "")),
+    (("GPU-a", 12, ""), ("GPU-b", 6, "")),
+    (("GPU-a", 12, ""), ("GPU-b", 6, ""), ("GPU-c", 8, "opaque")),
+    (("GPU-a", 12, ""), ("GPU-b", 6, "single")),
 )
 UIDS = st.sampled_from((1, 2, 3))
 #: Small ones are granted and leave little; then large ones wait, and small ones come behind them.
 NEEDS = st.integers(1, 4) | st.integers(3, 12)
 COUNTS = st.sampled_from((1, 1, 1, 2))
 PRIORITIES = st.sampled_from((0, 0, 0, 1, 2))
-KINDS = st.sampled_from(("plain",) * 6 + ("alone", "sizes itself"))
+KINDS = st.sampled_from(("plain",) * 7 + ("alone", "split", "sizes itself"))
 AVOIDED = st.sampled_from(((), (), (), ("GPU-a",), ("GPU-b",)))
 WAITS = st.sampled_from((0, 20, 100, 100, 100))
 PICKS = st.integers(0, 9)
@@ -45,7 +47,7 @@ class QueueMachine(RuleBasedStateMachine):
         gpus=st.sampled_from(HOSTS), leases=FULL, waiting=st.lists(NEEDS, min_size=1, max_size=3)
     )
     def begin(
-        self, gpus: tuple[tuple[str, int, bool], ...], leases: list[int], waiting: list[int]
+        self, gpus: tuple[tuple[str, int, str], ...], leases: list[int], waiting: list[int]
     ) -> None:
         self.build(gpus)
         for need in leases:
@@ -53,8 +55,13 @@ class QueueMachine(RuleBasedStateMachine):
         for need in waiting:
             self._arrive(2, need, 1, 0, "plain", (), 100)
 
-    def build(self, gpus: tuple[tuple[str, int, bool], ...]) -> None:
-        self.host = Host([Gpu(uuid, total, opaque) for uuid, total, opaque in gpus])
+    def build(self, gpus: tuple[tuple[str, int, str], ...]) -> None:
+        self.host = Host(
+            [
+                Gpu(uuid, total * GIB, opaque=kind == "opaque", single=kind == "single")
+                for uuid, total, kind in gpus
+            ]
+        )
         self.queue = LeaseQueue(capacity=CAPACITY, per_uid=PER_UID, max_passed=MAX_PASSED)
         self.now = 0
         self.arrived = 0
@@ -80,11 +87,12 @@ class QueueMachine(RuleBasedStateMachine):
         asked = Asked(
             id=f"w{self.arrived}",
             uid=uid,
-            need=need,
+            need=need * GIB,
             count=count,
             priority=priority,
             deadline=self.now + wait,
             alone=kind == "alone",
+            split=kind == "split",
             sizes_itself=kind == "sizes itself",
             avoid=avoid,
         )
@@ -99,7 +107,7 @@ class QueueMachine(RuleBasedStateMachine):
         if placement.decision == "grant":
             self.queue.pass_over(priority)
             self.host.pass_over(priority)
-            self.host.grant(asked, placement.chosen, ahead)
+            self.host.grant(asked, placement.reserved, ahead)
         elif wait:
             self._enter(asked, len(ahead))
         self._pump()
@@ -134,8 +142,8 @@ class QueueMachine(RuleBasedStateMachine):
         lease = self.host.leases[pick % len(self.host.leases)]
         self.host.end(lease)
         if how == "lingering":
-            for uuid in lease.gpus:
-                self.host.gpus[uuid].returning += lease.need
+            for uuid, size in lease.reserved.items():
+                self.host.gpus[uuid].returning += size
         self._pump()
 
     @rule()
@@ -148,7 +156,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(pick=PICKS, used=st.sampled_from((0, 1, 2, 5)))
     def foreign_use_changes(self, pick: int, used: int) -> None:
-        gpu = self._gpu(pick)
+        gpu, used = self._gpu(pick), used * GIB
         if used > gpu.foreign:
             for asked in self.host.waiting:
                 asked.disturbed.add(gpu.uuid)
@@ -160,10 +168,10 @@ class QueueMachine(RuleBasedStateMachine):
         if not self.host.leases:
             return
         lease = self.host.leases[pick % len(self.host.leases)]
-        if over > lease.over:
+        if over * GIB > lease.over:
             for asked in self.host.waiting:
-                asked.disturbed |= set(lease.gpus)
-        lease.over = over
+                asked.disturbed |= set(lease.reserved)
+        lease.over = over * GIB
         self._pump()
 
     @rule(pick=PICKS)
@@ -222,25 +230,30 @@ class QueueMachine(RuleBasedStateMachine):
             waiting = list(self.host.waiting)
             if found is None:
                 for place_, asked in enumerate(waiting):
-                    if self.host.is_exact(waiting[:place_]):
+                    if self.host.is_exact(waiting[:place_]) and not asked.split:
                         assert len(self.host.may_have(asked, waiting[:place_])) < asked.count
                 return
             place_, asked = next(
                 (place_, asked) for place_, asked in enumerate(waiting) if asked.id == found[0].id
             )
             for earlier in range(place_):
-                if self.host.is_exact(waiting[:earlier]):
+                if self.host.is_exact(waiting[:earlier]) and not waiting[earlier].split:
                     before = self.host.may_have(waiting[earlier], waiting[:earlier])
                     assert len(before) < waiting[earlier].count, "the first is served first"
             self._judge(asked, found[1], waiting[:place_])
             self._leave(asked)
-            self.host.grant(asked, found[1].chosen, waiting[:place_])
+            self.host.grant(asked, found[1].reserved, waiting[:place_])
 
     def _judge(self, asked: Asked, placement: Placement, ahead: Sequence[Asked]) -> None:
-        allowed = self.host.may_have(asked, ahead)
-        assert set(placement.chosen) <= set(allowed), "nobody ahead is delayed"
-        if not self.host.is_exact(ahead):
+        for uuid, size in placement.reserved.items():
+            gpu = self.host.gpus[uuid]
+            assert not gpu.blocked
+            assert self.host.free(gpu) >= size
+            assert self.host.may_pass(asked, gpu, ahead, need=size), "nobody ahead is delayed"
+        if asked.split or not self.host.is_exact(ahead):
             return
+        allowed = self.host.may_have(asked, ahead)
+        assert set(placement.chosen) <= set(allowed)
         granted = placement.decision == "grant"
         assert granted == (len(allowed) >= asked.count), "nobody is held back for nothing"
         for reason in placement.gpus:
@@ -272,8 +285,10 @@ class QueueMachine(RuleBasedStateMachine):
                 later = self.host.later_on(asked, gpu)
                 if not later or not self.host.could_use(asked, gpu):
                     continue
-                taken = sum(lease.need for lease in later)
+                taken = sum(lease.reserved[gpu.uuid] for lease in later)
                 assert not asked.alone
+                assert not asked.split
+                assert not gpu.single
                 assert not any(lease.alone or lease.growing for lease in later)
                 assert gpu.total - taken >= asked.need, "there is room once all before it has ended"
                 free = self.host.free(gpu)
@@ -283,7 +298,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def a_newcomer_would_be_answered_by_the_rules(self) -> None:
         for need in (1, 2, 3, 5, 8):
-            asked = Asked(id="", uid=0, need=need, count=1, priority=0, deadline=0)
+            asked = Asked(id="", uid=0, need=need * GIB, count=1, priority=0, deadline=0)
             placement = self.queue.place_behind(asked.request(), self.host.capacities())
             self._judge(asked, placement, self.host.ahead_of_newcomer(0))
 

@@ -127,14 +127,32 @@ MUTANTS = (
     Mutant(
         "lets others onto a GPU that one ahead wants alone",
         BACKFILL,
-        "spare = 0 if alone or self._alone else",
-        "spare = 0 if self._alone else",
+        "whole = alone or self._alone or request.split",
+        "whole = self._alone or request.split",
     ),
     Mutant(
         "lets others grow where one ahead has to wait for it",
         BACKFILL,
-        "spare = 0 if alone or self._alone else",
-        "spare = 0 if alone else",
+        "whole = alone or self._alone or request.split",
+        "whole = alone or request.split",
+    ),
+    Mutant(
+        "lets others have a part that one ahead would split over",
+        BACKFILL,
+        "whole = alone or self._alone or request.split",
+        "whole = alone or self._alone",
+    ),
+    Mutant(
+        "lets others have a GPU that admits one process",
+        BACKFILL,
+        'capacity.one_at_a_time or capacity.compute_mode == "exclusive_process"',
+        "capacity.one_at_a_time",
+    ),
+    Mutant(
+        "lets one go past with all that it splits where a part of it may",
+        BACKFILL,
+        "return request.vram_bytes <= self.spare_bytes",
+        "return request.split or request.vram_bytes <= self.spare_bytes",
     ),
     Mutant(
         "lets an exclusive lease go past",
