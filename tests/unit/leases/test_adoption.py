@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gpu_views import GIB
-from lease_host import BIG, SMALL, Child, LeaseHost, ask, caller_of, child, lease_host, until
+from lease_host import BIG, SMALL, Child, LeaseHost, ask, caller_of, child, lease_host, turn, until
 from superezio.errors import NeverFitsError, NoCapacityError
 from superezio.wire import AcquireParams, Lease, LeaseAttachParams, Placement
 
@@ -220,6 +220,7 @@ async def test_a_server_that_waits_for_room_is_granted_by_what_it_uses_then(
     await until(lambda: "lease.queued" in host.types())
     use(host, server.pid, big=2)
     use(host, os.getppid(), big=3)
+    await turn()
     assert not waiting.done(), "9 are free or its own now"
     use(host, os.getppid(), big=2)
     async with asyncio.timeout(5):
@@ -236,6 +237,7 @@ async def test_what_it_used_before_it_was_granted_is_not_counted_any_more(
     await until(lambda: "lease.queued" in host.types())
     use(host, server.pid)
     use(host, os.getppid(), big=3)
+    await turn()
     assert not waiting.done(), "it has left, and 9 are free"
     waiting.cancel()
 

@@ -267,6 +267,23 @@ async def test_after_a_restart_idleness_counts_from_there(tmp_path: Path) -> Non
         assert after.only("lease.idle")
 
 
+async def test_gpus_that_were_read_before_the_leases_were_taken_up_say_nothing_of_use(
+    tmp_path: Path,
+) -> None:
+    async with lease_host(tmp_path) as before:
+        lease = before.now(ME)
+        pause(before, 14)
+    after = LeaseHost(tmp_path, clock=before.clock)
+    after.monitor.read()
+    await after.leases.start()
+    try:
+        pause(after, 2)
+        assert idle_s(after, lease) == pytest.approx(120, abs=1)
+        assert not after.only("lease.idle")
+    finally:
+        await after.leases.aclose()
+
+
 async def test_an_idle_lease_is_asked_for_only_where_policy_says_so(
     tmp_path: Path, host: LeaseHost
 ) -> None:

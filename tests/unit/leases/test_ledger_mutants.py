@@ -19,6 +19,7 @@ ACCOUNT = "supereziod.leases.account"
 SHARES = "supereziod.leases.shares"
 RETURNS = "supereziod.leases.returns"
 GROWTH = "supereziod.leases.growth"
+OVERRUN = "supereziod.leases.overrun"
 NOTICES = "supereziod.leases.notices"
 PLACEMENT = "supereziod.leases.placement"
 
@@ -170,6 +171,84 @@ MUTANTS = (
         PLACEMENT,
         "if refusal is None and need > capacity.free_bytes:",
         "if refusal is None and need >= capacity.free_bytes:",
+    ),
+    Mutant(
+        "tells an overrun a sample late",
+        OVERRUN,
+        "_PASSES: Final = 3",
+        "_PASSES: Final = 4",
+    ),
+    Mutant(
+        "bears a fifth more than is reserved",
+        OVERRUN,
+        "_MOST_PERCENT: Final = 110",
+        "_MOST_PERCENT: Final = 120",
+    ),
+    Mutant(
+        "goes on counting an overrun that has paused",
+        OVERRUN,
+        "        self._count = 0\n        self.told = False\n\n    def weigh",
+        "        self.told = False\n\n    def weigh",
+    ),
+    Mutant(
+        "takes quick passes for an overrun",
+        OVERRUN,
+        "if self._count == 0 or taken_ns - self._counted_ns >= SPACING_NS:",
+        "if True:",
+    ),
+    Mutant(
+        "raises the oldest lease that overran",
+        ACCOUNT,
+        "if part.holder == holder][-1]",
+        "if part.holder == holder][0]",
+    ),
+    Mutant(
+        "raises a lease and not its holder",
+        SHARES,
+        "        self.reserved_bytes += reserved_bytes - part.reserved_bytes\n",
+        "",
+    ),
+    Mutant(
+        "counts what a server uses as foreign, and for its lease besides",
+        ACCOUNT,
+        "            self._pass.owners[pid] = holder\n            share = ",
+        "            share = ",
+    ),
+    Mutant(
+        "forgets what a server uses once it is leased",
+        ACCOUNT,
+        "            share.measured_bytes += used\n            share.shown = True",
+        "            share.shown = True",
+    ),
+    Mutant(
+        "lets what is on its way back be adopted",
+        ACCOUNT,
+        "return [pid for pid in mine if pid not in self._returns.pids]",
+        "return mine",
+    ),
+    Mutant(
+        "counts more of a server's use than its lease needs",
+        PLACEMENT,
+        "own = min(presence.own_bytes(uuid), request.vram_bytes)",
+        "own = presence.own_bytes(uuid)",
+    ),
+    Mutant(
+        "takes all that a holder uses for what its leases do not cover",
+        ACCOUNT,
+        "beyond = share.spoken_bytes - share.reserved_bytes if",
+        "beyond = share.actual_bytes if",
+    ),
+    Mutant(
+        "places a server's lease where it is not",
+        PLACEMENT,
+        "        replace(capacity, block=_ELSEWHERE)\n        if capacity",
+        "        capacity\n        if capacity",
+    ),
+    Mutant(
+        "goes on counting a lost lease's processes for its holder",
+        ACCOUNT,
+        "        if share is not None and not share.parts:\n            if self._pass",
+        "        if False:\n            if self._pass",
     ),
 )
 

@@ -11,17 +11,29 @@ from mutants import Mutant, Mutants, selected
 
 pytestmark = pytest.mark.slow
 
-TESTS = [Path(__file__).with_name("test_lifetimes.py")]
+HERE = Path(__file__).parent
+TESTS = [HERE / "test_lifetimes.py"]
+
+ADOPTION = [HERE / "test_adoption.py", HERE / "test_lost_while_running.py"]
+CONDUCT = [HERE / "test_conduct.py", HERE / "test_idle_model.py"]
+KINSHIP = [HERE / "test_kinship.py"]
+SUSPENDED = [HERE / "test_suspended.py"]
 
 BOOK = "supereziod.leases.book"
+CONDUCT_PY = "supereziod.leases.conduct"
 GROWTH = "supereziod.leases.growth"
 HOLDERS = "supereziod.leases.holders"
+IDLE = "supereziod.leases.idle"
+KINSHIP_PY = "supereziod.leases.kinship"
 LEDGER = "supereziod.leases.ledger"
 MANAGER = "supereziod.leases.manager"
+OBSERVER = "supereziod.leases.observer"
+READINGS = "supereziod.leases.readings"
+SHARES = "supereziod.leases.shares"
 STORE = "supereziod.leases.store"
 
 CONTROL = Mutant("control", BOOK, "_MAX_PROCESSES: Final = 64", "_MAX_PROCESSES = 64")
-MUTANTS = (
+MUTANTS: tuple[Mutant, ...] = (
     CONTROL,
     Mutant(
         "ends a ttl lease right after a restart",
@@ -129,11 +141,126 @@ MUTANTS = (
     ),
     Mutant("forgets at a restart who was ready", BOOK, " and not record.ready", ""),
 )
+#: These are about other tests than those of lifetimes.
+ELSEWHERE: dict[Mutant, list[Path]] = {
+    Mutant(
+        "counts as reserved what could not be recorded",
+        CONDUCT_PY,
+        "        except StorageError:\n            return\n        lease.record = record",
+        "        except StorageError:\n            pass\n        lease.record = record",
+    ): CONDUCT,
+    Mutant(
+        "revokes whatever overruns",
+        CONDUCT_PY,
+        'if self._policies.on_overrun == "revoke":',
+        "if True:",
+    ): CONDUCT,
+    Mutant(
+        "lets a lease overrun while it grows",
+        SHARES,
+        "if not self.parts or any(part.is_growing for part in self.parts.values()):",
+        "if not self.parts:",
+    ): CONDUCT,
+    Mutant(
+        "takes a GPU that is not read for one that is not used",
+        OBSERVER,
+        "        self._idle.note_unread(snapshot)\n",
+        "",
+    ): CONDUCT,
+    Mutant(
+        "takes use that is not told for none",
+        OBSERVER,
+        "if process.vram_bytes != 0:",
+        "if process.vram_bytes:",
+    ): CONDUCT,
+    Mutant(
+        "calls a lease idle right after a restart",
+        BOOK,
+        "            lease.used_ns = self._clock()  # nobody saw what was used until now\n",
+        "",
+    ): CONDUCT,
+    Mutant(
+        "tells an idle lease of it at each reading",
+        IDLE,
+        "            lease.idle_told = True\n",
+        "            pass\n",
+    ): CONDUCT,
+    Mutant(
+        "tells a lease once that it is idle, and never again",
+        IDLE,
+        "        lease.idle_told = False\n",
+        "",
+    ): CONDUCT,
+    Mutant(
+        "calls idle what nobody was seen to hold",
+        IDLE,
+        "        if not record.processes:\n            return 0\n",
+        "",
+    ): CONDUCT,
+    Mutant(
+        "does not commit what holders start",
+        OBSERVER,
+        "        self._kinship.record()\n",
+        "",
+    ): KINSHIP,
+    Mutant(
+        "gives up what of it could not be committed",
+        KINSHIP_PY,
+        "                    return\n                lease.record = record",
+        "                    pass\n                lease.record = record",
+    ): KINSHIP,
+    Mutant(
+        "takes a reused pid for what a holder started",
+        HOLDERS,
+        "there = [each for each in kin if self._processes.is_alive(each)]",
+        "there = [found.identity for each in kin if (found := self._processes.origin(each.pid))]",
+    ): KINSHIP,
+    Mutant(
+        "forgets an orphan whose lease has no process any more",
+        HOLDERS,
+        "next(iter(bound.roots), None) or next(iter(ended), None)",
+        "next(iter(bound.roots), None)",
+    ): KINSHIP,
+    Mutant(
+        "goes by a reading from before a sleep",
+        READINGS,
+        "return max(self._started_ns, self._resumed_ns(), oldest_ns)",
+        "return max(self._started_ns, oldest_ns)",
+    ): SUSPENDED,
+    Mutant(
+        "asks for no reading after a sleep",
+        READINGS,
+        "max(self._released_ns, self._resumed_ns())",
+        "self._released_ns",
+    ): SUSPENDED,
+    Mutant(
+        "adopts a server only in the next pass",
+        BOOK,
+        "        self._ledger.adopt(self.holders.holder_of(lease.id), own)\n        if record",
+        "        if record",
+    ): ADOPTION,
+    Mutant(
+        "forgets where a process is that has given its lease back",
+        HOLDERS,
+        "        self._strangers.note([identity], None)\n        for kin",
+        "        for kin",
+    ): ADOPTION,
+    Mutant(
+        "grants a server that waits by what it used when it came",
+        "supereziod.leases.waiters",
+        "            if presence != waiting.request.presence:",
+        "            if False:",
+    ): ADOPTION,
+}
+MUTANTS += tuple(ELSEWHERE)
 
 
 @pytest.fixture(scope="module")
 def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    with Mutants(selected(request, MUTANTS), tests=TESTS) as running:
+    def tests(mutant: Mutant) -> list[Path]:
+        return ELSEWHERE.get(mutant, TESTS)
+
+    with Mutants(selected(request, MUTANTS), tests=tests) as running:
         yield running
 
 
