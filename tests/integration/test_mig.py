@@ -16,7 +16,7 @@ import pytest
 
 from live_daemon import LiveDaemon
 from nvml_sim.plugin import MakeSimulator, built
-from nvml_sim.profiles import GIB, H100
+from nvml_sim.profiles import GIB, H100, RTX_3060
 from nvml_sim.simulator import NvmlSimulator
 from plain_client import Json, PlainClient, RefusedError, plain_client
 from supereziod.gpu.control import SimulatedControl
@@ -229,6 +229,24 @@ async def test_heat_on_the_gpu_blocks_all_its_instances(host: Host) -> None:
         assert [(each["check"], each["gpu"]) for each in health["reasons"]] == [
             ("gpu_critical", host.gpu.uuid)
         ]
+
+
+async def test_an_instance_that_hangs_takes_its_gpu_along_and_no_other(
+    make_nvml_sim: MakeSimulator, tmp_path: Path
+) -> None:
+    """They are read by the thread of their GPU, within its deadline."""
+    host = Host(make_nvml_sim(H100, RTX_3060, name="two.state"), tmp_path / "two")
+    try:
+        async with plain_client(host.daemon.socket_path) as client:
+            host.simulator.hang("nvmlDeviceGetMigDeviceHandleByIndex", gpu=0)
+            found = await until_reason(client, host.first, "unknown")
+            assert {found[host.gpu.uuid], found[host.second]} == {"unknown"}
+            assert found[host.simulator.gpu(1).uuid] == "chosen"
+            assert (await acquire(client, 8))["gpus"][0]["mig_index"] is None
+            host.simulator.mend()
+            await until_reason(client, host.first, "fits")
+    finally:
+        host.daemon.close()
 
 
 async def test_people_find_and_cordon_an_instance_by_its_names(host: Host) -> None:

@@ -19,6 +19,7 @@ TESTS = [
     UNIT / "leases" / "test_mig_placement.py",
     UNIT / "rpc" / "test_gpu_names.py",
     UNIT / "health" / "test_checks.py",
+    UNIT / "gpu" / "test_instances_model.py",
 ]
 
 ADMISSION = "supereziod.gpu.admission"
