@@ -78,12 +78,6 @@ MUTANTS = (
         "            if False:\n",
     ),
     Mutant(
-        "grants by a pass that could not be taken in",
-        READINGS,
-        "self._seen.get(capacity.uuid, 0)",
-        "self._passes().get(capacity.uuid, 0)",
-    ),
-    Mutant(
         "never ends a lease that was revoked",
         REVOKING,
         '        self._book.lose(lease, "revoked", '
