@@ -28,6 +28,7 @@ def main() -> int:
             days=options.days,
             hardship=options.hardship,
         )
+        soak.on_day = lambda day: print(f"day {day}", file=sys.stderr, flush=True)
         try:
             soak.simulate()
         except SoakError as failure:

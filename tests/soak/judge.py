@@ -292,6 +292,7 @@ class Judge:
         if before == now:
             return
         held.reserved[gpu.uuid] = now
+        self.truth.recount()
         reading = self.truth.reading(gpu.uuid)
         assert reading is not None
         holders = self.truth.holders(self.host.gpus[gpu.uuid], reading)

@@ -69,6 +69,8 @@ class Soak:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self._restarting = asyncio.Lock()
+        #: Called at the end of each day.
+        self.on_day: Callable[[int], None] = lambda _: None
 
     def simulate(self) -> None:
         """Run it. Raises SoakError."""
@@ -99,7 +101,10 @@ class Soak:
         self._spawn(self._arrivals())
         for mishap in self._mishaps:
             self._spawn(self._befall(mishap))
-        await asyncio.sleep(self._days * DAY_S)
+        for day in range(1, int(self._days) + 1):
+            await asyncio.sleep(DAY_S)
+            self.on_day(day)
+        await asyncio.sleep(self._days % 1 * DAY_S)
         await self._end()
         assert len(list(Path("/proc/self/fd").iterdir())) == descriptors, (
             "descriptors are left open"

@@ -97,6 +97,7 @@ class Truth:
         #: GPUs whose last pass with a process in it did not show what that uses.
         self._opaque: set[str] = set()
         self._holders_known: list[tuple[list[Held], set[Process]]] | None = None
+        self._holders_on: dict[str, tuple[Reading, list[tuple[list[Held], int, int]]]] = {}
 
     # --- what changes it ------------------------------------------------------------------------
 
@@ -117,16 +118,21 @@ class Truth:
             process.cut = process.cut or (is_orphan and process.known_of is None)
         self.change()
 
+    def recount(self) -> None:
+        """Forget who has what: leases, or what they reserve, are others now."""
+        self._holders_known = None
+        self._holders_on.clear()
+
     def change(self) -> None:
         """Note that what was true at the last passes may not be any more."""
-        self._holders_known = None
+        self.recount()
         for uuid in self.host.gpus:
             self._changed_ns[uuid] = self.host.clock.now_ns
 
     def add(self, held: Held) -> None:
         """A lease was granted."""
         self.held[held.lease] = held
-        self._holders_known = None
+        self.recount()
 
     def end(self, held: Held) -> None:
         """A lease is over; what its processes started is of nobody, or of another lease."""
@@ -228,8 +234,14 @@ class Truth:
         late_ns = self.host.clock.now_ns - ends_ns + _EARLY_NS
         return late_ns if late_ns > 0 else None
 
-    def holders(self, gpu: Gpu, reading: Reading) -> Iterator[tuple[list[Held], int, int]]:
-        """Yield each holder's leases, what its processes use of the GPU, and what it reserved."""
+    def holders(self, gpu: Gpu, reading: Reading) -> list[tuple[list[Held], int, int]]:
+        """Return each holder's leases, what its processes use of the GPU, and what it reserved."""
+        known = self._holders_on.get(gpu.uuid)
+        if known is None or known[0] is not reading:
+            known = self._holders_on[gpu.uuid] = reading, list(self._weigh(gpu, reading))
+        return known[1]
+
+    def _weigh(self, gpu: Gpu, reading: Reading) -> Iterator[tuple[list[Held], int, int]]:
         used: Counter[Process | None] = Counter()
         for process, size in reading.uses.items():
             used[reading.owners[process]] += size
