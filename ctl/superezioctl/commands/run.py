@@ -22,7 +22,8 @@ from superezio.errors import (
     ShuttingDownError,
 )
 from superezio.holder import start_time
-from superezioctl.arguments import Command, Option, Positional, UsageError, seconds
+from superezioctl import run_options
+from superezioctl.arguments import Command, Positional
 from superezioctl.exit_codes import NOT_EXECUTABLE, NOT_FOUND, RUN_FAILED
 from superezioctl.interrupts import Raised
 from superezioctl.placement_options import LEASE, lease_params, wait_s
@@ -32,9 +33,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from superezioctl.arguments import Arguments
     from superezioctl.caller import Caller
     from superezioctl.context import Context
+    from superezioctl.minding.contained import Attendant
 
 #: How often the line that shows the place in the queue is looked after.
 _LOOK_NS = 500_000_000
@@ -42,18 +43,24 @@ _LOOK_NS = 500_000_000
 
 def run(context: Context) -> int:
     """Get a lease and become the command; returns only when the command cannot be executed."""
-    _check(context.arguments)
+    run_options.check(context.arguments)
     caller = context.caller()
     caller.correlation_id = context.correlation_id or os.urandom(16).hex()
+    attendant = _attendant(context, caller)
     try:
-        lease = _confirmed(caller, _acquire(context, caller))
+        raw = _acquire(context, caller, attendant)
+        lease = _confirmed(caller, raw, None if attendant is None else attendant.pid)
         command: list[str] = context.arguments["command"]
+        environment = _environment(lease)
         if context.out.json:
             context.out.note(json.dumps({"lease": lease}, ensure_ascii=False))
         caller.close()
-        _start_minder(context, lease, correlation_id=caller.correlation_id)
+        if attendant is not None:
+            command = attendant.begin(lease["id"], environment)
+        else:
+            _start_minder(context, caller, lease["id"], environment)
         try:
-            _become(command, lease)
+            _become(command, environment)
         except OSError as error:
             context.out.note(f"superezioctl run: cannot run {command[0]}: {error.strerror}")
             caller.call("lease.release", {"lease": lease["id"]})
@@ -63,11 +70,15 @@ def run(context: Context) -> int:
         caller.close()
 
 
-def _acquire(context: Context, caller: Caller) -> bytes:
+def _acquire(context: Context, caller: Caller, attendant: Attendant | None) -> bytes:
     """Wait for the lease, showing the place in the queue, over restarts of the daemon too."""
     params = lease_params(context.arguments)
     # Until it becomes the command, this process is called superezioctl: say what it will be.
-    params["name"] = params["name"] or context.arguments["command"][0].rpartition("/")[2]
+    name = context.arguments["command"][0].rpartition("/")[2]
+    if attendant is not None:
+        params["holder_pid"] = attendant.pid
+        name = attendant.container_name or name
+    params["name"] = params["name"] or name
     may_wait_s = wait_s(context.arguments)
     deadline_ns = caller.deadline_ns(may_wait_s)
     backoff = Backoff(deadline_ns=deadline_ns, clock=time.monotonic_ns)
@@ -106,12 +117,12 @@ def _await(caller: Caller, id_: int, deadline_ns: int, place: QueuePlace) -> byt
         place.look()
 
 
-def _confirmed(caller: Caller, raw: bytes) -> dict[str, Any]:
-    """Vouch for being the holder, where the daemon could not be sure of it."""
+def _confirmed(caller: Caller, raw: bytes, holder: int | None) -> dict[str, Any]:
+    """Vouch for the holder (this process, if None), where the daemon could not be sure of it."""
     lease: dict[str, Any] = json.loads(raw)
     if lease["holder_confirmed"]:
         return lease
-    mine = start_time()
+    mine = start_time() if holder is None else start_time(holder)
     for process in lease["holder"]:
         if process["start_time"] == mine:
             vouched = {"lease": lease["id"], "pid": process["pid"], "start_time": mine}
@@ -121,12 +132,9 @@ def _confirmed(caller: Caller, raw: bytes) -> dict[str, Any]:
     raise HolderGoneError("the lease was bound to another process than this one: try again")
 
 
-def _check(arguments: Arguments) -> None:
-    if arguments["revoke_grace"] is not None and arguments["on_revoke"] != "term":
-        raise UsageError("--revoke-grace is for --on-revoke=term: nothing else is killed")
-
-
-def _start_minder(context: Context, lease: dict[str, Any], *, correlation_id: str | None) -> None:
+def _start_minder(
+    context: Context, caller: Caller, lease: str, environment: dict[str, str]
+) -> None:
     """Let a process beside this one follow the lease, and do what --on-revoke says."""
     what: str = context.arguments["on_revoke"]
     if what == "ignore":
@@ -137,22 +145,42 @@ def _start_minder(context: Context, lease: dict[str, Any], *, correlation_id: st
     work = beside.Work(
         command=command,
         group=os.getpgrp(),
-        lease=lease["id"],
+        lease=lease,
         socket_path=context.socket_path,
-        correlation_id=correlation_id,
+        correlation_id=caller.correlation_id,
         on_revoke=what,
         grace_s=context.arguments["revoke_grace"],
-        environment=_environment(lease),
+        environment=environment,
         as_json=context.out.json,
     )
     detached.start_beside(work, keep=[command.pidfd])
     os.close(command.pidfd)
 
 
-def _become(command: list[str], lease: dict[str, Any]) -> NoReturn:
+def _attendant(context: Context, caller: Caller) -> Attendant | None:
+    """Start what holds the lease until a container does, if the command runs a container."""
+    arguments = context.arguments
+    if arguments["container"] is None:
+        return None
+    from superezioctl.minding import contained  # noqa: PLC0415 - for containers only
+
+    plan = contained.Plan(
+        engine=arguments["container"],
+        command=arguments["command"],
+        passing=arguments["pass_gpus"] or "cdi",
+        socket_path=context.socket_path,
+        timeout_s=context.timeout_s,
+        correlation_id=caller.correlation_id,
+        on_revoke=arguments["on_revoke"],
+        grace_s=arguments["revoke_grace"],
+        as_json=context.out.json,
+    )
+    return contained.Attendant(plan)
+
+
+def _become(command: list[str], environment: dict[str, str]) -> NoReturn:
     import signal  # noqa: PLC0415 - a queue may be long, and waits without it
 
-    environment = _environment(lease)
     # Python ignores these, and what is ignored stays so over an exec.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
@@ -177,38 +205,10 @@ def _own_environment() -> dict[str, str]:
     return environment
 
 
-def _read_on_revoke(text: str) -> str:
-    if text in {"term", "ignore"} or (text.startswith("exec=") and text != "exec="):
-        return text
-    raise ValueError(f"cannot use {text!r}: it has to be term, exec=COMMAND or ignore")
-
-
-def _read_grace(text: str) -> float:
-    return float("inf") if text == "never" else seconds(text)
-
-
-ON_REVOKE = (
-    Option(
-        "--on-revoke",
-        "when the lease is revoked: term ends the command with SIGTERM, exec=COMMAND runs a "
-        "shell command, ignore does nothing",
-        metavar="WHAT",
-        convert=_read_on_revoke,
-        default="term",
-    ),
-    Option(
-        "--revoke-grace",
-        "SIGKILL follows SIGTERM after so long, or never (default: shortly before the lease is "
-        "lost, and never later)",
-        metavar="DURATION",
-        convert=_read_grace,
-    ),
-)
-
 COMMANDS = {
     "run": Command(
         run,
-        options=(*LEASE, *ON_REVOKE),
+        options=(*LEASE, *run_options.ON_REVOKE, *run_options.CONTAINER),
         positionals=[Positional("COMMAND", "the command and its arguments", rest=True)],
         description="The command sees only the GPUs that were leased (CUDA_VISIBLE_DEVICES), and "
         "the lease ends with it. With --split, SUPEREZIO_TENSOR_SPLIT has the proportions for "
@@ -221,6 +221,10 @@ COMMANDS = {
         "SUPEREZIO_REVOKE_REASON and SUPEREZIO_REVOKE_DEADLINE_S (the seconds left). SIGTERM goes "
         "to the command, to its process group if it has made one, and, when it has ended, to what "
         "it left running.\n\n"
+        "With --container the command is `podman run` or `docker run`, to which the GPUs are "
+        "added. The container's first process holds the lease, also with -d: it ends with the "
+        "container, and not with the command. A revoked lease stops the container. One that is "
+        "started again later is another, and has no lease.\n\n"
         "The exit code is the command's own. 125: it was not started, and why is on standard "
         "error. 126: it cannot be executed. 127: it is not there.\n\n"
         "With --json the lease is printed on standard error as one line, and so is each notice; "
@@ -231,6 +235,7 @@ COMMANDS = {
             "superezioctl run --vram 20GiB --split --model llama -- ./serve.sh",
             "superezioctl run --vram 8GiB --revoke-grace 20s -- ./llama-server -m model.gguf",
             "superezioctl run --vram 8GiB --on-revoke='exec=kill -USR1 $SUPEREZIO_PID' ./train.sh",
+            "superezioctl run --vram 8GiB --container podman -- podman run -d --name whisper IMAGE",
         ],
         failure_code=RUN_FAILED,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -9,32 +10,53 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from superezio.errors import BusyError
+
 _NAME = b"lease-minder"
 
 
-def start_beside(work: Callable[[], None], *, keep: Iterable[int] = ()) -> None:
-    """Let `work` be done in a process of its own, which ends with it; returns once that runs.
+def start_beside(work: Callable[[], None], *, keep: Iterable[int] = ()) -> int:
+    """Let `work` be done in a process of its own, which ends with it; return the pid of that.
 
     Of the open files it has standard error and those in `keep`: a pipe or a lock that is this
     process's own must not live on in the other. Nothing in `work` may close what was open before.
+    Raises BusyError where the kernel gives no process.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    between = os.fork()
+    told, telling = os.pipe()
+    try:
+        between = os.fork()
+    except OSError as error:
+        raise _no_process(error) from error
     if between:
+        os.close(telling)
         # Collected at once: the command must not find a child that it did not start.
         os.waitpid(between, 0)
-        return
+        beside = os.read(told, 32)
+        os.close(told)
+        if not beside:
+            raise _no_process(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
+        return int(beside)
     try:
         os.setsid()
-        if os.fork() == 0:
+        pid = os.fork()
+        if pid == 0:
             _let_go_of_files({2, *keep})
             _be_named()
             work()
+        else:
+            os.write(telling, b"%d" % pid)
     except BaseException:  # noqa: BLE001 - the edge of a process: nothing may return to the caller
         sys.excepthook(*sys.exc_info())
         os._exit(1)
     os._exit(0)
+
+
+def _no_process(error: OSError) -> BusyError:
+    from superezio.errors import BusyError  # noqa: PLC0415 - paid for on failure only
+
+    return BusyError(f"cannot start a process beside the command: {error.strerror}")
 
 
 def _let_go_of_files(keep: set[int]) -> None:

@@ -22,7 +22,11 @@ _STANDARD_ERROR = 2
 
 
 class Minder:
-    """Follows the lease of a command until one of them is no more."""
+    """Follows the lease of a command until one of them is no more.
+
+    Where somebody else than the command reads standard error, that is the audience: when it has
+    ended nothing more is said, and standard error is let go of, so that no reader waits for more.
+    """
 
     def __init__(
         self,
@@ -31,8 +35,10 @@ class Minder:
         follower: Follower,
         response: Response,
         say: Callable[[str], None],
+        audience: Process | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        self._audience = audience
         self._command = command
         self._follower = follower
         self._response = response
@@ -48,6 +54,9 @@ class Minder:
                 self._ended = True
                 self._response.command_ended()
                 self._follower.close()
+            if self._audience is not None and self._audience.ended:
+                self._audience = None
+                fall_silent()
             if not self._ended:
                 self._follower.turn()
                 self._heed(self._follower.revocation)
@@ -88,6 +97,8 @@ class Minder:
         poll = select.poll()
         for descriptor in self._response.watched:
             poll.register(descriptor, select.POLLIN)
+        if self._audience is not None:
+            poll.register(self._audience.pidfd, select.POLLIN)
         due = [self._response.due_ns]
         if not self._ended:
             poll.register(self._command.pidfd, select.POLLIN)
@@ -96,6 +107,13 @@ class Minder:
                 poll.register(self._follower.fileno(), select.POLLIN)
         times = [time_ns for time_ns in due if time_ns is not None]
         poll.poll(max(0, min(times) - self._clock()) // 1_000_000 + 1 if times else None)
+
+
+def fall_silent() -> None:
+    """Let go of standard error: whoever reads it sees its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, _STANDARD_ERROR)
+    os.close(nowhere)
 
 
 def voice(*, as_json: bool) -> Callable[[str], None]:

@@ -8,6 +8,7 @@ import time
 
 from superezio.quantities import format_duration
 from superezioctl.minding.family import Family, Process
+from superezioctl.minding.spawned import Spawned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,12 +54,24 @@ _MARGIN_NS = 1_000_000_000
 _MARGIN_SHARE = 10
 
 
+def kill_ns(told_ns: int, deadline_ns: int, grace_s: float | None) -> int | None:
+    """Return when to kill what was told at `told_ns` that its lease is lost at `deadline_ns`.
+
+    `grace_s` after that, and at the latest shortly before the deadline; an infinite one is never.
+    """
+    if grace_s == float("inf"):
+        return None
+    left_ns = max(0, deadline_ns - told_ns)
+    last_ns = deadline_ns - min(_MARGIN_NS, left_ns // _MARGIN_SHARE)
+    return last_ns if grace_s is None else min(last_ns, told_ns + round(grace_s * 1e9))
+
+
 class Termination:
-    """SIGTERM, and SIGKILL after `grace_s`, at the latest shortly before the lease is lost.
+    """SIGTERM, and SIGKILL when `kill_ns` says.
 
     SIGTERM goes to the command, and to its process group if it has made one of its own. What it
     leaves behind when it ends (a script whose program goes on) is told after it. SIGKILL is for
-    all of them. A grace that is infinite means no SIGKILL.
+    all of them.
     """
 
     def __init__(
@@ -92,14 +105,9 @@ class Termination:
 
     def changed(self, revocation: Revocation) -> None:
         """Set the time of the SIGKILL."""
-        if self._told_ns is None or self._grace_s == float("inf"):
+        if self._told_ns is None:
             return
-        left_ns = max(0, revocation.deadline_ns - self._told_ns)
-        last_ns = revocation.deadline_ns - min(_MARGIN_NS, left_ns // _MARGIN_SHARE)
-        if self._grace_s is None:
-            self._kill_ns = last_ns
-        else:
-            self._kill_ns = min(last_ns, self._told_ns + round(self._grace_s * 1e9))
+        self._kill_ns = kill_ns(self._told_ns, revocation.deadline_ns, self._grace_s)
 
     def withdrawn(self) -> None:
         """Kill nothing; that SIGTERM was sent cannot be undone."""
@@ -187,7 +195,7 @@ class Hook:
         self._environment = environment
         self._say = say
         self._clock = clock
-        self._running: Process | None = None
+        self._running: Spawned | None = None
         self._deadline_ns: int | None = None
 
     def heard(self, revocation: Revocation) -> None:
@@ -202,17 +210,9 @@ class Hook:
             "SUPEREZIO_REVOKE_DEADLINE_S": f"{left_s:.1f}",
         }
         try:
-            pid = os.posix_spawn(
-                "/bin/sh",
-                ["sh", "-c", self._line],
-                environment,
-                file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)],
-                setsigdef=[_signal.SIGPIPE, _signal.SIGXFSZ],
-            )
+            self._running = Spawned.start(["/bin/sh", "-c", self._line], environment)
         except OSError as error:
             self._say(f"cannot run the command of --on-revoke: {error.strerror}")
-            return
-        self._running = Process.open(pid)
 
     def changed(self, revocation: Revocation) -> None:
         """Take the new deadline."""
@@ -242,16 +242,12 @@ class Hook:
 
     def turn(self) -> None:
         """Collect a hook that has ended."""
-        if self._running is None or not self._running.ended:
+        failure = None if self._running is None else self._running.failure()
+        if failure is None:
             return
-        _, status = os.waitpid(self._running.pid, 0)
-        os.close(self._running.pidfd)
         self._running = None
-        code = os.waitstatus_to_exitcode(status)
-        if code > 0:
-            self._say(f"the command of --on-revoke failed with exit code {code}")
-        elif code < 0:
-            self._say(f"the command of --on-revoke was ended by signal {-code}")
+        if failure:
+            self._say(f"the command of --on-revoke {failure}")
 
 
 def _end(process: Process, number: int, *, quietly: bool = True) -> None:

@@ -131,7 +131,8 @@ def test_a_notice_is_acknowledged_and_ends_the_command(daemon: FakeDaemon, start
     notify(daemon, asked_back())
     assert run.ended() == 9
     assert run.line() == "told"
-    assert daemon.params_of("lease.acknowledge") == {"lease": LEASE, "accept": True}
+    (request,) = daemon.await_asked("lease.acknowledge")
+    assert request["params"] == {"lease": LEASE, "accept": True}
     assert daemon.params_of("events.subscribe")["types"][0] == "lease.draining"
     said = [run.said(), run.said()]
     assert "lost in 1m (gpu_critical: GPU 0 is too hot)" in said[0]
@@ -164,7 +165,7 @@ def test_a_notice_told_while_the_daemon_was_away_is_not_missed(
     daemon.answers["lease.acknowledge"] = asked_back(answer="accepted")
     daemon.start()
     assert run.ended() == 9
-    assert daemon.asked("lease.acknowledge")
+    assert daemon.await_asked("lease.acknowledge")
 
 
 def test_an_event_of_another_lease_is_none_of_ours(daemon: FakeDaemon, start: Start) -> None:
@@ -303,7 +304,7 @@ def test_a_command_of_the_users_is_run_at_a_notice(daemon: FakeDaemon, start: St
     assert (lease, int(pid), reason) == (LEASE, run.process.pid, "gpu_critical")
     assert 0 < float(seconds) <= 30
     assert gpus == wire_samples.UUID_3060
-    assert daemon.asked("lease.acknowledge")
+    assert daemon.await_asked("lease.acknowledge")
     assert run.ended() == 5
 
 
