@@ -102,6 +102,7 @@ def monitor(
     environment: dict[str, str],
     telling: int,
 ) -> None:
+    words = words or ["sleep", "600"]  # what the image has
     pid = os.posix_spawnp(words[0], words, environment)
     containers.write(id_, **(state | {"pid": pid}))
     os.write(telling, b"%d\n" % pid)
