@@ -22,6 +22,7 @@ GROWTH = "supereziod.leases.growth"
 OVERRUN = "supereziod.leases.overrun"
 NOTICES = "supereziod.leases.notices"
 PLACEMENT = "supereziod.leases.placement"
+REFUSALS = "supereziod.leases.refusals"
 
 CONTROL = Mutant(
     "control: changes nothing", PLACEMENT, "_NO_MARGIN: Final = -1000", "_NO_MARGIN = -1000"
@@ -126,7 +127,7 @@ MUTANTS = (
     ),
     Mutant(
         "lets two leases grow at once",
-        PLACEMENT,
+        REFUSALS,
         "if capacity.growing:",
         "if False:",
     ),
@@ -168,7 +169,7 @@ MUTANTS = (
     ),
     Mutant(
         "refuses what fits exactly",
-        PLACEMENT,
+        REFUSALS,
         "if refusal is None and need > capacity.free_bytes:",
         "if refusal is None and need >= capacity.free_bytes:",
     ),
