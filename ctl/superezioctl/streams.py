@@ -9,6 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
 
+#: Numbers below this are standard input, output and error.
+_STANDARD = 2
+
 
 def settle() -> None:
     """Make standard output and error take any text.
@@ -16,8 +19,16 @@ def settle() -> None:
     One that is closed (`>&-`) goes nowhere: whoever closed it does not want it. What an encoding
     has no character for is a question mark.
     """
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _occupy()
     sys.stdout = _settled(sys.stdout)
     sys.stderr = _settled(sys.stderr)
+
+
+def _occupy() -> None:
+    """Let nothing have the number of a closed stream; in a program that is run it is closed."""
+    while os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) < _STANDARD:
+        continue
 
 
 def _settled(stream: TextIO | None) -> TextIO:

@@ -80,8 +80,9 @@ def hand_over(
     the lease then. Raises StaleLeaseError where the lease is no more.
     """
     first = container.first
+    started = start_time(first.pid)
     while not first.ended:
-        params = {"lease": lease, "pid": first.pid, "start_time": start_time(first.pid)}
+        params = {"lease": lease, "pid": first.pid, "start_time": started}
         try:
             caller.call("lease.attach", params)
         except HolderGoneError:

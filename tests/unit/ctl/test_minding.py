@@ -400,6 +400,21 @@ def test_the_minder_holds_no_file_of_the_commands(daemon: FakeDaemon, start: Sta
     assert daemon.requests
 
 
+def test_a_closed_standard_error_is_nothing_to_write_notices_to(daemon: FakeDaemon) -> None:
+    name = f"run-{uuid.uuid4().hex}"
+    words = f"-m superezioctl run --vram 1GiB --name {name} -- sh -c"
+    shell = f"exec {sys.executable} {words} 'echo ready; exec sleep 60' 0<&- 2>&-"
+    with subprocess.Popen(["sh", "-c", shell], stdout=subprocess.PIPE, text=True) as process:
+        minder = await_minder(name)
+        assert [open_files(minder)[fd] for fd in (0, 1, 2)] == ["/dev/null"] * 3
+        daemon.await_asked("lease.get")
+        notify(daemon, asked_back())
+        assert process.wait(20) == -signal.SIGTERM
+    until(lambda: not minders(name))
+    # Nothing but requests was written to the daemon.
+    assert {request["jsonrpc"] for request in daemon.requests} == {"2.0"}
+
+
 @pytest.mark.parametrize(
     "words",
     [["--on-revoke=kill"], ["--on-revoke=exec="], ["--on-revoke=ignore", "--revoke-grace=1s"]],
