@@ -150,6 +150,8 @@ class Judge:
         self.truth.take_in()
 
     def _granted(self, lease: str, asked: Asked, gpus: list[str]) -> None:
+        if not self._queue.is_empty:
+            self._follow_reserves(self._run.leases.list(ADMIN))
         now = self.host.clock.now_ns
         held = Held(lease, asked=asked, gpus=gpus, granted_ns=now)
         params = asked.params
@@ -246,6 +248,7 @@ class Judge:
         self._is_read = False
         self._follow_heat()
         self._check_leases(listing)
+        self._follow_reserves(listing)
         self._queue.check(listing.queue)
         self._check_figures(listing)
         able = self.writable and not self.host.out_of_files
@@ -283,8 +286,12 @@ class Judge:
             assert held.orders or now - since <= _DRAINED_NS, (
                 f"{held.gpus} are critical, and {held.asked.name} was not told"
             )
-        for gpu in lease.gpus:
-            self._follow_reserve(held, gpu)
+
+    def _follow_reserves(self, listing: LeaseList) -> None:
+        for lease in listing.leases:
+            for gpu in lease.gpus:
+                if lease.id in self.held:
+                    self._follow_reserve(self.held[lease.id], gpu)
 
     def _follow_reserve(self, held: Held, gpu: LeaseGpu) -> None:
         """What is reserved is what was asked for, or what the holder had come to use beyond it."""
