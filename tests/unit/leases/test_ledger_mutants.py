@@ -245,12 +245,6 @@ MUTANTS = (
         "        replace(capacity, block=_ELSEWHERE)\n        if capacity",
         "        capacity\n        if capacity",
     ),
-    Mutant(
-        "goes on counting a lost lease's processes for its holder",
-        ACCOUNT,
-        "        if share is not None and not share.parts:\n            if self._pass",
-        "        if False:\n            if self._pass",
-    ),
 )
 
 

@@ -19,6 +19,7 @@ CONDUCT = [HERE / "test_conduct.py", HERE / "test_idle_model.py"]
 KINSHIP = [HERE / "test_kinship.py"]
 SUSPENDED = [HERE / "test_suspended.py"]
 
+ACCOUNT = "supereziod.leases.account"
 BOOK = "supereziod.leases.book"
 CONDUCT_PY = "supereziod.leases.conduct"
 GROWTH = "supereziod.leases.growth"
@@ -250,6 +251,12 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
         "supereziod.leases.waiters",
         "            if presence != waiting.request.presence:",
         "            if False:",
+    ): ADOPTION,
+    Mutant(
+        "goes on counting a lost lease's processes for its holder",
+        ACCOUNT,
+        "        if share is not None and not share.parts:\n            if self._pass",
+        "        if False:\n            if self._pass",
     ): ADOPTION,
 }
 MUTANTS += tuple(ELSEWHERE)
