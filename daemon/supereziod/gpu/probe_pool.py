@@ -121,7 +121,9 @@ class ProbePool:
         while self._leaving:
             self._one_left.clear()
             try:
-                await asyncio.wait_for(self._one_left.wait(), deadline - loop.time())
+                # Not wait_for: before Python 3.12 it may swallow a cancellation.
+                async with asyncio.timeout_at(deadline):
+                    await self._one_left.wait()
             except TimeoutError:
                 self.report_stuck(after_s=0.0)
                 return

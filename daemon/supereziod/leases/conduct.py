@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 from msgspec import Struct
@@ -12,11 +11,10 @@ from superezio.quantities import format_duration, format_size
 from supereziod.leases.book import LeaseBook
 from supereziod.leases.ledger import Ledger, LedgerNotice
 from supereziod.leases.live_lease import LeaseNews, LiveLease
+from supereziod.leases.revoking import Revoker
 from supereziod.observability.events import EventLog
 
 Policy = Literal["notify", "revoke"]
-#: Told which lease is to be revoked, for which reason, and that reason in words.
-OnRevoke = Callable[[LiveLease, Literal["overrun", "idle"], str], None]
 
 
 class LeasePolicies(Struct, frozen=True, kw_only=True):
@@ -36,13 +34,13 @@ class Conduct:
         ledger: Ledger,
         events: EventLog,
         policies: LeasePolicies,
-        on_revoke: OnRevoke,
+        revoker: Revoker,
     ) -> None:
         self._book = book
         self._ledger = ledger
         self._tell = LeaseNews(events)
         self._policies = policies
-        self._on_revoke = on_revoke
+        self._revoker = revoker
 
     def overran(self, notice: LedgerNotice) -> None:
         """Let a lease reserve what its holder uses, and tell of it once."""
@@ -64,14 +62,18 @@ class Conduct:
             actual_bytes=notice.amount_bytes,
         )
         if self._policies.on_overrun == "revoke":
-            self._on_revoke(lease, "overrun", why)
+            self._revoker.order(lease, "overrun", why)
 
     def fell_idle(self, lease: LiveLease, idle_s: float) -> None:
         """Tell of a lease that has used nothing for long."""
         why = f"nothing has been used of it for {format_duration(idle_s)}"
         self._tell(lease, "idle", f"is idle: {why}", idle_s=idle_s)
         if self._policies.on_idle == "revoke":
-            self._on_revoke(lease, "idle", why)
+            self._revoker.order(lease, "idle", why)
+
+    def came_into_use(self, lease: LiveLease) -> None:
+        """Take back that a lease is to end for being idle: it is in use again."""
+        self._revoker.withdraw(lease, "idle")
 
     def _raise_reserve(self, lease: LiveLease, uuid: str, reserved_bytes: int) -> None:
         # What cannot be recorded does not count as reserved. The ledger counts the use then, which

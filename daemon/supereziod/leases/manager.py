@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Literal
 
 from msgspec import Struct
 
@@ -182,7 +181,7 @@ class LeaseManager:
                 ledger=ledger,
                 events=events,
                 policies=policies or LeasePolicies(),
-                on_revoke=self._revoke_for_policy,
+                revoker=self._revoker,
             ),
             idle=idle,
             kinship=Kinship(book=self._book, store=store),
@@ -453,8 +452,3 @@ class LeaseManager:
         # Also where a waiter gave up its place: whoever stood behind it may be next.
         self._acquirer.pump()
         self._refresher.tell_busy()
-
-    def _revoke_for_policy(
-        self, lease: LiveLease, reason: Literal["overrun", "idle"], message: str
-    ) -> None:
-        self._revoker.order(lease, reason, message)

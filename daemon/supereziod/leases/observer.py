@@ -105,6 +105,7 @@ class Observer:
                     self._book.mark_used(lease)
                     if process.vram_bytes != 0:  # 0 is none; what is not known may be some
                         self._idle.note_use(lease, gpu.last_pass.taken_ns)
+                        self._conduct.came_into_use(lease)
         self.lease_of_pid = lease_of_pid
 
     def _leases_on(self, holder: str | None, uuid: str) -> Sequence[LiveLease]:

@@ -198,6 +198,29 @@ async def test_no_use_for_15_minutes_after_the_grant_is_idle(host: LeaseHost) ->
     assert "15m" in told.message
 
 
+async def test_an_idle_lease_that_is_to_end_may_stay_once_it_is_used(tmp_path: Path) -> None:
+    strict = LeasePolicies(on_idle="revoke")
+    async with lease_host(tmp_path, policies=strict) as host:
+        lease = host.now(ME, prefer=[BIG])
+        pause(host, 15)
+        (order,) = host.only("lease.draining")
+        assert (order.lease, order.data["reason"]) == (lease.id, "idle")
+        use(host, 1, passes=1)
+        assert host.leases.get(ME, lease.id).revocation is None
+        assert [event.lease for event in host.only("lease.kept")] == [lease.id]
+        pause(host, 2)
+        assert host.leases.get(ME, lease.id).state == "active"
+
+
+async def test_an_idle_lease_is_lost_where_policy_says_so(tmp_path: Path) -> None:
+    strict = LeasePolicies(on_idle="revoke")
+    async with lease_host(tmp_path, policies=strict) as host:
+        lease = host.now(ME, prefer=[BIG])
+        pause(host, 16)
+        (lost,) = host.only("lease.lost")
+        assert (lost.lease, lost.data["reason"]) == (lease.id, "revoked")
+
+
 async def test_it_counts_from_the_last_use_and_is_told_once_each_time(host: LeaseHost) -> None:
     lease = host.now(ME, prefer=[BIG])
     pause(host, 14)

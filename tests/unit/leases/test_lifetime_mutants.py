@@ -217,6 +217,12 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
         "there = [found.identity for each in kin if (found := self._processes.origin(each.pid))]",
     ): KINSHIP,
     Mutant(
+        "ends an idle lease though it is in use again",
+        CONDUCT_PY,
+        '        self._revoker.withdraw(lease, "idle")\n',
+        "        pass\n",
+    ): CONDUCT,
+    Mutant(
         "forgets an orphan whose lease has no process any more",
         HOLDERS,
         "next(iter(bound.roots), None) or next(iter(ended), None)",
