@@ -169,6 +169,15 @@ class GpuAccount:
             del self._shares[holder]
             self._capacity = None
 
+    def part(self, holder: str, pids: Iterable[int]) -> None:
+        """Let processes that the holder has lost be nobody's."""
+        if self._pass is None:
+            return
+        for pid in self._pids_of(holder).intersection(pids):
+            self._pass.owners[pid] = None
+            self._shares[holder].measured_bytes -= self._pass.uses[pid] or 0
+        self._capacity = None
+
     # --- passes ---------------------------------------------------------------------------------
 
     def observe(

@@ -399,9 +399,11 @@ class LeaseBook:
         self._on_removed(record.id)
         holder = self.holders.holder_of(record.id)
         self._ledger.release(record.id)
-        self.holders.unbind(record.id)
+        lost = self.holders.unbind(record.id)
         if not self.holders.leases_of(holder):
             self._ledger.disown(holder)
+        elif lost:
+            self._ledger.part(holder, lost)
 
     def _unhook(self, lease: LiveLease) -> None:
         bound = self._by_connection.get(lease.connection) if lease.connection else None

@@ -86,19 +86,25 @@ class Holders:
         """Let one more process hold the lease. The handle changes owner."""
         self._join(lease, handle, tell=True)
 
-    def unbind(self, lease: str) -> None:
-        """Forget the lease; what linked others through it links them no more."""
+    def unbind(self, lease: str) -> list[int]:
+        """Forget the lease; what linked others through it links them no more.
+
+        Returns the processes that its holder has lost: no other lease is held by them.
+        """
+        lost: list[int] = []
         bound = self._leases.pop(lease)
         members = self._members[bound.holder]
         del members[lease]
         for identity, root in bound.roots.items():
             root.leases.discard(lease)
             if not root.leases:
+                lost += [identity.pid, *(kin.pid for kin in root.kin)]
                 self._drop(identity, root)
         if not members:
             del self._members[bound.holder]
         elif len(bound.roots) > 1:
             self._split(bound.holder)
+        return lost
 
     def holder_of(self, lease: str) -> str:
         """Return the lease's holder."""

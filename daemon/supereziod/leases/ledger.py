@@ -120,6 +120,11 @@ class Ledger:
         for account in self._accounts.values():
             account.disown(holder)
 
+    def part(self, holder: str, pids: Collection[int]) -> None:
+        """Count as foreign what a holder has lost with a lease, before the next pass does."""
+        for account in self._accounts.values():
+            account.part(holder, pids)
+
     def observe(
         self, snapshot: Snapshot, holder_of: Callable[[int], str | None]
     ) -> list[LedgerNotice]:

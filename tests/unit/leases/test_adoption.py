@@ -275,3 +275,21 @@ def _ask(vram: float, process: Child | None, **params: Any) -> AcquireParams:
 
 def _reason(placement: Placement, uuid: str) -> str:
     return next(reason.code for reason in placement.gpus if reason.uuid == uuid)
+
+
+async def test_what_a_holder_loses_with_one_of_its_leases_is_foreign_at_once(
+    host: LeaseHost, server: Child
+) -> None:
+    """Two leases share a process. One is held by another besides, and is released."""
+    host.now(server.caller(), vram=8, prefer=[BIG])
+    lease = host.now(server.caller(), vram=1, prefer=[BIG])
+    with child() as other:
+        host.leases.attach(ME, LeaseAttachParams(lease=lease.id, pid=other.pid))
+        use(host, server.pid, big=1)
+        use(host, other.pid, big=5)
+        assert host.free(BIG) == 3 * GIB
+        host.leases.release(ME, lease.id)
+        assert foreign(host, BIG) == 5 * GIB
+        assert host.free(BIG) == 0, "8 are promised, and 5 are used by nobody who holds a lease"
+        with pytest.raises(NoCapacityError):
+            await host.later(caller_of(other.pid), vram=2, avoid=[SMALL])
