@@ -228,8 +228,7 @@ class Judge:
         assert reading.taken_ns >= self.host.woke_ns, f"{gpu.uuid} was not read since a sleep"
         assert not self._run.monitor.blocked(gpu), f"granted on {gpu.uuid}, which admits nothing"
         spoken = reading.used_bytes + held.reserved[gpu.uuid]
-        parted = self.truth.has_parted(reading) or self.truth.is_unclear
-        if not reading.hidden and not parted:
+        if not reading.hidden and not self.truth.is_unclear:
             spoken = reading.used_bytes + self.truth.unused(gpu, reading)
         over = spoken - room_of(gpu)
         assert over <= 0, f"{gpu.uuid} is over-committed by {over} bytes"
@@ -325,8 +324,7 @@ class Judge:
             spoken = shown.foreign_bytes + shown.reserved_bytes
             truth = reading.used_bytes + self.truth.unused(gpu, reading)
             returning = self.truth.returning(gpu.uuid, reading)
-            if not self.truth.has_parted(reading):
-                assert spoken >= truth, f"{gpu.uuid}: {truth - spoken} bytes too few are spoken for"
+            assert spoken >= truth, f"{gpu.uuid}: {truth - spoken} bytes too few are spoken for"
             most = truth + sum(each.most_bytes for each in returning)
             assert spoken <= most, f"{gpu.uuid}: {spoken - most} bytes too many are spoken for"
             if self.truth.is_settled(gpu.uuid, reading):

@@ -73,12 +73,10 @@ class Held:
 class Ended:
     """A lease that is over: its VRAM may take a while to be seen free."""
 
-    def __init__(self, held: Held, *, at_ns: int, most_bytes: int, joined: bool) -> None:
+    def __init__(self, held: Held, *, at_ns: int, most_bytes: int) -> None:
         self.gpus = held.gpus
         self.at_ns = at_ns
         self.most_bytes = most_bytes
-        #: Another lease has the same holder: what left with this one shows with the next pass.
-        self.joined = joined
         self.processes = {each for root in held.attached for each in root.family()}
 
 
@@ -138,8 +136,7 @@ class Truth:
         """A lease is over; what its processes started is of nobody, or of another lease."""
         del self.held[held.lease]
         most = max(self._reserved_and_used(held, uuid) for uuid in held.gpus)
-        joined = any(held.attached & other.attached for other in self.held.values())
-        ended = Ended(held, at_ns=self.host.clock.now_ns, most_bytes=most, joined=joined)
+        ended = Ended(held, at_ns=self.host.clock.now_ns, most_bytes=most)
         self._ended = [each for each in self._ended if not self._is_long_ago(each)]
         self._ended.append(ended)
         for root in held.attached - {root for each in self.held.values() for root in each.attached}:
@@ -280,10 +277,6 @@ class Truth:
         age_ns = self.host.clock.now_ns - reading.taken_ns
         is_new = age_ns < SECOND_NS * 9 // 10 and reading.taken_ns > self.host.woke_ns
         return is_new and self.is_settled(uuid, reading)
-
-    def has_parted(self, reading: Reading) -> bool:
-        """Tell whether a holder has lost a process since the pass, but not all its leases."""
-        return any(each.joined and each.at_ns >= reading.taken_ns for each in self._ended)
 
     def returning(self, uuid: str, reading: Reading) -> list[Ended]:
         """Return the leases whose VRAM may be counted as on its way back."""
