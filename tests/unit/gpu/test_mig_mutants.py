@@ -26,6 +26,7 @@ ADMISSION = "supereziod.gpu.admission"
 INSTANCES = "supereziod.gpu.instances"
 WORKER = "supereziod.gpu.worker"
 PLACEMENT = "supereziod.leases.placement"
+REFUSALS = "supereziod.leases.refusals"
 LEDGER = "supereziod.leases.ledger"
 ACCOUNT = "supereziod.leases.account"
 NAMES = "supereziod.rpc.gpu_names"
@@ -48,8 +49,8 @@ MUTANTS = (
     Mutant(
         "blocks instances because their GPU is cut up",
         ADMISSION,
-        'frozenset({"mig_enabled", "compute_exclusive_taken"})',
-        'frozenset({"compute_exclusive_taken"})',
+        '_OF_THE_WHOLE: Final = frozenset({"mig_enabled"})',
+        "_OF_THE_WHOLE: Final = frozenset()",
     ),
     Mutant(
         "lets the whole GPU be leased while MIG is on",
@@ -119,19 +120,19 @@ MUTANTS = (
     ),
     Mutant(
         "puts a program on several instances",
-        PLACEMENT,
+        REFUSALS,
         "    if _is_one_of_several(request, capacity):\n",
         "    if False:\n",
     ),
     Mutant(
         "waits for several instances for ever",
-        PLACEMENT,
-        "        and not _is_one_of_several(request, capacity)\n",
-        "",
+        REFUSALS,
+        " or _is_one_of_several(request, capacity):\n",
+        ":\n",
     ),
     Mutant(
         "waits for a permission as if it came by itself",
-        PLACEMENT,
+        REFUSALS,
         '"mig_shared", "no_permission"}',
         '"mig_shared"}',
     ),

@@ -96,8 +96,8 @@ MUTANTS = (
     _mutant(
         "keeps evidence over a gap",
         "gpu.thermal",
-        "        self._heat = _Heat(self._thresholds)\n",
-        "",
+        "unknown_good_samples\n        self._heat = _Heat(self._thresholds)\n",
+        "unknown_good_samples\n",
     ),
     _mutant(
         "counts a sample twice",

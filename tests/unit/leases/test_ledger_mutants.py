@@ -21,6 +21,7 @@ RETURNS = "supereziod.leases.returns"
 GROWTH = "supereziod.leases.growth"
 OVERRUN = "supereziod.leases.overrun"
 NOTICES = "supereziod.leases.notices"
+ADOPTION = "supereziod.leases.adoption"
 PLACEMENT = "supereziod.leases.placement"
 REFUSALS = "supereziod.leases.refusals"
 
@@ -229,7 +230,7 @@ MUTANTS = (
     ),
     Mutant(
         "counts more of a server's use than its lease needs",
-        PLACEMENT,
+        ADOPTION,
         "own = min(presence.own_bytes(uuid), request.vram_bytes)",
         "own = presence.own_bytes(uuid)",
     ),
@@ -241,7 +242,7 @@ MUTANTS = (
     ),
     Mutant(
         "places a server's lease where it is not",
-        PLACEMENT,
+        ADOPTION,
         "        replace(capacity, block=_ELSEWHERE)\n        if capacity",
         "        capacity\n        if capacity",
     ),

@@ -57,9 +57,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "does not commit a renewal",
         BOOK,
-        "        self._record(record, "
-        '"cannot record the renewal, so the lease ends as it would have")\n',
-        "",
+        "            ttl_ms=ttl_ms,\n            expires_ns=ends_ns,\n        )\n",
+        "        )\n",
     ),
     Mutant(
         "counts a renewal from the old end",
@@ -70,8 +69,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "forgets the ttl that a renewal set",
         BOOK,
-        "structs.replace(lease.record, ttl_ms=ttl_ms, expires_ns=ends_ns)",
-        "structs.replace(lease.record, expires_ns=ends_ns)",
+        "            ttl_ms=ttl_ms,\n            expires_ns=ends_ns,\n        )\n",
+        "            expires_ns=ends_ns,\n        )\n",
     ),
     Mutant(
         "lets the grace run on after a resume",
@@ -147,8 +146,8 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
     Mutant(
         "counts as reserved what could not be recorded",
         CONDUCT_PY,
-        "        except StorageError:\n            return\n        lease.record = record",
-        "        except StorageError:\n            pass\n        lease.record = record",
+        "        except StateNotWritableError:\n            return\n",
+        "        except StateNotWritableError:\n            pass\n",
     ): CONDUCT,
     Mutant(
         "revokes whatever overruns",

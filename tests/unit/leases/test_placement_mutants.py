@@ -47,8 +47,8 @@ MUTANTS = (
     Mutant(
         "lets foreign use be negative",
         ACCOUNT,
-        "return max(0, taken.used_bytes - actual - residual)",
-        "return taken.used_bytes - actual - residual",
+        "return max(0, taken.used_bytes - actual - self._returns.residual_bytes)",
+        "return taken.used_bytes - actual - self._returns.residual_bytes",
     ),
     Mutant(
         "breaks ties on the index",
@@ -252,15 +252,14 @@ MUTANTS = (
     Mutant(
         "keeps GPUs for one that is over its quota",
         QUEUE,
-        "            if held_back(waiting):\n                continue\n",
-        "            if held_back(waiting):\n"
-        "                _keep(held, waiting, capacities)\n                continue\n",
+        "                continue\n            backfill.keep_for(waiting.request)\n",
+        "                pass\n            backfill.keep_for(waiting.request)\n",
     ),
     Mutant(
         "grants to a waiter that is over its quota",
         QUEUE,
-        "            if held_back(waiting):\n                continue\n",
-        "",
+        "            if held_back(waiting):\n                continue\n            held =",
+        "            held =",
     ),
     Mutant(
         "lets small ones take the quota that a large one ahead waits for",

@@ -83,9 +83,9 @@ MUTANTS = (
     Mutant(
         "tells a waiter nothing of those ahead",
         QUEUE,
-        "            yield waiting, place(waiting.request, hold(capacities, held))\n"
-        "            backfill.keep_for(waiting.request)\n",
-        "            yield waiting, place(waiting.request, hold(capacities, held))\n",
+        "            if not held_back(waiting):\n"
+        "                backfill.keep_for(waiting.request)\n",
+        "            held_back(waiting)\n",
     ),
     Mutant(
         "counts on all that came before to end",
@@ -193,15 +193,14 @@ MUTANTS = (
     Mutant(
         "forgets in the queue that one sizes itself",
         ACQUIRING,
-        "            sizes_itself=ask.params.sizes_itself,\n        )\n        pending = Pending(",
-        "        )\n        pending = Pending(",
+        "            sizes_itself=ask.params.sizes_itself,\n            subject=",
+        "            subject=",
     ),
     Mutant(
         "forgets of a newcomer that it sizes itself",
         ACQUIRING,
-        "            priority=ask.params.priority,\n            sizes_itself="
-        "ask.params.sizes_itself,\n        )\n\n    def _place",
-        "            priority=ask.params.priority,\n        )\n\n    def _place",
+        "            sizes_itself=ask.params.sizes_itself,\n        )\n        return withhold",
+        "        )\n        return withhold",
     ),
     Mutant(
         "takes any priority",
