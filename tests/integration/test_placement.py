@@ -52,6 +52,14 @@ def stand_in(daemon: LiveDaemon, uuid: str, vram: str) -> Iterator[None]:
         process.communicate()
 
 
+@contextmanager
+def somebody_else() -> Iterator[int]:
+    """Run a process that has no part in what this one has started: that would be its own."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process.pid
+        process.kill()
+
+
 def await_foreign(client: Client, uuid: str, vram_bytes: int) -> Gpu:
     """Return the GPU once a pass has shown that foreign use: there is no event to await."""
     deadline = time.monotonic() + 10
@@ -69,7 +77,7 @@ def test_free_is_the_total_less_all_reserves_foreign_use_and_leases(daemon: Live
 
     A lease is admitted iff it needs no more than that; each GPU has its own configured reserve.
     """
-    with daemon.client() as client, stand_in(daemon, BIG, "3GiB"):
+    with daemon.client() as client, stand_in(daemon, BIG, "3GiB"), somebody_else() as pid:
         big, small = await_foreign(client, BIG, 3 * GIB), client.gpu_get(SMALL)
         for gpu, configured, foreign in ((big, GIB, 3 * GIB), (small, 2 * GIB, 0)):
             assert gpu.vram_total_bytes is not None
@@ -79,13 +87,13 @@ def test_free_is_the_total_less_all_reserves_foreign_use_and_leases(daemon: Live
         free = big.vram_leasable_bytes
         assert free > small.vram_leasable_bytes
         with pytest.raises(NoCapacityError):
-            client.lease_acquire(free + 1, mode="connection")
+            client.lease_acquire(free + 1, holder_pid=pid)
         with pytest.raises(NeverFitsError, match="at most even when empty"):
-            client.lease_acquire(free + 3 * GIB + 1, mode="connection")
-        first = client.lease_acquire(2 * GIB, mode="connection", prefer=[BIG])
+            client.lease_acquire(free + 3 * GIB + 1, holder_pid=pid)
+        first = client.lease_acquire(2 * GIB, holder_pid=pid, prefer=[BIG])
         left = client.gpu_get(BIG).vram_leasable_bytes
         assert left == free - 2 * GIB
-        lease = client.lease_acquire(left, mode="connection", prefer=[BIG])
+        lease = client.lease_acquire(left, holder_pid=pid, prefer=[BIG])
         assert {first.gpus[0].uuid, lease.gpus[0].uuid} == {BIG}
         assert client.gpu_get(BIG).vram_leasable_bytes == 0
 

@@ -124,7 +124,7 @@ class Acquirer:
         if self._early and self._readings.complete:
             self._review_early()
         try:
-            self._room.find_again(self._book.presence_of)
+            self._room.find_again()
         except BusyError:
             return  # a process that cannot be looked at now may be anywhere
         while len(self._room):
@@ -262,8 +262,10 @@ class Acquirer:
 
     def _found(self, ask: _Ask) -> Request:
         """Return what is asked, with where its holder is already."""
-        pid = ask.caller.pid if ask.params.holder_pid is None else ask.params.holder_pid
-        presence = self._book.presence_of(pid)
+        pid = ask.params.holder_pid
+        presence = self._book.presence_of(
+            ask.caller.pid if pid is None else pid, may_move=pid is None
+        )
         return (
             ask.request if presence is NOWHERE else structs.replace(ask.request, presence=presence)
         )

@@ -27,7 +27,8 @@ def as_found(
     capacities = [_less_own_use(request, capacity) for capacity in capacities]
     bound = presence.bound_to
     if not bound:
-        return request, capacities
+        # It may move, and need not: a program that has opened a GPU works on there.
+        return replace(request, prefer=request.prefer or presence.used), capacities
     need = 1 if request.split else request.vram_bytes
     stuck = any(refusal_of(request, each, need) for each in capacities if each.uuid in bound)
     if len(bound) < request.count and not stuck:
@@ -51,7 +52,7 @@ def within_reach(request: Request, able: Sequence[Capacity]) -> list[Capacity]:
 def _less_own_use(request: Request, capacity: Capacity) -> Capacity:
     presence, uuid = request.presence, capacity.uuid
     own = min(presence.own_bytes(uuid), request.vram_bytes)
-    if not own and uuid not in presence.bound_to:
+    if not own and uuid not in presence.used:
         return capacity
     return replace(
         capacity,
@@ -59,5 +60,5 @@ def _less_own_use(request: Request, capacity: Capacity) -> Capacity:
         foreign_bytes=capacity.foreign_bytes - presence.foreign_bytes.get(uuid, 0),
         reserved_bytes=capacity.reserved_bytes - presence.beyond_bytes.get(uuid, 0),
         # Where CUDA lets one process in, it is this one.
-        processes=0 if uuid in presence.bound_to else capacity.processes,
+        processes=0 if uuid in presence.used else capacity.processes,
     )

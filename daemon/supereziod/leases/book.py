@@ -131,10 +131,10 @@ class LeaseBook:
         if len(self._leases) >= self._max_leases:
             raise BusyError(f"cannot lease more: there are {self._max_leases} leases in all")
 
-    def presence_of(self, holder: ProcessHandle | int) -> Presence:
+    def presence_of(self, holder: ProcessHandle | int, *, may_move: bool) -> Presence:
         """Return where a process (or a pid) that is to hold a lease uses VRAM already.
 
-        Raises BusyError.
+        `may_move`: it asks for itself. Raises BusyError.
         """
         if isinstance(holder, int):
             known, strangers = self.holders.whose_pid(holder)
@@ -142,8 +142,8 @@ class LeaseBook:
             known, strangers = self.holders.whose(holder)
         if known is None and not strangers:
             return NOWHERE
-        found = self._ledger.presence(known, strangers)
-        return NOWHERE if found == NOWHERE else found
+        found = self._ledger.presence(known, strangers, may_move=may_move)
+        return found if found.foreign_bytes or found.beyond_bytes or found.used else NOWHERE
 
     def grant(
         self,

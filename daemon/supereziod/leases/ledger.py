@@ -75,17 +75,20 @@ class Ledger:
         for uuid in claim.reserved:
             self._accounts[uuid].rebind(lease, holder)
 
-    def presence(self, holder: str | None, pids: Collection[int]) -> Presence:
+    def presence(
+        self, holder: str | None, pids: Collection[int], *, may_move: bool = False
+    ) -> Presence:
         """Return where a future holder is already: `pids` that are nobody's, and `holder`'s own."""
         found = {uuid: each.own_bytes(holder, pids) for uuid, each in self._accounts.items()}
         return Presence(
             foreign_bytes={uuid: foreign for uuid, (foreign, _) in found.items() if foreign},
             beyond_bytes={uuid: beyond for uuid, (_, beyond) in found.items() if beyond},
-            bound_to=tuple(
+            used=tuple(
                 uuid
                 for uuid, account in self._accounts.items()
                 if account.is_used_without_lease(holder, pids)
             ),
+            may_move=may_move,
         )
 
     def adopt(self, holder: str, pids: Collection[int]) -> None:

@@ -10,13 +10,21 @@ class Presence(Struct, frozen=True, kw_only=True):
 
     `foreign_bytes` is use that counts as nobody's until it holds a lease; `beyond_bytes` what it
     uses more than its leases there reserve. Either is taken from the others already, and a new
-    lease only has to find room for the rest. `bound_to` are the GPUs that it uses without a lease:
-    a lease that did not cover them would be of no use.
+    lease only has to find room for the rest. `used` are the GPUs that it uses without a lease.
+
+    A process that is leased for cannot move: a lease that did not cover those would be of no use.
+    One that asks for itself (`may_move`) may go on to open another GPU, or start a program there.
     """
 
     foreign_bytes: dict[str, int] = {}
     beyond_bytes: dict[str, int] = {}
-    bound_to: tuple[str, ...] = ()
+    used: tuple[str, ...] = ()
+    may_move: bool = False
+
+    @property
+    def bound_to(self) -> tuple[str, ...]:
+        """The GPUs that its lease has to cover."""
+        return () if self.may_move else self.used
 
     def own_bytes(self, uuid: str) -> int:
         """Return what of a new lease on the GPU is in use already."""

@@ -21,7 +21,7 @@ from supereziod.leases.deadlines import Deadlines
 from supereziod.leases.handles import Caller, ProcessHandle
 from supereziod.leases.placement import Capacity
 from supereziod.leases.places import Place, PlaceNews, reason_code
-from supereziod.leases.presence import NOWHERE, Presence
+from supereziod.leases.presence import NOWHERE
 from supereziod.leases.queue import LeaseQueue, Waiting
 from supereziod.leases.quotas import Quotas, withhold
 from supereziod.observability.correlation import current_scope, in_scope
@@ -172,11 +172,14 @@ class WaitingRoom:
         pending.delivered = True
         return lease
 
-    def find_again(self, presence_of: Callable[[ProcessHandle], Presence]) -> None:
-        """Take in where those are now that are to hold what is waited for."""
+    def find_again(self) -> None:
+        """Take in where those are now that are to hold what is waited for. Raises BusyError."""
         for pending in self._pending.values():
             waiting = pending.waiting
-            presence = presence_of(pending.handles[0]) if pending.handles else NOWHERE
+            presence = NOWHERE
+            if pending.handles:
+                may_move = pending.params.holder_pid is None
+                presence = self._book.presence_of(pending.handles[0], may_move=may_move)
             if presence != waiting.request.presence:
                 request = structs.replace(waiting.request, presence=presence)
                 pending.waiting = structs.replace(waiting, request=request)

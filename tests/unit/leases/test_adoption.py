@@ -194,6 +194,22 @@ async def test_a_server_that_is_to_have_one_more_gpu_keeps_its_own(
     assert set(gpus(host.now(ME, vram=5, count=2, holder_pid=server.pid))) == {BIG, SMALL}
 
 
+async def test_whoever_asks_for_itself_is_leased_where_it_is_if_that_does(
+    host: LeaseHost, server: Child
+) -> None:
+    use(host, server.pid, big=2)
+    assert gpus(host.now(server.caller(), vram=3)) == [BIG]
+
+
+async def test_whoever_asks_for_itself_may_go_on_to_another_gpu(
+    host: LeaseHost, server: Child
+) -> None:
+    """It may have left a lease of which not all is back, or start a program that opens the GPU."""
+    use(host, server.pid, small=2)
+    assert gpus(host.now(server.caller(), vram=8)) == [BIG]
+    assert gpus(host.now(server.caller(), vram=3, prefer=[BIG])) == [BIG]
+
+
 # --- later --------------------------------------------------------------------------------------
 
 

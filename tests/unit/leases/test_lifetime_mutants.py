@@ -240,6 +240,12 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
         "self._released_ns",
     ): SUSPENDED,
     Mutant(
+        "binds whoever asks for itself to where it is",
+        "supereziod.leases.presence",
+        "return () if self.may_move else self.used",
+        "return self.used",
+    ): ADOPTION,
+    Mutant(
         "adopts a server only in the next pass",
         BOOK,
         "        self._ledger.adopt(self.holders.holder_of(lease.id), own)\n        if record",
