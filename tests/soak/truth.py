@@ -319,9 +319,12 @@ class Truth:
         return found if len(found) >= params.count else set()
 
     def is_somewhere(self, asked: Asked) -> bool:
-        """Tell whether the holder uses VRAM already, so that not every GPU will do."""
+        """Tell whether the holder uses VRAM already, by a pass or by now: not every GPU will do."""
+        assert self.run is not None
         family = list(asked.holder.family()) if asked.holder is not None else []
-        return any(process in gpu.uses for gpu in self.host.gpus.values() for process in family)
+        uses = [gpu.uses for gpu in self.host.gpus.values()]
+        uses += [reading.uses for reading in self.run.monitor.readings.values()]
+        return any(process in each for each in uses for process in family)
 
     def could_serve(self, asked: Asked, *, exact: bool) -> bool:
         """Tell whether the acquire can be granted, beyond doubt; `exact`: at this very moment."""
