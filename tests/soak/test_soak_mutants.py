@@ -16,7 +16,6 @@ TESTS = [Path(__file__).with_name("test_soak.py")]
 ACCOUNT = "supereziod.leases.account"
 BOOK = "supereziod.leases.book"
 HOLDERS = "supereziod.leases.holders"
-REFRESHING = "supereziod.leases.refreshing"
 DRAINING = "supereziod.leases.draining"
 QUEUE = "supereziod.leases.queue"
 READINGS = "supereziod.leases.readings"
@@ -39,12 +38,6 @@ MUTANTS = (
         READINGS,
         "round(self._max_age_s * 1e9)\n        return max(",
         "round(100 * self._max_age_s * 1e9)\n        return max(",
-    ),
-    Mutant(
-        "does not look again once VRAM was given up",
-        REFRESHING,
-        "            if len(self._room) or self._ledger.awaits_pass:\n",
-        "            if False:\n",
     ),
     Mutant(
         "lets the later go first",
