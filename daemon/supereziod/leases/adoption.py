@@ -35,10 +35,15 @@ def as_found(
         return replace(request, prefer=bound), capacities
     return request, [
         replace(capacity, block=_ELSEWHERE)
-        if capacity.uuid not in bound and capacity.block is None
+        if capacity.uuid not in bound and _may_be_said_of(capacity)
         else capacity
         for capacity in capacities
     ]
+
+
+def _may_be_said_of(capacity: Capacity) -> bool:
+    # That it is kept for others is no reason where it would be of no use.
+    return capacity.block is None or capacity.block.code == "queued"
 
 
 def within_reach(request: Request, able: Sequence[Capacity]) -> list[Capacity]:

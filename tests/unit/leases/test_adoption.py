@@ -157,6 +157,20 @@ async def test_it_is_refused_where_its_server_is_and_not_placed_elsewhere(
         host.leases.acquire(ME, _ask(5, server, avoid=[BIG]))
 
 
+async def test_where_it_cannot_move_is_not_said_to_be_kept_for_others(
+    host: LeaseHost, server: Child
+) -> None:
+    use(host, server.pid, small=2)
+    use(host, os.getppid(), big=9)
+    waiting = host.later(ME, vram=10, wait_ms=60_000)
+    await until(lambda: "lease.queued" in host.types())
+    with pytest.raises(NeverFitsError) as refused:
+        host.leases.acquire(ME, _ask(8, server))
+    assert code(refused.value, BIG) == "elsewhere"
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
 async def test_a_process_that_uses_none_is_placed_anywhere(host: LeaseHost, server: Child) -> None:
     use(host, os.getppid(), big=2)
     assert gpus(host.now(ME, vram=3, holder_pid=server.pid, prefer=[SMALL])) == [SMALL]
