@@ -45,8 +45,9 @@ class Programs:
         """Start a program of the user on a leased GPU; it waits in the queue, if it must."""
         self._machine.run(
             *("systemd-run", "--quiet", f"--unit={unit}", f"--uid={user}"),
-            *("superezioctl", "run", "--vram", VRAM, "--name", unit, "--wait", "120s", "--"),
-            *command,
+            *("superezioctl", "run", "--vram", VRAM, "--name", unit, "--wait", "120s"),
+            # They hear of a revocation by themselves.
+            *("--on-revoke", "ignore", "--", *command),
         )
 
     def await_line(self, unit: str, part: str) -> str:

@@ -8,7 +8,7 @@ from superezio.wire import FitnessState, GpuStatus, Level
 from supereziod.gpu.hardware import Block, Fault, GpuDetails, GpuSample
 
 #: What is said of a whole GPU and not of its instances.
-_OF_THE_WHOLE: Final = frozenset({"mig_enabled"})
+_OF_THE_WHOLE: Final = frozenset({"mig_enabled", "no_permission"})
 
 
 def block_of(
@@ -92,7 +92,7 @@ def _block_of_mode(details: GpuDetails | None) -> Block | None:
             code="mig_enabled", message="MIG is on: its instances can be leased, the whole cannot"
         )
     if mig_mode == "no_permission":
-        return Block(code="mig_enabled", message="whether MIG is on may not be read")
+        return Block(code="no_permission", message="whether MIG is on may not be read")
     return None
 
 

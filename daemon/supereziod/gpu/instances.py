@@ -170,6 +170,7 @@ class InstanceTrack:
             pcie_generation_max=None,
             pcie_width=None,
             pcie_width_max=None,
+            drives_display=whole.drives_display,
         )
 
 

@@ -33,6 +33,7 @@ from supereziod.observability.correlation import in_scope
 
 _MAX_NAME: Final = 128
 _MAX_KEY: Final = 128
+_LEAST_PRIORITY: Final = -1_000_000
 _DEFAULT_TTL_MS: Final = 60_000
 #: Renewed three times per TTL, a shorter one is a load; a longer one is no sign of life.
 _TTL_LIMITS_MS: Final = (1_000, 86_400_000)
@@ -124,13 +125,18 @@ class Acquirer:
         if self._early and self._readings.complete:
             self._review_early()
         try:
-            self._room.find_again()
+            self._grant_in_order()
         except BusyError:
             return  # a process that cannot be looked at now may be anywhere
-        while len(self._room):
+        self._room.changed()
+
+    def _grant_in_order(self) -> None:
+        """Grant to those who wait; who cannot be recorded now goes on waiting. Raises BusyError."""
+        self._room.find_again()
+        while len(self._room) and self._book.writable:
             found = self._room.next_grant(self._readings.capacities())
             if found is None:
-                break
+                return
             pending, placement = found
             try:
                 with in_scope(pending.scope):
@@ -146,7 +152,9 @@ class Acquirer:
                 self._room.refuse(pending, error)
             else:
                 self._room.deliver(pending, lease, self._shown(lease))
-        self._room.changed()
+                if pending.waiting.request.presence is not NOWHERE:
+                    # What it used is its own now, and nobody else's who waits.
+                    self._room.find_again()
 
     def review_quotas(self) -> None:
         """Refuse those who wait for what the quotas can never give them any more."""
@@ -192,7 +200,7 @@ class Acquirer:
             _close_all(handles)
             raise
         if isinstance(outcome, Pending):
-            return await self._room.listen(outcome)
+            return await self._room.listen(outcome, ask.caller)
         return outcome if isinstance(outcome, Lease) else await outcome
 
     def _settled(
@@ -236,7 +244,7 @@ class Acquirer:
         )
         self._room.enter(pending)
         if not self._readings.complete:
-            self._early.append(pending)
+            self._early = [*filter(self._room.has, self._early), pending]
         self._on_waiting()
         return pending
 
@@ -253,8 +261,7 @@ class Acquirer:
         pending = self._room.with_key(ask.caller.uid, ask.key)
         if pending is not None:
             _check_same(pending.params, ask.params)
-            pending.caller = ask.caller
-            return self._room.listen(pending)
+            return self._room.listen(pending, ask.caller)
         return None
 
     def _admits(self, ask: _Ask) -> bool:
@@ -346,6 +353,8 @@ class Acquirer:
             raise _shutting_down()
         if params.wait_ms < 0:
             raise InvalidParamsError("wait_ms cannot be negative")
+        if params.priority < _LEAST_PRIORITY:
+            raise InvalidParamsError(f"priority cannot be less than {_LEAST_PRIORITY:,}")
         if params.name is not None and not 0 < len(params.name) <= _MAX_NAME:
             raise InvalidParamsError(f"name has 1 to {_MAX_NAME} characters")
         if params.name is not None and not params.name.isprintable():
@@ -368,7 +377,7 @@ class Acquirer:
             ),
             request=request_of(params, uid=caller.uid),
             key=key,
-            wait_s=min(params.wait_ms / 1000, self._max_wait_s),
+            wait_s=min(params.wait_ms, round(self._max_wait_s * 1000)) / 1000,
         )
 
 

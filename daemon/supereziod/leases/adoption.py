@@ -31,8 +31,9 @@ def as_found(
         return replace(request, prefer=request.prefer or presence.used), capacities
     need = 1 if request.split else request.vram_bytes
     stuck = any(refusal_of(request, each, need) for each in capacities if each.uuid in bound)
+    request = replace(request, prefer=bound)
     if len(bound) < request.count and not stuck:
-        return replace(request, prefer=bound), capacities
+        return request, capacities
     return request, [
         replace(capacity, block=_ELSEWHERE)
         if capacity.uuid not in bound and _may_be_said_of(capacity)

@@ -120,6 +120,11 @@ class LeaseBook:
             return "growing"
         return "active" if lease.used else "granted"
 
+    @property
+    def writable(self) -> bool:
+        """Whether a grant could be recorded, as far as is known."""
+        return self._store.fault is None
+
     def released_by(self, lease_id: str) -> int | None:
         """Return whose lease it was that was released under this id, as far as is remembered."""
         return self._store.released.get(lease_id)
@@ -295,6 +300,13 @@ class LeaseBook:
         record = structs.replace(lease.record, **changes)
         self._record(record, or_else)
         lease.record = record
+
+    def raise_reserve(self, lease: LiveLease, uuid: str, reserved_bytes: int) -> None:
+        """Let a lease reserve more on a GPU. Raises StateNotWritableError: nothing changed."""
+        gpus = {**lease.record.gpus, uuid: reserved_bytes}
+        self.amend(lease, "cannot record what the lease is raised to", gpus=gpus)
+        self._ledger.raise_reserve(lease.id, uuid, reserved_bytes)
+        self._quotas.change(lease.id, sum(gpus.values()))
 
     def bind_connection(self, lease: LiveLease, connection: str) -> None:
         """Let the lease hang on another connection."""

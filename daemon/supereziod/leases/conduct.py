@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Literal
 
 from msgspec import Struct
@@ -9,7 +10,7 @@ from msgspec import Struct
 from superezio.errors import StateNotWritableError
 from superezio.quantities import format_duration, format_size
 from supereziod.leases.book import LeaseBook
-from supereziod.leases.ledger import Ledger, LedgerNotice
+from supereziod.leases.ledger import LedgerNotice
 from supereziod.leases.live_lease import LeaseNews, LiveLease
 from supereziod.leases.revoking import Revoker
 from supereziod.observability.events import EventLog
@@ -31,13 +32,11 @@ class Conduct:
         self,
         *,
         book: LeaseBook,
-        ledger: Ledger,
         events: EventLog,
         policies: LeasePolicies,
         revoker: Revoker,
     ) -> None:
         self._book = book
-        self._ledger = ledger
         self._tell = LeaseNews(events)
         self._policies = policies
         self._revoker = revoker
@@ -78,9 +77,5 @@ class Conduct:
     def _raise_reserve(self, lease: LiveLease, uuid: str, reserved_bytes: int) -> None:
         # What cannot be recorded does not count as reserved. The ledger counts the use then, which
         # is as much, and the next pass finds the overrun again.
-        gpus = {**lease.record.gpus, uuid: reserved_bytes}
-        try:
-            self._book.amend(lease, "cannot record what the lease is raised to", gpus=gpus)
-        except StateNotWritableError:
-            return
-        self._ledger.raise_reserve(lease.id, uuid, reserved_bytes)
+        with suppress(StateNotWritableError):
+            self._book.raise_reserve(lease, uuid, reserved_bytes)

@@ -84,9 +84,14 @@ class Ledger:
             foreign_bytes={uuid: foreign for uuid, (foreign, _) in found.items() if foreign},
             beyond_bytes={uuid: beyond for uuid, (_, beyond) in found.items() if beyond},
             used=tuple(
-                uuid
-                for uuid, account in self._accounts.items()
-                if account.is_used_without_lease(holder, pids)
+                sorted(
+                    (
+                        uuid
+                        for uuid, account in self._accounts.items()
+                        if account.is_used_without_lease(holder, pids)
+                    ),
+                    key=lambda uuid: -sum(found[uuid]),
+                )
             ),
             may_move=may_move,
         )

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
 
-from superezio.errors import ConflictError, InvalidParamsError, PermissionDeniedError
+from superezio.errors import (
+    BusyError,
+    ConflictError,
+    HolderGoneError,
+    InvalidParamsError,
+    PermissionDeniedError,
+    StateNotWritableError,
+)
 from superezio.wire import (
     AcquireParams,
     Done,
@@ -178,7 +186,6 @@ class LeaseManager:
             events=events,
             conduct=Conduct(
                 book=self._book,
-                ledger=ledger,
                 events=events,
                 policies=policies or LeasePolicies(),
                 revoker=self._revoker,
@@ -304,7 +311,23 @@ class LeaseManager:
         if lease.connection not in (None, caller.connection):
             raise ConflictError("the lease still has its connection")
         self._book.bind_connection(lease, caller.connection)
+        self._let_hold(lease, caller)
         return self._shown(lease, personal=True)
+
+    def _let_hold(self, lease: LiveLease, caller: Caller) -> None:
+        """Count for the lease what the process uses that took it over, where that can be seen.
+
+        A lease goes on without, rather than not at all: its use is foreign then.
+        """
+        if caller.pid <= 0:
+            return
+        with suppress(BusyError, HolderGoneError, StateNotWritableError):
+            handle = self._opener.of_peer(caller)
+            try:
+                self._book.attach(lease, handle)
+            except BaseException:
+                handle.close()
+                raise
 
     def connection_closed(self, connection: str) -> None:
         """Start the grace of the connection's leases, and end its waits."""

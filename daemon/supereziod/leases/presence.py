@@ -10,7 +10,8 @@ class Presence(Struct, frozen=True, kw_only=True):
 
     `foreign_bytes` is use that counts as nobody's until it holds a lease; `beyond_bytes` what it
     uses more than its leases there reserve. Either is taken from the others already, and a new
-    lease only has to find room for the rest. `used` are the GPUs that it uses without a lease.
+    lease only has to find room for the rest. `used` are the GPUs that it uses without a lease, the
+    most used first: a CUDA program often opens all it sees, and works on one.
 
     A process that is leased for cannot move: a lease that did not cover those would be of no use.
     One that asks for itself (`may_move`) may go on to open another GPU, or start a program there.

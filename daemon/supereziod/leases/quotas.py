@@ -113,6 +113,12 @@ class Quotas:
         subject, vram_bytes = self._leases.pop(lease)
         self._uses.drop(subject, vram_bytes)
 
+    def change(self, lease: str, vram_bytes: int) -> None:
+        """Count that many bytes for a lease from now on."""
+        subject, _ = self._leases[lease]
+        self.remove(lease)
+        self.add(lease, subject, vram_bytes)
+
     def breach(
         self, subject: Subject, vram_bytes: int, *, ahead: _Uses | None = None
     ) -> Breach | None:

@@ -19,7 +19,8 @@ _SCHEMA: Final = (
 )
 #: What a disk has to have left for a grant; ends of leases can be recorded in it.
 _SPARE_BYTES: Final = 256 * 1024
-_RELEASED_REMEMBERED: Final = 4096
+#: Of each user: nobody else's releases make one's own forgotten.
+_RELEASED_REMEMBERED: Final = 1024
 
 
 class RevokeOrder(Struct, frozen=True, kw_only=True):
@@ -83,6 +84,7 @@ class LeaseStore:
         self._decoder = msgspec.json.Decoder(LeaseRecord)
         self._owed: dict[str, None] = {}
         self.released: dict[str, int] = {}
+        self._released_by: dict[int, dict[str, None]] = {}
 
     @classmethod
     def open(cls, path: Path, *, boot_id: str) -> Self:
@@ -108,7 +110,7 @@ class LeaseStore:
             owner_uid = int(body) if isinstance(body, bytes) and body.isdigit() else None
             if owner_uid is not None:
                 if boot == self._boot_id:
-                    self.released[str(lease)] = owner_uid
+                    self._note_released(str(lease), owner_uid)
                 else:
                     self.forget(str(lease))
                 continue
@@ -137,15 +139,16 @@ class LeaseStore:
         """Commit that the user's lease was released. Raises StorageError; then it stands.
 
         That it was is remembered, so that whoever did not hear of it may release it again; of the
-        oldest it is forgotten.
+        user's oldest it is forgotten.
         """
         self._database.execute(
             "UPDATE leases SET body = ? WHERE id = ?", (str(uid).encode("ascii"), lease)
         )
-        self.released[lease] = uid
-        if len(self.released) > _RELEASED_REMEMBERED:
-            oldest = next(iter(self.released))
-            del self.released[oldest]
+        self._note_released(lease, uid)
+        of_user = self._released_by[uid]
+        if len(of_user) > _RELEASED_REMEMBERED:
+            oldest = next(iter(of_user))
+            del of_user[oldest], self.released[oldest]
             self.forget(oldest)
 
     def delete(self, lease: str) -> None:
@@ -170,6 +173,10 @@ class LeaseStore:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    def _note_released(self, lease: str, uid: int) -> None:
+        self.released[lease] = uid
+        self._released_by.setdefault(uid, {})[lease] = None
 
     def _settle(self) -> None:
         while self._owed:

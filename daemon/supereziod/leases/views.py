@@ -52,7 +52,12 @@ def environment_of(record: LeaseRecord) -> dict[str, str]:
 
 def _tensor_split(record: LeaseRecord) -> str | None:
     """Return how a split lease is divided, in the order of its GPUs in CUDA_VISIBLE_DEVICES."""
-    return tensor_split(list(record.gpus.values())) if record.params.split else None
+    return tensor_split(list(_granted(record).values())) if record.params.split else None
+
+
+def _granted(record: LeaseRecord) -> dict[str, int]:
+    """Return what was granted on each GPU: what a holder came to use beyond it changes no split."""
+    return record.placement.reserved or record.gpus
 
 
 class LeaseViews:
@@ -167,7 +172,8 @@ class LeaseViews:
         record = lease.record
         parts: dict[str, float] = {}
         if record.params.split:
-            parts = dict(zip(record.gpus, ratios(list(record.gpus.values())), strict=True))
+            granted = _granted(record)
+            parts = dict(zip(granted, ratios(list(granted.values())), strict=True))
         found: list[LeaseGpu] = []
         for uuid, reserved_bytes in record.gpus.items():
             gpu = snapshot.find(uuid)

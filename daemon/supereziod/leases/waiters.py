@@ -31,11 +31,11 @@ from supereziod.observability.events import EventLog
 class Pending:
     """A waiter and those who listen for its lease: one, unless its request was sent again.
 
-    It owns its handles until they hold a lease. `caller` is the newest of those who asked.
+    It owns its handles until they hold a lease. `listeners` has who asked, by what waits for it.
     """
 
     __slots__ = (
-        "caller", "delivered", "granted", "handles", "key", "listeners", "params", "placement",
+        "asker", "delivered", "granted", "handles", "key", "listeners", "params", "placement",
         "scope", "told", "waiting",
     )  # fmt: skip
 
@@ -50,14 +50,14 @@ class Pending:
         placement: Placement,
     ) -> None:
         self.waiting = waiting
-        self.caller = caller
+        self.asker = caller
         self.params = params
         self.handles = handles
         self.key = key
         self.placement = placement
         self.scope = current_scope.get()
         self.told: Place | None = None
-        self.listeners: set[asyncio.Future[Lease]] = set()
+        self.listeners: dict[asyncio.Future[Lease], Caller] = {}
         self.granted: LiveLease | None = None
         self.delivered = False
 
@@ -65,6 +65,11 @@ class Pending:
     def id(self) -> str:
         """The waiter's id in the queue."""
         return self.waiting.id
+
+    @property
+    def caller(self) -> Caller:
+        """The newest of those who asked and still listen."""
+        return next(reversed(self.listeners.values()), self.asker)
 
 
 class WaitingRoom:
@@ -156,14 +161,14 @@ class WaitingRoom:
         )
         self.changed()
 
-    async def listen(self, pending: Pending) -> Lease:
+    async def listen(self, pending: Pending, caller: Caller) -> Lease:
         """Wait for the waiter's lease. Whoever stops listening last takes it out of the queue."""
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        pending.listeners.add(future)
+        pending.listeners[future] = caller
         try:
             lease = await future
         except asyncio.CancelledError:
-            pending.listeners.discard(future)
+            pending.listeners.pop(future, None)
             if future.done() and not future.cancelled():
                 future.exception()  # it came too late to be heard
             if not pending.listeners:
@@ -229,9 +234,10 @@ class WaitingRoom:
 
     def connection_closed(self, connection: str) -> None:
         """End the waits of a connection that is gone."""
-        left = [each for each in self._pending.values() if each.caller.connection == connection]
+        gone = CancelledRequestError("the connection that asked is gone")
+        left = [each for each in self._pending.values() if _leave(each, connection, gone)]
         for pending in left:
-            self.refuse(pending, CancelledRequestError("the connection that asked is gone"))
+            self.refuse(pending, gone)
         if left:
             self._on_left()
 
@@ -312,6 +318,18 @@ def _place(position: int, queue_length: int, placement: Placement) -> Place:
         code=reason_code(placement),
         reason=placement.summary,
     )
+
+
+def _leave(pending: Pending, connection: str, error: SuperezioError) -> bool:
+    """Let those on that connection listen no more; tell whether nobody is left who did."""
+    if pending.caller.connection == connection and not pending.listeners:
+        return True
+    gone = [f for f, caller in pending.listeners.items() if caller.connection == connection]
+    for future in gone:
+        del pending.listeners[future]
+        if not future.done():
+            future.set_exception(error)
+    return bool(gone) and not pending.listeners
 
 
 def new_waiter_id() -> str:

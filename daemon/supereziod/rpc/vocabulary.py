@@ -91,7 +91,7 @@ REASON_CODES: Final[dict[str, str]] = {
     "drives_display": "The request wants a GPU without a display, and it drives one.",
     "display_unknown": "The request wants a GPU without a display: whether it drives one is not"
     " known.",
-    "mig_enabled": "MIG is on, or whether it is may not be read.",
+    "mig_enabled": "MIG is on.",
     "mig_single": "It is a MIG instance, and the request is for several GPUs: CUDA uses one.",
     "mig_shared": "It is one of several compute instances that share one memory.",
     "no_permission": "It is a MIG instance that the daemon may not read.",

@@ -62,7 +62,7 @@ def test_a_gpu_in_order_admits(state: dict[str, Any]) -> None:
             "PROHIBITED",
         ),
         ({"details": replace(NO_DETAILS, mig_mode="enabled")}, "mig_enabled", "MIG"),
-        ({"details": replace(NO_DETAILS, mig_mode="no_permission")}, "mig_enabled", "read"),
+        ({"details": replace(NO_DETAILS, mig_mode="no_permission")}, "no_permission", "read"),
         ({"level": "hot", "cordon_reason": "fan", "fitness": "quarantined"}, "hot", "hot"),
     ],
 )

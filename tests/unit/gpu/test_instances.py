@@ -65,6 +65,7 @@ class Bench:
         self,
         *found: InstanceReading,
         mode: str = "enabled",
+        display: bool | None = None,
         told: bool = True,
         full: bool = True,
         **fields: Any,
@@ -72,7 +73,7 @@ class Bench:
         """Say a pass of both GPUs a second later, with what MIG has cut GPU 0 into then."""
         self.clock.advance(1)
         at_ns = self.clock.now_ns
-        details = replace(NO_DETAILS, mig_mode=mode)
+        details = replace(NO_DETAILS, mig_mode=mode, drives_display=display)
         cut = Reading(
             sample=sample(uuid(0), at_ns, full=full, details=details, **fields),
             pass_id=0,
@@ -332,10 +333,18 @@ async def test_what_stands_for_an_instance_without_a_uuid_goes_quietly(bench: Be
     assert [event.data["status"] for event in bench.told("gpu.status")] == ["unknown"]
 
 
+async def test_an_instance_drives_a_display_where_its_gpu_does(bench: Bench) -> None:
+    for display in (False, True):
+        bench.read(part(0), display=display)
+        details = bench.view(FIRST).details
+        assert details is not None
+        assert details.drives_display is display
+
+
 async def test_mig_that_may_not_be_read_any_more_blocks_the_instances(bench: Bench) -> None:
     bench.read(part(0))
     bench.read(mode="no_permission", told=False)
-    assert bench.code(uuid(0)) == "mig_enabled"
+    assert bench.code(uuid(0)) == "no_permission"
     assert (bench.code(FIRST), bench.view(FIRST).last_pass) == ("no_permission", None)
 
 

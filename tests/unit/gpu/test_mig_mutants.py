@@ -49,7 +49,7 @@ MUTANTS = (
     Mutant(
         "blocks instances because their GPU is cut up",
         ADMISSION,
-        '_OF_THE_WHOLE: Final = frozenset({"mig_enabled"})',
+        '_OF_THE_WHOLE: Final = frozenset({"mig_enabled", "no_permission"})',
         "_OF_THE_WHOLE: Final = frozenset()",
     ),
     Mutant(

@@ -14,6 +14,7 @@ from gpu_views import GIB
 from lease_host import BIG, SMALL, Child, LeaseHost, ask, caller_of, child, lease_host, turn, until
 from superezio.errors import NeverFitsError, NoCapacityError
 from superezio.wire import AcquireParams, Lease, LeaseAttachParams, Placement
+from supereziod.gpu.hardware import Block
 
 ME = caller_of()
 
@@ -222,6 +223,38 @@ async def test_whoever_asks_for_itself_may_go_on_to_another_gpu(
     use(host, server.pid, small=2)
     assert gpus(host.now(server.caller(), vram=8)) == [BIG]
     assert gpus(host.now(server.caller(), vram=3, prefer=[BIG])) == [BIG]
+
+
+async def test_a_server_that_opened_two_gpus_is_leased_where_it_works(
+    host: LeaseHost, server: Child
+) -> None:
+    """CUDA programs often open every GPU they see, and work on one."""
+    use(host, server.pid, big=5, small=0.2)
+    assert gpus(host.now(ME, vram=5, holder_pid=server.pid)) == [BIG]
+
+
+async def test_what_a_process_uses_counts_for_one_of_its_leases_that_wait(
+    host: LeaseHost, server: Child
+) -> None:
+    """Two acquires in one step fit alone, and not together."""
+    use(host, server.pid, big=4)
+    use(host, os.getppid(), big=8)
+    host.big.block = Block(code="cordoned", message="it is cordoned")
+    host.monitor.changed()
+    waits = [
+        host.later(ME, vram=4, holder_pid=server.pid, wait_ms=60_000, avoid=[SMALL])
+        for _ in range(3)
+    ]
+    await turn()
+    host.big.block = None
+    host.clock.advance(1)
+    host.monitor.read()
+    await turn()
+    assert sum(each.done() for each in waits) == 1
+    assert host.leases.usage()[BIG].reserved_bytes == 4 * GIB
+    for each in waits:
+        each.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
 
 
 # --- later --------------------------------------------------------------------------------------

@@ -10,8 +10,10 @@ import pytest
 
 from gpu_views import GIB
 from lease_host import BIG, SMALL, LeaseHost, caller_of, lease_host
+from superezio.errors import QuotaExceededError
 from superezio.wire import Lease
 from supereziod.leases.manager import LeasePolicies
+from supereziod.leases.quotas import Quota, QuotaRules
 from supereziod.storage import StorageError
 
 ME = caller_of()
@@ -169,6 +171,29 @@ async def test_nothing_is_revoked_unless_policy_says_so(tmp_path: Path, host: Le
         assert (told.lease, told.data["reason"]) == (lease.id, "overrun")
         assert "6.0 GiB" in told.message
         assert reserved_gib(other, lease) == 6
+
+
+async def test_what_a_lease_is_raised_to_counts_for_the_quota(tmp_path: Path) -> None:
+    rules = QuotaRules(default=Quota(vram_bytes=6 * GIB))
+    async with lease_host(tmp_path, quotas=rules) as host:
+        host.now(ME, vram=2, prefer=[BIG])
+        use(host, 5, passes=5)
+        with pytest.raises(QuotaExceededError):
+            host.now(ME, vram=2, prefer=[BIG])
+    async with lease_host(tmp_path, quotas=rules, clock=host.clock) as after:
+        with pytest.raises(QuotaExceededError):
+            after.now(ME, vram=2, prefer=[BIG])
+        after.now(ME, vram=1, prefer=[SMALL])
+
+
+async def test_a_raise_does_not_change_how_a_lease_was_split(host: LeaseHost) -> None:
+    lease = host.now(ME, vram=14, split=True)
+    shown = lease.tensor_split, lease.environment["SUPEREZIO_TENSOR_SPLIT"]
+    use(host, 11, passes=5)
+    after = host.leases.get(ME, lease.id)
+    assert host.only("lease.overrun")
+    assert (after.tensor_split, after.environment["SUPEREZIO_TENSOR_SPLIT"]) == shown
+    assert [gpu.split_ratio for gpu in after.gpus] == [gpu.split_ratio for gpu in lease.gpus]
 
 
 # --- hoarding -----------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 
 from gpu_views import GIB
 from lease_host import LeaseHost, Silent, ask, caller_of
+from superezio.errors import NoCapacityError
 from superezio.wire import Lease
 from supereziod.observability.events import EventLog
 
@@ -97,7 +98,10 @@ class Hoarding(RuleBasedStateMachine):
             answer = self.host.leases.acquire(caller_of(pid), ask(0.5, count=count))
             return answer if isinstance(answer, Lease) else await answer
 
-        lease = self.runner.run(grant())
+        try:
+            lease = self.runner.run(grant())
+        except NoCapacityError:  # nothing starts where the use of another is still estimated
+            return
         gpus = [gpu.uuid for gpu in lease.gpus]
         self.leases[lease.id] = Watched(pid=pid, gpus=gpus, since_s=self.now_s)
         self.read()

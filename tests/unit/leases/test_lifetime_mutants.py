@@ -100,19 +100,19 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "keeps on disk what it has forgotten",
         STORE,
-        "            del self.released[oldest]\n            self.forget(oldest)\n",
-        "            del self.released[oldest]\n",
+        "            del of_user[oldest], self.released[oldest]\n            self.forget(oldest)\n",
+        "            del of_user[oldest], self.released[oldest]\n",
     ),
     Mutant(
         "forgets at a restart what was released",
         STORE,
-        "                    self.released[str(lease)] = owner_uid\n",
+        "                    self._note_released(str(lease), owner_uid)\n",
         "                    pass\n",
     ),
     Mutant(
         "remembers released leases without bound",
         STORE,
-        "if len(self.released) > _RELEASED_REMEMBERED:",
+        "if len(of_user) > _RELEASED_REMEMBERED:",
         "if False:",
     ),
     Mutant(
@@ -146,8 +146,9 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
     Mutant(
         "counts as reserved what could not be recorded",
         CONDUCT_PY,
-        "        except StateNotWritableError:\n            return\n",
-        "        except StateNotWritableError:\n            pass\n",
+        "            self._book.raise_reserve(lease, uuid, reserved_bytes)\n",
+        "            self._book._ledger.raise_reserve(lease.id, uuid, reserved_bytes)\n"
+        "            self._book.raise_reserve(lease, uuid, reserved_bytes)\n",
     ): CONDUCT,
     Mutant(
         "revokes whatever overruns",

@@ -238,6 +238,18 @@ async def test_of_released_leases_the_latest_are_remembered_over_a_restart_too(
         assert set(after.store.released) == set(leases[2:])
 
 
+async def test_releases_of_others_do_not_make_ones_own_forgotten(
+    host: LeaseHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_RELEASED_REMEMBERED", 3)
+    mine = host.now(ME, vram=1).id
+    host.leases.release(ME, mine)
+    for _ in range(5):
+        other = caller_of(0, uid=4711)
+        host.leases.release(other, host.now(other, vram=0.1, mode="connection").id)
+    assert not host.leases.release(ME, mine).released
+
+
 async def test_a_reboot_does_not_say_that_a_released_lease_is_lost(tmp_path: Path) -> None:
     async with lease_host(tmp_path) as before:
         lease = before.now(ME)
@@ -363,6 +375,7 @@ class Lifetimes(RuleBasedStateMachine):
         if self.answers(lambda: self.host.leases.resume(caller, lease), lease, mode="connection"):
             self.held[lease].connection = caller.connection
             self.held[lease].ends_s = None
+            self.held[lease].processes.add(os.getpid())  # who takes it over holds it
 
     @precondition(lambda self: self.known)
     @rule(which=WHICH, ttl_s=st.sampled_from([None, 3, 40]))

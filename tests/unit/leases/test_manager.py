@@ -835,19 +835,84 @@ async def test_a_grant_that_cannot_be_recorded_is_no_grant(host: LeaseHost) -> N
         host.leases.attach(ME, LeaseAttachParams(lease=standing.id, pid=process.pid))
 
 
-async def test_those_who_wait_hear_that_nothing_can_be_recorded(host: LeaseHost) -> None:
-    with child() as process:
-        lease = host.now(process.caller(), vram=12)
-        waiting = host.later(ME, vram=8, wait_ms=60_000)
-        await turn()
-        host.store._database.close()
-        process.kill()
-        await until(lambda: "lease.released" in host.types())
+async def test_those_who_wait_go_on_waiting_while_nothing_can_be_recorded(
+    host: LeaseHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = host.store._database
+    lease = host.now(ME, vram=12)
+    waiting = [host.later(ME, vram=4, wait_ms=60_000, avoid=[SMALL]) for _ in range(2)]
+    await turn()
+    monkeypatch.setattr(database, "recheck", lambda: False)
+    host.leases.release(ME, lease.id)
+    database.fault = "the disk is full"
+    for _ in range(3):
+        host.clock.advance(1)
         host.monitor.read()
-        with pytest.raises(StateNotWritableError):
-            await waiting
-    with pytest.raises(StaleLeaseError):
-        host.leases.get(ME, lease.id)
+        await turn()
+    assert not any(each.done() for each in waiting)
+    monkeypatch.undo()
+    host.monitor.read()
+    async with asyncio.timeout(5):
+        assert {each.gpus[0].uuid for each in await asyncio.gather(*waiting)} == {BIG}
+
+
+# --- several who ask for one ---------------------------------------------------------------------
+
+
+async def test_a_retry_whose_connection_closes_does_not_end_the_wait_of_another(
+    host: LeaseHost,
+) -> None:
+    lease = await full(host)
+    params = {"vram": 8, "wait_ms": 60_000, "key": "k", "mode": "connection"}
+    first = host.later(caller_of(connection="a"), **params)
+    await turn()
+    second = host.later(caller_of(connection="b"), **params)
+    await turn()
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    host.leases.connection_closed("b")
+    await turn()
+    assert not first.done()
+    host.leases.release(ME, lease.id)
+    host.monitor.read()
+    granted = await first
+    assert host.leases.get(ME, granted.id).state == "granted", "it hangs on the one that is open"
+    host.leases.connection_closed("a")
+    assert host.leases.get(ME, granted.id).state == "orphaned"
+
+
+async def test_a_wait_ends_with_the_last_connection_that_listens(host: LeaseHost) -> None:
+    await full(host)
+    params = {"vram": 8, "wait_ms": 60_000, "key": "k"}
+    waits = []
+    for connection in ("a", "b"):
+        waits.append(host.later(caller_of(connection=connection), **params))
+        await turn()
+    host.leases.connection_closed("a")
+    assert len(host.leases.list(ME).queue) == 1
+    host.leases.connection_closed("b")
+    assert not host.leases.list(ME).queue
+    await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def test_who_takes_a_connection_lease_over_holds_it(host: LeaseHost) -> None:
+    with child() as first, child() as second:
+        lease = host.now(first.caller(), vram=4, mode="connection", prefer=[BIG])
+        host.leases.connection_closed(first.caller().connection)
+        first.kill()
+        shown = host.leases.resume(second.caller(), lease.id)
+        assert second.pid in {process.pid for process in shown.holder}
+        host.big.processes = {second.pid: 4 * GIB}
+        host.clock.advance(1)
+        host.monitor.read()
+        assert host.leases.usage()[BIG].foreign_bytes == 0
+        assert host.free(BIG) == 8 * GIB
+
+
+async def test_numbers_of_any_length_do_no_harm(host: LeaseHost) -> None:
+    assert host.now(ME, wait_ms=10**400, priority=10**400).priority == 10
+    with pytest.raises(InvalidParamsError, match="priority"):
+        host.now(ME, priority=-(10**400))
 
 
 def test_parameters_are_written_in_gib() -> None:

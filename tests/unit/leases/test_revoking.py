@@ -345,6 +345,23 @@ async def test_what_the_daemon_orders_by_itself_stands_where_nothing_can_be_reco
     assert not is_there(host, lease)
 
 
+async def test_an_order_for_heat_is_given_anew_after_a_restart(tmp_path: Path) -> None:
+    """The hot GPU is found hot again, or it has cooled meanwhile."""
+    async with lease_host(tmp_path) as before:
+        lease = before.now(ME, vram=1, prefer=[SMALL])
+        revoke(before, lease, deadline_s=300)
+        heat(before, "critical")
+        order = before.leases.get(ME, lease.id).revocation
+        assert order is not None
+        assert order.reason == "gpu_critical"
+        # An order that is recorded while the GPU is hot takes none for heat along.
+        revoke(before, lease, deadline_s=200)
+    async with lease_host(tmp_path, clock=before.clock) as after:
+        order = after.leases.get(ME, lease.id).revocation
+        assert order is not None
+        assert order.reason == "admin"
+
+
 async def test_a_gpu_that_cools_does_not_take_back_what_an_admin_ordered(host: LeaseHost) -> None:
     lease = host.now(ME, vram=1, prefer=[SMALL])
     revoke(host, lease, deadline_s=100, reason="maintenance")

@@ -11,7 +11,7 @@ import pytest
 
 import wire_samples
 from fake_daemon import FakeDaemon, HangUp, Silence
-from superezio import AsyncClient, errors, wire
+from superezio import AsyncClient, envelope, errors, wire
 from superezio.holder import start_time
 from superezio.link import Link
 
@@ -350,6 +350,8 @@ async def test_closing_a_lost_connection_can_be_cancelled_at_any_moment(
 ) -> None:
     lost = asyncio.Event()
     link = await Link.open(str(daemon.path), on_lost=lost.set)
+    # Answered, it is a connection that the daemon knows of, and ends.
+    await link.request(1, envelope.encode("system.ping", None, id_=1, meta=None))
     daemon.stop()
     await lost.wait()
     closing = asyncio.create_task(link.aclose())

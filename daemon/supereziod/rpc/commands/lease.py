@@ -96,7 +96,7 @@ class LeaseCommands:
     def resume(self, request: RequestContext, params: LeaseParams) -> Lease:
         """Take a connection lease over to this connection, within its grace."""
         note(lease=params.lease)
-        return self._leases.resume(caller_of(request), params.lease)
+        return self._leases.resume(caller_of(request, with_pidfd=True), params.lease)
 
     def renew(self, request: RequestContext, params: LeaseRenewParams) -> Lease:
         """Let a ttl lease last its TTL from now."""
