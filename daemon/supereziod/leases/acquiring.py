@@ -278,17 +278,22 @@ class Acquirer:
         )
 
     def _decide(self, ask: _Ask, capacities: list[Capacity]) -> Placement:
+        line = self._quotas.line()
         placement = self._queue.place_behind(
             self._found(ask),
             capacities,
             priority=ask.params.priority,
             sizes_itself=ask.params.sizes_itself,
+            held_back=line.held_back,
         )
-        return withhold(placement, self._breach(ask.caller, ask.request, ask.params.priority))
+        return withhold(placement, line.breach(ask.caller.subject, ask.request.total_bytes))
 
     def _place(self, caller: Caller, request: Request) -> Placement:
-        placement = self._queue.place_behind(request, self._readings.capacities())
-        return withhold(placement, self._breach(caller, request, priority=0))
+        line = self._quotas.line()
+        placement = self._queue.place_behind(
+            request, self._readings.capacities(), held_back=line.held_back
+        )
+        return withhold(placement, line.breach(caller.subject, request.total_bytes))
 
     def _breach(self, caller: Caller, request: Request, priority: int) -> Breach | None:
         return self._quotas.newcomer(
@@ -297,7 +302,9 @@ class Acquirer:
 
     def _checked_quota(self, ask: _Ask) -> None:
         """Raise QuotaExceededError for what no wait mends, or is not waited for."""
-        breach = self._breach(ask.caller, ask.request, ask.params.priority)
+        breach = self._quotas.breach(ask.caller.subject, ask.request.total_bytes)
+        if breach is None and ask.wait_s <= 0:
+            breach = self._breach(ask.caller, ask.request, ask.params.priority)
         if breach is not None and (breach.lasting or ask.wait_s <= 0):
             raise breach.error()
 

@@ -34,11 +34,13 @@ class Backfill:
     def __init__(self, capacities: Sequence[Capacity]) -> None:
         self._capacities = capacities
         self._rooms = {capacity.uuid: _Room(capacity) for capacity in capacities}
+        self._full = False
 
     @property
     def full(self) -> bool:
         """Whether every GPU is kept, so that nobody behind can have anything."""
-        return all(room.spare_bytes == 0 for room in self._rooms.values())
+        self._full = self._full or all(room.spare_bytes == 0 for room in self._rooms.values())
+        return self._full
 
     def keep_for(self, request: Request) -> None:
         """Keep what this one could use for it: nobody behind it may delay it."""

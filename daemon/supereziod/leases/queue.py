@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from msgspec import Struct
 
@@ -104,19 +104,6 @@ class LeaseQueue:
         """Let it wait on with another request, at its place."""
         self._order = [waiting if each.id == waiting.id else each for each in self._order]
 
-    def expired(self, now_ns: int) -> list[Waiting]:
-        """Return, in order, those whose deadline has passed; they stay until removed."""
-        return [waiting for waiting in self._order if waiting.deadline_ns <= now_ns]
-
-    def next_deadline_ns(self) -> int | None:
-        """Return the earliest deadline in the queue."""
-        return min((waiting.deadline_ns for waiting in self._order), default=None)
-
-    def position(self, waiting_id: str) -> int | None:
-        """Return its place, 1 being next; None if it is not there."""
-        places = enumerate(self._order, start=1)
-        return next((place for place, waiting in places if waiting.id == waiting_id), None)
-
     def __iter__(self) -> Iterator[Waiting]:
         """Iterate in order, over those who wait now."""
         return iter(tuple(self._order))
@@ -125,24 +112,31 @@ class LeaseQueue:
         """Return how many wait."""
         return len(self._order)
 
+    def ahead(self, *, priority: int = 0, of: str | None = None) -> Iterator[Waiting]:
+        """Iterate in order over those ahead of a newcomer of that priority.
+
+        With `of` it is those before one that waits already, by its id.
+        """
+        if of is None:
+            return islice(self._order, self._slot(priority))
+        return takewhile(lambda waiting: waiting.id != of, self._order)
+
     def first_grant(self, capacities: Sequence[Capacity]) -> tuple[Waiting, Placement] | None:
         """Return the first waiter that can be granted without delaying anyone ahead of it.
 
         The caller records the grant, removes the waiter, and asks again with new capacities.
         """
         backfill = Backfill(capacities)
-        held_back = self._held_back()
-        for waiting in self._order:
+        for waiting, is_held_back in self._walk(self._order, backfill):
             if backfill.full:
                 return None
-            if held_back(waiting):
+            if is_held_back:
                 continue
             held = backfill.held_from(waiting.request, sizes_itself=waiting.sizes_itself)
             if _has_room(waiting.request, capacities, held):
                 placement = place(waiting.request, hold(capacities, held))
                 if placement.decision == "grant":
                     return waiting, placement
-            backfill.keep_for(waiting.request)
         return None
 
     def place_behind(
@@ -153,25 +147,18 @@ class LeaseQueue:
         priority: int = 0,
         behind: str | None = None,
         sizes_itself: bool = False,
+        held_back: HeldBack | None = None,
     ) -> Placement:
         """Decide for a newcomer of that priority, those ahead of it being served first.
 
         A GPU that is kept for one ahead is passed over, with code `queued`. With `behind`, it is
-        for one that waits already, by its id: ahead are those before it.
+        for one that waits already, by its id: ahead are those before it. `held_back` is asked of
+        each ahead, in order, in place of what `keep_back` was given.
         """
-        if not self._order:
-            return place(request, capacities)
-        if behind is None:
-            ahead: Iterable[Waiting] = self._order[: self._slot(priority)]
-        else:
-            ahead = takewhile(lambda waiting: waiting.id != behind, self._order)
         backfill = Backfill(capacities)
-        held_back = self._held_back()
-        for waiting in ahead:
-            if held_back(waiting):
-                continue
-            backfill.keep_for(waiting.request)
-            if backfill.full:
+        walk = self._walk(self.ahead(priority=priority, of=behind), backfill, held_back=held_back)
+        for _ in walk:
+            if backfill.full and held_back is None:
                 break
         held = backfill.held_from(request, sizes_itself=sizes_itself)
         return place(request, hold(capacities, held))
@@ -179,11 +166,22 @@ class LeaseQueue:
     def reasons(self, capacities: Sequence[Capacity]) -> Iterator[tuple[Waiting, Placement]]:
         """Say of each waiter, in order, which GPUs would take it now, and why the others not."""
         backfill = Backfill(capacities)
-        held_back = self._held_back()
-        for waiting in self._order:
+        for waiting, _ in self._walk(self._order, backfill):
             held = backfill.held_from(waiting.request, sizes_itself=waiting.sizes_itself)
             yield waiting, place(waiting.request, hold(capacities, held))
-            if not held_back(waiting):
+
+    def _walk(
+        self, line: Iterable[Waiting], backfill: Backfill, *, held_back: HeldBack | None = None
+    ) -> Iterator[tuple[Waiting, bool]]:
+        """Iterate over them with whether something else than room keeps each.
+
+        When the next is asked for, what the one before could use is kept for that one.
+        """
+        is_held_back = held_back or self._held_back()
+        for waiting in line:
+            is_back = is_held_back(waiting)
+            yield waiting, is_back
+            if not is_back and not backfill.full:
                 backfill.keep_for(waiting.request)
 
     def _slot(self, priority: int) -> int:

@@ -12,7 +12,7 @@ those behind it who share the quota get none of it, or the large would starve be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -20,7 +20,7 @@ from superezio.errors import QuotaExceededError
 from superezio.quantities import format_size
 from superezio.wire import Placement
 from supereziod.leases.capacity import Subject
-from supereziod.leases.queue import LeaseQueue, Waiting
+from supereziod.leases.queue import HeldBack, LeaseQueue, Waiting
 
 
 class Quota(Struct, frozen=True, kw_only=True):
@@ -58,6 +58,17 @@ class Breach(Struct, frozen=True, kw_only=True):
     def error(self) -> QuotaExceededError:
         """Return what to tell whoever does not wait."""
         return QuotaExceededError(f"cannot lease: {self.message}", data=self.data)
+
+
+class _Over(NamedTuple):
+    """A quota that would be exceeded, and by what; `scope` is its kind and whose it is."""
+
+    scope: tuple[str, str]
+    resource: str
+    limit: int
+    has: int
+    waits: int
+    needs: int
 
 
 class _Use(Struct, kw_only=True):
@@ -101,7 +112,8 @@ class Quotas:
     def set_rules(self, rules: QuotaRules) -> None:
         """Hold what comes to other quotas. Leases that are over them stand."""
         self._rules = rules
-        self._in_force = rules.limit_anybody()
+        #: Whether there is any quota at all.
+        self.in_force = rules.limit_anybody()
 
     def add(self, lease: str, subject: Subject, vram_bytes: int) -> None:
         """Count a lease."""
@@ -126,28 +138,32 @@ class Quotas:
 
         `ahead` is what those ahead who wait for a quota are to get of it.
         """
-        if subject.exempt or not self._in_force:
+        over = self.over(subject, vram_bytes, ahead=ahead or _NOBODY)
+        return None if over is None else _breach(over)
+
+    def over(self, subject: Subject, vram_bytes: int, *, ahead: _Uses) -> _Over | None:
+        """Return as figures what `breach` returns in words: quicker, for a walk past many."""
+        if subject.exempt or not self.in_force:
             return None
-        for scope, quota, used, claimed in self._applying(subject, ahead or _NOBODY):
+        for scope, quota, used, claimed in self._applying(subject, ahead):
             for resource, limit, has, waits, needs in (
                 ("vram", quota.vram_bytes, used.vram_bytes, claimed.vram_bytes, vram_bytes),
                 ("leases", quota.leases, used.leases, claimed.leases, 1),
             ):
                 if limit is not None and has + waits + needs > limit:
-                    return _breach(scope, resource, limit=limit, has=has, waits=waits, needs=needs)
+                    return _Over(scope, resource, limit, has, waits, needs)
         return None
 
     def newcomer(
         self, subject: Subject, vram_bytes: int, *, queue: LeaseQueue, priority: int
     ) -> Breach | None:
         """Return the quota that a newcomer of that priority would break."""
-        if subject.exempt or not self._in_force:
+        if subject.exempt or not self.in_force:
             return None
         line = self.line()
-        for waiting in queue:
-            if waiting.priority >= priority:
-                line.holds_back(waiting)
-        return self.breach(subject, vram_bytes, ahead=line.claims)
+        for waiting in queue.ahead(priority=priority):
+            line.holds_back(waiting)
+        return line.breach(subject, vram_bytes)
 
     def line(self) -> QuotaLine:
         """Return what is to walk along the queue, once."""
@@ -182,22 +198,35 @@ class QuotaLine:
 
     def __init__(self, quotas: Quotas) -> None:
         self._quotas = quotas
-        self.claims = _Uses()
+        self._claims = _Uses()
 
     def look(self, waiting: Waiting) -> Breach | None:
         """Return the quota that keeps the next in the queue back."""
+        over = self._pass(waiting)
+        return None if over is None else _breach(over)
+
+    def breach(self, subject: Subject, vram_bytes: int) -> Breach | None:
+        """Return the quota that one more lease would break, behind those that were looked at."""
+        return self._quotas.breach(subject, vram_bytes, ahead=self._claims)
+
+    @property
+    def held_back(self) -> HeldBack | None:
+        """What to ask of each in the queue; None where no quota is in force."""
+        return self.holds_back if self._quotas.in_force else None
+
+    def holds_back(self, waiting: Waiting) -> bool:
+        """Tell whether the next in the queue is over a quota."""
+        return self._pass(waiting) is not None
+
+    def _pass(self, waiting: Waiting) -> _Over | None:
         subject = waiting.subject
         if subject is None:
             return None
         vram_bytes = waiting.request.total_bytes
-        breach = self._quotas.breach(subject, vram_bytes, ahead=self.claims)
-        if breach is not None:
-            self.claims.add(subject, vram_bytes)
-        return breach
-
-    def holds_back(self, waiting: Waiting) -> bool:
-        """Tell whether the next in the queue is over a quota."""
-        return self.look(waiting) is not None
+        over = self._quotas.over(subject, vram_bytes, ahead=self._claims)
+        if over is not None:
+            self._claims.add(subject, vram_bytes)
+        return over
 
 
 def withhold(placement: Placement, breach: Breach | None) -> Placement:
@@ -229,10 +258,8 @@ def _take(uses: dict[int, _Use], key: int, vram_bytes: int) -> None:
         del uses[key]
 
 
-def _breach(
-    scope: tuple[str, str], resource: str, *, limit: int, has: int, waits: int, needs: int
-) -> Breach:
-    kind, name = scope
+def _breach(over: _Over) -> Breach:
+    (kind, name), resource, limit, has, waits, needs = over
     say: Callable[[int], str] = format_size if resource == "vram" else _leases
     whose = f"the quota of {'group ' if kind == 'group' else ''}{name} is {say(limit)}"
     if needs > limit:

@@ -18,6 +18,7 @@ TESTS = [
     for name in ("placement", "constraints", "split", "queue", "compute_mode", "quotas", "ledger")
 ]
 
+ACQUIRING = "supereziod.leases.acquiring"
 ACCOUNT = "supereziod.leases.account"
 SHARES = "supereziod.leases.shares"
 PLACEMENT = "supereziod.leases.placement"
@@ -234,8 +235,8 @@ MUTANTS = (
     Mutant(
         "holds an admin to a quota",
         QUOTAS,
-        "if subject.exempt or not self._in_force:\n            return None\n        for scope",
-        "if not self._in_force:\n            return None\n        for scope",
+        "if subject.exempt or not self.in_force:\n            return None\n        for scope",
+        "if not self.in_force:\n            return None\n        for scope",
     ),
     Mutant(
         "forgets at a restart for which groups a lease counts",
@@ -252,20 +253,33 @@ MUTANTS = (
     Mutant(
         "keeps GPUs for one that is over its quota",
         QUEUE,
-        "                continue\n            backfill.keep_for(waiting.request)\n",
-        "                pass\n            backfill.keep_for(waiting.request)\n",
+        "            if not is_back and not backfill.full:\n",
+        "            if not backfill.full:\n",
     ),
     Mutant(
         "grants to a waiter that is over its quota",
         QUEUE,
-        "            if held_back(waiting):\n                continue\n            held =",
-        "            held =",
+        "            if is_held_back:\n                continue\n",
+        "",
     ),
     Mutant(
         "lets small ones take the quota that a large one ahead waits for",
         QUOTAS,
-        "            self.claims.add(subject, vram_bytes)\n",
+        "            self._claims.add(subject, vram_bytes)\n",
         "            pass\n",
+    ),
+    Mutant(
+        "lets a higher priority have without bound what a quota leaves",
+        QUOTAS,
+        "queue.ahead(priority=priority):",
+        "[one for one in queue if one.priority >= priority]:",
+    ),
+    Mutant(
+        "lets a higher priority be granted without bound what a quota leaves",
+        ACQUIRING,
+        "        return withhold(placement, line.breach(ask.caller",
+        "        line = self._quotas.line()\n"
+        "        return withhold(placement, line.breach(ask.caller",
     ),
     Mutant(
         "lets wait what a quota can never give",

@@ -18,14 +18,13 @@ GIB = 1 << 30
 def waiting(
     name: str, *, gib: float = 1, priority: int = 0, uid: int = 1000, **fields: Any
 ) -> Waiting:
-    deadline_ns = fields.pop("deadline_ns", 10)
     return Waiting(
         id=name,
         uid=uid,
         request=Request(vram_bytes=round(gib * GIB), **fields),
         priority=priority,
         enqueued_ns=0,
-        deadline_ns=deadline_ns,
+        deadline_ns=10,
     )
 
 
@@ -49,7 +48,6 @@ def test_equals_are_served_first_come_first_served() -> None:
     queue = LeaseQueue()
     assert [queue.add(waiting(name)) for name in "abc"] == [1, 2, 3]
     assert order(queue) == ["a", "b", "c"]
-    assert [queue.position(name) for name in "abcx"] == [1, 2, 3, None]
 
 
 def test_a_higher_priority_goes_ahead_of_lower_ones_and_behind_its_like() -> None:
@@ -129,17 +127,6 @@ def test_removing_is_idempotent() -> None:
     assert len(queue) == 0
 
 
-def test_waiters_expire_at_their_deadline() -> None:
-    queue = LeaseQueue()
-    assert queue.next_deadline_ns() is None
-    for name, deadline_ns in (("a", 30), ("b", 10), ("c", 20)):
-        queue.add(waiting(name, deadline_ns=deadline_ns))
-    assert queue.next_deadline_ns() == 10
-    assert [one.id for one in queue.expired(9)] == []
-    assert [one.id for one in queue.expired(20)] == ["b", "c"]
-    assert len(queue) == 3
-
-
 def test_the_head_is_granted_first() -> None:
     queue = LeaseQueue()
     queue.add(waiting("a", gib=8))
@@ -210,10 +197,13 @@ def test_the_bound_on_passing_over_holds_for_any_arrivals(
     passed: dict[str, int] = {}
     for number, (priority, serve_one) in enumerate(arrivals):
         newcomer = waiting(str(number), priority=priority)
-        queue.add(newcomer)
+        ahead = [one.id for one in queue.ahead(priority=priority)]
+        place_ = queue.add(newcomer)
+        assert ahead == order(queue)[: place_ - 1]
+        assert ahead == [one.id for one in queue.ahead(of=newcomer.id)]
         arrived.append(newcomer)
         passed[newcomer.id] = 0
-        for behind in order(queue)[queue.position(newcomer.id) :]:
+        for behind in order(queue)[order(queue).index(newcomer.id) + 1 :]:
             passed[behind] += 1
         if serve_one:
             queue.remove(order(queue)[0])

@@ -97,6 +97,7 @@ class QueueMachine(RuleBasedStateMachine):
             avoid=avoid,
         )
         ahead = self.host.ahead_of_newcomer(priority)
+        assert [one.id for one in self.queue.ahead(priority=priority)] == [a.id for a in ahead]
         placement = self.queue.place_behind(
             asked.request(),
             self.host.capacities(),
@@ -186,9 +187,6 @@ class QueueMachine(RuleBasedStateMachine):
             self._leave(self.host.waiting[pick % len(self.host.waiting)])
         self.now += later
         due = [asked for asked in self.host.waiting if asked.deadline <= self.now]
-        assert [one.id for one in self.queue.expired(self.now)] == [asked.id for asked in due]
-        deadlines = [asked.deadline for asked in self.host.waiting]
-        assert self.queue.next_deadline_ns() == min(deadlines, default=None)
         for asked in due:
             self._leave(asked)
         self._pump()

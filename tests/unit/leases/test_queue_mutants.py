@@ -29,20 +29,20 @@ MUTANTS = (
     Mutant(
         "lets a small one pass the head",
         QUEUE,
-        "            backfill.keep_for(waiting.request)\n        return None",
-        "        return None",
+        "        for waiting, is_held_back in self._walk(self._order, backfill):\n",
+        "        for waiting, is_held_back in self._walk(self._order, Backfill(capacities)):\n",
     ),
     Mutant(
         "lets a newcomer pass those who wait",
         QUEUE,
-        "            backfill.keep_for(waiting.request)\n            if backfill.full:\n",
-        "            if backfill.full:\n",
+        "        for _ in walk:\n            if backfill.full",
+        "        for _ in ():\n            if backfill.full",
     ),
     Mutant(
         "looks no further than the head",
         QUEUE,
-        "            backfill.keep_for(waiting.request)\n            if backfill.full:\n",
-        "            backfill.keep_for(waiting.request)\n            if True:\n",
+        "        for _ in walk:\n",
+        "        for _ in islice(walk, 2):\n",
     ),
     Mutant(
         "passes over without bound",
@@ -75,17 +75,10 @@ MUTANTS = (
         "",
     ),
     Mutant(
-        "lets a wait outlast its deadline",
-        QUEUE,
-        "if waiting.deadline_ns <= now_ns",
-        "if waiting.deadline_ns < now_ns",
-    ),
-    Mutant(
         "tells a waiter nothing of those ahead",
         QUEUE,
-        "            if not held_back(waiting):\n"
-        "                backfill.keep_for(waiting.request)\n",
-        "            held_back(waiting)\n",
+        "        for waiting, _ in self._walk(self._order, backfill):\n",
+        "        for waiting, _ in self._walk(self._order, Backfill(capacities)):\n",
     ),
     Mutant(
         "counts on all that came before to end",
@@ -199,8 +192,8 @@ MUTANTS = (
     Mutant(
         "forgets of a newcomer that it sizes itself",
         ACQUIRING,
-        "            sizes_itself=ask.params.sizes_itself,\n        )\n        return withhold",
-        "        )\n        return withhold",
+        "            sizes_itself=ask.params.sizes_itself,\n            held_back=",
+        "            held_back=",
     ),
     Mutant(
         "takes any priority",

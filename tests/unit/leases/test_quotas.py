@@ -243,6 +243,28 @@ async def test_a_small_one_does_not_take_the_quota_from_a_large_one_ahead_of_it(
 ANNA_TOO = user(1009, STUDENTS)
 
 
+async def test_one_that_waits_for_a_quota_is_passed_over_so_often_and_no_more(
+    tmp_path: Path,
+) -> None:
+    """A group's member may not keep another out of the quota by asking with a higher priority."""
+    rules = QuotaRules(by_gid={STUDENTS: GroupQuota(name="students", vram_bytes=8 * GIB)})
+    async with lease_host(tmp_path, quotas=rules, queue=LeaseQueue(max_passed=3)) as host:
+        leases = [now(host, ANNA, vram=2) for _ in range(4)]
+        waits = later(host, BEN, vram=4, wait_ms=600_000)
+        await turn()
+        for _ in range(3):
+            host.leases.release(ANNA, leases.pop(0).id)
+            host.monitor.read()
+            leases.append(now(host, ANNA, vram=2, priority=10))
+        host.leases.release(ANNA, leases.pop(0).id)
+        host.monitor.read()
+        with pytest.raises(QuotaExceededError, match=r"4\.0 GiB asked for before these"):
+            now(host, ANNA, vram=2, priority=10)
+        host.leases.release(ANNA, leases.pop(0).id)
+        host.monitor.read()
+        assert (await soon(waits)).gpus[0].reserved_bytes == 4 * GIB
+
+
 async def test_a_wait_for_a_quota_ends_at_its_deadline(host: LeaseHost) -> None:
     now(host, CLEO, vram=5)
     waits = later(host, CLEO, vram=4, wait_ms=1000)
