@@ -84,8 +84,8 @@ class GpuAccount:
         self._share(holder, since_ns=now_ns).add(part)
         self._capacity = None
 
-    def rebind(self, lease: str, holder: str) -> None:
-        """Let the lease count for another holder."""
+    def rebind(self, lease: str, holder: str, *, with_processes: bool = True) -> None:
+        """Let the lease count for another holder; with its last, that gets the processes, too."""
         part = self._parts[lease]
         if part.holder == holder:
             return
@@ -94,12 +94,14 @@ class GpuAccount:
         old.drop(part)
         new.add(part)
         new.shown = new.shown or old.shown
-        if not old.parts:
+        if not old.parts and with_processes:
             new.measured_bytes += old.measured_bytes
             new.hidden = new.hidden or old.hidden
             if self._pass is not None:
                 for pid in self._pids_of(part.holder):
                     self._pass.owners[pid] = holder
+            del self._shares[part.holder]
+        elif not old.parts and not self._pids_of(part.holder):
             del self._shares[part.holder]
         part.holder = holder
         self._capacity = None
@@ -169,13 +171,19 @@ class GpuAccount:
             del self._shares[holder]
             self._capacity = None
 
-    def part(self, holder: str, pids: Iterable[int]) -> None:
-        """Let processes that the holder has lost be nobody's."""
+    def part(self, holder: str, pids: Iterable[int], *, to: str | None = None) -> None:
+        """Let processes that the holder has lost be nobody's, or another holder's."""
         if self._pass is None:
             return
         for pid in self._pids_of(holder).intersection(pids):
-            self._pass.owners[pid] = None
-            self._shares[holder].measured_bytes -= self._pass.uses[pid] or 0
+            used = self._pass.uses[pid]
+            self._pass.owners[pid] = to
+            self._shares[holder].measured_bytes -= used or 0
+            if to is not None:
+                share = self._share(to, since_ns=self._shares[holder].since_ns)
+                share.measured_bytes += used or 0
+                share.hidden = share.hidden or used is None
+                share.shown = True
         self._capacity = None
 
     # --- passes ---------------------------------------------------------------------------------

@@ -71,7 +71,11 @@ class LeaseBook:
         self._max_leases = max_leases
         self._max_leases_per_uid = max_leases_per_uid
         self.holders = Holders(
-            processes=processes, on_ended=self._processes_ended, on_moved=ledger.rebind
+            processes=processes,
+            on_ended=self._processes_ended,
+            on_moved=ledger.rebind,
+            on_lost=ledger.part,
+            on_split=ledger.split,
         )
         self._leases: dict[str, LiveLease] = {}
         self._of_uid: dict[int, int] = {}
@@ -397,25 +401,26 @@ class LeaseBook:
             model=None if record.params.model is None else (record.uid, record.params.model),
         )
 
-    def _remove(self, lease: LiveLease) -> None:
-        record = lease.record
-        del self._leases[record.id]
-        self._quotas.remove(record.id)
-        self._of_uid[record.uid] -= 1
-        if not self._of_uid[record.uid]:
-            del self._of_uid[record.uid]
-        if record.idempotency_key is not None:
-            del self._by_key[record.uid, record.idempotency_key]
-        self._unhook(lease)
-        self._ends.drop(record.id)
-        self._on_removed(record.id)
-        holder = self.holders.holder_of(record.id)
-        self._ledger.release(record.id)
-        lost = self.holders.unbind(record.id)
-        if not self.holders.leases_of(holder):
-            self._ledger.disown(holder)
-        elif lost:
-            self._ledger.part(holder, lost)
+    def _remove(self, *leases: LiveLease) -> None:
+        """Take leases out; of a holder that loses several at once, what is left parts once."""
+        holders = {self.holders.holder_of(lease.id) for lease in leases}
+        for lease in leases:
+            record = lease.record
+            del self._leases[record.id]
+            self._quotas.remove(record.id)
+            self._of_uid[record.uid] -= 1
+            if not self._of_uid[record.uid]:
+                del self._of_uid[record.uid]
+            if record.idempotency_key is not None:
+                del self._by_key[record.uid, record.idempotency_key]
+            self._unhook(lease)
+            self._ends.drop(record.id)
+            self._on_removed(record.id)
+            self._ledger.release(record.id)
+        self.holders.unbind(*(lease.id for lease in leases))
+        for holder in holders:
+            if not self.holders.leases_of(holder):
+                self._ledger.disown(holder)
 
     def _unhook(self, lease: LiveLease) -> None:
         bound = self._by_connection.get(lease.connection) if lease.connection else None
@@ -426,11 +431,10 @@ class LeaseBook:
 
     def _processes_ended(self, lease_ids: list[str]) -> None:
         ended = [self._leases[lease_id] for lease_id in lease_ids]
-        for lease in ended:
-            if lease.record.params.mode == "process":
-                self._store.forget(lease.id)
-                self._remove(lease)
-                self._tell(
-                    lease, "released", "is over: its last process ended", reason="holder_ended"
-                )
+        over = [lease for lease in ended if lease.record.params.mode == "process"]
+        for lease in over:
+            self._store.forget(lease.id)
+        self._remove(*over)
+        for lease in over:
+            self._tell(lease, "released", "is over: its last process ended", reason="holder_ended")
         self._on_ended()

@@ -15,6 +15,7 @@ from itertools import chain, count, islice
 from typing import Final
 
 from supereziod.leases.handles import ProcessHandle
+from supereziod.leases.links import Bound, Root, components, hang_together
 from supereziod.leases.processes import Identity, Origin, ProcessTable
 from supereziod.leases.strangers import Strangers, is_within
 
@@ -25,32 +26,13 @@ _MAX_DEPTH: Final = 256
 _MAX_KIN: Final = 256
 
 
-class _Root:
-    """A process that is attached to leases; without a handle once it has ended."""
-
-    __slots__ = ("handle", "kin", "leases")
-
-    def __init__(self, handle: ProcessHandle | None) -> None:
-        self.handle = handle
-        self.leases: set[str] = set()
-        self.kin: dict[Identity, None] = {}
-
-
-class _Bound:
-    """A lease: its holder, and the processes that were ever attached to it."""
-
-    __slots__ = ("holder", "roots")
-
-    def __init__(self, holder: str) -> None:
-        self.holder = holder
-        self.roots: dict[Identity, _Root] = {}
-
-
 class Holders:
     """The processes behind the leases, watched on the event loop.
 
     `on_ended` hears of leases whose last attached process has ended; `on_moved` of a lease that
-    counts for another holder from now on.
+    counts for another holder from now on, as that was linked to it; `on_lost` of a holder and
+    processes that are not its own any more; `on_split` of a holder, another one that begins, and
+    the leases and processes that count for that from now on.
     """
 
     def __init__(
@@ -59,24 +41,29 @@ class Holders:
         processes: ProcessTable,
         on_ended: Callable[[list[str]], None],
         on_moved: Callable[[str, str], None],
+        on_lost: Callable[[str, list[int]], None],
+        on_split: Callable[[str, str, list[str], list[int]], None],
     ) -> None:
         self._processes = processes
         self._on_ended = on_ended
         self._on_moved = on_moved
+        self._on_lost = on_lost
+        self._on_split = on_split
         self._numbers = count(1)
-        self._leases: dict[str, _Bound] = {}
+        self._leases: dict[str, Bound] = {}
         self._members: dict[str, dict[str, None]] = {}  # holder -> its leases, oldest first
-        self._roots: dict[Identity, _Root] = {}
+        self._roots: dict[Identity, Root] = {}
         self._living: dict[int, Identity] = {}
         self._kin: dict[Identity, Identity] = {}
         self._changed_kin: set[str] = set()
         self._strangers = Strangers()
+        self._by_cgroup: dict[int, list[Identity]] = {}
         self.unsearched = False
 
     def bind(self, lease: str, handles: Iterable[ProcessHandle]) -> str:
         """Let the processes hold a new lease, and return its holder. The handles change owner."""
         holder = f"holder-{next(self._numbers)}"
-        self._leases[lease] = _Bound(holder)
+        self._leases[lease] = Bound(holder)
         self._members[holder] = {lease: None}
         for handle in handles:
             self._join(lease, handle, tell=False)
@@ -86,25 +73,27 @@ class Holders:
         """Let one more process hold the lease. The handle changes owner."""
         self._join(lease, handle, tell=True)
 
-    def unbind(self, lease: str) -> list[int]:
-        """Forget the lease; what linked others through it links them no more.
+    def unbind(self, *leases: str) -> None:
+        """Forget leases; what linked others through them links them no more.
 
-        Returns the processes that its holder has lost: no other lease is held by them.
+        `on_lost` hears of the processes that a holder has lost by that, as they hold no other
+        lease; then `on_split` of those of its leases that nothing links to the rest.
         """
-        lost: list[int] = []
-        bound = self._leases.pop(lease)
-        members = self._members[bound.holder]
-        del members[lease]
-        for identity, root in bound.roots.items():
-            root.leases.discard(lease)
-            if not root.leases:
-                lost += [identity.pid, *(kin.pid for kin in root.kin)]
-                self._drop(identity, root)
-        if not members:
-            del self._members[bound.holder]
-        elif len(bound.roots) > 1:
-            self._split(bound.holder)
-        return lost
+        gone: dict[str, dict[Identity, Root]] = {}
+        for lease in leases:
+            bound = self._leases.pop(lease)
+            del self._members[bound.holder][lease]
+            gone.setdefault(bound.holder, {}).update(bound.roots)
+            for root in bound.roots.values():
+                root.leases.discard(lease)
+        for holder, roots in gone.items():
+            self._lose(holder, roots)
+            if not self._members[holder]:
+                del self._members[holder]
+            else:
+                left = {identity: root for identity, root in roots.items() if root.leases}
+                if not hang_together(left, self._leases):
+                    self._split(holder)
 
     def holder_of(self, lease: str) -> str:
         """Return the lease's holder."""
@@ -142,6 +131,7 @@ class Holders:
         """Return a function from a pid to its holder, for one pass: it remembers its answers."""
         answers: dict[int, str | None] = {}
         self._strangers = Strangers()
+        self._by_cgroup = {}
 
         def holder_of_pid(pid: int) -> str | None:
             if pid not in answers:
@@ -195,7 +185,7 @@ class Holders:
         identity = next(iter(bound.roots), None) or next(iter(ended), None)
         if not there or identity is None:
             return
-        self._link(lease, identity, self._roots.setdefault(identity, _Root(None)), tell=True)
+        self._link(lease, identity, self._roots.setdefault(identity, Root(None)), tell=True)
         for each in there:
             self._remember(each, identity)
 
@@ -214,7 +204,7 @@ class Holders:
     def _join(self, lease: str, handle: ProcessHandle, *, tell: bool) -> None:
         root = self._roots.get(handle.identity)
         if root is None:
-            root = self._roots[handle.identity] = _Root(handle)
+            root = self._roots[handle.identity] = Root(handle)
             self.unsearched = True
             self._living[handle.identity.pid] = handle.identity
             # An end works for nobody's request: not for the one that bound the process.
@@ -226,7 +216,7 @@ class Holders:
             handle.close()
         self._link(lease, handle.identity, root, tell=tell)
 
-    def _link(self, lease: str, identity: Identity, root: _Root, *, tell: bool) -> None:
+    def _link(self, lease: str, identity: Identity, root: Root, *, tell: bool) -> None:
         bound = self._leases[lease]
         for other in root.leases:
             self._merge(bound.holder, self._leases[other].holder, newest=lease, tell=tell)
@@ -243,30 +233,46 @@ class Holders:
         for lease in self._members.pop(gone):
             self._move(lease, keep, tell=tell or lease != newest)
 
-    def _split(self, holder: str) -> None:
-        left = dict(self._members[holder])
-        first = True
-        while left:
-            part = self._reachable(next(iter(left)))
-            for lease in part:
-                del left[lease]
-            if not first:
-                name = f"holder-{next(self._numbers)}"
-                for lease in part:
-                    del self._members[holder][lease]
-                    self._move(lease, name, tell=True)
-            first = False
+    def _lose(self, holder: str, roots: dict[Identity, Root]) -> None:
+        lost: list[int] = []
+        for identity, root in roots.items():
+            if not root.leases:
+                lost += [identity.pid, *(kin.pid for kin in root.kin)]
+                self._drop(identity, root)
+        if lost:
+            lost += [
+                pid
+                for pid, found in self._by_cgroup.items()
+                if not any(identity in self._roots for identity in found)
+            ]
+            self._on_lost(holder, lost)
 
-    def _reachable(self, lease: str) -> list[str]:
-        found = {lease: None}
-        pending = [lease]
-        while pending:
-            for root in self._leases[pending.pop()].roots.values():
-                for other in root.leases:
-                    if other not in found:
-                        found[other] = None
-                        pending.append(other)
-        return list(found)
+    def _split(self, holder: str) -> None:
+        _, *parted = components(self._members[holder], self._leases)
+        names = [f"holder-{next(self._numbers)}" for _ in parted]
+        for name, part in zip(names, parted, strict=True):
+            self._members[name] = dict.fromkeys(part)
+            for lease in part:
+                del self._members[holder][lease]
+                self._leases[lease].holder = name
+        by_cgroup: dict[str, list[int]] = {}
+        for pid, found in self._by_cgroup.items():
+            whose = {self._holder_at(each) for each in found if each in self._roots}
+            if len(whose) > 1:
+                self._on_lost(holder, [pid])  # a cgroup of two holders counts for neither
+            for name in whose:
+                by_cgroup.setdefault(name, []).append(pid)
+        for name, part in zip(names, parted, strict=True):
+            pids = by_cgroup.get(name, [])
+            for identity, root in self._roots_of(part).items():
+                pids += [identity.pid, *(kin.pid for kin in root.kin)]
+            self._on_split(holder, name, part, pids)
+
+    def _roots_of(self, leases: Iterable[str]) -> dict[Identity, Root]:
+        found: dict[Identity, Root] = {}
+        for lease in leases:
+            found.update(self._leases[lease].roots)
+        return found
 
     def _move(self, lease: str, holder: str, *, tell: bool) -> None:
         self._leases[lease].holder = holder
@@ -287,7 +293,7 @@ class Holders:
         if over:
             self._on_ended(over)
 
-    def _drop(self, identity: Identity, root: _Root) -> None:
+    def _drop(self, identity: Identity, root: Root) -> None:
         self._let_go(identity, root)
         del self._roots[identity]
         # Nobody's from now on: who asks for another lease before the next pass is still there.
@@ -296,7 +302,7 @@ class Holders:
             self._kin.pop(kin, None)
             self._strangers.note([kin, identity], None)
 
-    def _let_go(self, identity: Identity, root: _Root) -> None:
+    def _let_go(self, identity: Identity, root: Root) -> None:
         if root.handle is None:
             return
         asyncio.get_running_loop().remove_reader(root.handle.pidfd)
@@ -349,13 +355,15 @@ class Holders:
 
     def _find_by_cgroup(self, pid: int, line: list[Identity]) -> str | None:
         cgroup = self._processes.own_cgroup(pid)
-        found = {
-            self._holder_at(identity)
+        roots = [
+            identity
             for identity, root in self._roots.items()
             if cgroup is not None and root.handle is not None
             if is_within(cgroup, root.handle.cgroup)
-        }
+        ]
+        found = {self._holder_at(identity) for identity in roots}
         if len(found) == 1:
+            self._by_cgroup[pid] = roots
             return found.pop()
         self._strangers.note(line, None if found else cgroup)
         return None

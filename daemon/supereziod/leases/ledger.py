@@ -133,6 +133,18 @@ class Ledger:
         for account in self._accounts.values():
             account.part(holder, pids)
 
+    def split(self, holder: str, new: str, leases: Collection[str], pids: Collection[int]) -> None:
+        """Let some of a holder's leases, and these processes, count for a new one.
+
+        What both use is told apart at once: together they are spoken for as much as before, or
+        more. Raises KeyError for a lease that is not there.
+        """
+        for account in self._accounts.values():
+            account.part(holder, pids, to=new)
+        for lease in leases:
+            for uuid in self._claims[lease].reserved:
+                self._accounts[uuid].rebind(lease, new, with_processes=False)
+
     def observe(
         self, snapshot: Snapshot, holder_of: Callable[[int], str | None]
     ) -> list[LedgerNotice]:

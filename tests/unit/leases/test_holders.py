@@ -28,17 +28,28 @@ class Watch:
         self.processes = ProcessTable(root)
         self.ended: list[list[str]] = []
         self.moved: dict[str, str] = {}
+        self.lost: list[tuple[str, list[int]]] = []
+        self.split: list[tuple[str, str, list[str], list[int]]] = []
         self.holders = Holders(
-            processes=self.processes, on_ended=self._on_ended, on_moved=self._on_moved
+            processes=self.processes,
+            on_ended=self._on_ended,
+            on_moved=self._on_moved,
+            on_lost=self._on_lost,
+            on_split=self._on_split,
         )
 
     def _on_ended(self, leases: list[str]) -> None:
         self.ended.append(sorted(leases))
-        for lease in leases:
-            self.holders.unbind(lease)
+        self.holders.unbind(*leases)
 
     def _on_moved(self, lease: str, holder: str) -> None:
         self.moved[lease] = holder
+
+    def _on_lost(self, holder: str, pids: list[int]) -> None:
+        self.lost.append((holder, sorted(pids)))
+
+    def _on_split(self, old: str, new: str, leases: list[str], pids: list[int]) -> None:
+        self.split.append((old, new, leases, sorted(pids)))
 
     def handle(self, pid: int) -> ProcessHandle:
         origin = self.processes.origin(pid)
@@ -118,7 +129,9 @@ async def test_a_link_that_is_released_parts_what_it_linked(watch: Watch) -> Non
         assert watch.holders.holder_of("a") != watch.holders.holder_of("b")
         assert watch.of(one.pid) == watch.holders.holder_of("a")
         assert watch.of(other.pid) == watch.holders.holder_of("b")
-        assert watch.moved == {"b": watch.holders.holder_of("b")}
+        whole, part = watch.holders.holder_of("a"), watch.holders.holder_of("b")
+        assert watch.split == [(whole, part, ["b"], [other.pid])]
+        assert watch.moved == {}
 
 
 async def test_a_release_that_parts_nothing_moves_nobody(watch: Watch) -> None:
@@ -128,6 +141,8 @@ async def test_a_release_that_parts_nothing_moves_nobody(watch: Watch) -> None:
         watch.bind("c", one.pid)
         watch.holders.unbind("b")
         assert watch.moved == {}
+        assert watch.split == []
+        assert watch.lost == [(holder, [other.pid])]
         assert watch.holders.leases_of(holder) == ["a", "c"]
         assert watch.of(other.pid) is None
 

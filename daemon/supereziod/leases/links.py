@@ -1,0 +1,73 @@
+"""What links leases: the processes that hold more than one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from supereziod.leases.handles import ProcessHandle
+from supereziod.leases.processes import Identity
+
+
+class Root:
+    """A process that is attached to leases; without a handle once it has ended."""
+
+    __slots__ = ("handle", "kin", "leases")
+
+    def __init__(self, handle: ProcessHandle | None) -> None:
+        self.handle = handle
+        self.leases: set[str] = set()
+        self.kin: dict[Identity, None] = {}
+
+
+class Bound:
+    """A lease: its holder, and the processes that were ever attached to it."""
+
+    __slots__ = ("holder", "roots")
+
+    def __init__(self, holder: str) -> None:
+        self.holder = holder
+        self.roots: dict[Identity, Root] = {}
+
+
+def hang_together(roots: Mapping[Identity, Root], bounds: Mapping[str, Bound]) -> bool:
+    """Tell, without a search, whether one lease links all of these: then nothing is parted.
+
+    False says nothing: others may link them one by one.
+    """
+    if len(roots) < 2:  # noqa: PLR2004 - two can be parted
+        return True
+    least = min(roots.values(), key=lambda root: len(root.leases))
+    return any(roots.keys() <= bounds[lease].roots.keys() for lease in least.leases)
+
+
+def components(leases: Iterable[str], bounds: Mapping[str, Bound]) -> Sequence[list[str]]:
+    """Return which leases processes link, each part in the order given. Looks at each link once."""
+    parts: list[list[str]] = []
+    part_of: dict[str, list[str]] = {}
+    seen: set[Identity] = set()
+    for lease in leases:
+        if lease not in part_of:
+            parts.append([])
+            _reach(lease, parts[-1], part_of, seen, bounds)
+        part_of[lease].append(lease)
+    return parts
+
+
+def _reach(
+    lease: str,
+    part: list[str],
+    part_of: dict[str, list[str]],
+    seen: set[Identity],
+    bounds: Mapping[str, Bound],
+) -> None:
+    part_of[lease] = part
+    pending = [lease]
+    while pending:
+        for identity, root in bounds[pending.pop()].roots.items():
+            if identity in seen:
+                continue
+            seen.add(identity)
+            for other in root.leases:
+                if other not in part_of:
+                    part_of[other] = part
+                    pending.append(other)
