@@ -155,8 +155,33 @@ class Holders:
                 del self._kin[kin]
                 del self._roots[root].kin[kin]
                 self._changed_kin |= self._roots[root].leases
+        found: dict[int, tuple[Identity | None, bool]] = {}
         for pid in there:
-            self._line(pid, there.get)
+            self._search_above(pid, there, found)
+
+    def _search_above(
+        self, pid: int, there: dict[int, Origin], found: dict[int, tuple[Identity | None, bool]]
+    ) -> None:
+        """Find the attached process of one and of all above it that are not in `found` yet.
+
+        As `_line` does, but each process is looked at once in a search. What is found is the
+        attached process, and whether it is an ancestor, and not only that of an orphan.
+        """
+        line: dict[int, Identity] = {}  # a pid that was reused during the search may close a circle
+        while pid in there and pid not in found and pid not in line:
+            identity = there[pid].identity
+            if identity in self._roots:
+                found[pid] = identity, True
+            else:
+                line[pid] = identity
+                pid = there[pid].parent_pid
+        root, is_ancestor = found.get(pid, (None, False))
+        for each, identity in reversed(line.items()):
+            if not is_ancestor:
+                root = self._kin.get(identity, root)
+            if root is not None:
+                self._remember(identity, root)
+            found[each] = root, is_ancestor
 
     def changed_kin(self) -> set[str]:
         """Return the leases whose known descendants have changed since this was asked last."""

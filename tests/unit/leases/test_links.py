@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from supereziod.leases.handles import ProcessHandle
 from supereziod.leases.holders import Holders
 from supereziod.leases.links import Bound, Root, components, hang_together
-from supereziod.leases.processes import Identity, ProcessTable
+from supereziod.leases.processes import Identity, Origin, ProcessTable
 
 
 class Quiet:
@@ -174,3 +174,49 @@ async def test_a_chain_of_leases_is_taken_apart_quickly() -> None:
     assert time.process_time() - started < 1
     assert len(quiet.parts()) == 128
     quiet.holders.close()
+
+
+class Origins(ProcessTable):
+    """Processes in chains of 200, which count how often one is looked up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self.there = {
+            pid: Origin(Identity(pid, 1), 1 if pid % 200 == 0 else pid - 1)
+            for pid in range(10_000, 14_000)
+        }
+
+    def origins(self) -> dict[int, Origin]:
+        table = self
+
+        class Seen(dict[int, Origin]):
+            def __getitem__(self, pid: int) -> Origin:
+                table.looks += 1
+                return super().__getitem__(pid)
+
+        return Seen(self.there)
+
+
+async def test_a_search_for_descendants_looks_at_each_process_once() -> None:
+    table = Origins()
+    holders = Quiet(table).holders
+    for pid in (10_000, 10_500):
+        handle = _handle(0)
+        handle.identity = Identity(pid, 1)
+        holders.bind(f"lease-{pid}", [handle])
+    holders.remember_descendants()
+    assert table.looks <= 2 * len(table.there)
+    assert {each.pid for each in holders.kin_of("lease-10000")} == set(range(10_001, 10_200))
+    assert {each.pid for each in holders.kin_of("lease-10500")} == set(range(10_501, 10_600))
+    holders.close()
+
+
+async def test_a_circle_of_reused_pids_ends_the_search() -> None:
+    table = Origins()
+    table.there[10_000] = Origin(Identity(10_000, 1), 10_199)
+    holders = Quiet(table).holders
+    holders.bind("a", [_handle(1)])
+    holders.remember_descendants()
+    assert holders.kin_of("a") == ()
+    holders.close()
