@@ -1,0 +1,99 @@
+"""The model of those who wait sees each of these faults: a kept list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mutants import Mutant, Mutants, selected
+
+pytestmark = pytest.mark.slow
+
+TESTS = [Path(__file__).with_name("test_waiting_model.py")]
+
+BOOK = "supereziod.leases.book"
+MANAGER = "supereziod.leases.manager"
+WAITERS = "supereziod.leases.waiters"
+
+MUTANTS = (
+    Mutant(
+        "control",
+        WAITERS,
+        "return os.urandom(8).hex()",
+        "return os.urandom(9).hex()",
+    ),
+    Mutant(
+        "gives a retry a place of its own",
+        WAITERS,
+        "return self._by_key.get((uid, key))",
+        "return None",
+    ),
+    Mutant(
+        "gives a retry a lease of its own",
+        BOOK,
+        "lease_id = self._by_key.get((uid, key))",
+        "lease_id = None",
+    ),
+    Mutant(
+        "ends a wait with the first of its connections",
+        WAITERS,
+        "return bool(gone) and not pending.listeners",
+        "return bool(gone)",
+    ),
+    Mutant(
+        "ends no wait with its last connection",
+        WAITERS,
+        "return bool(gone) and not pending.listeners",
+        "return False",
+    ),
+    Mutant(
+        "ends a wait with the first that stops asking",
+        WAITERS,
+        "            if not pending.listeners:\n                self._abandon(pending)",
+        "            if True:\n                self._abandon(pending)",
+    ),
+    Mutant(
+        "keeps the place of whoever stopped asking",
+        WAITERS,
+        "            if not pending.listeners:\n                self._abandon(pending)",
+        "            if False:\n                self._abandon(pending)",
+    ),
+    Mutant(
+        "answers the newest of those who ask for one",
+        WAITERS,
+        "        for future in pending.listeners:\n            if not future.done():\n"
+        "                future.set_result(lease)",
+        "        for future in list(pending.listeners)[-1:]:\n            if not future.done():\n"
+        "                future.set_result(lease)",
+    ),
+    Mutant(
+        "lets a wait last for ever",
+        WAITERS,
+        "        self._deadlines.set(waiting.id, waiting.deadline_ns)\n",
+        "",
+    ),
+    Mutant(
+        "says that it took out what was not there",
+        MANAGER,
+        "return Done(done=False)",
+        "return Done(done=True)",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
+    with Mutants(selected(request, MUTANTS), tests=TESTS) as running:
+        yield running
+
+
+@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
+def test_the_suite_passes_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
+    mutants.assert_passes(mutant)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
+def test_the_suite_kills_one_that(mutants: Mutants, mutant: Mutant) -> None:
+    mutants.assert_killed(mutant)
