@@ -7,6 +7,9 @@ Written from the rules and from no line of the queue:
   A lease is granted past a waiter only if the waiter has room no later for it on any GPU it could
   use, whatever ends first: each lease ends as a whole or not, other use shrinks to any size, and
   each of those ahead of the waiter has been served there by then or not.
+  A closed GPU is as good as none, and so to other users is, as far as they reach, what the leases
+  of the waiter's own user keep from it: nothing is kept for one that cannot be served whatever else
+  ends. From its own user it is kept nevertheless.
   A GPU that a waiter wants alone or any part of, or on which whoever is granted keeps others off
   for good or until it has grown, is had by nobody behind it; and one that keeps others off goes
   past nobody.
@@ -47,7 +50,10 @@ class Gpu:
 
 @dataclass(eq=False)
 class Asked:
-    """An acquire. `later`: the leases granted while it waited to those that came behind it."""
+    """An acquire.
+
+    `later`: the leases granted to those that came behind it, and where, while that was kept for it.
+    """
 
     id: str
     uid: int
@@ -60,7 +66,7 @@ class Asked:
     sizes_itself: bool = False
     avoid: tuple[str, ...] = ()
     passed: int = 0
-    later: list[Granted] = field(default_factory=list)
+    later: list[tuple[Granted, str]] = field(default_factory=list)
     #: GPUs where something came since that goes before it: a higher priority, or foreign use.
     disturbed: set[str] = field(default_factory=set)
 
@@ -83,6 +89,7 @@ class Granted:
     alone: bool
     growing: bool
     over: int = 0
+    uid: int = 0
 
 
 class Host:
@@ -127,6 +134,7 @@ class Host:
             growing=any(lease.growing for lease in leases),
             block=Block(code="hot", message="it is hot") if gpu.blocked else None,
             claims_bytes=tuple(lease.reserved[gpu.uuid] for lease in leases),
+            claim_uids=tuple(lease.uid for lease in leases),
             one_at_a_time=gpu.opaque,
             compute_mode="exclusive_process" if gpu.single else "default",
             processes=1 if gpu.foreign else 0,
@@ -153,17 +161,20 @@ class Host:
 
     def could_use(self, asked: Asked, gpu: Gpu) -> bool:
         """Tell whether the acquire could be served there some day."""
-        return gpu in self._candidates(asked)
+        return gpu.uuid in _serving(asked, {one.uuid: one.total for one in self.gpus.values()})
 
-    def _candidates(self, asked: Asked) -> list[Gpu]:
-        allowed = [gpu for gpu in self.gpus.values() if gpu.uuid not in asked.avoid]
-        if asked.split:
-            numbers = [asked.count] if asked.count > 1 else range(1, len(allowed) + 1)
-            sets = (some for number in numbers for some in combinations(allowed, number))
-            holding = [some for some in sets if sum(gpu.total for gpu in some) >= asked.need]
-            return [gpu for gpu in allowed if any(gpu in some for some in holding)]
-        found = [gpu for gpu in allowed if gpu.total >= asked.need]
-        return found if len(found) >= asked.count else []
+    def is_kept(self, asked: Asked, gpu: Gpu, *, from_uid: int) -> bool:
+        """Tell whether what is there of the GPU is kept for the acquire from that user's."""
+        sizes = {one.uuid: one.total for one in self.gpus.values() if not one.blocked}
+        if from_uid == asked.uid:
+            return gpu.uuid in _serving(asked, sizes)
+        for uuid in list(sizes):
+            own = [lease for lease in self.on(uuid) if lease.uid == asked.uid]
+            sizes[uuid] -= sum(lease.reserved[uuid] for lease in own)
+            shut = asked.alone or self.gpus[uuid].single or any(lease.alone for lease in own)
+            if own and shut:
+                del sizes[uuid]
+        return gpu.uuid in _serving(asked, sizes)
 
     def has_room(self, asked: Asked, gpu: Gpu) -> bool:
         """Tell whether the GPU admits it now, if nobody else waited."""
@@ -189,7 +200,7 @@ class Host:
     def _delays(
         self, asked: Asked, need: int, waiter: Asked, gpu: Gpu, *, before: Sequence[Asked]
     ) -> bool:
-        if not self.could_use(waiter, gpu):
+        if not self.is_kept(waiter, gpu, from_uid=asked.uid):
             return False
         if waiter.alone or waiter.split or gpu.opaque or gpu.single:
             return True
@@ -199,7 +210,7 @@ class Host:
         for lease in self.on(gpu.uuid):
             frees |= {free + lease.reserved[gpu.uuid] for free in frees}
         for other in before:
-            if self.could_use(other, gpu):
+            if self.is_kept(other, gpu, from_uid=other.uid):
                 frees |= {free - other.need for free in frees}
         # Shrinking from `free` to `most`, is there a moment with room for the one, not for both?
         return any(
@@ -226,23 +237,38 @@ class Host:
             reserved=reserved,
             alone=asked.alone,
             growing=asked.sizes_itself or opaque,
+            uid=asked.uid,
         )
-        self.leases.append(lease)
         for waiter in ahead:
-            waiter.later.append(lease)
+            for uuid in reserved:
+                if self.is_kept(waiter, self.gpus[uuid], from_uid=asked.uid):
+                    waiter.later.append((lease, uuid))
+        self.leases.append(lease)
 
     def end(self, lease: Granted) -> None:
         """End a lease."""
         self.leases.remove(lease)
         for asked in self.waiting:
-            if lease in asked.later:
-                asked.later.remove(lease)
-            asked.disturbed -= {
-                uuid
-                for uuid in lease.reserved
-                if not any(uuid in other.reserved for other in asked.later)
-            }
+            asked.later = [(one, uuid) for one, uuid in asked.later if one is not lease]
+            asked.disturbed -= set(lease.reserved) - {uuid for _, uuid in asked.later}
 
     def later_on(self, asked: Asked, gpu: Gpu) -> list[Granted]:
         """Return the leases on a GPU that were granted past one that waits."""
-        return [lease for lease in asked.later if gpu.uuid in lease.reserved]
+        return [lease for lease, uuid in asked.later if uuid == gpu.uuid]
+
+
+def _serving(asked: Asked, sizes: dict[str, int]) -> set[str]:
+    """Return which of GPUs that hold so much could serve the acquire, alone or with others."""
+    allowed = {uuid: size for uuid, size in sizes.items() if uuid not in asked.avoid}
+    if asked.split:
+        numbers = [asked.count] if asked.count > 1 else range(1, len(allowed) + 1)
+        sets = (some for number in numbers for some in combinations(allowed, number))
+        return {
+            uuid
+            for some in sets
+            if all(allowed[one] > 0 for one in some)
+            and sum(allowed[one] for one in some) >= asked.need
+            for uuid in some
+        }
+    found = {uuid for uuid, size in allowed.items() if size >= asked.need}
+    return found if len(found) >= asked.count else set()

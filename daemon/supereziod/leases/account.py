@@ -59,6 +59,7 @@ class GpuAccount:
         restored: bool,
         now_ns: int,
         model: Model | None = None,
+        uid: int | None = None,
     ) -> None:
         """Reserve, as granted at `now_ns`. A `restored` lease may use already what a pass shows."""
         growth = Growth(
@@ -79,6 +80,7 @@ class GpuAccount:
             if sizes_itself
             else None,
             model=model,
+            uid=uid,
         )
         self._parts[lease] = part
         self._share(holder, since_ns=now_ns).add(part)
@@ -362,6 +364,7 @@ class GpuAccount:
             mig_index=None if view.identity.mig is None else view.identity.mig.index,
             claims_bytes=tuple([part.reserved_bytes for part in parts]),
             one_at_a_time=self._opaque,
+            claim_uids=tuple([part.uid for part in parts]),
         )
 
     def _foreign_bytes(self, taken: Pass) -> int:

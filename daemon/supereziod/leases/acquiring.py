@@ -177,6 +177,7 @@ class Acquirer:
             pending.waiting.request,
             self._readings.capacities(),
             behind=pending.id,
+            uid=pending.waiting.uid,
             sizes_itself=pending.waiting.sizes_itself,
         )
 
@@ -285,13 +286,14 @@ class Acquirer:
             priority=ask.params.priority,
             sizes_itself=ask.params.sizes_itself,
             held_back=line.held_back,
+            uid=ask.caller.uid,
         )
         return withhold(placement, line.breach(ask.caller.subject, ask.request.total_bytes))
 
     def _place(self, caller: Caller, request: Request) -> Placement:
         line = self._quotas.line()
         placement = self._queue.place_behind(
-            request, self._readings.capacities(), held_back=line.held_back
+            request, self._readings.capacities(), held_back=line.held_back, uid=caller.uid
         )
         return withhold(placement, line.breach(caller.subject, request.total_bytes))
 

@@ -399,6 +399,7 @@ class LeaseBook:
             sizes_itself=record.params.sizes_itself and not record.ready,
             granted_ns=record.granted_ns,
             model=None if record.params.model is None else (record.uid, record.params.model),
+            uid=record.uid,
         )
 
     def _remove(self, *leases: LiveLease) -> None:

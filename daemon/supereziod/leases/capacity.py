@@ -91,7 +91,8 @@ class Capacity(Struct, frozen=True, kw_only=True):
     that nothing else may start. `warm`: it is taken where no cooler one admits the lease.
     `processes` use it, by its last pass; None where that could not be read. `models` are those of
     the leases on it. `mig_index` is the place of a MIG instance on the GPU at `index`.
-    `claims_bytes` has what each lease on it reserves. `one_at_a_time`: whoever is granted next
+    `claims_bytes` has what each lease on it reserves, and `claim_uids` whose it is, in the same
+    order. `one_at_a_time`: whoever is granted next
     will be `growing`.
     """
 
@@ -118,6 +119,7 @@ class Capacity(Struct, frozen=True, kw_only=True):
     mig_index: int | None = None
     claims_bytes: tuple[int, ...] = ()
     one_at_a_time: bool = False
+    claim_uids: tuple[int | None, ...] = ()
 
     @property
     def place(self) -> str:

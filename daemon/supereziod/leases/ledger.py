@@ -30,6 +30,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     sizes_itself: bool = False
     granted_ns: int | None = None
     model: Model | None = None
+    uid: int | None = None
 
 
 class Ledger:
@@ -203,6 +204,7 @@ class Ledger:
                 restored=restored,
                 now_ns=now_ns if claim.granted_ns is None else claim.granted_ns,
                 model=claim.model,
+                uid=claim.uid,
             )
 
     def _forget_all_but(self, snapshot: Snapshot) -> None:

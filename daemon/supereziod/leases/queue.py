@@ -132,7 +132,7 @@ class LeaseQueue:
                 return None
             if is_held_back:
                 continue
-            held = backfill.held_from(waiting.request, sizes_itself=waiting.sizes_itself)
+            held = _held_from(waiting, backfill)
             if _has_room(waiting.request, capacities, held):
                 placement = place(waiting.request, hold(capacities, held))
                 if placement.decision == "grant":
@@ -148,26 +148,27 @@ class LeaseQueue:
         behind: str | None = None,
         sizes_itself: bool = False,
         held_back: HeldBack | None = None,
+        uid: int | None = None,
     ) -> Placement:
         """Decide for a newcomer of that priority, those ahead of it being served first.
 
         A GPU that is kept for one ahead is passed over, with code `queued`. With `behind`, it is
         for one that waits already, by its id: ahead are those before it. `held_back` is asked of
-        each ahead, in order, in place of what `keep_back` was given.
+        each ahead, in order, in place of what `keep_back` was given. `uid`: who asks.
         """
         backfill = Backfill(capacities)
         walk = self._walk(self.ahead(priority=priority, of=behind), backfill, held_back=held_back)
         for _ in walk:
             if backfill.full and held_back is None:
                 break
-        held = backfill.held_from(request, sizes_itself=sizes_itself)
+        held = backfill.held_from(request, sizes_itself=sizes_itself, uid=uid)
         return place(request, hold(capacities, held))
 
     def reasons(self, capacities: Sequence[Capacity]) -> Iterator[tuple[Waiting, Placement]]:
         """Say of each waiter, in order, which GPUs would take it now, and why the others not."""
         backfill = Backfill(capacities)
         for waiting, _ in self._walk(self._order, backfill):
-            held = backfill.held_from(waiting.request, sizes_itself=waiting.sizes_itself)
+            held = _held_from(waiting, backfill)
             yield waiting, place(waiting.request, hold(capacities, held))
 
     def _walk(
@@ -182,7 +183,7 @@ class LeaseQueue:
             is_back = is_held_back(waiting)
             yield waiting, is_back
             if not is_back and not backfill.full:
-                backfill.keep_for(waiting.request)
+                backfill.keep_for(waiting.request, uid=waiting.uid)
 
     def _slot(self, priority: int) -> int:
         """Return where a newcomer goes: behind its like, and behind those passed over enough."""
@@ -197,6 +198,10 @@ class LeaseQueue:
 
 def _nobody(_: Waiting) -> bool:
     return False
+
+
+def _held_from(waiting: Waiting, backfill: Backfill) -> dict[str, str]:
+    return backfill.held_from(waiting.request, sizes_itself=waiting.sizes_itself, uid=waiting.uid)
 
 
 def _has_room(request: Request, capacities: Sequence[Capacity], held: Mapping[str, str]) -> bool:

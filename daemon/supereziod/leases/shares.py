@@ -22,6 +22,7 @@ class Part(Struct, kw_only=True):
     growth: Growth
     sizing: Sizing | None = None
     model: Model | None = None
+    uid: int | None = None
 
     @property
     def is_growing(self) -> bool:

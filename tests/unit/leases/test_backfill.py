@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from lease_host import BIG, SMALL, LeaseHost, caller_of, lease_host, turn
 from superezio.errors import NoCapacityError
 from superezio.wire import Lease
+from supereziod.gpu.hardware import Block
 from supereziod.leases.placement import Capacity, Request
 from supereziod.leases.queue import LeaseQueue, Waiting
 
@@ -22,10 +23,10 @@ GIB = 1 << 30
 ME = caller_of()
 
 
-def waiting(name: str, gib: float, **fields: Any) -> Waiting:
+def waiting(name: str, gib: float, *, uid: int = 1000, **fields: Any) -> Waiting:
     return Waiting(
         id=name,
-        uid=1000,
+        uid=uid,
         request=Request(vram_bytes=round(gib * GIB), **fields),
         priority=0,
         enqueued_ns=0,
@@ -33,8 +34,10 @@ def waiting(name: str, gib: float, **fields: Any) -> Waiting:
     )
 
 
-def gpu(*claims: float, uuid: str = "x", total: float = 12, foreign: float = 0) -> Capacity:
-    """Return a GPU with leases of so many GiB on it."""
+def gpu(
+    *claims: float, uuid: str = "x", total: float = 12, foreign: float = 0, uid: int = 1001
+) -> Capacity:
+    """Return a GPU with leases of so many GiB on it, all of one user."""
     reserved = sum(claims)
     return Capacity(
         uuid=uuid,
@@ -46,6 +49,7 @@ def gpu(*claims: float, uuid: str = "x", total: float = 12, foreign: float = 0) 
         reserved_bytes=round(reserved * GIB),
         leases=len(claims),
         claims_bytes=tuple(round(claim * GIB) for claim in claims),
+        claim_uids=(uid,) * len(claims),
     )
 
 
@@ -56,14 +60,14 @@ def queue_of(*ahead: Waiting) -> LeaseQueue:
     return queue
 
 
-def most(queue: LeaseQueue, *gpus: Capacity) -> float:
-    """Return how many GiB a newcomer can have at most."""
+def most(queue: LeaseQueue, *gpus: Capacity, uid: int = 1002) -> float:
+    """Return how many GiB a newcomer of that user can have at most."""
     step = GIB // 4
     sizes = range(step, 100 * GIB, step)
     granted = [
         size
         for size in sizes
-        if queue.place_behind(Request(vram_bytes=size), gpus).decision == "grant"
+        if queue.place_behind(Request(vram_bytes=size), gpus, uid=uid).decision == "grant"
     ]
     assert granted == list(sizes[: len(granted)]), "what is smaller is granted, too"
     return len(granted) / 4
@@ -178,6 +182,74 @@ def test_a_gpu_for_one_process_is_passed_to_nobody_while_it_is_waited_for() -> N
     assert most(queue, full, replace(idle, compute_mode="exclusive_process")) == 2
 
 
+# --- a waiter that nothing that ends could serve ------------------------------------------------
+
+OWNER, OTHER = 1000, 1002
+
+
+def test_a_gpu_is_kept_from_nobody_for_one_whose_own_lease_keeps_it_from_being_alone_there() -> (
+    None
+):
+    """Or a user with a sliver on each GPU could close the host to all, for as long as it likes."""
+    queue = queue_of(waiting("head", 1, uid=OWNER, policy="exclusive"))
+    mine, others = gpu(0.25, uid=OWNER), gpu(0.25, uid=1001)
+    assert most(queue, mine, uid=OTHER) == 11.75
+    assert most(queue, others, uid=OTHER) == 0
+    assert most(queue, gpu(), uid=OTHER) == 0, "its own lease has ended, and it is next"
+
+
+def test_nor_for_one_that_its_own_leases_leave_too_little() -> None:
+    queue = queue_of(waiting("head", 12, uid=OWNER))
+    assert most(queue, gpu(0.25, uid=OWNER), uid=OTHER) == 11.75
+    assert most(queue, gpu(0.25, uid=1001), uid=OTHER) == 0
+    fits_beside = queue_of(waiting("head", 8, uid=OWNER))
+    assert most(fits_beside, gpu(4, 5, uid=OWNER), uid=OTHER) == 3
+    assert most(fits_beside, replace(gpu(4, 5), claim_uids=(OWNER, 1001)), uid=OTHER) == 0
+
+
+def test_a_user_does_not_hold_off_its_own_with_later_ones() -> None:
+    """Else small ones that come again and again would keep a large one of the same user out."""
+    queue = queue_of(waiting("head", 12, uid=OWNER))
+    assert most(queue, gpu(0.25, uid=OWNER), uid=OWNER) == 0
+    alone = queue_of(waiting("head", 1, uid=OWNER, policy="exclusive"))
+    assert most(alone, gpu(0.25, uid=OWNER), uid=OWNER) == 0
+
+
+def test_one_that_needs_several_gpus_keeps_none_while_its_own_lease_takes_the_others() -> None:
+    queue = queue_of(waiting("head", 12, uid=OWNER, count=2))
+    idle = gpu(uuid="idle")
+    assert most(queue, gpu(12, uuid="full", uid=OWNER), idle, uid=OTHER) == 12
+    assert most(queue, gpu(12, uuid="full", uid=1001), idle, uid=OTHER) == 0
+    alone = replace(gpu(1, uuid="alone", uid=OWNER), exclusive=True)
+    assert most(queue_of(waiting("head", 8, count=2)), alone, idle, uid=OTHER) == 12
+
+
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        waiting("head", 8, count=2),
+        waiting("head", 16, count=2, split=True),
+        waiting("head", 16, split=True),
+        waiting("head", 1, count=2, policy="exclusive"),
+    ],
+)
+@pytest.mark.parametrize("code", ["quarantined", "cordoned", "lost", "hot"])
+def test_a_healthy_gpu_is_kept_for_nobody_who_also_needs_one_that_is_closed(
+    ahead: Waiting, code: str
+) -> None:
+    queue = queue_of(ahead)
+    healthy, other = gpu(uuid="healthy"), gpu(3, uuid="other")
+    closed = replace(other, block=Block(code=code, message="it is closed"))
+    assert most(queue, healthy, closed, uid=OTHER) == 12
+    assert most(queue, healthy, other, uid=OTHER) < 12, "it is kept for again once both are open"
+
+
+def test_a_moment_without_a_reading_lets_nobody_past() -> None:
+    queue = queue_of(waiting("head", 12, count=2))
+    settling = replace(gpu(uuid="other"), block=Block(code="settling", message="not read yet"))
+    assert most(queue, gpu(uuid="healthy"), settling, uid=OTHER) == 0
+
+
 def test_the_reason_says_for_whom_it_is_kept_and_what_is_left() -> None:
     queue = queue_of(waiting("head", 8))
     reason = queue.place_behind(Request(vram_bytes=2 * GIB), [gpu(3, 3)]).gpus[0]
@@ -242,6 +314,44 @@ async def test_a_newcomer_is_granted_past_one_that_waits_and_does_not_delay_it(
     assert head.done()
     assert (await head).gpus[0].uuid == BIG
     assert past.id in {lease.id for lease in host.leases.list(ME).leases}
+
+
+async def test_one_user_s_acquire_does_not_close_the_host_to_the_others(host: LeaseHost) -> None:
+    """SEMANTICS: a user who fills every limit leaves the others served."""
+    slivers = [host.now(ME, vram=0.01, prefer=[uuid]) for uuid in (BIG, SMALL)]
+    waits = host.later(ME, vram=0.01, wait_ms=600_000, policy="exclusive")
+    await turn()
+    other = caller_of(0, uid=4711, connection="other")
+    served = host.now(other, mode="connection", vram=8)
+    with pytest.raises(NoCapacityError, match="wants it alone"):
+        host.now(ME, vram=0.01)
+    for lease in slivers:
+        host.leases.release(ME, lease.id)
+    host.monitor.read()
+    await turn()
+    assert waits.done()
+    assert (await waits).gpus[0].uuid == SMALL
+    assert served.gpus[0].uuid == BIG
+
+
+async def test_a_gpu_that_is_quarantined_keeps_the_healthy_one_from_nobody(
+    host: LeaseHost,
+) -> None:
+    host.small.block = Block(code="quarantined", message="it is quarantined")
+    host.monitor.read()
+    waits = host.later(ME, vram=4, wait_ms=600_000, count=2)
+    await turn()
+    other = caller_of(0, uid=4711)
+    lease = host.now(other, mode="connection", vram=10)
+    host.small.block = None
+    host.monitor.read()
+    with pytest.raises(NoCapacityError, match="kept for an acquire ahead"):
+        host.now(other, mode="connection", vram=4)
+    host.leases.release(other, lease.id)
+    host.monitor.read()
+    await turn()
+    assert waits.done()
+    assert len((await waits).gpus) == 2
 
 
 async def test_one_behind_is_granted_as_soon_as_it_delays_nobody(host: LeaseHost) -> None:

@@ -103,6 +103,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.host.capacities(),
             priority=priority,
             sizes_itself=asked.sizes_itself,
+            uid=uid,
         )
         self._judge(asked, placement, ahead)
         if placement.decision == "grant":
@@ -198,7 +199,8 @@ class QueueMachine(RuleBasedStateMachine):
         asked = self.host.waiting[self.arrived % len(self.host.waiting)]
         for other in self.host.waiting[: self.host.waiting.index(asked)]:
             self._leave(other)
-        for lease in [lease for lease in self.host.leases if lease not in asked.later]:
+        later = [lease for lease, _ in asked.later]
+        for lease in [lease for lease in self.host.leases if lease not in later]:
             self.host.end(lease)
         for lease in self.host.leases:
             lease.over = 0
@@ -315,6 +317,7 @@ class QueueMachine(RuleBasedStateMachine):
                 capacities,
                 behind=waiting.id,
                 sizes_itself=waiting.sizes_itself,
+                uid=waiting.uid,
             )
             assert alone == placement
         if self.host.waiting:

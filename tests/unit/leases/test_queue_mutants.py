@@ -16,6 +16,7 @@ TESTS = [HERE / f"test_{name}.py" for name in ("queue", "backfill", "places", "q
 
 ACCOUNT = "supereziod.leases.account"
 ACQUIRING = "supereziod.leases.acquiring"
+BOOK = "supereziod.leases.book"
 BACKFILL = "supereziod.leases.backfill"
 EVENTS = "supereziod.observability.events"
 MANAGER = "supereziod.leases.manager"
@@ -114,8 +115,9 @@ MUTANTS = (
     Mutant(
         "goes by the last of those ahead",
         BACKFILL,
-        "if self.spare_bytes is None or spare < self.spare_bytes:",
-        "if True:",
+        "        if self.spare_bytes is not None and spare >= self.spare_bytes:\n"
+        "            return\n",
+        "",
     ),
     Mutant(
         "lets others onto a GPU that one ahead wants alone",
@@ -162,8 +164,68 @@ MUTANTS = (
     Mutant(
         "keeps a GPU that nobody ahead could use",
         BACKFILL,
-        "        for uuid in candidates(request, self._capacities):\n",
+        "        for uuid in able:\n",
         "        for uuid in self._rooms:\n",
+    ),
+    Mutant(
+        "keeps a host for one whose own leases keep it waiting",
+        BACKFILL,
+        "        if uid in self._uids:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "keeps a GPU for one whose own lease keeps it from being alone there",
+        BACKFILL,
+        'elif not (request.policy == "exclusive" or _admits_one(capacity)):',
+        "elif not _admits_one(capacity):",
+    ),
+    Mutant(
+        "keeps a GPU beside one that the waiter's own lease has alone",
+        BACKFILL,
+        'elif not (request.policy == "exclusive" or _admits_one(capacity)):',
+        'elif request.policy != "exclusive":',
+    ),
+    Mutant(
+        "takes it that another's lease is in the way as one's own is",
+        BACKFILL,
+        "for size, owner in leases if owner == uid)",
+        "for size, owner in leases)",
+    ),
+    Mutant(
+        "lets a user hold off its own with later ones",
+        BACKFILL,
+        "        if uid is not None and uid in self._from_uid:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "does not say whose the leases are",
+        ACCOUNT,
+        "claim_uids=tuple([part.uid for part in parts]),",
+        "claim_uids=(),",
+    ),
+    Mutant(
+        "forgets whose a lease is",
+        BOOK,
+        "            uid=record.uid,\n        )\n\n    def _remove",
+        "        )\n\n    def _remove",
+    ),
+    Mutant(
+        "forgets of a newcomer whose it is",
+        ACQUIRING,
+        "            uid=ask.caller.uid,\n        )\n        return withhold",
+        "        )\n        return withhold",
+    ),
+    Mutant(
+        "keeps healthy GPUs for one that needs a closed one, too",
+        BACKFILL,
+        "[capacity for capacity in capacities if _is_open(capacity)]",
+        "list(capacities)",
+    ),
+    Mutant(
+        "lets others past at a moment without a reading",
+        BACKFILL,
+        'capacity.block is None or capacity.block.code == "settling"',
+        "capacity.block is None",
     ),
     Mutant(
         "forgets the leases beyond the largest",
