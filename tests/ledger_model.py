@@ -256,6 +256,26 @@ class Rules:
                 owners = gpu.passes[-1].owners
                 owners.update({pid: holder for pid in owners if owners[pid] == old})
 
+    def split(self, holder: str, new: str, leases: set[str], fates: dict[int, str | None]) -> None:
+        """Let some of a holder's leases be another's, and each of its processes whose it then is.
+
+        None: it holds no lease any more. The last pass is judged by that at once.
+        """
+        for grant in self.grants:
+            if grant.lease in leases:
+                grant.holder = new
+        for pid, fate in fates.items():
+            self.world.processes[pid].holder = fate
+        for gpu in self.world.gpus.values():
+            if gpu.generation == "hidden" and self.grants_on(gpu.uuid):
+                gpu.muddled = True
+            owners = gpu.passes[-1].owners if gpu.passes else {}
+            owners.update(
+                {pid: fates[pid] for pid in owners.keys() & fates if owners[pid] == holder}
+            )
+            if holder not in {grant.holder for grant in self.grants_on(gpu.uuid)}:
+                self.overruns.pop((gpu.uuid, holder), None)
+
     def observe(self, records: list[PassRecord]) -> dict[str, list[tuple[str, str]]]:
         """Take in a pass; return by GPU what it settles: (kind, lease)."""
         settled: dict[str, list[tuple[str, str]]] = {}

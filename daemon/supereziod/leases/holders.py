@@ -76,8 +76,8 @@ class Holders:
     def unbind(self, *leases: str) -> None:
         """Forget leases; what linked others through them links them no more.
 
-        `on_lost` hears of the processes that a holder has lost by that, as they hold no other
-        lease; then `on_split` of those of its leases that nothing links to the rest.
+        Where a holder has leases left, `on_lost` hears of the processes that it has lost, as they
+        hold no other lease; then `on_split` of those of its leases that nothing links to the rest.
         """
         gone: dict[str, dict[Identity, Root]] = {}
         for lease in leases:
@@ -87,10 +87,12 @@ class Holders:
             for root in bound.roots.values():
                 root.leases.discard(lease)
         for holder, roots in gone.items():
-            self._lose(holder, roots)
+            lost = self._drop_unbound(roots)
             if not self._members[holder]:
                 del self._members[holder]
             else:
+                if lost:
+                    self._on_lost(holder, lost)
                 left = {identity: root for identity, root in roots.items() if root.leases}
                 if not hang_together(left, self._leases):
                     self._split(holder)
@@ -258,7 +260,8 @@ class Holders:
         for lease in self._members.pop(gone):
             self._move(lease, keep, tell=tell or lease != newest)
 
-    def _lose(self, holder: str, roots: dict[Identity, Root]) -> None:
+    def _drop_unbound(self, roots: dict[Identity, Root]) -> list[int]:
+        """Let go of those that hold no lease any more; return them and what counts for them."""
         lost: list[int] = []
         for identity, root in roots.items():
             if not root.leases:
@@ -270,7 +273,7 @@ class Holders:
                 for pid, found in self._by_cgroup.items()
                 if not any(identity in self._roots for identity in found)
             ]
-            self._on_lost(holder, lost)
+        return lost
 
     def _split(self, holder: str) -> None:
         _, *parted = components(self._members[holder], self._leases)

@@ -400,6 +400,43 @@ async def test_a_cgroup_of_two_holders_counts_for_neither(fake: tuple[FakeProc, 
         assert watch.of(4000) is None
 
 
+async def test_what_a_cgroup_gave_a_holder_is_lost_with_the_process_in_it(
+    fake: tuple[FakeProc, Watch],
+) -> None:
+    proc, watch = fake
+    with child() as other:
+        proc.put(ME, cgroup="/system.slice/llama.service")
+        proc.put(4000, cgroup="/system.slice/llama.service")
+        proc.put(other.pid)
+        holder = watch.bind("link", ME, other.pid)
+        watch.bind("kept", other.pid)
+        assert watch.of(4000) == holder
+        watch.holders.unbind("link")
+        assert watch.lost == [(holder, sorted([ME, 4000]))]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_what_a_cgroup_gave_a_holder_goes_with_the_process_in_it(
+    fake: tuple[FakeProc, Watch], *, shared: bool
+) -> None:
+    """And with neither where both parts have one in it."""
+    proc, watch = fake
+    with child() as other:
+        proc.put(ME, cgroup="/system.slice/llama.service" if shared else "/")
+        proc.put(other.pid, cgroup="/system.slice/llama.service")
+        proc.put(4000, cgroup="/system.slice/llama.service")
+        holder = watch.bind("stays", ME)
+        watch.bind("goes", other.pid)
+        watch.bind("link", ME, other.pid)
+        assert watch.of(4000) == holder
+        watch.holders.unbind("link")
+        ((_, new, leases, pids),) = watch.split
+        assert leases == ["goes"]
+        assert watch.lost == ([(holder, [4000])] if shared else [])
+        assert pids == sorted([other.pid, 4000])
+        assert watch.of(4000) == (None if shared else new)
+
+
 # --- /proc itself -------------------------------------------------------------------------------
 
 

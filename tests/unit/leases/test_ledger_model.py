@@ -214,6 +214,61 @@ class LedgerMachine(RuleBasedStateMachine):
         self._mark_muddled()
         self._look_if(seen=seen)
 
+    @rule(
+        pick=PICKS,
+        more=st.lists(st.tuples(st.integers(1, 10), USED_PERCENT), max_size=2),
+        moves=st.sets(st.integers(0, 3), min_size=1),
+        fates=st.lists(st.sampled_from(("stays", "moves", "lost")), min_size=1, max_size=4),
+        seen=LOOKS,
+    )
+    def a_release_takes_a_holder_apart(
+        self,
+        *,
+        pick: int,
+        more: list[tuple[int, int]],
+        moves: set[int],
+        fates: list[str],
+        seen: str,
+    ) -> None:
+        """Release what linked leases: some go on as another holder, with some of the processes.
+
+        Others were held by nothing else, and are nobody's from now on.
+        """
+        if not self.model.grants:
+            return
+        grant = self.model.grants[pick % len(self.model.grants)]
+        for size, used_percent in more:
+            self._acquire(grant.holder, Request(vram_bytes=size), used_percent)
+        self._look_if(seen="now" if more else "later")
+        holder, new = grant.holder, f"part-{self.world.next_pid}"
+        self.world.next_pid += 1
+        linked = dict.fromkeys(one.lease for one in self.model.grants if one.holder == holder)
+        left = [lease for lease in linked if lease != grant.lease]
+        moving = {lease for number, lease in enumerate(left) if number in moves}
+        if moving == set(left):
+            moving = set()  # the oldest keep the name
+        before = {uuid: one.free_bytes for uuid, one in self.capacities().items()}
+        self._release(grant.lease)
+        self._take_apart(holder, new, moving, fates)
+        for uuid, capacity in self.capacities().items():
+            assert capacity.free_bytes <= before[uuid], "as much as before is spoken for, or more"
+        self._mark_muddled()
+        self._look_if(seen=seen)
+
+    def _take_apart(self, holder: str, new: str, moving: set[str], fates: list[str]) -> None:
+        if not any(grant.holder == holder for grant in self.model.grants):
+            return
+        whose = {"stays": holder, "moves": new if moving else holder, "lost": None}
+        mine = [
+            process.pid for process in self.world.processes.values() if process.holder == holder
+        ]
+        decided = {pid: whose[fates[place % len(fates)]] for place, pid in enumerate(mine)}
+        self.ledger.part(holder, [pid for pid, fate in decided.items() if fate is None])
+        if moving:
+            going = [pid for pid, fate in decided.items() if fate == new]
+            self.ledger.split(holder, new, sorted(moving), going)
+        self.model.split(holder, new, moving, decided)
+
     def _release(self, lease: str) -> None:
         before = {uuid: one.free_bytes for uuid, one in self.capacities().items()}
         holder = next(grant.holder for grant in self.model.grants if grant.lease == lease)
@@ -380,9 +435,10 @@ class LedgerMachine(RuleBasedStateMachine):
         """Raise what has overrun, or leave it where that cannot be recorded."""
         given = [notice for notice in told if notice.kind == "overrun"]
         overran = self.model.overran(gpu)
-        assert [(one.lease, one.lease_bytes, one.again) for one in given] == [
+        assert {(one.lease, one.lease_bytes, one.again) for one in given} == {
             (grant.lease, size, again) for grant, size, again in overran
-        ]
+        }
+        assert len(given) == len(overran)
         free = self.capacities()[gpu.uuid].free_bytes
         for grant, size, _ in overran if self.commits else ():
             self.ledger.raise_reserve(grant.lease, gpu.uuid, size)

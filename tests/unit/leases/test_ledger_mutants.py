@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 TESTS = [HERE / "test_ledger_model.py"]
 
 ACCOUNT = "supereziod.leases.account"
+LEDGER = "supereziod.leases.ledger"
 SHARES = "supereziod.leases.shares"
 RETURNS = "supereziod.leases.returns"
 GROWTH = "supereziod.leases.growth"
@@ -239,6 +240,24 @@ MUTANTS = (
         ACCOUNT,
         "beyond = share.spoken_bytes - share.reserved_bytes if",
         "beyond = share.actual_bytes if",
+    ),
+    Mutant(
+        "leaves the use of a part with the holder that it was a part of",
+        LEDGER,
+        "            account.part(holder, pids, to=new)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "counts what a lost process uses for the holder that has lost it",
+        ACCOUNT,
+        "            self._shares[holder].measured_bytes -= used or 0\n",
+        "",
+    ),
+    Mutant(
+        "forgets what goes with a part of a holder",
+        ACCOUNT,
+        "                share.measured_bytes += used or 0\n                share.hidden",
+        "                share.hidden",
     ),
     Mutant(
         "places a server's lease where it is not",

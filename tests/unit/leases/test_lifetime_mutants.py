@@ -16,6 +16,8 @@ TESTS = [HERE / "test_lifetimes.py"]
 
 ADOPTION = [HERE / "test_adoption.py", HERE / "test_lost_while_running.py"]
 CONDUCT = [HERE / "test_conduct.py", HERE / "test_idle_model.py"]
+LINKS = [HERE / "test_links.py", HERE / "test_holders.py"]
+PARTING = [HERE / "test_parting.py"]
 KINSHIP = [HERE / "test_kinship.py"]
 SUSPENDED = [HERE / "test_suspended.py"]
 
@@ -26,6 +28,7 @@ GROWTH = "supereziod.leases.growth"
 HOLDERS = "supereziod.leases.holders"
 IDLE = "supereziod.leases.idle"
 KINSHIP_PY = "supereziod.leases.kinship"
+LINKS_PY = "supereziod.leases.links"
 LEDGER = "supereziod.leases.ledger"
 MANAGER = "supereziod.leases.manager"
 OBSERVER = "supereziod.leases.observer"
@@ -81,8 +84,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "ends a ttl lease with its process",
         BOOK,
-        '            if lease.record.params.mode == "process":\n',
-        "            if True:\n",
+        'over = [lease for lease in ended if lease.record.params.mode == "process"]',
+        "over = ended",
     ),
     Mutant("ends a lease with its first process", HOLDERS, "if not any(other", "if not all(other"),
     Mutant(
@@ -270,6 +273,42 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
         "        if share is not None and not share.parts:\n            if self._pass",
         "        if False:\n            if self._pass",
     ): ADOPTION,
+    Mutant(
+        "lets what stays go along with a lease that moves",
+        LEDGER,
+        "rebind(lease, new, with_processes=False)",
+        "rebind(lease, new)",
+    ): PARTING,
+    Mutant(
+        "does not tell what a holder has lost that goes on",
+        HOLDERS,
+        "                if lost:\n                    self._on_lost(holder, lost)\n",
+        "",
+    ): PARTING,
+    Mutant(
+        "takes leases for linked that each have some of the processes",
+        LINKS_PY,
+        "roots.keys() <= bounds[lease].roots.keys()",
+        "roots.keys() & bounds[lease].roots.keys()",
+    ): LINKS,
+    Mutant(
+        "never parts a holder",
+        HOLDERS,
+        "                if not hang_together(left, self._leases):\n",
+        "                if False:\n",
+    ): LINKS,
+    Mutant(
+        "goes through a process once for each of its leases",
+        LINKS_PY,
+        "            if identity in seen:\n                continue\n",
+        "",
+    ): LINKS,
+    Mutant(
+        "forgets what a cgroup gave a process that is lost",
+        HOLDERS,
+        "                if not any(identity in self._roots for identity in found)\n",
+        "                if False\n",
+    ): LINKS,
 }
 MUTANTS += tuple(ELSEWHERE)
 
