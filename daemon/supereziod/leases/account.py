@@ -70,20 +70,25 @@ class GpuAccount:
         )
         if self._opaque and not restored:
             growth.start(now_ns)
+        share = self._share(holder, since_ns=now_ns)
         part = Part(
             lease=lease,
             holder=holder,
             reserved_bytes=reserved_bytes,
             exclusive=exclusive,
             growth=growth,
-            sizing=Sizing(reserved_bytes=reserved_bytes, started_ns=now_ns)
+            sizing=Sizing(
+                reserved_bytes=reserved_bytes,
+                base_bytes=0 if restored else share.actual_bytes,
+                started_ns=now_ns,
+            )
             if sizes_itself
             else None,
             model=model,
             uid=uid,
         )
         self._parts[lease] = part
-        self._share(holder, since_ns=now_ns).add(part)
+        share.add(part)
         self._capacity = None
 
     def rebind(self, lease: str, holder: str, *, with_processes: bool = True) -> None:
@@ -93,11 +98,14 @@ class GpuAccount:
             return
         old = self._shares[part.holder]
         new = self._share(holder, since_ns=old.since_ns)
+        used_bytes = old.actual_bytes
         old.drop(part)
         new.add(part)
+        if part.sizing is not None:
+            part.sizing.base_bytes += new.actual_bytes - used_bytes
         new.shown = new.shown or old.shown
         if not old.parts and with_processes:
-            new.measured_bytes += old.measured_bytes
+            new.shift(old.measured_bytes)
             new.hidden = new.hidden or old.hidden
             if self._pass is not None:
                 for pid in self._pids_of(part.holder):
@@ -180,10 +188,10 @@ class GpuAccount:
         for pid in self._pids_of(holder).intersection(pids):
             used = self._pass.uses[pid]
             self._pass.owners[pid] = to
-            self._shares[holder].measured_bytes -= used or 0
+            self._shares[holder].shift(-(used or 0))
             if to is not None:
                 share = self._share(to, since_ns=self._shares[holder].since_ns)
-                share.measured_bytes += used or 0
+                share.shift(used or 0)
                 share.hidden = share.hidden or used is None
                 share.shown = True
         self._capacity = None

@@ -45,20 +45,26 @@ class _Stability:
 
 
 class Sizing:
-    """A lease that sizes itself, until its use is stable, it says ready, or time is over."""
+    """A lease that sizes itself, until its use is stable, it says ready, or time is over.
 
-    __slots__ = ("_seen_ns", "_stability", "_started_ns")
+    Its use is what its holder uses beyond `base_bytes`: what that used before, or has got since
+    from other leases. Where the holder falls below that, what comes back is the lease's.
+    """
 
-    def __init__(self, *, reserved_bytes: int, started_ns: int) -> None:
+    __slots__ = ("_seen_ns", "_stability", "_started_ns", "base_bytes")
+
+    def __init__(self, *, reserved_bytes: int, base_bytes: int, started_ns: int) -> None:
+        self.base_bytes = base_bytes
         self._started_ns = started_ns
         self._seen_ns = 0
         self._stability = _Stability(reserved_bytes)
 
     def follow(self, used_bytes: int, taken_ns: int) -> None:
-        """Take in what a pass shows."""
+        """Take in what a pass shows of the holder."""
+        self.base_bytes = min(max(self.base_bytes, 0), used_bytes)
         if taken_ns - self._seen_ns >= SPACING_NS:
             self._seen_ns = taken_ns
-            self._stability.add(used_bytes)
+            self._stability.add(used_bytes - self.base_bytes)
 
     def is_done(self, now_ns: int, *, timeout_ns: int) -> bool:
         """Tell whether it has grown."""

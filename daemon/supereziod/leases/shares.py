@@ -68,6 +68,13 @@ class Share(Struct, kw_only=True):
         self.reserved_bytes -= part.reserved_bytes
         self.estimated_bytes -= part.growth.estimate_bytes
 
+    def shift(self, use_bytes: int) -> None:
+        """Take in use that comes, or goes, with whose it is: none of its leases has grown by it."""
+        self.measured_bytes += use_bytes
+        for part in self.parts.values():
+            if part.sizing is not None:
+                part.sizing.base_bytes += use_bytes
+
     def raise_reserve(self, part: Part, reserved_bytes: int) -> None:
         """Let one of its leases reserve more."""
         self.reserved_bytes += reserved_bytes - part.reserved_bytes

@@ -250,14 +250,14 @@ MUTANTS = (
     Mutant(
         "counts what a lost process uses for the holder that has lost it",
         ACCOUNT,
-        "            self._shares[holder].measured_bytes -= used or 0\n",
+        "            self._shares[holder].shift(-(used or 0))\n",
         "",
     ),
     Mutant(
         "forgets what goes with a part of a holder",
         ACCOUNT,
-        "                share.measured_bytes += used or 0\n                share.hidden",
-        "                share.hidden",
+        "                share.shift(used or 0)\n",
+        "",
     ),
     Mutant(
         "places a server's lease where it is not",

@@ -17,6 +17,7 @@ TESTS = [HERE / "test_lifetimes.py"]
 ADOPTION = [HERE / "test_adoption.py", HERE / "test_lost_while_running.py"]
 CONDUCT = [HERE / "test_conduct.py", HERE / "test_idle_model.py"]
 LINKS = [HERE / "test_links.py", HERE / "test_holders.py"]
+SIZING = [HERE / "test_sizing.py"]
 PARTING = [HERE / "test_parting.py"]
 KINSHIP = [HERE / "test_kinship.py"]
 SUSPENDED = [HERE / "test_suspended.py"]
@@ -309,6 +310,30 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
         "                if not any(identity in self._roots for identity in found)\n",
         "                if False\n",
     ): LINKS,
+    Mutant(
+        "takes all that its holder uses for the use of a lease that sizes itself",
+        ACCOUNT,
+        "base_bytes=0 if restored else share.actual_bytes,",
+        "base_bytes=0,",
+    ): SIZING,
+    Mutant(
+        "goes on counting from what its holder has given back",
+        GROWTH,
+        "self.base_bytes = min(max(self.base_bytes, 0), used_bytes)",
+        "self.base_bytes = max(self.base_bytes, 0)",
+    ): SIZING,
+    Mutant(
+        "takes what another lease brings along for growth",
+        SHARES,
+        "                part.sizing.base_bytes += use_bytes\n",
+        "                pass\n",
+    ): SIZING,
+    Mutant(
+        "takes what is there where a lease goes for its growth",
+        ACCOUNT,
+        "            part.sizing.base_bytes += new.actual_bytes - used_bytes\n",
+        "            pass\n",
+    ): SIZING,
 }
 MUTANTS += tuple(ELSEWHERE)
 
