@@ -7,6 +7,8 @@ Written from the rules and from no line of the queue:
   A lease is granted past a waiter only if the waiter has room no later for it on any GPU it could
   use, whatever ends first: each lease ends as a whole or not, other use shrinks to any size, and
   each of those ahead of the waiter has been served there by then or not.
+  What its holder uses already without a lease is no more than was taken before: a lease for no more
+  delays nobody, and one for more only by the rest.
   A closed GPU is as good as none, and so to other users is, as far as they reach, what the leases
   of the waiter's own user keep from it: nothing is kept for one that cannot be served whatever else
   ends. From its own user it is kept nevertheless.
@@ -25,6 +27,7 @@ from itertools import combinations
 
 from supereziod.gpu.hardware import Block
 from supereziod.leases.placement import Capacity, Request
+from supereziod.leases.presence import NOWHERE, Presence
 
 GIB = 1 << 30
 MAX_PASSED = 2
@@ -65,6 +68,8 @@ class Asked:
     split: bool = False
     sizes_itself: bool = False
     avoid: tuple[str, ...] = ()
+    #: What its holder uses already, of the foreign use there.
+    own: dict[str, int] = field(default_factory=dict)
     passed: int = 0
     later: list[tuple[Granted, str]] = field(default_factory=list)
     #: GPUs where something came since that goes before it: a higher priority, or foreign use.
@@ -78,7 +83,12 @@ class Asked:
             split=self.split,
             policy="exclusive" if self.alone else "best_fit",
             avoid=self.avoid,
+            presence=Presence(foreign_bytes=self.own, may_move=True) if self.own else NOWHERE,
         )
+
+    def rest(self, uuid: str, need: int) -> int:
+        """Return what it takes of a GPU beyond what its holder uses there already."""
+        return max(0, need - self.own.get(uuid, 0))
 
 
 @dataclass(eq=False)
@@ -185,13 +195,13 @@ class Host:
             return False
         if (asked.alone or gpu.single) and (leases or gpu.foreign or gpu.returning):
             return False
-        return self.free(gpu) >= asked.need
+        return self.free(gpu) >= asked.rest(gpu.uuid, asked.need)
 
     def may_pass(
         self, asked: Asked, gpu: Gpu, ahead: Sequence[Asked], *, need: int | None = None
     ) -> bool:
         """Tell whether it delays none of those ahead by going there, with `need` or all of it."""
-        need = asked.need if need is None else need
+        need = asked.rest(gpu.uuid, asked.need if need is None else need)
         return not any(
             self._delays(asked, need, waiter, gpu, before=ahead[:place])
             for place, waiter in enumerate(ahead)
@@ -202,10 +212,10 @@ class Host:
     ) -> bool:
         if not self.is_kept(waiter, gpu, from_uid=asked.uid):
             return False
-        if waiter.alone or waiter.split or gpu.opaque or gpu.single:
+        if waiter.alone or gpu.opaque or gpu.single or asked.alone or asked.sizes_itself:
             return True
-        if asked.alone or asked.sizes_itself:
-            return True
+        if waiter.split or not need:
+            return bool(need)
         frees = {self.free(gpu)}
         for lease in self.on(gpu.uuid):
             frees |= {free + lease.reserved[gpu.uuid] for free in frees}
@@ -240,10 +250,16 @@ class Host:
             uid=asked.uid,
         )
         for waiter in ahead:
-            for uuid in reserved:
-                if self.is_kept(waiter, self.gpus[uuid], from_uid=asked.uid):
+            for uuid, size in reserved.items():
+                if asked.rest(uuid, size) and self.is_kept(
+                    waiter, self.gpus[uuid], from_uid=asked.uid
+                ):
                     waiter.later.append((lease, uuid))
         self.leases.append(lease)
+        for uuid, used in asked.own.items():
+            if uuid in reserved:
+                self.gpus[uuid].foreign -= used
+                lease.over += max(0, used - reserved[uuid])
 
     def end(self, lease: Granted) -> None:
         """End a lease."""

@@ -16,6 +16,11 @@ is in its way. From that user all is kept as before: nobody holds off its own wi
 soon as the GPU is open, or the lease has ended, it is kept for the waiter again. So whoever went
 past came at a time when no end of what others have could have served the waiter, and nobody goes
 past once one could: it is not passed over without bound.
+
+What a server uses already without a lease is taken from whoever waits, and stays taken as long as
+the server likes, leased or not. So a lease goes past by what it takes beyond that: one for no more
+than is used takes nothing from those ahead that they could count on. Only where a lease counts by
+being there, as for one that wants the GPU alone, it does not go past.
 """
 
 from __future__ import annotations
@@ -49,7 +54,10 @@ class Backfill:
 
     @property
     def full(self) -> bool:
-        """Whether every GPU that is open is kept, so that nobody behind can have anything."""
+        """Whether every GPU that is open is kept, so that nobody behind can have anything more.
+
+        One behind may still have a lease for what it uses already.
+        """
         self._full = self._full or all(self._rooms[one.uuid].is_full for one in self._open)
         return self._full
 
@@ -67,8 +75,14 @@ class Backfill:
         self, request: Request, *, sizes_itself: bool, uid: int | None = None
     ) -> dict[str, str]:
         """Return the GPUs that are kept from `request` of user `uid` (by UUID: why)."""
+        own = request.presence.own_bytes
         refused = {
-            uuid: room.refuses(request, sizes_itself=sizes_itself, uid=uid)
+            uuid: room.refuses(
+                request,
+                max(0, request.vram_bytes - own(uuid)),
+                sizes_itself=sizes_itself,
+                uid=uid,
+            )
             for uuid, room in self._rooms.items()
         }
         return {uuid: why for uuid, why in refused.items() if why is not None}
@@ -88,16 +102,21 @@ class Backfill:
 
 
 class _Kept:
-    """What of a GPU is kept from somebody. `spare_bytes` is None where nothing is."""
+    """What of a GPU is kept from somebody. `spare_bytes` is None where nothing is.
 
-    __slots__ = ("spare_bytes", "why")
+    `is_shut`: nobody may come, not even one that takes no more than it uses already.
+    """
+
+    __slots__ = ("is_shut", "spare_bytes", "why")
 
     def __init__(self) -> None:
         self.spare_bytes: int | None = None
+        self.is_shut = False
         self.why = ""
 
-    def limit(self, spare: int, wants: str) -> None:
+    def limit(self, spare: int, wants: str, *, shuts: bool) -> None:
         """Leave no more than `spare` to those behind one that `wants`."""
+        self.is_shut = self.is_shut or shuts
         if self.spare_bytes is not None and spare >= self.spare_bytes:
             return
         self.spare_bytes = spare
@@ -105,16 +124,16 @@ class _Kept:
         if spare:
             self.why += f": {format_size(spare)} may go to others now"
 
-    def spares(self, request: Request, *, sizes_itself: bool) -> bool:
-        """Tell whether `request` delays nobody here.
+    def spares(self, request: Request, more: int, *, sizes_itself: bool) -> bool:
+        """Tell whether `request` delays nobody here, taking `more` than its holder uses already.
 
         One that keeps others off, for ever or until it has grown, does.
         """
         if self.spare_bytes is None:
             return True
-        if request.policy == "exclusive" or sizes_itself:
+        if self.is_shut or request.policy == "exclusive" or sizes_itself:
             return False
-        return request.vram_bytes <= self.spare_bytes
+        return more <= self.spare_bytes
 
 
 class _Room:
@@ -146,24 +165,28 @@ class _Room:
         One that is split has use for any part of what is free. `only_from`: the one user from whom
         it is kept.
         """
-        if self.is_full:
-            return
         alone = request.policy == "exclusive"
-        whole = alone or self._alone or request.split
+        shuts = alone or self._alone
+        if self.is_full and not shuts:
+            return
+        whole = shuts or request.split
         spare = 0 if whole else self._left_by(need)
         kept = self._from_all
         if only_from is not None:
             kept = self._from_uid.setdefault(only_from, _Kept())
-        kept.limit(spare, "wants it alone" if alone else f"needs {format_size(need)}")
+        wants = "wants it alone" if alone else f"needs {format_size(need)}"
+        kept.limit(spare, wants, shuts=shuts)
         self._expect(need)
 
-    def refuses(self, request: Request, *, sizes_itself: bool, uid: int | None) -> str | None:
-        """Return why it is kept from `request` of user `uid`; None if it is not."""
+    def refuses(
+        self, request: Request, more: int, *, sizes_itself: bool, uid: int | None
+    ) -> str | None:
+        """Return why it is kept from `request` of user `uid`, which takes `more`; None if not."""
         kept = [self._from_all]
         if uid is not None and uid in self._from_uid:
             kept.append(self._from_uid[uid])
         for each in kept:
-            if not each.spares(request, sizes_itself=sizes_itself):
+            if not each.spares(request, more, sizes_itself=sizes_itself):
                 return each.why
         return None
 

@@ -27,6 +27,11 @@ class Presence(Struct, frozen=True, kw_only=True):
         """The GPUs that its lease has to cover."""
         return () if self.may_move else self.used
 
+    @property
+    def uses_any(self) -> bool:
+        """Whether anything of a new lease is in use already, on any GPU."""
+        return bool(self.foreign_bytes or self.beyond_bytes)
+
     def own_bytes(self, uuid: str) -> int:
         """Return what of a new lease on the GPU is in use already."""
         return self.foreign_bytes.get(uuid, 0) + self.beyond_bytes.get(uuid, 0)

@@ -127,8 +127,10 @@ class LeaseQueue:
         The caller records the grant, removes the waiter, and asks again with new capacities.
         """
         backfill = Backfill(capacities)
-        for waiting, is_held_back in self._walk(self._order, backfill):
-            if backfill.full:
+        to_the_end = any(waiting.request.presence.uses_any for waiting in self._order)
+        walk = self._walk(self._order, backfill, to_the_end=to_the_end)
+        for waiting, is_held_back in walk:
+            if backfill.full and not to_the_end:
                 return None
             if is_held_back:
                 continue
@@ -157,9 +159,15 @@ class LeaseQueue:
         each ahead, in order, in place of what `keep_back` was given. `uid`: who asks.
         """
         backfill = Backfill(capacities)
-        walk = self._walk(self.ahead(priority=priority, of=behind), backfill, held_back=held_back)
+        to_the_end = request.presence.uses_any
+        walk = self._walk(
+            self.ahead(priority=priority, of=behind),
+            backfill,
+            held_back=held_back,
+            to_the_end=to_the_end,
+        )
         for _ in walk:
-            if backfill.full and held_back is None:
+            if backfill.full and held_back is None and not to_the_end:
                 break
         held = backfill.held_from(request, sizes_itself=sizes_itself, uid=uid)
         return place(request, hold(capacities, held))
@@ -167,22 +175,28 @@ class LeaseQueue:
     def reasons(self, capacities: Sequence[Capacity]) -> Iterator[tuple[Waiting, Placement]]:
         """Say of each waiter, in order, which GPUs would take it now, and why the others not."""
         backfill = Backfill(capacities)
-        for waiting, _ in self._walk(self._order, backfill):
+        for waiting, _ in self._walk(self._order, backfill, to_the_end=True):
             held = _held_from(waiting, backfill)
             yield waiting, place(waiting.request, hold(capacities, held))
 
     def _walk(
-        self, line: Iterable[Waiting], backfill: Backfill, *, held_back: HeldBack | None = None
+        self,
+        line: Iterable[Waiting],
+        backfill: Backfill,
+        *,
+        held_back: HeldBack | None = None,
+        to_the_end: bool,
     ) -> Iterator[tuple[Waiting, bool]]:
         """Iterate over them with whether something else than room keeps each.
 
-        When the next is asked for, what the one before could use is kept for that one.
+        When the next is asked for, what the one before could use is kept for that one; once every
+        GPU is, only `to_the_end`: for those behind that use something already.
         """
         is_held_back = held_back or self._held_back()
         for waiting in line:
             is_back = is_held_back(waiting)
             yield waiting, is_back
-            if not is_back and not backfill.full:
+            if not is_back and (to_the_end or not backfill.full):
                 backfill.keep_for(waiting.request, uid=waiting.uid)
 
     def _slot(self, priority: int) -> int:

@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from lease_host import BIG, SMALL, LeaseHost, caller_of, lease_host, turn
+from lease_host import BIG, SMALL, LeaseHost, caller_of, child, lease_host, turn
 from superezio.errors import NoCapacityError
 from superezio.wire import Lease
 from supereziod.gpu.hardware import Block
 from supereziod.leases.placement import Capacity, Request
+from supereziod.leases.presence import Presence
 from supereziod.leases.queue import LeaseQueue, Waiting
 
 GIB = 1 << 30
 ME = caller_of()
+#: Its process is not one of this host's, as one in a container is not.
+STRANGER = caller_of(0, uid=4711, connection="stranger")
 
 
 def waiting(name: str, gib: float, *, uid: int = 1000, **fields: Any) -> Waiting:
@@ -250,6 +253,65 @@ def test_a_moment_without_a_reading_lets_nobody_past() -> None:
     assert most(queue, gpu(uuid="healthy"), settling, uid=OTHER) == 0
 
 
+# --- a server that uses it already --------------------------------------------------------------
+
+
+def uses(gib: float, uuid: str = "x", *, vram: float | None = None, **fields: Any) -> Request:
+    """Return what leases a server that uses so much: for as much, or for `vram`."""
+    used = round(gib * GIB)
+    size = used if vram is None else round(vram * GIB)
+    presence = Presence(foreign_bytes={uuid: used}, used=(uuid,))
+    return Request(vram_bytes=size, presence=presence, **fields)
+
+
+def answer(queue: LeaseQueue, request: Request, *gpus: Capacity, **fields: Any) -> str:
+    return queue.place_behind(request, gpus, uid=OTHER, **fields).decision
+
+
+def test_a_lease_for_what_is_used_already_goes_past() -> None:
+    """The head waits until that use is gone, and would without the lease."""
+    queue = queue_of(waiting("head", 12))
+    assert answer(queue, uses(8), gpu(foreign=8)) == "grant"
+    assert answer(queue, uses(8, vram=4), gpu(foreign=8)) == "grant"
+    assert answer(queue, uses(8, vram=9), gpu(foreign=8)) == "wait"
+    assert answer(queue, Request(vram_bytes=GIB), gpu(foreign=8)) == "wait"
+
+
+def test_what_it_takes_beyond_that_has_to_delay_nobody() -> None:
+    queue = queue_of(waiting("head", 7))
+    assert answer(queue, uses(4, vram=5), gpu(6, foreign=4)) == "grant"
+    assert answer(queue, uses(4, vram=5.25), gpu(6, foreign=4)) == "wait"
+
+
+@pytest.mark.parametrize("kind", ["one_at_a_time", "exclusive"])
+def test_it_does_not_go_past_where_a_lease_counts_by_being_there(kind: str) -> None:
+    """A little use without a lease is nothing to one that is to be alone; a lease would be."""
+    used = gpu(6, foreign=0.25)
+    if kind == "exclusive":
+        queue = queue_of(waiting("head", 12), waiting("next", 1, policy="exclusive"))
+    else:
+        queue, used = queue_of(waiting("head", 12)), replace(used, one_at_a_time=True)
+    assert answer(queue, uses(0.25), used) == "wait"
+
+
+def test_one_that_keeps_others_off_does_not_go_past_by_what_it_uses() -> None:
+    queue = queue_of(waiting("head", 12))
+    assert answer(queue, uses(8), gpu(foreign=8), sizes_itself=True) == "wait"
+    assert answer(queue, uses(8, policy="exclusive"), gpu(foreign=8)) == "wait"
+
+
+def test_a_waiter_goes_past_by_what_it_uses_as_a_newcomer_does() -> None:
+    queue = queue_of(waiting("head", 12), waiting("next", 11), waiting("server", 8))
+    assert queue.first_grant([gpu(foreign=8)]) is None
+    server = next(one for one in queue if one.id == "server")
+    queue.replace(replace(server, request=uses(8)))
+    found = queue.first_grant([gpu(foreign=8)])
+    assert found is not None
+    assert found[0].id == "server"
+    queue.replace(replace(server, request=uses(8, policy="exclusive")))
+    assert queue.first_grant([gpu(foreign=8)]) is None
+
+
 def test_the_reason_says_for_whom_it_is_kept_and_what_is_left() -> None:
     queue = queue_of(waiting("head", 8))
     reason = queue.place_behind(Request(vram_bytes=2 * GIB), [gpu(3, 3)]).gpus[0]
@@ -321,8 +383,7 @@ async def test_one_user_s_acquire_does_not_close_the_host_to_the_others(host: Le
     slivers = [host.now(ME, vram=0.01, prefer=[uuid]) for uuid in (BIG, SMALL)]
     waits = host.later(ME, vram=0.01, wait_ms=600_000, policy="exclusive")
     await turn()
-    other = caller_of(0, uid=4711, connection="other")
-    served = host.now(other, mode="connection", vram=8)
+    served = host.now(STRANGER, mode="connection", vram=8)
     with pytest.raises(NoCapacityError, match="wants it alone"):
         host.now(ME, vram=0.01)
     for lease in slivers:
@@ -341,17 +402,36 @@ async def test_a_gpu_that_is_quarantined_keeps_the_healthy_one_from_nobody(
     host.monitor.read()
     waits = host.later(ME, vram=4, wait_ms=600_000, count=2)
     await turn()
-    other = caller_of(0, uid=4711)
-    lease = host.now(other, mode="connection", vram=10)
+    lease = host.now(STRANGER, mode="connection", vram=10)
     host.small.block = None
     host.monitor.read()
     with pytest.raises(NoCapacityError, match="kept for an acquire ahead"):
-        host.now(other, mode="connection", vram=4)
-    host.leases.release(other, lease.id)
+        host.now(STRANGER, mode="connection", vram=4)
+    host.leases.release(STRANGER, lease.id)
     host.monitor.read()
     await turn()
     assert waits.done()
     assert len((await waits).gpus) == 2
+
+
+async def test_a_server_is_leased_for_where_it_runs_though_others_wait(host: LeaseHost) -> None:
+    with child() as server:
+        host.big.processes = {server.pid: 8 * GIB}
+        host.monitor.read()
+        head = host.later(STRANGER, mode="connection", vram=12, wait_ms=60_000, avoid=[SMALL])
+        await turn()
+        lease = host.now(ME, vram=8, holder_pid=server.pid)
+        assert lease.gpus[0].uuid == BIG
+        assert host.free(BIG) == 4 * GIB, "as before"
+        with pytest.raises(NoCapacityError, match="kept for an acquire ahead"):
+            host.now(STRANGER, mode="connection", vram=1, avoid=[SMALL])
+        assert not head.done()
+        host.big.processes = {}
+        host.leases.release(ME, lease.id)
+        host.monitor.read()
+        host.monitor.read()
+        await turn()
+        assert head.done()
 
 
 async def test_one_behind_is_granted_as_soon_as_it_delays_nobody(host: LeaseHost) -> None:
@@ -384,12 +464,14 @@ async def test_a_lease_that_uses_more_than_it_reserved_may_shrink_to_any_size(
     host: LeaseHost,
 ) -> None:
     host.now(ME, vram=4, avoid=[SMALL])
-    head = await wait_for(host, 9)
+    head = host.later(STRANGER, mode="connection", vram=9, wait_ms=60_000, avoid=[SMALL])
+    await turn()
     host.now(ME, vram=1, avoid=[SMALL])
     host.big.processes = {os.getpid(): 8 * GIB}
     host.monitor.read()
     with pytest.raises(NoCapacityError, match="kept for an acquire ahead"):
-        await host.later(ME, vram=1, avoid=[SMALL])
+        await host.later(STRANGER, mode="connection", vram=1, avoid=[SMALL])
+    host.now(ME, vram=1, avoid=[SMALL])  # what it uses above its leases is its own
     await give_up(head)
 
 

@@ -253,8 +253,8 @@ MUTANTS = (
     Mutant(
         "keeps GPUs for one that is over its quota",
         QUEUE,
-        "            if not is_back and not backfill.full:\n",
-        "            if not backfill.full:\n",
+        "            if not is_back and (to_the_end or",
+        "            if (to_the_end or",
     ),
     Mutant(
         "grants to a waiter that is over its quota",

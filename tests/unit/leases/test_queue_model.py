@@ -82,6 +82,7 @@ class QueueMachine(RuleBasedStateMachine):
         kind: str,
         avoid: tuple[str, ...],
         wait: int,
+        own: dict[str, int] | None = None,
     ) -> None:
         self.arrived += 1
         asked = Asked(
@@ -95,6 +96,7 @@ class QueueMachine(RuleBasedStateMachine):
             split=kind == "split",
             sizes_itself=kind == "sizes itself",
             avoid=avoid,
+            own=own or {},
         )
         ahead = self.host.ahead_of_newcomer(priority)
         assert [one.id for one in self.queue.ahead(priority=priority)] == [a.id for a in ahead]
@@ -134,6 +136,16 @@ class QueueMachine(RuleBasedStateMachine):
             deadline_ns=asked.deadline,
             sizes_itself=asked.sizes_itself,
         )
+
+    @rule(uid=UIDS, need=NEEDS, priority=PRIORITIES, pick=PICKS, part=st.sampled_from((1, 2, 5)))
+    def a_server_asks_for_what_it_uses(
+        self, uid: int, need: int, priority: int, pick: int, part: int
+    ) -> None:
+        gpu = self._gpu(pick)
+        used = min(part * GIB, gpu.foreign)
+        # One that another process has is told apart from its own by no figure of the model.
+        if used and not gpu.single:
+            self._arrive(uid, need, 1, priority, "plain", (), 0, own={gpu.uuid: used})
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -248,7 +260,7 @@ class QueueMachine(RuleBasedStateMachine):
         for uuid, size in placement.reserved.items():
             gpu = self.host.gpus[uuid]
             assert not gpu.blocked
-            assert self.host.free(gpu) >= size
+            assert self.host.free(gpu) >= asked.rest(uuid, size)
             assert self.host.may_pass(asked, gpu, ahead, need=size), "nobody ahead is delayed"
         if asked.split or not self.host.is_exact(ahead):
             return

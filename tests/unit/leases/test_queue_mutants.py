@@ -30,8 +30,8 @@ MUTANTS = (
     Mutant(
         "lets a small one pass the head",
         QUEUE,
-        "        for waiting, is_held_back in self._walk(self._order, backfill):\n",
-        "        for waiting, is_held_back in self._walk(self._order, Backfill(capacities)):\n",
+        "self._walk(self._order, backfill, to_the_end=to_the_end)",
+        "self._walk(self._order, Backfill(capacities), to_the_end=to_the_end)",
     ),
     Mutant(
         "lets a newcomer pass those who wait",
@@ -78,8 +78,8 @@ MUTANTS = (
     Mutant(
         "tells a waiter nothing of those ahead",
         QUEUE,
-        "        for waiting, _ in self._walk(self._order, backfill):\n",
-        "        for waiting, _ in self._walk(self._order, Backfill(capacities)):\n",
+        "self._walk(self._order, backfill, to_the_end=True)",
+        "self._walk(self._order, Backfill(capacities), to_the_end=True)",
     ),
     Mutant(
         "counts on all that came before to end",
@@ -122,20 +122,20 @@ MUTANTS = (
     Mutant(
         "lets others onto a GPU that one ahead wants alone",
         BACKFILL,
-        "whole = alone or self._alone or request.split",
-        "whole = self._alone or request.split",
+        "        shuts = alone or self._alone\n",
+        "        shuts = self._alone\n",
     ),
     Mutant(
         "lets others grow where one ahead has to wait for it",
         BACKFILL,
-        "whole = alone or self._alone or request.split",
-        "whole = alone or request.split",
+        "        shuts = alone or self._alone\n",
+        "        shuts = alone\n",
     ),
     Mutant(
         "lets others have a part that one ahead would split over",
         BACKFILL,
-        "whole = alone or self._alone or request.split",
-        "whole = alone or self._alone",
+        "whole = shuts or request.split",
+        "whole = shuts",
     ),
     Mutant(
         "lets others have a GPU that admits one process",
@@ -146,20 +146,20 @@ MUTANTS = (
     Mutant(
         "lets one go past with all that it splits where a part of it may",
         BACKFILL,
-        "return request.vram_bytes <= self.spare_bytes",
-        "return request.split or request.vram_bytes <= self.spare_bytes",
+        "return more <= self.spare_bytes",
+        "return request.split or more <= self.spare_bytes",
     ),
     Mutant(
         "lets an exclusive lease go past",
         BACKFILL,
-        'if request.policy == "exclusive" or sizes_itself:',
-        "if sizes_itself:",
+        'if self.is_shut or request.policy == "exclusive" or sizes_itself:',
+        "if self.is_shut or sizes_itself:",
     ),
     Mutant(
         "lets one that sizes itself go past",
         BACKFILL,
-        'if request.policy == "exclusive" or sizes_itself:',
-        'if request.policy == "exclusive":',
+        'if self.is_shut or request.policy == "exclusive" or sizes_itself:',
+        'if self.is_shut or request.policy == "exclusive":',
     ),
     Mutant(
         "keeps a GPU that nobody ahead could use",
@@ -226,6 +226,42 @@ MUTANTS = (
         BACKFILL,
         'capacity.block is None or capacity.block.code == "settling"',
         "capacity.block is None",
+    ),
+    Mutant(
+        "lets a server wait for what it uses already",
+        BACKFILL,
+        "max(0, request.vram_bytes - own(uuid)),\n",
+        "request.vram_bytes,\n",
+    ),
+    Mutant(
+        "lets a server that uses a little have any amount",
+        BACKFILL,
+        "max(0, request.vram_bytes - own(uuid)),\n",
+        "0 if own(uuid) else request.vram_bytes,\n",
+    ),
+    Mutant(
+        "lets a server have a lease where one ahead wants to be alone",
+        BACKFILL,
+        "if self.is_shut or request.policy",
+        "if request.policy",
+    ),
+    Mutant(
+        "looks for one that wants to be alone only until all is kept",
+        BACKFILL,
+        "        if self.is_full and not shuts:\n",
+        "        if self.is_full:\n",
+    ),
+    Mutant(
+        "looks on for a server no further than until all is kept",
+        QUEUE,
+        "        to_the_end = request.presence.uses_any\n",
+        "        to_the_end = False\n",
+    ),
+    Mutant(
+        "serves no server behind those for whom all is kept",
+        QUEUE,
+        "        to_the_end = any(waiting.request.presence.uses_any for waiting in self._order)\n",
+        "        to_the_end = False\n",
     ),
     Mutant(
         "forgets the leases beyond the largest",
