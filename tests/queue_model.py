@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from supereziod.gpu.hardware import Block
-from supereziod.leases.placement import Capacity, Request
+from supereziod.leases.capacity import Capacity, Request
 from supereziod.leases.presence import NOWHERE, Presence
 
 GIB = 1 << 30

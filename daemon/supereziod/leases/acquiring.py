@@ -20,8 +20,8 @@ from superezio.errors import (
 )
 from superezio.wire import AcquireParams, Lease, Placement, PlacementParams
 from supereziod.leases.book import LeaseBook, LiveLease
+from supereziod.leases.capacity import Capacity, Request
 from supereziod.leases.handles import Caller, HandleOpener, ProcessHandle
-from supereziod.leases.placement import Capacity, Request
 from supereziod.leases.presence import NOWHERE
 from supereziod.leases.queue import LeaseQueue, Waiting
 from supereziod.leases.quotas import Breach, Quotas, withhold

@@ -33,7 +33,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from superezio.quantities import format_size
-from supereziod.leases.placement import Capacity, Request, candidates
+from supereziod.leases.capacity import Capacity, Request
+from supereziod.leases.placement import candidates
 
 #: How many amounts of a GPU are combined exactly. What is beyond them counts as if it could end in
 #: any part, which keeps more for those ahead, never less.

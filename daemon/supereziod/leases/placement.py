@@ -12,29 +12,12 @@ from superezio.wire import GpuReason, Placement, Policy
 from supereziod.gpu.hardware import Block
 from supereziod.leases import split
 from supereziod.leases.adoption import as_found, within_reach
-from supereziod.leases.capacity import MAX_COUNT, MAX_VRAM_BYTES, Capacity, Request
+from supereziod.leases.capacity import Capacity, Request
 from supereziod.leases.refusals import (
-    EXCLUSIVE_TOLERANCE_BYTES,
-    LASTING_BLOCKS,
     Refusal,
     may_serve,
     refusal_of,
-    taken,
 )
-
-__all__ = [
-    "EXCLUSIVE_TOLERANCE_BYTES",
-    "LASTING_BLOCKS",
-    "MAX_COUNT",
-    "MAX_VRAM_BYTES",
-    "Capacity",
-    "Request",
-    "candidates",
-    "has_room",
-    "hold",
-    "place",
-    "taken",
-]
 
 _NO_MARGIN: Final = -1000
 _NO_UTILIZATION: Final = 101

@@ -11,8 +11,8 @@ from msgspec import Struct
 from superezio.errors import QueueFullError
 from superezio.wire import Placement
 from supereziod.leases.backfill import Backfill
-from supereziod.leases.capacity import Subject
-from supereziod.leases.placement import Capacity, Request, has_room, hold, place
+from supereziod.leases.capacity import Capacity, Request, Subject
+from supereziod.leases.placement import has_room, hold, place
 
 
 class Waiting(Struct, frozen=True, kw_only=True):

@@ -8,9 +8,9 @@ from typing import Final, Protocol
 from msgspec import structs
 
 from supereziod.gpu.hardware import Block, Snapshot
+from supereziod.leases.capacity import Capacity
 from supereziod.leases.holders import Attribution
 from supereziod.leases.ledger import Ledger, LedgerNotice
-from supereziod.leases.placement import Capacity
 
 #: How long a decision waits for GPUs that are slow to answer, while others may serve.
 _PATIENCE_S: Final = 0.025

@@ -10,9 +10,10 @@ from msgspec import Struct
 from superezio.wire import HolderProcess, Lease, LeaseGpu, Placement, Revocation, Waiter
 from supereziod.gpu.hardware import Snapshot
 from supereziod.leases.book import LeaseBook, LiveLease
+from supereziod.leases.capacity import Capacity
 from supereziod.leases.ledger import Ledger
-from supereziod.leases.placement import Capacity, taken
 from supereziod.leases.places import reason_code
+from supereziod.leases.refusals import taken
 from supereziod.leases.split import ratios, tensor_split
 from supereziod.leases.store import LeaseRecord, RevokeOrder
 from supereziod.leases.waiters import Pending

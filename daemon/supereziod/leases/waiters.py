@@ -17,9 +17,9 @@ from superezio.errors import (
 )
 from superezio.wire import AcquireParams, Lease, Placement
 from supereziod.leases.book import LeaseBook, LiveLease
+from supereziod.leases.capacity import Capacity
 from supereziod.leases.deadlines import Deadlines
 from supereziod.leases.handles import Caller, ProcessHandle
-from supereziod.leases.placement import Capacity
 from supereziod.leases.places import Place, PlaceNews, reason_code
 from supereziod.leases.presence import NOWHERE
 from supereziod.leases.queue import LeaseQueue, Waiting

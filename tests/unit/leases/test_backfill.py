@@ -16,7 +16,7 @@ from lease_host import BIG, SMALL, LeaseHost, caller_of, child, lease_host, turn
 from superezio.errors import NoCapacityError
 from superezio.wire import Lease
 from supereziod.gpu.hardware import Block
-from supereziod.leases.placement import Capacity, Request
+from supereziod.leases.capacity import Capacity, Request
 from supereziod.leases.presence import Presence
 from supereziod.leases.queue import LeaseQueue, Waiting
 

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from gpu_views import GIB, FakeClock, a_pass, a_snapshot, a_view
 from supereziod.gpu.hardware import Block, GpuSample, GpuView, ProcessUse, Snapshot
+from supereziod.leases.capacity import Capacity
 from supereziod.leases.ledger import Claim, Ledger, LedgerNotice
-from supereziod.leases.placement import Capacity
 
 G = "GPU-1"
 

@@ -23,8 +23,9 @@ from ledger_model import (
     Rules,
     World,
 )
+from supereziod.leases.capacity import Capacity, Request
 from supereziod.leases.ledger import Claim, Ledger, LedgerNotice
-from supereziod.leases.placement import Capacity, Request, place
+from supereziod.leases.placement import place
 
 HOLDERS = ("ann", "bob", "cyd")
 GPUS = ("GPU-a", "GPU-b", "GPU-n")

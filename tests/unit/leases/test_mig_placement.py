@@ -11,8 +11,9 @@ from gpu_views import GIB, FakeClock, a_pass, a_snapshot, a_view
 from probe_doubles import NO_DETAILS
 from superezio.wire import AcquireParams
 from supereziod.gpu.hardware import Block, GpuView, MigInstance
+from supereziod.leases.capacity import Capacity, Request
 from supereziod.leases.ledger import Claim, Ledger
-from supereziod.leases.placement import Capacity, Request, candidates, place
+from supereziod.leases.placement import candidates, place
 from supereziod.leases.store import LeaseRecord
 from supereziod.leases.views import environment_of
 

@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 from superezio.errors import InvalidParamsError
 from superezio.wire import Placement, Policy
 from supereziod.gpu.hardware import Block
-from supereziod.leases.placement import (
-    EXCLUSIVE_TOLERANCE_BYTES,
-    Capacity,
-    Request,
-    candidates,
-    hold,
-    place,
-)
+from supereziod.leases.capacity import Capacity, Request
+from supereziod.leases.placement import candidates, hold, place
+from supereziod.leases.refusals import EXCLUSIVE_TOLERANCE_BYTES
 
 GIB = 1 << 30
 

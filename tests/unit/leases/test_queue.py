@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from superezio.errors import QueueFullError
-from supereziod.leases.placement import Capacity, Request
+from supereziod.leases.capacity import Capacity, Request
 from supereziod.leases.queue import LeaseQueue, Waiting
 
 GIB = 1 << 30
