@@ -106,6 +106,7 @@ class Acquirer:
         if self._readings.late(capacities):
             return self._acquire_later(ask)
         placement = self._decide(ask, capacities)
+        self._checked_line(ask, placement)
         if placement.decision == "grant":
             return self._grant_now(ask, placement)
         if placement.decision == "never" or (ask.wait_s <= 0 and not self._readings.returning()):
@@ -216,6 +217,7 @@ class Acquirer:
             return known
         self._checked_quota(ask)
         placement = self._decide(ask, self._readings.capacities())
+        self._checked_line(ask, placement)
         if placement.decision == "grant":
             return self._shown(self._grant(ask, placement, handles))
         if ask.wait_s <= 0 or (placement.decision == "never" and self._readings.complete):
@@ -305,10 +307,18 @@ class Acquirer:
     def _checked_quota(self, ask: _Ask) -> None:
         """Raise QuotaExceededError for what no wait mends, or is not waited for."""
         breach = self._quotas.breach(ask.caller.subject, ask.request.total_bytes)
-        if breach is None and ask.wait_s <= 0:
-            breach = self._breach(ask.caller, ask.request, ask.params.priority)
         if breach is not None and (breach.lasting or ask.wait_s <= 0):
             raise breach.error()
+
+    def _checked_line(self, ask: _Ask, placement: Placement) -> None:
+        """Raise QuotaExceededError where those ahead leave too little, and that is not waited for.
+
+        The decision has walked past them: who is refused pays for a second walk.
+        """
+        if placement.quota is not None and ask.wait_s <= 0:
+            breach = self._breach(ask.caller, ask.request, ask.params.priority)
+            if breach is not None:
+                raise breach.error()
 
     async def _explain_later(self, caller: Caller, request: Request) -> Placement:
         await self._readings.settle(lambda: self._place(caller, request).decision == "grant")
