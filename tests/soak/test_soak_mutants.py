@@ -54,8 +54,8 @@ MUTANTS = (
     Mutant(
         "keeps a lease without its process",
         BOOK,
-        '            if lease.record.params.mode == "process":\n',
-        "            if False:\n",
+        'over = [lease for lease in ended if lease.record.params.mode == "process"]',
+        "over: list[LiveLease] = []",
     ),
     Mutant(
         "revives at a restart what had ended",

@@ -18,7 +18,7 @@ from superezio.errors import (
 from superezio.wire import AcquireParams, LeaseState, Placement
 from supereziod.leases.capacity import Subject
 from supereziod.leases.deadlines import Deadlines
-from supereziod.leases.handles import HandleOpener, ProcessHandle
+from supereziod.leases.handles import HandleOpener, HeldBy, ProcessHandle
 from supereziod.leases.holders import Holders
 from supereziod.leases.ledger import Claim, Ledger
 from supereziod.leases.live_lease import LeaseNews, LiveLease, share_of
@@ -41,7 +41,8 @@ class LeaseBook:
 
     Every change is synchronous: committed, then made, then told. `on_ended` is called after
     leases ended by themselves: because the processes that held them did, or their time was over.
-    `on_removed` is called with the id of each lease that is over, in whatever way.
+    `on_removed` is called with the id of each lease that is over, in whatever way. A process that
+    holds several leases of a user counts for each of them towards `max_processes_per_uid`.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class LeaseBook:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         max_leases: int = 4096,
         max_leases_per_uid: int = 1024,
+        max_processes_per_uid: int = 1024,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -70,6 +72,8 @@ class LeaseBook:
         self._now = now
         self._max_leases = max_leases
         self._max_leases_per_uid = max_leases_per_uid
+        self._max_processes_per_uid = max_processes_per_uid
+        self._opener: HandleOpener | None = None
         self.holders = Holders(
             processes=processes,
             on_ended=self._processes_ended,
@@ -140,6 +144,14 @@ class LeaseBook:
         if len(self._leases) >= self._max_leases:
             raise BusyError(f"cannot lease more: there are {self._max_leases} leases in all")
 
+    def _check_processes(self, uid: int, more: int) -> None:
+        held = self.holders.processes_of(uid)
+        if held + more > self._max_processes_per_uid:
+            raise BusyError(
+                f"cannot bind more processes: {held:,} hold leases of uid {uid}, and"
+                f" {self._max_processes_per_uid:,} may. Release leases, or end some of those"
+            )
+
     def presence_of(self, holder: ProcessHandle | int, *, may_move: bool) -> Presence:
         """Return where a process (or a pid) that is to hold a lease uses VRAM already.
 
@@ -167,6 +179,7 @@ class LeaseBook:
         """Record and make a lease. On an error nothing was done, and the handles are not taken."""
         uid = subject.uid
         self.check_room(uid)
+        self._check_processes(uid, len(handles))
         breach = self._quotas.breach(subject, sum(placement.reserved.values()))
         if breach is not None:
             raise breach.error()
@@ -217,16 +230,30 @@ class LeaseBook:
                 lease=row.id,
                 reason="void",
             )
+        self._opener = opener
         for record in records:
-            opened = (opener.again(held) for held in record.processes)
-            handles = [handle for handle in opened if handle is not None]
-            lease = LiveLease(record, connection=None)
-            lease.used_ns = self._clock()  # nobody saw what was used until now
-            self._ledger.restore(self._add(lease, handles))
-            ended = [held.identity for held in record.processes]
-            self.holders.restore_kin(record.id, record.kin, ended=ended)
-            if not handles and record.params.mode == "process":
-                self.lose(lease, "holder_ended", "its processes ended while the daemon was down")
+            self._take_up(record, opener)
+
+    def _take_up(self, record: LeaseRecord, opener: HandleOpener) -> None:
+        """Let a recorded lease stand, unless its processes are known to have ended."""
+        handles: list[ProcessHandle] = []
+        awaited: list[HeldBy] = []
+        for held in record.processes:
+            try:
+                handle = opener.again(held)
+            except BusyError:
+                # Too many files are open: that says nothing of the process. `run_due` tries again.
+                awaited.append(held)
+                continue
+            if handle is not None:
+                handles.append(handle)
+        lease = LiveLease(record, connection=None)
+        lease.used_ns = self._clock()  # nobody saw what was used until now
+        self._ledger.restore(self._add(lease, handles, awaited))
+        ended = [held.identity for held in record.processes]
+        self.holders.restore_kin(record.id, record.kin, ended=ended)
+        if not handles and not awaited and record.params.mode == "process":
+            self.lose(lease, "holder_ended", "its processes ended while the daemon was down")
 
     def resume_clocks(self, grace_s: float) -> None:
         """Let time count for the leases of an earlier run: clients can reach the daemon from now.
@@ -249,8 +276,10 @@ class LeaseBook:
         return self._ends.get(lease.id)
 
     def run_due(self) -> None:
-        """End the leases whose time is over."""
+        """End the leases whose time is over, and watch what could not be opened at the start."""
         self._ends.run_due()
+        if self._opener is not None:
+            self.holders.watch_awaited(self._opener)
 
     def renew(self, lease: LiveLease, ttl_ms: int) -> None:
         """Let a ttl lease last `ttl_ms` from now. Raises StateNotWritableError: nothing changed."""
@@ -274,10 +303,12 @@ class LeaseBook:
         held = {each.identity: each for each in lease.record.processes}
         known = held.get(handle.identity)
         if known is None and len(held) >= _MAX_PROCESSES:
-            living = {each.identity for each in self.holders.attached_to(lease.id)}
-            held = {identity: each for identity, each in held.items() if identity in living}
+            is_held_by = self.holders.is_held_by
+            held = {each: held[each] for each in held if is_held_by(lease.id, each)}
             if len(held) >= _MAX_PROCESSES:
                 raise BusyError(f"cannot bind more than {_MAX_PROCESSES} processes to a lease")
+        if not self.holders.is_held_by(lease.id, handle.identity):
+            self._check_processes(lease.record.uid, 1)
         own = self.holders.whose(handle)[1]
         new = handle.held_by()
         if known is not None and known.confirmed:
@@ -381,7 +412,12 @@ class LeaseBook:
             self.lose(lease, "ttl_expired", "it was not renewed in time")
         self._on_ended()
 
-    def _add(self, lease: LiveLease, handles: Iterable[ProcessHandle]) -> Claim:
+    def _add(
+        self,
+        lease: LiveLease,
+        handles: Iterable[ProcessHandle],
+        awaited: Iterable[HeldBy] = (),
+    ) -> Claim:
         record = lease.record
         self._leases[record.id] = lease
         self._of_uid[record.uid] = self._of_uid.get(record.uid, 0) + 1
@@ -393,7 +429,7 @@ class LeaseBook:
             self.bind_connection(lease, lease.connection)
         return Claim(
             lease=record.id,
-            holder=self.holders.bind(record.id, handles),
+            holder=self.holders.bind(record.id, handles, uid=record.uid, awaited=awaited),
             reserved=record.gpus,
             exclusive=record.params.policy == "exclusive",
             sizes_itself=record.params.sizes_itself and not record.ready,

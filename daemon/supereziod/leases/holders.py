@@ -14,7 +14,8 @@ from contextvars import Context
 from itertools import chain, count, islice
 from typing import Final
 
-from supereziod.leases.handles import ProcessHandle
+from superezio.errors import BusyError
+from supereziod.leases.handles import HandleOpener, HeldBy, ProcessHandle
 from supereziod.leases.links import Bound, Root, components, hang_together
 from supereziod.leases.processes import Identity, Origin, ProcessTable
 from supereziod.leases.strangers import Strangers, is_within
@@ -58,20 +59,56 @@ class Holders:
         self._changed_kin: set[str] = set()
         self._strangers = Strangers()
         self._by_cgroup: dict[int, list[Identity]] = {}
+        self._held: dict[int, int] = {}  # uid -> how many processes hold its leases
+        self._awaited = False
         self.unsearched = False
 
-    def bind(self, lease: str, handles: Iterable[ProcessHandle]) -> str:
-        """Let the processes hold a new lease, and return its holder. The handles change owner."""
+    def bind(
+        self,
+        lease: str,
+        handles: Iterable[ProcessHandle],
+        *,
+        uid: int,
+        awaited: Iterable[HeldBy] = (),
+    ) -> str:
+        """Let the processes hold a new lease of a user, and return its holder.
+
+        The handles change owner. `awaited` hold it, too: they are watched once they can be opened.
+        """
         holder = f"holder-{next(self._numbers)}"
-        self._leases[lease] = Bound(holder)
+        self._leases[lease] = Bound(holder, uid=uid)
         self._members[holder] = {lease: None}
         for handle in handles:
             self._join(lease, handle, tell=False)
+        for held in awaited:
+            root = self._roots.setdefault(held.identity, Root())
+            if root.handle is None:
+                root.awaited = held
+                self._awaited = True
+            self._link(lease, held.identity, root, tell=False)
         return self._leases[lease].holder
 
     def attach(self, lease: str, handle: ProcessHandle) -> None:
         """Let one more process hold the lease. The handle changes owner."""
         self._join(lease, handle, tell=True)
+
+    def watch_awaited(self, opener: HandleOpener) -> None:
+        """Open what could not be opened, as far as it can be now; some may have ended since."""
+        if not self._awaited:
+            return
+        for identity, root in tuple(self._roots.items()):
+            if root.awaited is None or self._roots.get(identity) is not root:
+                continue
+            try:
+                handle = opener.again(root.awaited)
+            except BusyError:
+                return
+            root.awaited = None
+            if handle is None:
+                self._end_leases(root)
+            else:
+                self._watch(handle, root)
+        self._awaited = False
 
     def unbind(self, *leases: str) -> None:
         """Forget leases; what linked others through them links them no more.
@@ -86,6 +123,7 @@ class Holders:
             gone.setdefault(bound.holder, {}).update(bound.roots)
             for root in bound.roots.values():
                 root.leases.discard(lease)
+                self._count(bound.uid, -root.holds)
         for holder, roots in gone.items():
             lost = self._drop_unbound(roots)
             if not self._members[holder]:
@@ -109,6 +147,15 @@ class Holders:
         """Return the living processes attached to the lease."""
         roots = self._leases[lease].roots.values()
         return [root.handle for root in roots if root.handle is not None]
+
+    def is_held_by(self, lease: str, identity: Identity) -> bool:
+        """Tell whether the process holds the lease, and has not ended as far as is known."""
+        root = self._leases[lease].roots.get(identity)
+        return root is not None and root.holds
+
+    def processes_of(self, uid: int) -> int:
+        """Return how many processes hold leases of the user; for each lease, if they hold more."""
+        return self._held.get(uid, 0)
 
     def whose(self, handle: ProcessHandle) -> tuple[str | None, frozenset[int]]:
         """Return the holder of the process, if any, and those of its own that are nobody's.
@@ -207,12 +254,16 @@ class Holders:
 
         They are one of the lease's processes' own; where all of those have ended, of one that has.
         """
-        there = [each for each in kin if self._processes.is_alive(each)]
+        known = tuple(kin)
+        try:
+            there = [each for each in known if self._processes.is_alive(each)]
+        except BusyError:
+            there = list(known)  # the next search forgets those that are not there
         bound = self._leases[lease]
         identity = next(iter(bound.roots), None) or next(iter(ended), None)
         if not there or identity is None:
             return
-        self._link(lease, identity, self._roots.setdefault(identity, Root(None)), tell=True)
+        self._link(lease, identity, self._roots.setdefault(identity, Root()), tell=True)
         for each in there:
             self._remember(each, identity)
 
@@ -225,18 +276,17 @@ class Holders:
         self._leases.clear()
         self._members.clear()
         self._kin.clear()
+        self._held.clear()
 
     # --- the graph ------------------------------------------------------------------------------
 
     def _join(self, lease: str, handle: ProcessHandle, *, tell: bool) -> None:
         root = self._roots.get(handle.identity)
         if root is None:
-            root = self._roots[handle.identity] = Root(handle)
-            self.unsearched = True
-            self._living[handle.identity.pid] = handle.identity
-            # An end works for nobody's request: not for the one that bound the process.
-            loop = asyncio.get_running_loop()
-            Context().run(loop.add_reader, handle.pidfd, self._on_process_ended, handle.identity)
+            root = self._roots[handle.identity] = Root()
+            self._watch(handle, root)
+        elif root.awaited is not None:
+            self._watch(handle, root)
         elif root.handle is not handle:
             if root.handle is not None:
                 root.handle.confirmed |= handle.confirmed
@@ -248,6 +298,8 @@ class Holders:
         for other in root.leases:
             self._merge(bound.holder, self._leases[other].holder, newest=lease, tell=tell)
             break  # all leases of one process have one holder already
+        if lease not in root.leases:
+            self._count(bound.uid, root.holds)
         root.leases.add(lease)
         bound.roots[identity] = root
         if root.kin:
@@ -310,16 +362,35 @@ class Holders:
 
     # --- the processes --------------------------------------------------------------------------
 
+    def _watch(self, handle: ProcessHandle, root: Root) -> None:
+        root.handle = handle
+        root.awaited = None
+        self.unsearched = True
+        self._living[handle.identity.pid] = handle.identity
+        # An end works for nobody's request: not for the one that bound the process.
+        loop = asyncio.get_running_loop()
+        Context().run(loop.add_reader, handle.pidfd, self._on_process_ended, handle.identity)
+
     def _on_process_ended(self, identity: Identity) -> None:
         root = self._roots[identity]
         self._let_go(identity, root)
-        over = [
-            lease
-            for lease in root.leases
-            if not any(other.handle for other in self._leases[lease].roots.values())
-        ]
+        self._end_leases(root)
+
+    def _end_leases(self, root: Root) -> None:
+        """Tell which leases end with a process that has just ended."""
+        over = []
+        for lease in root.leases:
+            bound = self._leases[lease]
+            self._count(bound.uid, -1)
+            if not any(other.holds for other in bound.roots.values()):
+                over.append(lease)
         if over:
             self._on_ended(over)
+
+    def _count(self, uid: int, change: int) -> None:
+        held = self._held.pop(uid, 0) + change
+        if held:
+            self._held[uid] = held
 
     def _drop(self, identity: Identity, root: Root) -> None:
         self._let_go(identity, root)

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from supereziod.leases.handles import ProcessHandle
+from supereziod.leases.handles import HeldBy, ProcessHandle
 from supereziod.leases.processes import Identity
 
 
 class Root:
-    """A process that is attached to leases; without a handle once it has ended."""
+    """A process that is attached to leases; without a handle once it has ended.
 
-    __slots__ = ("handle", "kin", "leases")
+    Or while none can be opened: then it is `awaited`, and holds its leases as well.
+    """
 
-    def __init__(self, handle: ProcessHandle | None) -> None:
-        self.handle = handle
+    __slots__ = ("awaited", "handle", "kin", "leases")
+
+    def __init__(self) -> None:
+        self.handle: ProcessHandle | None = None
+        self.awaited: HeldBy | None = None
         self.leases: set[str] = set()
         self.kin: dict[Identity, None] = {}
 
+    @property
+    def holds(self) -> bool:
+        """Whether it has not ended, as far as is known."""
+        return self.handle is not None or self.awaited is not None
+
 
 class Bound:
-    """A lease: its holder, and the processes that were ever attached to it."""
+    """A lease of a user: its holder, and the processes that were ever attached to it."""
 
-    __slots__ = ("holder", "roots")
+    __slots__ = ("holder", "roots", "uid")
 
-    def __init__(self, holder: str) -> None:
+    def __init__(self, holder: str, *, uid: int) -> None:
         self.holder = holder
+        self.uid = uid
         self.roots: dict[Identity, Root] = {}
 
 

@@ -62,7 +62,7 @@ class Watch:
         )
 
     def bind(self, lease: str, *pids: int) -> str:
-        return self.holders.bind(lease, [self.handle(pid) for pid in pids])
+        return self.holders.bind(lease, [self.handle(pid) for pid in pids], uid=1000)
 
     def of(self, pid: int) -> str | None:
         return self.holders.attribution()(pid)
@@ -148,7 +148,7 @@ async def test_a_release_that_parts_nothing_moves_nobody(watch: Watch) -> None:
 
 
 async def test_a_lease_without_processes_is_a_holder_too(watch: Watch) -> None:
-    holder = watch.holders.bind("a", [])
+    holder = watch.holders.bind("a", [], uid=1000)
     assert watch.holders.leases_of(holder) == ["a"]
     watch.holders.unbind("a")
     assert watch.holders.leases_of(holder) == []
@@ -517,7 +517,7 @@ def test_what_is_a_processes_own_is_what_counts_for_it_once_it_holds_a_lease(
             handle = watch.handle(ME)
             _, own = watch.holders.whose(handle)
             assert watch.holders.whose_pid(ME)[1] == own
-            holder = watch.holders.bind("mine", [handle])
+            holder = watch.holders.bind("mine", [handle], uid=1000)
             after = watch.holders.attribution()
             assert own == {pid for pid in nobodys if after(pid) == holder}
             watch.holders.close()

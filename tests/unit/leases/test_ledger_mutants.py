@@ -112,8 +112,8 @@ MUTANTS = (
     Mutant(
         "takes unknown use for none",
         ACCOUNT,
-        "share.hidden = share.hidden or used is None",
-        "share.hidden = False",
+        "share.hidden = share.hidden or used is None\n            share.measured",
+        "share.hidden = False\n            share.measured",
     ),
     Mutant(
         "lets an estimate exceed what is reserved",
@@ -154,7 +154,7 @@ MUTANTS = (
     Mutant(
         "loses the processes of a holder that joined",
         ACCOUNT,
-        "new.measured_bytes += old.measured_bytes",
+        "new.shift(old.measured_bytes)",
         "pass",
     ),
     Mutant(

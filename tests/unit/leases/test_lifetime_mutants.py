@@ -17,6 +17,7 @@ TESTS = [HERE / "test_lifetimes.py"]
 ADOPTION = [HERE / "test_adoption.py", HERE / "test_lost_while_running.py"]
 CONDUCT = [HERE / "test_conduct.py", HERE / "test_idle_model.py"]
 LINKS = [HERE / "test_links.py", HERE / "test_holders.py"]
+PROCESSES = [HERE / "test_processes_of_a_user.py"]
 SIZING = [HERE / "test_sizing.py"]
 PARTING = [HERE / "test_parting.py"]
 KINSHIP = [HERE / "test_kinship.py"]
@@ -181,7 +182,7 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
     Mutant(
         "calls a lease idle right after a restart",
         BOOK,
-        "            lease.used_ns = self._clock()  # nobody saw what was used until now\n",
+        "        lease.used_ns = self._clock()  # nobody saw what was used until now\n",
         "",
     ): CONDUCT,
     Mutant(
@@ -211,14 +212,14 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
     Mutant(
         "gives up what of it could not be committed",
         KINSHIP_PY,
-        "                    return\n                lease.record = record",
-        "                    pass\n                lease.record = record",
+        "                    return\n",
+        "                    pass\n",
     ): KINSHIP,
     Mutant(
         "takes a reused pid for what a holder started",
         HOLDERS,
-        "there = [each for each in kin if self._processes.is_alive(each)]",
-        "there = [found.identity for each in kin if (found := self._processes.origin(each.pid))]",
+        "there = [each for each in known if self._processes.is_alive(each)]",
+        "there = [found.identity for each in known if (found := self._processes.origin(each.pid))]",
     ): KINSHIP,
     Mutant(
         "ends an idle lease though it is in use again",
@@ -334,6 +335,48 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
         "            part.sizing.base_bytes += new.actual_bytes - used_bytes\n",
         "            pass\n",
     ): SIZING,
+    Mutant(
+        "lets any number of processes be attached",
+        BOOK,
+        "            self._check_processes(lease.record.uid, 1)\n",
+        "            pass\n",
+    ): PROCESSES,
+    Mutant(
+        "lets any number of processes be granted leases",
+        BOOK,
+        "        self._check_processes(uid, len(handles))\n",
+        "",
+    ): PROCESSES,
+    Mutant(
+        "goes on counting processes that have ended",
+        HOLDERS,
+        "            self._count(bound.uid, -1)\n",
+        "",
+    ): PROCESSES,
+    Mutant(
+        "goes on counting the processes of released leases",
+        HOLDERS,
+        "                self._count(bound.uid, -root.holds)\n",
+        "",
+    ): PROCESSES,
+    Mutant(
+        "takes a process that cannot be opened for one that has ended",
+        BOOK,
+        "                awaited.append(held)\n                continue\n",
+        "                continue\n",
+    ): PROCESSES,
+    Mutant(
+        "never watches what could not be opened",
+        BOOK,
+        "            self.holders.watch_awaited(self._opener)\n",
+        "            pass\n",
+    ): PROCESSES,
+    Mutant(
+        "ends no lease of a process that has ended before it was opened",
+        HOLDERS,
+        "                self._end_leases(root)\n            else",
+        "                pass\n            else",
+    ): PROCESSES,
 }
 MUTANTS += tuple(ELSEWHERE)
 

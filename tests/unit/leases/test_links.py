@@ -39,7 +39,7 @@ class Quiet:
         self.holder_of.update(dict.fromkeys(leases, new))
 
     def bind(self, lease: str, pids: Iterable[int], handles: dict[int, ProcessHandle]) -> None:
-        self.holder_of[lease] = self.holders.bind(lease, [handles[pid] for pid in pids])
+        self.holder_of[lease] = self.holders.bind(lease, [handles[pid] for pid in pids], uid=1000)
 
     def parts(self) -> set[frozenset[str]]:
         holders = set(self.holder_of.values())
@@ -143,8 +143,8 @@ class Counted(set[str]):
 
 
 def test_a_search_looks_at_each_link_once() -> None:
-    bounds = {str(number): Bound("h") for number in range(100)}
-    roots = {Identity(pid, 1): Root(None) for pid in range(8)}
+    bounds = {str(number): Bound("h", uid=1000) for number in range(100)}
+    roots = {Identity(pid, 1): Root() for pid in range(8)}
     for root in roots.values():
         root.leases = Counted(bounds)
     for bound in bounds.values():
@@ -213,7 +213,7 @@ async def test_a_search_for_descendants_looks_at_each_process_once() -> None:
     for pid in (10_000, 10_500):
         handle = _handle(0)
         handle.identity = Identity(pid, 1)
-        holders.bind(f"lease-{pid}", [handle])
+        holders.bind(f"lease-{pid}", [handle], uid=1000)
     holders.remember_descendants()
     assert table.looks <= 2 * len(table.there)
     assert {each.pid for each in holders.kin_of("lease-10000")} == set(range(10_001, 10_200))
@@ -225,7 +225,7 @@ async def test_a_circle_of_reused_pids_ends_the_search() -> None:
     table = Origins()
     table.there[10_000] = Origin(Identity(10_000, 1), 10_199)
     holders = Quiet(table).holders
-    holders.bind("a", [_handle(1)])
+    holders.bind("a", [_handle(1)], uid=1000)
     holders.remember_descendants()
     assert holders.kin_of("a") == ()
     holders.close()

@@ -247,7 +247,7 @@ MUTANTS = (
     Mutant(
         "counts a lease that is over",
         BOOK,
-        "        self._quotas.remove(record.id)\n",
+        "            self._quotas.remove(record.id)\n",
         "",
     ),
     Mutant(
