@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from msgspec import structs
-
+from superezio.errors import StateNotWritableError
 from supereziod.leases.book import LeaseBook
-from supereziod.leases.store import LeaseStore
-from supereziod.storage import StorageError
 
 
 class Kinship:
@@ -17,9 +14,8 @@ class Kinship:
     seen that yet. What cannot be committed is tried again with the next pass.
     """
 
-    def __init__(self, *, book: LeaseBook, store: LeaseStore) -> None:
+    def __init__(self, *, book: LeaseBook) -> None:
         self._book = book
-        self._store = store
         self._owed: set[str] = set()
 
     def record(self) -> None:
@@ -30,10 +26,8 @@ class Kinship:
             lease = self._book.find(lease_id)
             kin = holders.kin_of(lease_id) if lease is not None else ()
             if lease is not None and kin != lease.record.kin:
-                record = structs.replace(lease.record, kin=kin)
                 try:
-                    self._store.put(record)
-                except StorageError:
+                    self._book.amend(lease, "cannot record what its processes started", kin=kin)
+                except StateNotWritableError:
                     return
-                lease.record = record
             self._owed.discard(lease_id)

@@ -191,7 +191,7 @@ class LeaseManager:
                 revoker=self._revoker,
             ),
             idle=idle,
-            kinship=Kinship(book=self._book, store=store),
+            kinship=Kinship(book=self._book),
             search_s=self._times.descendants_s,
             clock=clock,
         )
