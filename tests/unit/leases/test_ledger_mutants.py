@@ -270,7 +270,7 @@ MUTANTS = (
 
 @pytest.fixture(scope="module")
 def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    environment = {"SUPEREZIO_MODEL_EXAMPLES": "150"}
+    environment = {"SUPEREZIO_MODEL_EXAMPLES": "300"}
     with Mutants(selected(request, MUTANTS), tests=TESTS, environment=environment) as running:
         yield running
 

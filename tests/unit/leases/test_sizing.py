@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gpu_views import GIB, FakeClock, a_pass, a_snapshot, a_view
 from supereziod.leases.ledger import Claim, Ledger
 
@@ -33,7 +35,7 @@ class Desk:
         )
         (self.ledger.restore if restored else self.ledger.claim)(claim)
 
-    def see(self, *passes: dict[int, float]) -> None:
+    def see(self, *passes: Mapping[int, float]) -> None:
         """Take passes in which processes use so many GiB."""
         for uses in passes:
             self.clock.advance(1)
