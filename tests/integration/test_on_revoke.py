@@ -107,6 +107,19 @@ def test_a_revoke_ends_the_program_and_its_lease_in_time(daemon: LiveDaemon, sta
         until(lambda: all(gpu.vram_reserved_bytes == 0 for gpu in client.gpu_list().gpus))
 
 
+def test_a_program_ends_though_there_was_no_time_to_say_so(
+    daemon: LiveDaemon, start: Start
+) -> None:
+    with daemon.client() as client:
+        holder = start()
+        lease = holder.lease(client)
+        client.lease_revoke(lease.id, deadline=0, reason="at once")
+        code, said = holder.ended()
+        assert code == -signal.SIGTERM
+        assert f"lease {lease.id} is lost" in said
+        assert "at once" in said
+
+
 def test_one_that_does_not_listen_is_killed_before_its_lease_is_lost(
     daemon: LiveDaemon, start: Start
 ) -> None:

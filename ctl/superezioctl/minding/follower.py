@@ -54,6 +54,8 @@ class Follower:
     ) -> None:
         self.revocation: Revocation | None = None
         self.over = False
+        #: What was said when the lease was lost because it was revoked.
+        self.lost: str | None = None
         #: When to try to connect next, while there is no connection.
         self.retry_ns: int | None = 0
         self._path = socket_path
@@ -136,14 +138,20 @@ class Follower:
         try:
             message = json.loads(line)
             if message.get("method") == "event":
-                if message["params"]["event"]["lease"] == self._lease:
-                    self._look()
+                event = message["params"]["event"]
+                if event["lease"] == self._lease:
+                    self._hear(event)
             elif "error" in message:
                 self._refused(str(message["id"]), message["error"]["data"]["kind"])
             elif message["id"].startswith((_LOOK, _ACCEPT)):
                 self._see(message["result"])
         except (ValueError, LookupError, TypeError, AttributeError):  # it is not the daemon
             self._lose()
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        if event["type"] == "lease.lost" and event["data"].get("reason") == "revoked":
+            self.lost = event["message"]
+        self._look()
 
     def _refused(self, id_: str, kind: str) -> None:
         if kind in _OVER:

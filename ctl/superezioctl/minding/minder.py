@@ -8,6 +8,7 @@ import select
 import time
 
 from superezio.quantities import format_duration
+from superezioctl.minding.follower import Revocation
 from superezioctl.output import harmless
 
 TYPE_CHECKING = False
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from superezioctl.minding.family import Process
-    from superezioctl.minding.follower import Follower, Revocation
+    from superezioctl.minding.follower import Follower
     from superezioctl.minding.responses import Response
 
 _STANDARD_ERROR = 2
+#: What a command has to end in whose lease is lost already.
+_LATE_NS = 10_000_000_000
 
 
 class Minder:
@@ -74,6 +77,7 @@ class Minder:
 
     def _heed(self, revocation: Revocation | None) -> None:
         if self._follower.over:
+            self._heed_loss()
             return
         if revocation is None:
             if self._heard:
@@ -92,6 +96,19 @@ class Minder:
         why = ": ".join(filter(None, (revocation.reason, revocation.message)))
         self._say(f"the lease is revoked, and lost in {left} ({why})")
         self._response.heard(revocation)
+
+    def _heed_loss(self) -> None:
+        """End the command of a lease that was lost before there was time to say so."""
+        if self._follower.lost is None or self._heard:
+            return
+        self._heard = True
+        self._say(self._follower.lost)
+        deadline_ns = self._clock() + _LATE_NS
+        self._response.heard(
+            Revocation(
+                reason="lost", message=self._follower.lost, deadline_ns=deadline_ns, answered=True
+            )
+        )
 
     def _wait(self) -> None:
         poll = select.poll()

@@ -48,6 +48,7 @@ def main() -> int:
     where = ", ".join(f"GPU {card.place}" for card in cards)
     sys.stdout.write(f"pid {pid} holds {format_size(arguments.vram)} on {where}\n")
     sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it as it ends other programs
     if arguments.seconds is None:
         signal.pause()
     else:

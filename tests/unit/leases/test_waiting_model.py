@@ -83,6 +83,8 @@ class Waiting(RuleBasedStateMachine):
 
     async def settled(self) -> None:
         tasks = [listener.task for waits in self.line for listener in waits.listeners]
+        for task in tasks:
+            task.cancel()  # the model may have failed because nothing will come of it
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # --- what happens ---------------------------------------------------------------------------
@@ -99,7 +101,7 @@ class Waiting(RuleBasedStateMachine):
             known.listeners.append(listener)
             return
         elif self.held is None:
-            self.held = key, self.runner.run(self.lease_of(listener))
+            self.held = key, lease_of(listener)
             listener.lease = self.held[1]
         elif wait_s:
             waits = Waits(key, self.now_s + wait_s)
@@ -109,6 +111,12 @@ class Waiting(RuleBasedStateMachine):
         else:
             listener.error = NoCapacityError
         self.done.append(listener)
+
+    @precondition(lambda self: any(waits.key for waits in self.line))
+    @rule(which=WHICH)
+    def a_request_is_made_again(self, which: int) -> None:
+        keyed = [waits for waits in self.line if waits.key]
+        self.somebody_asks(keyed[which % len(keyed)].key, 300, again=False)
 
     async def asked(self, connection: str, key: str | None, wait_s: int) -> Listener:
         caller = caller_of(0, connection=connection)
@@ -121,9 +129,6 @@ class Waiting(RuleBasedStateMachine):
         listener = Listener(connection, asyncio.ensure_future(request()))
         await turn()
         return listener
-
-    async def lease_of(self, listener: Listener) -> str:
-        return (await listener.task).id
 
     @precondition(lambda self: self.line)
     @rule(which=WHICH, who=WHICH)
@@ -177,7 +182,7 @@ class Waiting(RuleBasedStateMachine):
         self.held = None
         if self.line:
             first = self.line.pop(0)
-            ids = {self.runner.run(self.lease_of(listener)) for listener in first.listeners}
+            ids = {lease_of(listener) for listener in first.listeners}
             assert len(ids) == 1, "all who asked for one lease have that one"
             self.held = first.key, ids.pop()
             for listener in first.listeners:
@@ -234,6 +239,11 @@ class Waiting(RuleBasedStateMachine):
         for listener in waits.listeners:
             listener.error = error
         self.done += waits.listeners
+
+
+def lease_of(listener: Listener) -> str:
+    assert listener.task.done(), "it has its answer by now"
+    return listener.task.result().id
 
 
 def test_waits_are_as_semantics_has_it() -> None:

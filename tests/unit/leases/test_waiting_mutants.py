@@ -11,7 +11,8 @@ from mutants import Mutant, Mutants, selected
 
 pytestmark = pytest.mark.slow
 
-TESTS = [Path(__file__).with_name("test_waiting_model.py")]
+HERE = Path(__file__).parent
+TESTS = [HERE / "test_waiting_model.py", HERE / "test_manager.py"]
 
 BOOK = "supereziod.leases.book"
 MANAGER = "supereziod.leases.manager"
