@@ -70,12 +70,6 @@ MUTANTS = (
         "                future.set_result(lease)",
     ),
     Mutant(
-        "lets a wait last for ever",
-        WAITERS,
-        "        self._deadlines.set(waiting.id, waiting.deadline_ns)\n",
-        "",
-    ),
-    Mutant(
         "says that it took out what was not there",
         MANAGER,
         "return Done(done=False)",
