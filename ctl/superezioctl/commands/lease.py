@@ -113,19 +113,19 @@ def acknowledge(context: Context) -> int:
 
 def release(context: Context) -> int:
     """Give back one lease or more; that one was released already is no failure."""
-    found = [
-        (lease, context.call("lease.release", {"lease": lease}))
-        for lease in resolve(context, context.arguments["lease"])
-    ]
-    if context.out.json:
-        joined = b",".join(raw for _, raw in found)
-        context.out.document(found[0][1] if len(found) == 1 else b"[%b]" % joined)
-        return DONE
-    import json  # noqa: PLC0415 - for people only
+    import json  # noqa: PLC0415 - not for what is done with leases otherwise
 
-    for lease, raw in found:
-        was_there = json.loads(raw)["released"]
-        context.out.line(f"{lease} {'released' if was_there else 'was not there any more'}")
+    answers: list[bytes] = []
+    leases = resolve(context, context.arguments["lease"])
+    for lease in leases:
+        raw = context.call("lease.release", {"lease": lease})
+        answers.append(raw)
+        if not context.out.json:
+            # At once: the next may fail.
+            was_there = json.loads(raw)["released"]
+            context.out.line(f"{lease} {'released' if was_there else 'was not there any more'}")
+    if context.out.json:
+        context.out.document(answers[0] if len(leases) == 1 else b"[%b]" % b",".join(answers))
     return DONE
 
 

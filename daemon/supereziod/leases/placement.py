@@ -244,9 +244,10 @@ def _reason(
 
 def _unchosen(request: Request, capacity: Capacity, chosen: Mapping[str, int]) -> str:
     if not chosen and request.split:
-        return (
-            f"has {format_size(capacity.free_bytes)} for a part of it, and all together too little"
-        )
+        part = f"has {format_size(capacity.free_bytes)} for a part of it"
+        if request.count > 1:
+            return f"{part}, but it does not fit on {request.count} GPUs at once"
+        return f"{part}, and all together too little"
     if not chosen:
         return f"has room, but the lease needs {request.count} GPUs at once"
     if any(uuid in request.prefer for uuid in chosen):

@@ -424,6 +424,16 @@ def test_several_leases_are_released_at_once(ctl: Ctl, daemon: FakeDaemon) -> No
     assert len(ctl.json("lease", "release", "1", "2")) == 2
 
 
+def test_what_was_released_is_told_where_the_next_cannot_be(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["lease.release"] = [
+        wire.ReleaseResult(lease="1", released=True),
+        errors.StaleLeaseError("there is no lease 2: it was released, or lost"),
+    ]
+    assert ctl("lease", "release", "1ea5", "2") == 1
+    assert ctl.out == "1ea5e released\n"
+    assert "there is no lease 2" in ctl.err
+
+
 @pytest.mark.parametrize("words", ["lease release 1e", "lease show 1e", "logs --lease 1e"])
 def test_a_beginning_that_several_leases_share_is_refused_with_their_ids(
     ctl: Ctl, daemon: FakeDaemon, words: str

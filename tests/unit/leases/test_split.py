@@ -70,7 +70,10 @@ def test_with_a_count_it_goes_over_exactly_so_many() -> None:
 def test_a_count_that_all_together_do_not_hold_waits_or_never_fits() -> None:
     waits = place(ask(20, count=2), [gpu("a", free=12), gpu("b", free=7)])
     assert (waits.decision, waits.chosen) == ("wait", [])
-    assert waits.gpus[0].message == "has 12.0 GiB for a part of it, and all together too little"
+    assert (
+        waits.gpus[0].message
+        == "has 12.0 GiB for a part of it, but it does not fit on 2 GPUs at once"
+    )
     never = place(ask(25), [gpu("a", free=12), gpu("b", free=12)])
     assert never.decision == "never"
     assert never.summary.startswith("this host can never hold 25.0 GiB split over several GPUs: ")
