@@ -178,7 +178,8 @@ def at_each_point(host: Host, what: str, try_at: Callable[[int | None], None]) -
         point += step
     print(f"{what}: {points} system calls, killed at {tried} of them")
     assert points >= LEAST_POINTS
-    assert tried >= min(SAMPLES, points) - 1
+    # The daemon does other things between, now more and now less: the answer may come earlier.
+    assert tried >= (LEAST_POINTS if ALL else SAMPLES // 2)
 
 
 @pytest.mark.parametrize(
