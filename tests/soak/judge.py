@@ -329,20 +329,28 @@ class Judge:
             assert spoken <= most, f"{gpu.uuid}: {spoken - most} bytes too many are spoken for"
             if self.truth.is_settled(gpu.uuid, reading):
                 self.counts["exact"] += 1
-                self._check_exact(gpu, reading, shown.foreign_bytes, shown.leasable_bytes, truth)
+                self._check_foreign(gpu, reading, shown.foreign_bytes)
+                self._check_leasable(listing, gpu, shown.leasable_bytes, room_of(gpu) - truth)
                 self._check_actual(listing, gpu, reading)
                 self._check_overrun(gpu, reading)
 
-    def _check_exact(
-        self, gpu: Gpu, reading: Reading, foreign_bytes: int, leasable_bytes: int, truth: int
-    ) -> None:
+    def _check_foreign(self, gpu: Gpu, reading: Reading, foreign_bytes: int) -> None:
         held = sum(size for each, size in reading.uses.items() if reading.owners[each] is not None)
         assert foreign_bytes == reading.used_bytes - held, (
             f"{gpu.uuid}: {foreign_bytes} bytes are called foreign,"
             f" and {reading.used_bytes - held} are"
         )
-        left = room_of(gpu) - truth
-        expected = 0 if self._run.monitor.blocked(gpu) else max(0, left)
+
+    def _check_leasable(
+        self, listing: LeaseList, gpu: Gpu, leasable_bytes: int, left_bytes: int
+    ) -> None:
+        """What is left may be leased, unless a lease keeps all others off."""
+        alone = any(
+            lease.policy == "exclusive"
+            for lease in listing.leases
+            if gpu.uuid in {each.uuid for each in lease.gpus}
+        )
+        expected = 0 if alone or self._run.monitor.blocked(gpu) else max(0, left_bytes)
         assert leasable_bytes == expected, f"{gpu.uuid}: {leasable_bytes} leasable, not {expected}"
 
     def _check_actual(self, listing: LeaseList, gpu: Gpu, reading: Reading) -> None:

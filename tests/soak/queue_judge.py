@@ -53,7 +53,7 @@ class QueueJudge:
         for waits in self._waiting.values():
             if own is not None and own.queued_ns < waits.queued_ns:
                 continue
-            able = self._truth.candidates(waits.asked.params) & set(gpus)
+            able = self._truth.kept_for(waits.asked, past=asked) & set(gpus)
             if not able or self._truth.is_somewhere(waits.asked):
                 continue
             if waits.asked.name not in {waiter.name for waiter in queue()}:

@@ -318,6 +318,28 @@ class Truth:
         }
         return found if len(found) >= params.count else set()
 
+    def kept_for(self, asked: Asked, *, past: Asked) -> set[str]:
+        """Return the GPUs of which something is kept for one that waits, from one that came later.
+
+        Those are open, and would hold it if all had ended but the leases of its own user: nobody
+        holds off others with what is one's own. From its own user it is kept in any case.
+        """
+        assert self.run is not None
+        params, found = asked.params, set()
+        for gpu in self.host.gpus.values():
+            if gpu.uuid in params.avoid or self.run.monitor.blocked(gpu):
+                continue
+            own = [
+                held.reserved[gpu.uuid]
+                for held in self.held.values()
+                if gpu.uuid in held.gpus and asked.uid == held.asked.uid != past.uid
+            ]
+            if own and (params.policy == "exclusive" or gpu.uuid in self._opaque):
+                continue
+            if room_of(gpu) - sum(own) >= params.vram_bytes:
+                found.add(gpu.uuid)
+        return found if len(found) >= params.count else set()
+
     def is_somewhere(self, asked: Asked) -> bool:
         """Tell whether the holder uses VRAM already, by a pass or by now: not every GPU will do."""
         assert self.run is not None

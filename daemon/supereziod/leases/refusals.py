@@ -114,19 +114,19 @@ def _mode(mode: str) -> str:
 def _closed(capacity: Capacity) -> Refusal | None:
     if capacity.block is not None:
         return capacity.block.code, capacity.block.message
+    if capacity.growing and not capacity.exclusive:
+        return "growing", "a lease on it is still growing, and nothing else may start meanwhile"
     return taken(capacity)
 
 
 def taken(capacity: Capacity) -> Refusal | None:
-    """Return why no lease, however small, may come beside what is there.
+    """Return why no lease, however small, may come beside what is there, as long as it is there.
 
     A GPU that CUDA gives to one process is taken unless it is certain that none has it; a lease
     takes it from its grant on, for its process may not have opened the GPU yet.
     """
     if capacity.exclusive:
         return "exclusive_taken", "an exclusive lease is on it"
-    if capacity.growing:
-        return "growing", "a lease on it is still growing, and nothing else may start meanwhile"
     if capacity.compute_mode != "exclusive_process":
         return None
     if capacity.leases:

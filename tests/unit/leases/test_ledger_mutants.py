@@ -130,7 +130,7 @@ MUTANTS = (
     Mutant(
         "lets two leases grow at once",
         REFUSALS,
-        "if capacity.growing:",
+        "if capacity.growing and not capacity.exclusive:",
         "if False:",
     ),
     Mutant(

@@ -38,7 +38,7 @@ MUTANTS = (
     Mutant(
         "lets a lease onto a GPU where another is growing",
         REFUSALS,
-        "    if capacity.growing:\n",
+        "    if capacity.growing and not capacity.exclusive:\n",
         "    if False:\n",
     ),
     Mutant(
