@@ -223,6 +223,17 @@ async def test_no_use_for_15_minutes_after_the_grant_is_idle(host: LeaseHost) ->
     assert "15m" in told.message
 
 
+async def test_use_that_is_not_told_by_process_is_use(host: LeaseHost) -> None:
+    host.now(ME, prefer=[BIG])
+    use(host, None, passes=1)
+    pause(host, 14)
+    del host.big.processes[PID]
+    pause(host, 2)
+    assert not host.only("lease.idle")
+    pause(host, 14)
+    assert len(host.only("lease.idle")) == 1
+
+
 async def test_an_idle_lease_that_is_to_end_may_stay_once_it_is_used(tmp_path: Path) -> None:
     strict = LeasePolicies(on_idle="revoke")
     async with lease_host(tmp_path, policies=strict) as host:
