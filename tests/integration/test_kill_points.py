@@ -188,7 +188,7 @@ def at_each_point(host: Host, what: str, try_at: Callable[[int | None], None]) -
 
 
 @pytest.mark.parametrize(
-    ("host", "how"), [("60s", "at once"), ("1ms", "after a reading")], indirect=["host"]
+    ("host", "how"), [("60s", "at once"), ("50ms", "after a reading")], indirect=["host"]
 )
 def test_an_acquire_is_granted_once(host: Host, sleepers: list[int], how: str) -> None:
     keys = iter(range(100_000))
