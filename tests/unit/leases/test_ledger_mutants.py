@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 #: The model by itself, so that it is known to judge; the unit tests see most of these too.
 HERE = Path(__file__).parent
-TESTS = [HERE / "test_ledger_model.py"]
+TESTS = [HERE / "test_parting.py", HERE / "test_ledger_model.py"]
 
 ACCOUNT = "supereziod.leases.account"
 LEDGER = "supereziod.leases.ledger"
