@@ -111,8 +111,8 @@ class GpuAccount:
                 for pid in self._pids_of(part.holder):
                     self._pass.owners[pid] = holder
             del self._shares[part.holder]
-        elif not old.parts and not self._pids_of(part.holder):
-            del self._shares[part.holder]
+        else:
+            self._drop_if_gone(part.holder)
         part.holder = holder
         self._capacity = None
 
@@ -194,6 +194,7 @@ class GpuAccount:
                 share.shift(used or 0)
                 share.hidden = share.hidden or used is None
                 share.shown = True
+        self._drop_if_gone(holder)
         self._capacity = None
 
     # --- passes ---------------------------------------------------------------------------------
@@ -440,6 +441,12 @@ class GpuAccount:
         if share is None:
             share = self._shares[holder] = Share(parts={}, since_ns=since_ns)
         return share
+
+    def _drop_if_gone(self, holder: str) -> None:
+        """Forget a holder that has neither a lease nor a process here any more."""
+        share = self._shares.get(holder)
+        if share is not None and not share.parts and not self._pids_of(holder):
+            del self._shares[holder]
 
     def _pids_of(self, holder: str) -> frozenset[int]:
         if self._pass is None:

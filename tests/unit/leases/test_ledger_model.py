@@ -61,7 +61,6 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def build(self, gpus: tuple[str, ...]) -> None:
         self.world = World(gpus)
-        self.parted = False
         self.model = Rules(self.world)
         self.ledger = Ledger(reserve_bytes=RESERVE, clock=self.world.clock)
         self.in_flight: list[list[PassRecord]] = []
@@ -148,7 +147,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Lease what a process uses that is nobody's, or the holder's already."""
         servers = [each for each in self.world.processes.values() if each.pid > 1]
         servers = [process for process in servers if process.holder in {None, holder}]
-        if not servers or self.parted:
+        if not servers:
             return
         for size in sizes:  # twice by one pass, perhaps
             self._adopt(holder, servers[pick % len(servers)], size)
@@ -255,8 +254,6 @@ class LedgerMachine(RuleBasedStateMachine):
         for uuid, capacity in self.capacities().items():
             assert capacity.free_bytes <= before[uuid], "as much as before is spoken for, or more"
         self._mark_muddled()
-        #: Whose those are that were let go is only known again with the next pass.
-        self.parted = True
         self._look_if(seen=seen)
 
     def _take_apart(self, holder: str, new: str, moving: set[str], fates: list[str]) -> None:
@@ -365,7 +362,6 @@ class LedgerMachine(RuleBasedStateMachine):
     def _look_now(self) -> None:
         self.world.clock.now_ns += 1
         self.look(self.world.take())
-        self.parted = False
         for gpu in self.world.gpus.values():
             limit = gpu.total - gpu.told_reserve - RESERVE - self.world.used(gpu.uuid)
             capacity = self.capacities()[gpu.uuid]

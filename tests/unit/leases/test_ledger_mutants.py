@@ -260,6 +260,12 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "thinks a holder where only a process was that it lost",
+        ACCOUNT,
+        "        self._drop_if_gone(holder)\n        self._capacity",
+        "        self._capacity",
+    ),
+    Mutant(
         "places a server's lease where it is not",
         ADOPTION,
         "        replace(capacity, block=_ELSEWHERE)\n        if capacity",

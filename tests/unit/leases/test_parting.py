@@ -115,3 +115,17 @@ async def test_before_a_pass_a_holder_is_taken_apart_too(
         after.big.processes = {one.pid: 5 * GIB, two.pid: GIB}
         read(after)
         assert seen(after, BIG) == (7, 0, 5)
+
+
+async def test_a_holder_is_not_bound_to_where_only_the_process_was_that_it_lost(
+    host: LeaseHost, three: list[Child]
+) -> None:
+    one, lost, _ = three
+    host.now(one.caller(), vram=4, prefer=[BIG])
+    linking = link(host, lost, one)
+    host.big.processes = {one.pid: GIB}
+    host.small.processes = {lost.pid: GIB}
+    read(host)
+    host.leases.release(ME, linking.id)
+    lease = host.now(ME, vram=2, holder_pid=one.pid, prefer=[BIG])
+    assert [gpu.uuid for gpu in lease.gpus] == [BIG], "before a reading, too"
