@@ -152,7 +152,7 @@ class Soak:
 
     def _check_nothing_kept(self, run: DaemonRun) -> None:
         holders, accounts = run.leases._book.holders, run.ledger._accounts.values()
-        kept = (holders._roots, holders._living, holders._members, holders._kin)
+        kept = (holders._roots, holders._living, holders._members, holders.descent._kin)
         assert not any(kept), f"processes are remembered for nothing: {kept}"
         assert not any(account._parts or account._returns for account in accounts)
 

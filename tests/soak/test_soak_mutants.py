@@ -15,7 +15,7 @@ TESTS = [Path(__file__).with_name("test_soak.py")]
 
 ACCOUNT = "supereziod.leases.account"
 BOOK = "supereziod.leases.book"
-HOLDERS = "supereziod.leases.holders"
+DESCENT = "supereziod.leases.descent"
 DRAINING = "supereziod.leases.draining"
 QUEUE = "supereziod.leases.queue"
 READINGS = "supereziod.leases.readings"
@@ -29,7 +29,7 @@ MUTANTS = (
     ),
     Mutant(
         "lets a process be of nobody once its parent ended",
-        HOLDERS,
+        DESCENT,
         "            if orphan in self._kin:\n",
         "            if False:\n",
     ),

@@ -1,9 +1,8 @@
-"""Which processes hold which leases, and to which holder a process on a GPU belongs.
+"""Which processes hold which leases, and who is one holder by that.
 
 A holder is a connected component of leases and the processes attached to them: two leases that
-share a process have one holder, so that its VRAM is counted once. What a process started counts
-for it, even once the process in between has ended: descendants are remembered by pid and start
-time, as orphans are given to another parent.
+share a process have one holder, so that its VRAM is counted once. `descent` knows what else counts
+for those processes.
 """
 
 from __future__ import annotations
@@ -15,14 +14,11 @@ from itertools import chain, count, islice
 from typing import Final
 
 from superezio.errors import BusyError
+from supereziod.leases.descent import Descent
 from supereziod.leases.handles import HandleOpener, HeldBy, ProcessHandle
 from supereziod.leases.links import Bound, Root, components, hang_together
-from supereziod.leases.processes import Identity, Origin, ProcessTable
-from supereziod.leases.strangers import Strangers, is_within
+from supereziod.leases.processes import Identity, ProcessTable
 
-Attribution = Callable[[int], str | None]
-
-_MAX_DEPTH: Final = 256
 #: How many descendants of a lease are worth a place in its record.
 _MAX_KIN: Final = 256
 
@@ -55,13 +51,14 @@ class Holders:
         self._members: dict[str, dict[str, None]] = {}  # holder -> its leases, oldest first
         self._roots: dict[Identity, Root] = {}
         self._living: dict[int, Identity] = {}
-        self._kin: dict[Identity, Identity] = {}
-        self._changed_kin: set[str] = set()
-        self._strangers = Strangers()
-        self._by_cgroup: dict[int, list[Identity]] = {}
         self._held: dict[int, int] = {}  # uid -> how many processes hold its leases
         self._awaited = False
-        self.unsearched = False
+        self.descent = Descent(
+            processes=processes,
+            roots=self._roots,
+            living=self._living,
+            holder_of=self._holder_at,
+        )
 
     def bind(
         self,
@@ -162,80 +159,18 @@ class Holders:
 
         The latter as of the last pass: what it started, and what is in a cgroup of its own.
         """
-        strangers = self._strangers.of(handle.identity, lambda: handle.cgroup)
+        strangers = self.descent.strangers.of(handle.identity, lambda: handle.cgroup)
         return self._holder_of(handle.identity), strangers
 
     def whose_pid(self, pid: int) -> tuple[str | None, frozenset[int]]:
         """Return the same for a process that nobody holds on to. Raises BusyError."""
-        if pid in self._living or self._strangers.may_be_of(pid):
+        strangers = self.descent.strangers
+        if pid in self._living or strangers.may_be_of(pid):
             origin = self._processes.origin(pid)
             if origin is not None:
-                strangers = self._strangers.of(
-                    origin.identity, lambda: self._processes.own_cgroup(pid)
-                )
-                return self._holder_of(origin.identity), strangers
+                own = strangers.of(origin.identity, lambda: self._processes.own_cgroup(pid))
+                return self._holder_of(origin.identity), own
         return None, frozenset()
-
-    def attribution(self) -> Attribution:
-        """Return a function from a pid to its holder, for one pass: it remembers its answers."""
-        answers: dict[int, str | None] = {}
-        self._strangers = Strangers()
-        self._by_cgroup = {}
-
-        def holder_of_pid(pid: int) -> str | None:
-            if pid not in answers:
-                answers[pid] = self._find(pid)
-            return answers[pid]
-
-        return holder_of_pid
-
-    def remember_descendants(self) -> None:
-        """Note what attached processes have started, before a parent in between can end.
-
-        `unsearched` says that a process was attached since. Raises BusyError: nothing was noted.
-        """
-        if not self._roots:
-            self.unsearched = False
-            return
-        there = self._processes.origins()
-        self.unsearched = False
-        for kin, root in list(self._kin.items()):
-            if kin.pid not in there or there[kin.pid].identity != kin:
-                del self._kin[kin]
-                del self._roots[root].kin[kin]
-                self._changed_kin |= self._roots[root].leases
-        found: dict[int, tuple[Identity | None, bool]] = {}
-        for pid in there:
-            self._search_above(pid, there, found)
-
-    def _search_above(
-        self, pid: int, there: dict[int, Origin], found: dict[int, tuple[Identity | None, bool]]
-    ) -> None:
-        """Find the attached process of one and of all above it that are not in `found` yet.
-
-        As `_line` does, but each process is looked at once in a search. What is found is the
-        attached process, and whether it is an ancestor, and not only that of an orphan.
-        """
-        line: dict[int, Identity] = {}  # a pid that was reused during the search may close a circle
-        while pid in there and pid not in found and pid not in line:
-            identity = there[pid].identity
-            if identity in self._roots:
-                found[pid] = identity, True
-            else:
-                line[pid] = identity
-                pid = there[pid].parent_pid
-        root, is_ancestor = found.get(pid, (None, False))
-        for each, identity in reversed(line.items()):
-            if not is_ancestor:
-                root = self._kin.get(identity, root)
-            if root is not None:
-                self._remember(identity, root)
-            found[each] = root, is_ancestor
-
-    def changed_kin(self) -> set[str]:
-        """Return the leases whose known descendants have changed since this was asked last."""
-        changed, self._changed_kin = self._changed_kin, set()
-        return changed
 
     def kin_of(self, lease: str) -> tuple[Identity, ...]:
         """Return the known descendants of the lease's processes.
@@ -265,7 +200,7 @@ class Holders:
             return
         self._link(lease, identity, self._roots.setdefault(identity, Root()), tell=True)
         for each in there:
-            self._remember(each, identity)
+            self.descent.remember(each, identity)
 
     def close(self) -> None:
         """Stop watching and let go of every process."""
@@ -275,7 +210,7 @@ class Holders:
         self._living.clear()
         self._leases.clear()
         self._members.clear()
-        self._kin.clear()
+        self.descent.clear()
         self._held.clear()
 
     # --- the graph ------------------------------------------------------------------------------
@@ -303,7 +238,7 @@ class Holders:
         root.leases.add(lease)
         bound.roots[identity] = root
         if root.kin:
-            self._changed_kin.add(lease)
+            self.descent.note_changed(lease)
 
     def _merge(self, one: str, other: str, *, newest: str, tell: bool) -> None:
         if one == other:
@@ -319,13 +254,7 @@ class Holders:
             if not root.leases:
                 lost += [identity.pid, *(kin.pid for kin in root.kin)]
                 self._drop(identity, root)
-        if lost:
-            lost += [
-                pid
-                for pid, found in self._by_cgroup.items()
-                if not any(identity in self._roots for identity in found)
-            ]
-        return lost
+        return [*lost, *self.descent.in_no_cgroup()] if lost else []
 
     def _split(self, holder: str) -> None:
         _, *parted = components(self._members[holder], self._leases)
@@ -336,8 +265,7 @@ class Holders:
                 del self._members[holder][lease]
                 self._leases[lease].holder = name
         by_cgroup: dict[str, list[int]] = {}
-        for pid, found in self._by_cgroup.items():
-            whose = {self._holder_at(each) for each in found if each in self._roots}
+        for pid, whose in self.descent.holders_by_cgroup():
             if len(whose) > 1:
                 self._on_lost(holder, [pid])  # a cgroup of two holders counts for neither
             for name in whose:
@@ -360,12 +288,18 @@ class Holders:
         if tell:
             self._on_moved(lease, holder)
 
+    def _holder_of(self, identity: Identity) -> str | None:
+        return self._holder_at(identity) if identity in self._roots else None
+
+    def _holder_at(self, root: Identity) -> str:
+        return self._leases[next(iter(self._roots[root].leases))].holder
+
     # --- the processes --------------------------------------------------------------------------
 
     def _watch(self, handle: ProcessHandle, root: Root) -> None:
         root.handle = handle
         root.awaited = None
-        self.unsearched = True
+        self.descent.unsearched = True
         self._living[handle.identity.pid] = handle.identity
         # An end works for nobody's request: not for the one that bound the process.
         loop = asyncio.get_running_loop()
@@ -395,11 +329,7 @@ class Holders:
     def _drop(self, identity: Identity, root: Root) -> None:
         self._let_go(identity, root)
         del self._roots[identity]
-        # Nobody's from now on: who asks for another lease before the next pass is still there.
-        self._strangers.note([identity], None)
-        for kin in root.kin:
-            self._kin.pop(kin, None)
-            self._strangers.note([kin, identity], None)
+        self.descent.drop(identity, root)
 
     def _let_go(self, identity: Identity, root: Root) -> None:
         if root.handle is None:
@@ -409,74 +339,6 @@ class Holders:
         root.handle = None
         if self._living.get(identity.pid) == identity:
             del self._living[identity.pid]
-
-    # --- attribution ----------------------------------------------------------------------------
-
-    def _find(self, pid: int) -> str | None:
-        line, root = self._line(pid, self._processes.origin)
-        if root is not None:
-            return self._holder_at(root)
-        return self._find_by_cgroup(pid, line) if line else self._find_by_pid(pid)
-
-    def _line(
-        self, pid: int, origin_of: Callable[[int], Origin | None]
-    ) -> tuple[list[Identity], Identity | None]:
-        """Return the process and its ancestors up to the nearest attached one, and that one.
-
-        For what descends from an orphan that is remembered, it is the orphan's.
-        """
-        line: list[Identity] = []
-        origin = origin_of(pid)
-        while origin is not None and len(line) < _MAX_DEPTH:
-            if origin.identity in self._roots:
-                for identity in line:
-                    self._remember(identity, origin.identity)
-                return line, origin.identity
-            line.append(origin.identity)
-            origin = origin_of(origin.parent_pid) if origin.parent_pid > 1 else None
-        for place, orphan in enumerate(line):
-            if orphan in self._kin:
-                for identity in line[:place]:
-                    self._remember(identity, self._kin[orphan])
-                return line, self._kin[orphan]
-        return line, None
-
-    def _holder_of(self, identity: Identity) -> str | None:
-        return self._holder_at(identity) if identity in self._roots else None
-
-    def _holder_at(self, root: Identity) -> str:
-        return self._leases[next(iter(self._roots[root].leases))].holder
-
-    def _find_by_pid(self, pid: int) -> str | None:
-        # It is gone from /proc, but whoever waits on its pidfd has not been told yet.
-        identity = self._living.get(pid)
-        return self._holder_at(identity) if identity is not None else None
-
-    def _find_by_cgroup(self, pid: int, line: list[Identity]) -> str | None:
-        cgroup = self._processes.own_cgroup(pid)
-        roots = [
-            identity
-            for identity, root in self._roots.items()
-            if cgroup is not None and root.handle is not None
-            if is_within(cgroup, root.handle.cgroup)
-        ]
-        found = {self._holder_at(identity) for identity in roots}
-        if len(found) == 1:
-            self._by_cgroup[pid] = roots
-            return found.pop()
-        self._strangers.note(line, None if found else cgroup)
-        return None
-
-    def _remember(self, identity: Identity, root: Identity) -> None:
-        known = self._kin.get(identity)
-        if known == root:
-            return
-        if known is not None:
-            del self._roots[known].kin[identity]
-            self._changed_kin |= self._roots[known].leases
-        self._kin[identity] = root
-        self._roots[root].kin[identity] = None
-        self._changed_kin |= self._roots[root].leases
 
 
 def _number(holder: str) -> int:

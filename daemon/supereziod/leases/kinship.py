@@ -21,7 +21,7 @@ class Kinship:
     def record(self) -> None:
         """Commit what has changed. Cheap where nothing has."""
         holders = self._book.holders
-        self._owed |= holders.changed_kin()
+        self._owed |= holders.descent.changed_kin()
         for lease_id in tuple(self._owed):
             lease = self._book.find(lease_id)
             kin = holders.kin_of(lease_id) if lease is not None else ()

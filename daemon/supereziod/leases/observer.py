@@ -8,8 +8,8 @@ from superezio.errors import BusyError
 from supereziod.gpu.hardware import ProcessUse, Snapshot
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.conduct import Conduct
+from supereziod.leases.descent import Attribution
 from supereziod.leases.draining import Drain
-from supereziod.leases.holders import Attribution
 from supereziod.leases.idle import IdleWatch
 from supereziod.leases.kinship import Kinship
 from supereziod.leases.ledger import LedgerNotice
@@ -64,7 +64,7 @@ class Observer:
         self._drain.follow(snapshot)
 
     def _take_in(self, snapshot: Snapshot) -> None:
-        attribution = self._book.holders.attribution()
+        attribution = self._book.holders.descent.attribution()
         # A pass is taken in whole. Where no file can be opened it is tried again with the next
         # change: a process that could not be looked up is not foreign for that.
         try:
@@ -87,10 +87,10 @@ class Observer:
     def _search_descendants(self) -> None:
         now = self._clock()
         period_ns = round(self._search_s * 1e9)
-        if self._book.holders.unsearched:
+        if self._book.holders.descent.unsearched:
             period_ns //= 5
         if now - self._searched_ns >= period_ns:
-            self._book.holders.remember_descendants()
+            self._book.holders.descent.search()
             self._searched_ns = now
 
     def _note_use(self, snapshot: Snapshot, holder_of: Attribution) -> None:

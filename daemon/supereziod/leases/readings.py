@@ -9,7 +9,7 @@ from msgspec import structs
 
 from supereziod.gpu.hardware import Block, Snapshot
 from supereziod.leases.capacity import Capacity
-from supereziod.leases.holders import Attribution
+from supereziod.leases.descent import Attribution
 from supereziod.leases.ledger import Ledger, LedgerNotice
 
 #: How long a decision waits for GPUs that are slow to answer, while others may serve.

@@ -65,7 +65,7 @@ class Watch:
         return self.holders.bind(lease, [self.handle(pid) for pid in pids], uid=1000)
 
     def of(self, pid: int) -> str | None:
-        return self.holders.attribution()(pid)
+        return self.holders.descent.attribution()(pid)
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ async def test_what_a_process_started_is_its_holders(watch: Watch) -> None:
 async def test_the_nearest_attached_ancestor_counts(watch: Watch) -> None:
     with tree() as (top, middle, leaf):
         watch.bind("a", top.pid)
-        watch.holders.remember_descendants()
+        watch.holders.descent.search()
         nearer = watch.bind("b", middle)
         assert watch.of(leaf) == nearer
 
@@ -220,7 +220,7 @@ async def test_an_orphan_stays_with_its_holder(watch: Watch, seen_by: str) -> No
         if seen_by == "pass":
             assert watch.of(leaf) == holder
         else:
-            watch.holders.remember_descendants()
+            watch.holders.descent.search()
         os.kill(middle, 9)
         await until(lambda: _parent(leaf) not in (middle, top.pid))
         assert watch.of(leaf) == holder
@@ -229,7 +229,7 @@ async def test_an_orphan_stays_with_its_holder(watch: Watch, seen_by: str) -> No
 async def test_a_descendant_is_the_holders_after_its_attached_ancestor_ended(watch: Watch) -> None:
     with tree() as (top, _, leaf), child() as other:
         holder = watch.bind("a", top.pid, other.pid)
-        watch.holders.remember_descendants()
+        watch.holders.descent.search()
         top.kill()
         await until(lambda: len(watch.holders.attached_to("a")) == 1)
         assert watch.of(leaf) == holder
@@ -238,7 +238,7 @@ async def test_a_descendant_is_the_holders_after_its_attached_ancestor_ended(wat
 async def test_an_orphan_is_forgotten_with_its_lease(watch: Watch) -> None:
     with tree() as (top, middle, leaf):
         watch.bind("a", top.pid)
-        watch.holders.remember_descendants()
+        watch.holders.descent.search()
         watch.holders.unbind("a")
         watch.bind("b", os.getppid())
         watch.holders.unbind("b")
@@ -299,13 +299,13 @@ async def test_what_an_orphan_has_started_is_remembered_too(
     proc.put(ME)
     proc.put(4000, parent=ME, start=5)
     holder = watch.bind("a", ME)
-    watch.holders.remember_descendants()
+    watch.holders.descent.search()
     proc.put(4000, parent=1, start=5)  # an orphan now
     proc.put(4001, parent=4000, start=6)
     if seen_by == "pass":
         assert watch.of(4001) == holder
     else:
-        watch.holders.remember_descendants()
+        watch.holders.descent.search()
     proc.remove(4000)
     proc.put(4001, parent=1, start=6)
     assert watch.of(4001) == holder
@@ -316,10 +316,10 @@ async def test_descendants_that_are_gone_are_forgotten(fake: tuple[FakeProc, Wat
     proc.put(ME)
     proc.put(4000, parent=ME, start=5)
     holder = watch.bind("a", ME)
-    watch.holders.remember_descendants()
+    watch.holders.descent.search()
     assert watch.of(4000) == holder
     proc.remove(4000)
-    watch.holders.remember_descendants()
+    watch.holders.descent.search()
     proc.put(4000, parent=1, start=5)
     assert watch.of(4000) is None
 
@@ -331,22 +331,22 @@ async def test_so_many_descendants_are_told_and_the_first_found_are(
     proc.put(ME)
     proc.put(4000, parent=ME)
     watch.bind("a", ME)
-    watch.holders.remember_descendants()
+    watch.holders.descent.search()
     for pid in range(4001, 4400):
         proc.put(pid, parent=4000)
-    watch.holders.remember_descendants()
+    watch.holders.descent.search()
     kin = watch.holders.kin_of("a")
     assert (len(kin), kin[0]) == (256, Identity(4000, 1))
     assert watch.of(4399) is not None, "it is known nevertheless"
     for pid in range(4001, 4300):
         proc.remove(pid)
-    watch.holders.changed_kin()
-    watch.holders.remember_descendants()
-    assert watch.holders.changed_kin() == {"a"}
+    watch.holders.descent.changed_kin()
+    watch.holders.descent.search()
+    assert watch.holders.descent.changed_kin() == {"a"}
     kin = watch.holders.kin_of("a")
     assert {each.pid for each in kin} == {4000, *range(4300, 4400)}, "the dead go first"
-    watch.holders.remember_descendants()
-    assert watch.holders.changed_kin() == set()
+    watch.holders.descent.search()
+    assert watch.holders.descent.changed_kin() == set()
 
 
 async def test_a_process_whose_end_is_not_told_yet_is_still_its_holders(
@@ -512,13 +512,13 @@ def test_what_is_a_processes_own_is_what_counts_for_it_once_it_holds_a_lease(
                 proc.put(pids[number], parent=above, start=number + 1, cgroup=cgroup)
             if held:
                 watch.bind("other", other.pid)
-            before = watch.holders.attribution()
+            before = watch.holders.descent.attribution()
             nobodys = [pid for pid in pids if before(pid) is None]
             handle = watch.handle(ME)
             _, own = watch.holders.whose(handle)
             assert watch.holders.whose_pid(ME)[1] == own
             holder = watch.holders.bind("mine", [handle], uid=1000)
-            after = watch.holders.attribution()
+            after = watch.holders.descent.attribution()
             assert own == {pid for pid in nobodys if after(pid) == holder}
             watch.holders.close()
 

@@ -28,6 +28,7 @@ BOOK = "supereziod.leases.book"
 CONDUCT_PY = "supereziod.leases.conduct"
 GROWTH = "supereziod.leases.growth"
 HOLDERS = "supereziod.leases.holders"
+DESCENT = "supereziod.leases.descent"
 IDLE = "supereziod.leases.idle"
 KINSHIP_PY = "supereziod.leases.kinship"
 LINKS_PY = "supereziod.leases.links"
@@ -259,8 +260,8 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
     ): ADOPTION,
     Mutant(
         "forgets where a process is that has given its lease back",
-        HOLDERS,
-        "        self._strangers.note([identity], None)\n        for kin",
+        DESCENT,
+        "        self.strangers.note([identity], None)\n        for kin",
         "        for kin",
     ): ADOPTION,
     Mutant(
@@ -307,8 +308,8 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
     ): LINKS,
     Mutant(
         "forgets what a cgroup gave a process that is lost",
-        HOLDERS,
-        "                if not any(identity in self._roots for identity in found)\n",
+        DESCENT,
+        "            if not any(identity in self._roots for identity in found)\n",
         "                if False\n",
     ): LINKS,
     Mutant(
