@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,6 +96,29 @@ def test_free_is_the_total_less_all_reserves_foreign_use_and_leases(daemon: Live
         lease = client.lease_acquire(left, holder_pid=pid, prefer=[BIG])
         assert {first.gpus[0].uuid, lease.gpus[0].uuid} == {BIG}
         assert client.gpu_get(BIG).vram_leasable_bytes == 0
+
+
+def test_what_can_be_leased_agrees_with_what_is_used_on_a_quiet_host(daemon: LiveDaemon) -> None:
+    """Processes are read every 30 s there, and again where the VRAM in use has moved."""
+    with daemon.client() as client:
+        empty = client.gpu_get(BIG)
+        with stand_in(daemon, BIG, "3GiB"):
+            used = await_used(client, lambda used_bytes: used_bytes >= 3 * GIB)
+            assert used.vram_leasable_bytes == empty.vram_leasable_bytes - 3 * GIB
+            assert used.vram_foreign_bytes == 3 * GIB
+        again = await_used(client, lambda used_bytes: used_bytes < 3 * GIB)
+        assert again.vram_leasable_bytes == empty.vram_leasable_bytes
+
+
+def await_used(client: Client, holds: Callable[[int], bool]) -> Gpu:
+    """Return the GPU once that holds of its VRAM in use; looking asks for no pass."""
+    deadline = time.monotonic() + 10
+    while True:
+        gpu = client.gpu_get(BIG)
+        if gpu.vram_used_bytes is not None and holds(gpu.vram_used_bytes):
+            return gpu
+        assert time.monotonic() < deadline, f"{gpu.vram_used_bytes} bytes are in use"
+        time.sleep(0.05)
 
 
 def test_constraints_are_met_or_refused_for_ever(daemon: LiveDaemon) -> None:

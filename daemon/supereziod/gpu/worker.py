@@ -30,6 +30,8 @@ from supereziod.gpu.hardware import Fault, FaultError, GpuDriver, InstanceReadin
 Outcome = Opened | Failed | Identified | Excluded | Reading | GpuFault | XidSeen
 #: A GPU that is gone is asked again after 1, 2, 4 ... ticks, at most this many.
 _MAX_REST_TICKS: Final = 8
+#: Where VRAM in use has moved by this much since the processes were read, they are read again.
+_MOVED_BYTES: Final = 64 << 20
 _XID_WAIT_S: Final = 2.0
 _XID_MAX_PAUSE_S: Final = 60.0
 
@@ -113,6 +115,7 @@ class GpuWorker:
         self._failures = 0
         self._rest_ticks = 0
         self._mig_mode: str | None = None
+        self._pass_used_bytes: int | None = None
         self.thread = threading.Thread(target=self._run, name=f"gpu-{index}", daemon=True)
 
     @property
@@ -162,6 +165,13 @@ class GpuWorker:
     def _read(self, full: bool, pass_id: int) -> Outcome:  # noqa: FBT001 - from _take_job alone
         uuid = self.uuid or ""
         sample = self._driver.sample(uuid, with_processes=full)
+        answers = full
+        if not full and self._has_moved(sample.vram_used_bytes):
+            # What can be leased is told by passes: beside this reading an old one would be wrong.
+            full = True
+            sample = self._driver.sample(uuid, with_processes=True)
+        if full:
+            self._pass_used_bytes = sample.vram_used_bytes
         if sample.details is not None:
             self._mig_mode = sample.details.mig_mode
         instances: tuple[InstanceReading, ...] | None = None
@@ -169,7 +179,14 @@ class GpuWorker:
             instances = self._driver.instances(uuid, with_processes=full)
         elif self._mig_mode == "disabled":
             instances = ()
-        return Reading(sample=sample, pass_id=pass_id if full else 0, instances=instances)
+        return Reading(sample=sample, pass_id=pass_id if answers else 0, instances=instances)
+
+    def _has_moved(self, used_bytes: int | None) -> bool:
+        """Tell whether much more or less VRAM is in use than when the processes were read last."""
+        passed_bytes = self._pass_used_bytes
+        if used_bytes is None or passed_bytes is None:
+            return False
+        return abs(used_bytes - passed_bytes) >= _MOVED_BYTES
 
     def _attempt(self, call: Callable[[], Outcome]) -> Outcome | None:
         """Make a call that may hang or fail, post what comes of it, return it if it is good."""

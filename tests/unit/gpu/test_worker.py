@@ -42,6 +42,7 @@ class SteppedDriver:
         self.fault: Exception | None = None
         self.full: list[bool] = []
         self.mig_mode: str | None = None
+        self.used_bytes: int | None = 0
         self.xids: list[Xid | FaultError] = []
 
     def open(self) -> DriverInfo:
@@ -55,7 +56,8 @@ class SteppedDriver:
         self._step()
         self.full.append(with_processes)
         details = replace(NO_DETAILS, mig_mode=self.mig_mode)
-        return sample(uuid, len(self.full), full=with_processes, details=details)
+        found = sample(uuid, len(self.full), full=with_processes, details=details)
+        return replace(found, vram_used_bytes=self.used_bytes)
 
     def instances(self, uuid: str, *, with_processes: bool) -> tuple[InstanceReading, ...]:
         self._step()
@@ -97,6 +99,15 @@ class Bench:
     def await_call(self) -> None:
         """Wait until the thread is in a call of the driver."""
         assert self.driver.entered.acquire(timeout=WITHIN_S)
+
+    def read(self, *, used_mib: int | None, full: bool = False) -> Reading:
+        """Have the GPU read by one call, with so much VRAM in use."""
+        self.driver.used_bytes = None if used_mib is None else used_mib << 20
+        self.worker.ask(full=full)
+        self.await_call()
+        (reading,) = self.let_go()
+        assert isinstance(reading, Reading)
+        return reading
 
     def let_go(self) -> list[Outcome]:
         """Let the call return, and return what the thread made of it."""
@@ -176,6 +187,37 @@ def test_a_fast_sample_answers_no_pass() -> None:
     (reading,) = bench.let_go()
     assert isinstance(reading, Reading)
     assert (reading.pass_id, reading.sample.processes) == (0, None)
+
+
+@pytest.mark.parametrize("moved_mib", [64, -64])
+def test_where_vram_in_use_has_moved_the_processes_are_read_with_it(moved_mib: int) -> None:
+    """What can be leased goes by passes: an old one would contradict the fresh reading."""
+    bench = Bench()
+    bench.let_go()
+    bench.read(used_mib=1024, full=True)
+    fast = bench.read(used_mib=1024 + moved_mib - moved_mib // 64)
+    assert fast.sample.processes is None
+    bench.driver.used_bytes = (1024 + moved_mib) << 20
+    bench.worker.ask()
+    bench.await_call()
+    bench.driver.gate.release()
+    bench.await_call()
+    (moved,) = bench.let_go()
+    assert isinstance(moved, Reading)
+    assert moved.sample.processes is not None
+    assert moved.pass_id == 0  # whoever asked for a pass asked for a later one
+    assert bench.read(used_mib=1024 + moved_mib).sample.processes is None
+    assert bench.driver.full == [True, False, False, True, False]
+
+
+def test_vram_whose_use_is_not_known_has_not_moved() -> None:
+    bench = Bench()
+    bench.let_go()
+    assert bench.read(used_mib=1024).sample.processes is None
+    bench.read(used_mib=None, full=True)
+    assert bench.read(used_mib=1024).sample.processes is None
+    bench.read(used_mib=1024, full=True)
+    assert bench.read(used_mib=None).sample.processes is None
 
 
 def test_all_that_is_asked_during_a_reading_becomes_one_more() -> None:
