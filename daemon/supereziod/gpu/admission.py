@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from superezio.wire import FitnessState, GpuStatus, Level
-from supereziod.gpu.hardware import Block, Fault, GpuDetails, GpuSample
+from supereziod.gpu.hardware import Block, Cooling, Fault, GpuDetails, GpuSample
 
 #: What is said of a whole GPU and not of its instances.
 _OF_THE_WHOLE: Final = frozenset({"mig_enabled", "no_permission"})
@@ -22,13 +22,14 @@ def block_of(
     cordon_reason: str | None,
     last_pass: GpuSample | None,
     details: GpuDetails | None,
+    cooling: Cooling | None = None,
 ) -> Block | None:
     """Return why the GPU admits nothing, the weightiest reason first; None if it admits."""
     if status != "ok":
         return Block(code=status, message=status_reason or f"the GPU is {status}")
     if last_pass is None or answers_late:
         return Block(code="settling", message="it has not answered the last pass yet")
-    block = _block_of_level(level)
+    block = _block_of_level(level, cooling)
     if block is not None:
         return block
     if fitness == "quarantined":
@@ -74,9 +75,12 @@ def _block_of_cordon(reason: str | None) -> Block | None:
     return Block(code="cordoned", message=f"it is cordoned{why}")
 
 
-def _block_of_level(level: Level) -> Block | None:
+def _block_of_level(level: Level, cooling: Cooling | None) -> Block | None:
     if level in {"hot", "critical"}:
-        return Block(code=level, message=f"it is {level}: no new leases until it is cooler")
+        until = "it is cooler"
+        if cooling is not None:
+            until = f"it has stayed cool for {cooling.closed_s:.0f} s more"
+        return Block(code=level, message=f"it is {level}: no new leases until {until}")
     if level == "unknown":
         return Block(code="unknown", message="its temperature is not known")
     return None

@@ -210,6 +210,19 @@ class Block(Struct, frozen=True, kw_only=True):
     message: str
 
 
+class Cooling(Struct, frozen=True, kw_only=True):
+    """How far a GPU that is cool again is from leaving its level, by its last good sample.
+
+    It was at `peak_c` at most since it was NORMAL, has been cool enough for `cool_s`, and leaves
+    its level in `left_s` if it stays so. `closed_s`: how long it then admits nothing, in all.
+    """
+
+    peak_c: int
+    cool_s: float
+    left_s: float
+    closed_s: float
+
+
 class GpuView(Struct, frozen=True, kw_only=True):
     """One GPU, or MIG instance, as the daemon knows it now.
 
@@ -228,6 +241,7 @@ class GpuView(Struct, frozen=True, kw_only=True):
     cordoned: bool
     cordon_reason: str | None
     block: Block | None
+    cooling: Cooling | None = None
 
     @property
     def uuid(self) -> str:

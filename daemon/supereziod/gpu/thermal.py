@@ -21,7 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from superezio.wire import Level
-from supereziod.gpu.hardware import HW_THERMAL_SLOWDOWN, SW_THERMAL_SLOWDOWN, GpuSample
+from supereziod.gpu.hardware import HW_THERMAL_SLOWDOWN, SW_THERMAL_SLOWDOWN, Cooling, GpuSample
 
 _RUNGS: Final[tuple[Level, ...]] = ("normal", "warm", "hot", "critical")
 _THERMAL_BITS: Final = SW_THERMAL_SLOWDOWN | HW_THERMAL_SLOWDOWN
@@ -110,6 +110,22 @@ class ThermalLadder:
         self._newest_ns: int | None = None
         self._good_ns: int | None = None
         self._reading: tuple[GpuSample, int] | None = None
+        self._peak_c: int | None = None
+
+    @property
+    def cooling(self) -> Cooling | None:
+        """How far the GPU is from the level below; None where it is not on its way there."""
+        if self.level in ("normal", "unknown") or self._peak_c is None or not self._cool.count:
+            return None
+        dwell_s: float = getattr(self._thresholds, f"{self.level}_leave_s")
+        left_s = max(0.0, dwell_s - self._cool.seconds)
+        after_s = {"warm": -left_s, "hot": 0.0, "critical": self._thresholds.hot_leave_s}
+        return Cooling(
+            peak_c=self._peak_c,
+            cool_s=self._cool.seconds,
+            left_s=left_s,
+            closed_s=left_s + after_s[self.level],
+        )
 
     def observe(self, sample: GpuSample, now_ns: int) -> LevelChange | None:
         """Take one sample in; return the change it makes, if any."""
@@ -127,6 +143,7 @@ class ThermalLadder:
         self._good_ns = taken_ns
         self._good += 1
         self._reading = (sample, margin)
+        self._note_peak(sample)
         self._heat.feed(margin, sample.throttle_mask, taken_ns)
         if self.level == "unknown":
             return lost or self._recover()
@@ -168,6 +185,13 @@ class ThermalLadder:
         limit = self._max_temperature_c
         near = limit is not None and temperature >= limit - self._thresholds.warm_enter_c
         return margin if throttled or near else None
+
+    def _note_peak(self, sample: GpuSample) -> None:
+        if sample.temperature_c is None:
+            return
+        if self.level == "normal" or self._peak_c is None:
+            self._peak_c = sample.temperature_c
+        self._peak_c = max(self._peak_c, sample.temperature_c)
 
     def _recover(self) -> LevelChange | None:
         if self._good < self._good_needed or self._reading is None:
@@ -244,6 +268,10 @@ class _Run:
 
     def clear(self) -> None:
         self.count = 0
+
+    @property
+    def seconds(self) -> float:
+        return (self._last_ns - self._first_ns) / 1e9 if self.count else 0.0
 
     def lasted(self, seconds: float) -> bool:
         return self.count > 0 and self._last_ns - self._first_ns >= round(seconds * 1e9)

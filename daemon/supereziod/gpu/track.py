@@ -142,7 +142,9 @@ class GpuTrack:
                 cordon_reason=self.cordon_reason,
                 last_pass=self.last_pass,
                 details=self.details,
+                cooling=self.ladder.cooling,
             ),
+            cooling=self.ladder.cooling,
         )
 
 

@@ -353,7 +353,14 @@ def _at_level(gpu: GpuView, level: str) -> str | None:
     if sample is None or sample.temperature_c is None:
         return f"is {level.upper()}"
     margin = f", margin {sample.margin_c} C" if sample.margin_c is not None else ""
-    return f"is {level.upper()} at {sample.temperature_c} C{margin}"
+    now = f"is {level.upper()} at {sample.temperature_c} C{margin}"
+    cooling = gpu.cooling
+    if cooling is None:
+        return now
+    return (
+        f"{now}: it was at {cooling.peak_c} C, has been cool for {cooling.cool_s:.0f} s, and is"
+        f" {level.upper()} for {cooling.left_s:.0f} s more"
+    )
 
 
 def _in_fitness(gpu: GpuView, fitness: str) -> str | None:

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from probe_doubles import NO_DETAILS, sample
 from supereziod.gpu.admission import block_of, block_of_instance
-from supereziod.gpu.hardware import Block, Fault, ProcessUse
+from supereziod.gpu.hardware import Block, Cooling, Fault, ProcessUse
 
+COOLING = Cooling(peak_c=95, cool_s=40.0, left_s=80.0, closed_s=140.0)
 PASS = sample("GPU-a", 1, full=True)
 TAKEN = sample("GPU-a", 1, full=True, processes=(ProcessUse(pid=1, type="C", vram_bytes=1),))
 FINE: dict[str, Any] = {
@@ -51,7 +52,9 @@ def test_a_gpu_in_order_admits(state: dict[str, Any]) -> None:
         ({"last_pass": None}, "settling", "pass"),
         ({"answers_late": True}, "settling", "pass"),
         ({"level": "hot"}, "hot", "hot"),
+        ({"level": "hot"}, "hot", "until it is cooler"),
         ({"level": "critical"}, "critical", "critical"),
+        ({"level": "critical", "cooling": COOLING}, "critical", "stayed cool for 140 s more"),
         ({"level": "unknown"}, "unknown", "temperature"),
         ({"fitness": "quarantined", "fitness_reason": "XID 79"}, "quarantined", "XID 79"),
         ({"cordon_reason": "fan"}, "cordoned", "fan"),

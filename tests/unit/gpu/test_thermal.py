@@ -227,6 +227,45 @@ def test_a_level_is_not_left_while_the_card_still_throttles_for_it() -> None:
     assert bench.path == ["warm", "normal"]
 
 
+@pytest.mark.parametrize(
+    ("level", "margin", "peak_c", "dwell_s", "closed_s"),
+    [("warm", 17, 81, 30, 0), ("hot", 12, 87, 60, 60), ("critical", 10, 91, 120, 180)],
+)
+def test_a_gpu_that_is_cool_again_tells_for_how_long_its_level_stands(
+    level: Level, margin: int, peak_c: int, dwell_s: int, closed_s: int
+) -> None:
+    """Its highest temperature is told as well, and when it admits leases: from WARM on."""
+    bench = at(level)
+    assert bench.ladder.cooling is None
+    bench.feed(margin, seconds=11)
+    cooling = bench.ladder.cooling
+    assert cooling is not None
+    assert (cooling.peak_c, cooling.cool_s, cooling.left_s) == (peak_c, 10, dwell_s - 10)
+    assert cooling.closed_s == max(0, closed_s - 10)
+    bench.feed(margin - 1)
+    assert bench.ladder.cooling is None
+    bench.feed(margin)
+    assert bench.ladder.cooling is not None
+    assert bench.ladder.cooling.cool_s == 0
+
+
+def test_what_was_before_a_gpu_was_normal_is_no_peak() -> None:
+    bench = at("critical")
+    assert bench.feed(60, seconds=300) == "normal"
+    assert bench.ladder.cooling is None
+    bench.feed(12, seconds=11)
+    bench.feed(60)
+    assert bench.ladder.cooling is not None
+    assert bench.ladder.cooling.peak_c == SLOWDOWN_C - 12
+
+
+def test_nothing_is_cooling_that_is_unknown() -> None:
+    bench = at("critical")
+    bench.feed(60, seconds=10)
+    bench.silence(3)
+    assert bench.ladder.cooling is None
+
+
 def test_three_periods_without_a_sample_are_unknown() -> None:
     bench = at("normal")
     assert bench.silence(2) == "normal"

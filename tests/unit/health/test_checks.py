@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from superezio.wire import Health, Verdict
-from supereziod.gpu.hardware import Fault
+from supereziod.gpu.hardware import Cooling, Fault
 from supereziod.health.checks import declared_checks
 from unit.health.host import NO_DRIVER, Host, codes, mig_view
 
@@ -104,6 +104,15 @@ def test_a_critical_gpu_is_degraded_in_its_grace_and_unhealthy_past_it(host: Hos
     (reason,) = health.evaluate().reasons
     assert health.verdict == "unhealthy"
     assert "CRITICAL at 95 C, margin -2 C" in reason.message
+
+
+def test_a_gpu_that_is_cool_again_says_for_how_long_its_level_stands(host: Host) -> None:
+    cooling = Cooling(peak_c=95, cool_s=40.0, left_s=80.0, closed_s=140.0)
+    host.set_gpu(0, level="critical", temperature=32, cooling=cooling)
+    assert look(host).reasons[0].message.endswith(
+        "is CRITICAL at 32 C, margin 61 C: it was at 95 C, has been cool for 40 s, and is CRITICAL"
+        " for 80 s more"
+    )
 
 
 def test_a_gpu_that_nobody_watches_is_not_judged_by_its_last_temperature(host: Host) -> None:
