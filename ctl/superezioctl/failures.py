@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from superezio import errors
 from superezio.quantities import format_duration
 from superezioctl import exit_codes, unit
+from superezioctl.views.text import place
 
 if TYPE_CHECKING:
     from superezioctl.context import Context
@@ -76,7 +77,7 @@ def _gpu_reasons(error: errors.SuperezioError) -> list[str]:
     placement = error.data.get("placement")
     gpus = placement.get("gpus", []) if isinstance(placement, dict) else []
     return [
-        f"gpu {gpu['index']} ({gpu['name']}): {gpu['message']}"
+        f"GPU {place(gpu['index'], gpu.get('mig_index'))} ({gpu['name']}): {gpu['message']}"
         for gpu in gpus
         if gpu["message"] not in error.message
     ]

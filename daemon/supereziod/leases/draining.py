@@ -52,7 +52,8 @@ class Drain:
         self._follow_levels(levels, now_ns)
         for uuid in self._since_ns:
             if levels.get(uuid) == "critical":
-                self._tell_next(uuid, now_ns)
+                gpu = snapshot.find(uuid)
+                self._tell_next(uuid, uuid if gpu is None else gpu.identity.label, now_ns)
         self._withdraw(levels)
 
     def _follow_levels(self, levels: dict[str, Level], now_ns: int) -> None:
@@ -63,7 +64,7 @@ class Drain:
             if level == "critical" and uuid not in self._since_ns:
                 self._since_ns[uuid] = self._next_ns[uuid] = now_ns
 
-    def _tell_next(self, uuid: str, now_ns: int) -> None:
+    def _tell_next(self, uuid: str, label: str, now_ns: int) -> None:
         if now_ns < self._next_ns[uuid]:
             return
         left = [
@@ -84,7 +85,7 @@ class Drain:
             self._revoker.order(
                 lease,
                 "gpu_critical",
-                f"GPU {uuid} is critically hot",
+                f"{label} is critically hot",
                 deadline_s=max(_LEAST_S, (end_ns - now_ns) / _NS_PER_S),
             )
 

@@ -117,7 +117,7 @@ def overrun_notice(
     return LedgerNotice(
         kind="overrun",
         uuid=view.uuid,
-        message=f"GPU {view.identity.index} ({view.identity.name}): the holder of lease {lease}"
+        message=f"{view.identity.label}: the holder of lease {lease}"
         f" uses {used}, and has reserved {reserved}",
         lease=lease,
         amount_bytes=actual_bytes,

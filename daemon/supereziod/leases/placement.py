@@ -22,6 +22,10 @@ from supereziod.leases.refusals import (
 _NO_MARGIN: Final = -1000
 _NO_UTILIZATION: Final = 101
 
+#: So much is said in one sentence: reasons, and GPUs of which the same is said.
+_MOST_REASONS: Final = 4
+_MOST_PLACES: Final = 8
+
 Rank = tuple[int, ...]
 
 
@@ -281,7 +285,26 @@ def _summary(
         need += " split over " + (f"{request.count} GPUs" if request.count > 1 else "several GPUs")
     elif request.count > 1:
         need = f"{need} on each of {request.count} GPUs"
-    why = "; ".join(f"GPU {_place(reason)}: {reason.message}" for reason in reasons[:4])
-    if len(reasons) > 4:  # noqa: PLR2004 - the sentence stays readable, the rest is in the reasons
-        why += f"; and {len(reasons) - 4} more"
+    why = _why(reasons)
     return f"this host can never hold {need}: {why}" if decision == "never" else f"{need}: {why}"
+
+
+def _why(reasons: list[GpuReason]) -> str:
+    """Return what stands against each GPU, those of which the same is said together.
+
+    The sentence stays readable where there are many: the rest is in the reasons.
+    """
+    places: dict[str, list[str]] = {}
+    for reason in reasons:
+        places.setdefault(reason.message, []).append(_place(reason))
+    told = list(places.items())[:_MOST_REASONS]
+    why = "; ".join(f"GPU {_listed(where)}: {message}" for message, where in told)
+    left = len(reasons) - sum(len(where) for _, where in told)
+    return f"{why}; and {left} more" if left else why
+
+
+def _listed(places: list[str]) -> str:
+    left = len(places) - _MOST_PLACES
+    if left <= 0:
+        return ", ".join(places)
+    return f"{', '.join(places[:_MOST_PLACES])} and {left} more"

@@ -115,12 +115,16 @@ def test_what_the_daemon_refuses_is_said_and_has_its_exit_code(
 def test_a_refusal_shows_the_reason_of_every_gpu_and_when_to_come_back(
     ctl: Ctl, daemon: FakeDaemon
 ) -> None:
-    gpus = [{"index": 1, "name": "RTX 2060", "message": "it is hot"}]
+    gpus = [
+        {"index": 1, "name": "RTX 2060", "message": "it is hot"},
+        {"index": 0, "mig_index": 2, "name": "H100 MIG 1g.10gb", "message": "it is cordoned"},
+    ]
     daemon.answers["placement.explain"] = errors.NoCapacityError(
         "no GPU has 8 GiB", retry_after_ms=3000, data={"placement": {"gpus": gpus}}
     )
     assert ctl("explain", "--vram", "8GiB") == 4
-    assert "gpu 1 (RTX 2060): it is hot" in ctl.err
+    assert "GPU 1 (RTX 2060): it is hot" in ctl.err
+    assert "GPU 0:2 (H100 MIG 1g.10gb): it is cordoned" in ctl.err
     assert "in 3s" in ctl.err
 
 

@@ -56,7 +56,7 @@ def test_a_lease_goes_to_an_instance_and_the_whole_gpu_is_refused() -> None:
 def test_what_no_instance_can_hold_is_never_granted_though_the_card_could() -> None:
     placement = place(ask(20), CUT_UP)
     assert placement.decision == "never"
-    assert "GPU 0: MIG is on; GPU 0:0: holds 10.0 GiB at most" in placement.summary
+    assert "GPU 0: MIG is on; GPU 0:0, 0:1: holds 10.0 GiB at most" in placement.summary
 
 
 def test_several_gpus_are_never_several_instances() -> None:

@@ -283,11 +283,26 @@ def test_a_preferred_gpu_comes_before_cards_of_one_model() -> None:
 
 
 def test_the_summary_of_many_gpus_stays_readable() -> None:
-    gpus = [gpu(f"GPU-{letter}", free=1) for letter in "abcdef"]
+    gpus = [gpu(f"GPU-{letter}", free=place) for place, letter in enumerate("abcdef")]
     placement = place(ask(8, count=2), gpus)
-    assert placement.summary.startswith("8.0 GiB on each of 2 GPUs: GPU 0: 1.0 GiB free, needs")
-    assert placement.summary.endswith("; and 2 more")
+    assert placement.summary.startswith("8.0 GiB on each of 2 GPUs: GPU 0: 0 free, needs 8.0 GiB;")
+    assert placement.summary.endswith("; GPU 3: 3.0 GiB free, needs 8.0 GiB; and 2 more")
     assert len(placement.gpus) == 6
+
+
+def test_what_stands_against_several_gpus_alike_is_said_once_and_names_each() -> None:
+    """A MIG instance goes by its place on its GPU, as everywhere."""
+    parts = [gpu(f"MIG-{mig}", free=1, largest=10, index=0, mig_index=mig) for mig in range(5)]
+    placement = place(ask(8), [*parts, gpu("GPU-b", free=2)])
+    assert placement.summary == (
+        "8.0 GiB: GPU 0:0, 0:1, 0:2, 0:3, 0:4: 1.0 GiB free, needs 8.0 GiB;"
+        " GPU 1: 2.0 GiB free, needs 8.0 GiB"
+    )
+    many = [gpu(f"MIG-{mig}", free=1, index=0, mig_index=mig) for mig in range(14)]
+    assert place(ask(8), many).summary == (
+        "8.0 GiB: GPU 0:0, 0:1, 0:2, 0:3, 0:4, 0:5, 0:6, 0:7 and 6 more:"
+        " 1.0 GiB free, needs 8.0 GiB"
+    )
 
 
 # --- what the queue builds on -----------------------------------------------------------------

@@ -354,6 +354,7 @@ async def test_an_order_for_heat_is_given_anew_after_a_restart(tmp_path: Path) -
         order = before.leases.get(ME, lease.id).revocation
         assert order is not None
         assert order.reason == "gpu_critical"
+        assert order.message.startswith("GPU 1 (")
         # An order that is recorded while the GPU is hot takes none for heat along.
         revoke(before, lease, deadline_s=200)
     async with lease_host(tmp_path, clock=before.clock) as after:
