@@ -335,17 +335,22 @@ class AsyncClient:
 
     async def _call(self, call: Call[T], timeout_s: float | None) -> T:
         limit_s = (self.timeout_s if timeout_s is None else timeout_s) + call.wait_s
-        deadline_ns = self._clock() + round(limit_s * 1e9)
+        begun_ns = self._clock()
+        deadline_ns = begun_ns + round(limit_s * 1e9)
         backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
+        again = False
         while True:
             try:
                 link = await self._connected(deadline_ns)
-                return await self._exchange(link, call, deadline_ns)
+                after_s = (self._clock() - begun_ns) / 1e9
+                to_send = call.made_again(after_s) if again else call
+                return await self._exchange(link, to_send, deadline_ns)
             except OSError as error:
                 pause_s = backoff.next_pause_s() if may_come_back(error, patient=True) else None
                 if pause_s is None:
                     raise cannot_connect(self.socket_path, error) from error
             except (ConnectionLostError, ShuttingDownError):
+                again = True
                 pause_s = backoff.next_pause_s() if call.idempotent else None
                 if pause_s is None:
                     raise

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypedDict, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from superezio import wire
 from superezio.quantities import parse_duration, parse_size
@@ -31,6 +32,14 @@ class Call(Struct, Generic[T], frozen=True, kw_only=True):
     idempotent: bool = True
     wait_s: float = 0.0
     idempotency_key: str | None = None
+
+    def made_again(self, after_s: float) -> Call[T]:
+        """Return what to send that long after the call began: it waits no longer than was asked."""
+        if not isinstance(self.params, wire.AcquireParams) or self.params.wait_ms <= 0:
+            return self
+        # Not 0, which is not to wait at all, and is answered otherwise.
+        left_ms = max(1, self.params.wait_ms - round(after_s * 1000))
+        return replace(self, params=replace(self.params, wait_ms=left_ms))
 
 
 class PlacementOptions(TypedDict, total=False):

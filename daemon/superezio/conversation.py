@@ -60,19 +60,24 @@ class Conversation:
         Raises what the daemon answers, or DaemonNotRunningError, ReplyTimeoutError,
         ConnectionLostError.
         """
-        deadline_ns = self._clock() + round(limit_s * 1e9)
+        begun_ns = self._clock()
+        deadline_ns = begun_ns + round(limit_s * 1e9)
         backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
+        again = False
         with self.lock:
             while True:
                 try:
                     self._connect(deadline_ns, session)
-                    return self._exchange(call, deadline_ns, session)
+                    after_s = (self._clock() - begun_ns) / 1e9
+                    to_send = call.made_again(after_s) if again else call
+                    return self._exchange(to_send, deadline_ns, session)
                 except (ConnectionLostError, ShuttingDownError):
                     self.connection.close()
                     pause_s = backoff.next_pause_s() if call.idempotent else None
                     if pause_s is None:
                         raise
                     self._sleep(pause_s)
+                    again = True
                 except ReplyTimeoutError as error:
                     raise no_answer(call.method, limit_s, self._socket_path) from error
 

@@ -116,6 +116,23 @@ async def test_a_call_lost_with_its_connection_is_made_again(
     assert len(daemon.asked("lease.acquire")) == 3
 
 
+async def test_a_wait_that_is_asked_for_again_ends_when_the_first_would_have(
+    daemon: FakeDaemon,
+) -> None:
+    now_ns = 0
+
+    def stopping(params: dict[str, Any]) -> errors.SuperezioError:
+        nonlocal now_ns
+        now_ns += 12_000_000_000
+        return errors.ShuttingDownError("stopping")
+
+    daemon.answers["lease.acquire"] = [stopping, wire_samples.lease()]
+    async with AsyncClient(str(daemon.path), clock=lambda: now_ns) as client:
+        await client.lease_acquire("8GiB", wait=60)
+    waits = [request["params"]["wait_ms"] for request in daemon.asked("lease.acquire")]
+    assert waits == [60_000, 48_000]
+
+
 async def test_what_is_not_idempotent_is_not_made_again(
     client: AsyncClient, daemon: FakeDaemon
 ) -> None:

@@ -218,7 +218,35 @@ def test_an_acquire_made_again_is_the_same_acquire(client: Client, daemon: FakeD
     client.lease_acquire("8GiB", wait=2)
     first, second = daemon.asked("lease.acquire")
     assert first["meta"]["idempotency_key"] == second["meta"]["idempotency_key"]
+    left_ms = second["params"].pop("wait_ms")
+    assert 0 < left_ms <= first["params"].pop("wait_ms") == 2000
     assert first["params"] == second["params"]
+
+
+@pytest.mark.parametrize(("away_s", "left_ms"), [(12, 48_000), (60, 1), (64, 1)])
+def test_a_wait_that_is_asked_for_again_ends_when_the_first_would_have(
+    daemon: FakeDaemon, away_s: int, left_ms: int
+) -> None:
+    """The time that the daemon was away counts, and the pause between the tries."""
+    now_ns = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_ns
+        now_ns += away_s * 1_000_000_000
+
+    daemon.answers["lease.acquire"] = [HangUp, wire_samples.lease()]
+    with Client(str(daemon.path), clock=lambda: now_ns, sleep=sleep) as client:
+        client.lease_acquire("8GiB", wait=60)
+    waits = [request["params"]["wait_ms"] for request in daemon.asked("lease.acquire")]
+    assert waits == [60_000, left_ms]
+
+
+def test_an_acquire_that_does_not_wait_does_not_when_it_is_made_again(
+    client: Client, daemon: FakeDaemon
+) -> None:
+    daemon.answers["lease.acquire"] = [HangUp, wire_samples.lease()]
+    client.lease_acquire("8GiB")
+    assert [request["params"]["wait_ms"] for request in daemon.asked("lease.acquire")] == [0, 0]
 
 
 def test_what_is_not_idempotent_is_not_made_again(client: Client, daemon: FakeDaemon) -> None:
