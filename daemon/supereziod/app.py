@@ -94,7 +94,7 @@ def run(options: Options) -> int:
         try:
             if options.loaded.config.gpu.driver == "nvml":
                 refuse_beside_system_daemon(options.socket)
-            with only_instance(options.runtime_dir):
+            with only_instance(options.runtime_dir, options.state_dir):
                 uvloop.run(_serve(options, listener, logging))
             structlog.get_logger().info("daemon.stopped", message="supereziod has stopped")
         except SecondInstanceError as error:

@@ -1,4 +1,4 @@
-"""One daemon per runtime directory, and one per host's GPUs: two would grant them twice."""
+"""One daemon per directory that it keeps, and one per host's GPUs: two would grant them twice."""
 
 from __future__ import annotations
 
@@ -21,13 +21,30 @@ class SecondInstanceError(Exception):
 
 
 @contextmanager
-def only_instance(runtime_dir: Path) -> Iterator[None]:
-    """Hold the runtime directory, as long as this process lives. Raises SecondInstanceError.
+def only_instance(runtime_dir: Path, state_dir: Path) -> Iterator[None]:
+    """Hold both directories, as long as this process lives. Raises SecondInstanceError.
 
-    The kernel lets go of it with the process, however that ends. Where the directory cannot be
-    written there are no leases to share, and nothing is held.
+    The kernel lets go of them with the process, however that ends. Where a directory cannot be
+    written there is nothing in it to share, and it is not held.
     """
-    path = runtime_dir / "supereziod.lock"
+    with (
+        _held(
+            runtime_dir / "supereziod.lock",
+            f"keeps its leases in {runtime_dir}: stop it first, or choose another --runtime-dir",
+        ),
+        _held(
+            # By another name: both directories may be one.
+            state_dir / "state.lock",
+            f"keeps its state (cordons, quarantines) in {state_dir}: stop it first, or choose"
+            " another --state-dir",
+        ),
+    ):
+        yield
+
+
+@contextmanager
+def _held(path: Path, otherwise: str) -> Iterator[None]:
+    """Hold one file; `otherwise` says what the process does that has it, and what to do."""
     try:
         fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError:
@@ -38,10 +55,7 @@ def only_instance(runtime_dir: Path) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise SecondInstanceError(
-                f"another supereziod (pid {pid}) keeps its leases in {runtime_dir}: stop it first,"
-                " or choose another --runtime-dir"
-            ) from None
+            raise SecondInstanceError(f"another supereziod (pid {pid}) {otherwise}") from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, str(os.getpid()).encode(), 0)
         yield
