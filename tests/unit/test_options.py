@@ -119,6 +119,20 @@ def test_check_says_that_a_configuration_is_good(
     assert str(own_configuration) in capsys.readouterr().out
 
 
+def test_check_warns_of_users_and_groups_that_are_not_there(
+    own_configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no mistake: a daemon that runs with it goes on without them."""
+    own_configuration.write_text('[access]\nusers = ["nobody-of-that-name"]\n')
+    assert main(["--check", "--config", str(own_configuration)], {}) == 0
+    printed = capsys.readouterr()
+    assert printed.err == (
+        f"supereziod: warning: {own_configuration}:2: access.users:"
+        " this host has no user nobody-of-that-name\n"
+    )
+    assert "is good" in printed.out
+
+
 def test_check_says_what_is_wrong_and_exits_78(
     own_configuration: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

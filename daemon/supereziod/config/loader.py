@@ -46,11 +46,22 @@ class ConfigError(Exception):
         self.problems = problems
 
 
+class Origin(Struct, frozen=True, kw_only=True):
+    """Where a key was set."""
+
+    file: Path
+    line: int | None
+
+
 class Loaded(Struct, frozen=True, kw_only=True):
-    """A configuration, and the files it came from, in the order they were read."""
+    """A configuration, and the files it came from, in the order they were read.
+
+    `origins` has each key that a file sets, by its path.
+    """
 
     config: Config
     files: tuple[Path, ...]
+    origins: dict[KeyPath, Origin] = {}
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -76,7 +87,10 @@ class Source(Struct, frozen=True, kw_only=True):
         config = None if problems else _build(settings, self.overrides, problems)
         if config is None:
             raise ConfigError(problems)
-        return Loaded(config=config, files=files)
+        origins = {
+            path: Origin(file=setting.file, line=setting.line) for path, setting in settings.items()
+        }
+        return Loaded(config=config, files=files, origins=origins)
 
     def _files(self) -> tuple[Path, ...]:
         main = self.file or self.default_file

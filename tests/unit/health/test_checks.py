@@ -109,13 +109,10 @@ def test_a_critical_gpu_is_degraded_in_its_grace_and_unhealthy_past_it(host: Hos
 def test_a_gpu_that_is_cool_again_says_for_how_long_its_level_stands(host: Host) -> None:
     cooling = Cooling(peak_c=95, cool_s=40.0, left_s=80.0, closed_s=140.0)
     host.set_gpu(0, level="critical", temperature=32, cooling=cooling)
-    assert (
-        look(host)
-        .reasons[0]
-        .message.endswith(
-            "is CRITICAL at 32 C, margin 61 C: it was at 95 C, has been cool for 40 s, and is CRITICAL"
-            " for 80 s more"
-        )
+    (reason,) = look(host).reasons
+    assert reason.message.endswith(
+        "is CRITICAL at 32 C, margin 61 C: it was at 95 C, has been cool for 40 s, and is CRITICAL"
+        " for 80 s more"
     )
 
 

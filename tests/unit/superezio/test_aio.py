@@ -121,7 +121,7 @@ async def test_a_wait_that_is_asked_for_again_ends_when_the_first_would_have(
 ) -> None:
     now_ns = 0
 
-    def stopping(params: dict[str, Any]) -> errors.SuperezioError:
+    def stopping(_: dict[str, Any]) -> errors.SuperezioError:
         nonlocal now_ns
         now_ns += 12_000_000_000
         return errors.ShuttingDownError("stopping")

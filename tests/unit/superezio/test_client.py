@@ -230,7 +230,7 @@ def test_a_wait_that_is_asked_for_again_ends_when_the_first_would_have(
     """The time that the daemon was away counts, and the pause between the tries."""
     now_ns = 0
 
-    def sleep(seconds: float) -> None:
+    def sleep(_: float) -> None:
         nonlocal now_ns
         now_ns += away_s * 1_000_000_000
 

@@ -1,0 +1,67 @@
+"""Users and groups that a configuration names and this host does not know.
+
+That is no mistake in the file: they may come later, or have been deleted while the daemon runs,
+which leaves them out and says so.
+"""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from supereziod.config.loader import Loaded, Problem
+from supereziod.config.toml_lines import KeyPath
+
+_QUOTAS: Final[dict[KeyPath, str]] = {("leases", "quota", kind): kind for kind in ("user", "group")}
+
+
+def unknown_names(
+    loaded: Loaded,
+    *,
+    look_up_user: Callable[[str], object] = pwd.getpwnam,
+    look_up_group: Callable[[str], object] = grp.getgrnam,
+) -> list[Problem]:
+    """Return what the files name that is not there, with its line; what is a default is not told.
+
+    Asks the name service, which may block.
+    """
+    look_up = {"user": look_up_user, "group": look_up_group}
+    return [
+        Problem(
+            file=loaded.origins[path].file,
+            line=loaded.origins[path].line,
+            key=".".join(key),
+            message=f"this host has no {kind} {name}",
+        )
+        for path, key, kind, name in _named(loaded)
+        if not _is_known(name, look_up[kind])
+    ]
+
+
+def _named(loaded: Loaded) -> Iterator[tuple[KeyPath, KeyPath, str, str]]:
+    """Yield each name, its kind, the key to tell, and one that has its line."""
+    access = loaded.config.access
+    for key, kind, names in (
+        ("user_groups", "group", access.user_groups),
+        ("admin_groups", "group", access.admin_groups),
+        ("users", "user", access.users),
+        ("admins", "user", access.admins),
+    ):
+        path = ("access", key)
+        if path in loaded.origins:
+            yield from ((path, path, kind, name) for name in names)
+    quotas: dict[KeyPath, KeyPath] = {}
+    for path in loaded.origins:
+        if path[:3] in _QUOTAS:
+            quotas.setdefault(path[:4], path)
+    for key_path, path in quotas.items():
+        yield path, key_path, _QUOTAS[path[:3]], key_path[3]
+
+
+def _is_known(name: str, look_up: Callable[[str], object]) -> bool:
+    try:
+        return name.isdecimal() or look_up(name) is not None
+    except (KeyError, ValueError):  # ValueError: no name at all, as one with a null character
+        return False
