@@ -10,6 +10,7 @@ from msgspec import Struct
 from superezio.errors import (
     HolderGoneError,
     HolderNotVisibleError,
+    InvalidParamsError,
     PermissionDeniedError,
 )
 from superezio.wire import Role
@@ -18,6 +19,7 @@ from supereziod.leases.processes import Identity, ProcessTable, has_ended, out_o
 
 #: The kernel's PID_MAX_LIMIT is far below; what is above is no argument of its calls.
 _MAX_PID: Final = (1 << 31) - 1
+_INIT: Final = 1
 
 
 class Caller(Struct, frozen=True, kw_only=True):
@@ -143,15 +145,24 @@ class HandleOpener:
     def of_pid(
         self, caller: Caller, pid: int, *, owner_uid: int, start_time: int | None = None
     ) -> ProcessHandle:
-        """Open a process that the caller names, of the user who owns the lease, or for an admin."""
+        """Open a process that the caller names, of the user who owns the lease, or for an admin.
+
+        Init and the threads of the kernel are refused to admins, too. Raises InvalidParamsError,
+        HolderGoneError, HolderNotVisibleError, PermissionDeniedError or BusyError.
+        """
         _check_visible(caller)
         if not 0 < pid <= _MAX_PID:
             raise HolderGoneError(f"cannot bind a lease to pid {pid}: there is no such process")
+        if pid == _INIT:
+            # What an ended parent leaves behind is its child: everything would count for the lease.
+            raise _no_program(pid, "it is init, of which every process descends")
         handle = self._checked(pid, _open_pidfd(pid), confirmed=start_time is not None)
         try:
             uids = self._processes.uids(pid)
             if uids is None or handle.ended:
                 raise _gone(pid, "it has ended")
+            if self._processes.is_kernel_thread(pid):
+                raise _no_program(pid, "it is a thread of the kernel, which uses no VRAM")
             if caller.role != "admin" and uids[0] != owner_uid:
                 raise PermissionDeniedError(
                     f"cannot bind the lease to pid {pid}: it is a process of uid {uids[0]}, and"
@@ -211,6 +222,13 @@ def _open_pidfd(pid: int) -> int:
         return os.pidfd_open(pid)
     except OSError as error:
         raise out_of_files(error) or _gone(pid, "there is no such process") from error
+
+
+def _no_program(pid: int, why: str) -> InvalidParamsError:
+    return InvalidParamsError(
+        f"cannot bind a lease to pid {pid}: {why}. Name the process of the program that uses the"
+        " GPU: `superezioctl gpu processes` lists those that do"
+    )
 
 
 def _gone(pid: int, why: str) -> HolderGoneError:

@@ -13,6 +13,8 @@ from superezio.errors import BusyError
 from supereziod.leases.cgroups import own_cgroup
 
 _COMMAND_BYTES: Final = 512
+#: PF_KTHREAD of the kernel's flags of a process: a thread of its own.
+_KERNEL_THREAD: Final = 0x00200000
 BOOT_ID_PATH: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -47,6 +49,14 @@ class ProcessTable:
         # The command stands in parentheses and may hold any character: count from its end.
         fields = text[text.rfind(b")") + 2 :].split(b" ", 20)
         return Origin(Identity(pid, int(fields[19])), int(fields[1]))
+
+    def is_kernel_thread(self, pid: int) -> bool | None:
+        """Tell whether it is a thread of the kernel's own."""
+        text = self._read(pid, "stat", 1024)
+        if text is None:
+            return None
+        fields = text[text.rfind(b")") + 2 :].split(b" ", 7)
+        return bool(int(fields[6]) & _KERNEL_THREAD)
 
     def is_alive(self, identity: Identity) -> bool:
         """Tell whether that very process is there."""
