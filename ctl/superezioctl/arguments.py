@@ -19,7 +19,11 @@ class UsageError(Exception):
 
 
 class Option:
-    """`--name VALUE`, or without a metavar a flag."""
+    """`--name VALUE`, or without a metavar a flag.
+
+    It has one value, unless it may `repeat`: a second one is a mistake, and `more` says how to have
+    several. Of one that is `overridable`, as by somebody behind an alias, the last counts.
+    """
 
     def __init__(
         self,
@@ -32,6 +36,8 @@ class Option:
         default: object = None,
         repeat: bool = False,
         required: bool = False,
+        overridable: bool = False,
+        more: str = "",
     ) -> None:
         self.name = name
         self.summary = summary
@@ -41,6 +47,8 @@ class Option:
         self.default = [] if repeat else (default if metavar is not None else False)
         self.repeat = repeat
         self.required = required
+        self.overridable = overridable
+        self.more = more
 
     @property
     def key(self) -> str:
@@ -218,11 +226,20 @@ class Reader:
                 raise UsageError(f"{name} needs a value: {name} {option.metavar}")
             value = left.pop(0)
         converted = self._convert(name, option.convert, value)
-        self._given.add(option.name)
         if option.repeat:
             self.values[option.key].append(converted)
         else:
+            self._refuse_another(option, converted)
             self.values[option.key] = converted
+        self._given.add(option.name)
+
+    def _refuse_another(self, option: Option, value: object) -> None:
+        """Raise UsageError where a value would be lost without a word."""
+        if option.overridable or option.name not in self._given:
+            return
+        if value != self.values[option.key]:
+            more = f": {option.more}" if option.more else ""
+            raise UsageError(f"{option.name} is given twice, and takes one value{more}")
 
     def _convert(self, name: str, convert: Callable[[str], object], text: str) -> object:
         try:
@@ -253,15 +270,21 @@ def did_you_mean(word: str, known: Sequence[str] | dict[str, Any]) -> str:
 #: Options of every command, before or after its name.
 COMMON = (
     Option("--json", "print exactly one JSON document (commands that follow: one a line)"),
-    Option("--socket", "the daemon's socket (default: $SUPEREZIO_SOCKET)", metavar="PATH"),
+    Option("--socket", "the daemon's socket (default: $SUPEREZIO_SOCKET)", metavar="PATH", overridable=True),
     Option(
         "--timeout",
         "how long to wait for an answer",
         metavar="DURATION",
         convert=seconds,
         default=10.0,
+        overridable=True,
     ),
-    Option("--correlation-id", "the id to find this in logs and events by", metavar="ID"),
+    Option(
+        "--correlation-id",
+        "the id to find this in logs and events by",
+        metavar="ID",
+        overridable=True,
+    ),
     Option("--help", "say what a command does and takes", short="-h"),
     Option("--version", "print the version of superezioctl"),
 )

@@ -162,6 +162,7 @@ COMMANDS = {
                 "the process that shall hold the lease; it ends when that does",
                 metavar="PID",
                 convert=positive,
+                more="`superezioctl lease attach` binds further processes to the lease",
             ),
             *adoption.HOLDER,
             Option(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from superezioctl.arguments import (
+    COMMON,
     Option,
     Positional,
     Reader,
@@ -41,6 +42,18 @@ def test_values_are_read_and_the_others_have_defaults() -> None:
 def test_values_may_follow_an_equals_sign_and_repeat() -> None:
     values = read("--vram=1GiB", "-n", "y", "--gpu", "0", "--gpu=1", "--all")
     assert (values["name"], values["gpu"], values["all"]) == ("y", ["0", "1"], True)
+
+
+def test_a_second_value_is_refused_and_not_lost() -> None:
+    with pytest.raises(UsageError, match="--vram is given twice, and takes one value$"):
+        read("--vram", "1GiB", "--vram=2GiB")
+    assert read("--vram", "1GiB", "--vram", "1024MiB")["vram"] == 1 << 30
+
+
+def test_what_an_alias_gives_may_be_given_anew() -> None:
+    reader = Reader(COMMON)
+    reader.read_all(["--timeout", "1s", "--timeout", "2s", "--socket=a", "--socket=b"], ())
+    assert (reader.values["timeout"], reader.values["socket"]) == (2.0, "b")
 
 
 def test_options_may_stand_after_positionals() -> None:

@@ -67,6 +67,10 @@ def test_a_family_alone_lists_its_commands(ctl: Ctl) -> None:
         (["--timeout", "soon", "status"], "--timeout"),
         (["explain", "--vram", "1GiB", "--policy", "best"], "best_fit, spread, exclusive"),
         (["logs", "--gpu", "0", "--lease", "x"], "choose one"),
+        (
+            ["lease", "acquire", "--vram", "1GiB", "--pid", "4", "--pid", "5"],
+            "--pid is given twice, and takes one value: `superezioctl lease attach`",
+        ),
         (["rpc"], "METHOD is missing"),
         (["rpc", "x", "[1]"], "JSON object"),
         (["rpc", "x", "{"], "not JSON"),
