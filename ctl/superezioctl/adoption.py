@@ -10,6 +10,7 @@ from superezioctl.arguments import Option, UsageError, one_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from superezioctl.context import Context
@@ -66,13 +67,18 @@ def named(context: Context) -> Running | None:
     return None
 
 
-def acquire(context: Context, running: Running, params: dict[str, Any], *, wait_s: float) -> bytes:
-    """Lease for a program that runs; as `lease.acquire`, the name is the program's own."""
+def acquire(
+    context: Context,
+    running: Running,
+    params: dict[str, Any],
+    *,
+    ask: Callable[[dict[str, Any]], bytes],
+) -> bytes:
+    """Lease for a program that runs; as `ask` does, and the name is the program's own."""
     import json  # noqa: PLC0415 - few leases are for programs that are named
 
     (pid, started), *others = running.processes
-    params = {**params, "holder_pid": pid, "name": params["name"] or running.name}
-    raw = context.call("lease.acquire", params, wait_s=wait_s, idempotency_key=os.urandom(16).hex())
+    raw = ask({**params, "holder_pid": pid, "name": params["name"] or running.name})
     lease = json.loads(raw)["id"]
     try:
         # To name its start time vouches for the process: it is the one that was meant.

@@ -270,7 +270,12 @@ def did_you_mean(word: str, known: Sequence[str] | dict[str, Any]) -> str:
 #: Options of every command, before or after its name.
 COMMON = (
     Option("--json", "print exactly one JSON document (commands that follow: one a line)"),
-    Option("--socket", "the daemon's socket (default: $SUPEREZIO_SOCKET)", metavar="PATH", overridable=True),
+    Option(
+        "--socket",
+        "the daemon's socket (default: $SUPEREZIO_SOCKET)",
+        metavar="PATH",
+        overridable=True,
+    ),
     Option(
         "--timeout",
         "how long to wait for an answer",

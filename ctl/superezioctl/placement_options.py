@@ -57,7 +57,8 @@ LEASE = (
     *PLACEMENT,
     Option(
         "--wait",
-        "how long to stand in the queue when nothing is free (default: not at all)",
+        "how long to stand in the queue when nothing is free, and to wait for a daemon that does "
+        "not run (default: not at all)",
         metavar="DURATION",
         convert=seconds,
     ),

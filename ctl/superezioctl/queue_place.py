@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PLACES = ("lease.queued", "lease.position")
 
 _PATIENCE_S = 1.0
+#: What is lost on the way, by rounding and between two clocks, is no shorter wait.
+_SLACK_MS = 2_000
 
 
 class QueuePlace:
@@ -30,7 +32,12 @@ class QueuePlace:
     room for a subscription.
     """
 
-    def __init__(self, context: Context, *, correlation_id: str) -> None:
+    def __init__(
+        self, context: Context, *, command: str, correlation_id: str, asked_ms: int
+    ) -> None:
+        self._command = command
+        #: How long it is to wait, until the daemon was heard on that.
+        self._asked_ms: int | None = asked_ms
         self._out = context.out
         self._caller = context.caller()
         self._caller.timeout_s = min(context.timeout_s, _PATIENCE_S)
@@ -61,6 +68,7 @@ class QueuePlace:
         data = event["data"]
         if event["correlation_id"] == self._correlation_id and "code" in data:
             self._told = True
+            self._heed(data.get("wait_ms"))
             self._show(data["position"], data["queue_length"], data["reason"])
 
     def look(self) -> None:
@@ -78,12 +86,9 @@ class QueuePlace:
         """Show `text`; to a log only when `news` is not what it was."""
         if self._out.interactive:
             waited = format_duration(time.monotonic() - self._started_s)
-            self._out.progress(f"superezioctl run: {text} ({waited})"[: self._out.width - 1])
+            self._out.progress(f"{self._command}: {text} ({waited})"[: self._out.width - 1])
         elif news != self._said:
-            if self._out.json:
-                self._out.note(json.dumps({"waiting": text}, ensure_ascii=False))
-            else:
-                self._out.note(f"superezioctl run: {text}")
+            self._note({"waiting": text}, text)
         self._text, self._said = text, news
 
     def _ask(self) -> None:
@@ -95,7 +100,28 @@ class QueuePlace:
             return
         mine = next((w for w in queue if w.get("correlation_id") == self._correlation_id), None)
         if mine is not None:
+            self._heed(round((mine["waited_s"] + mine["remaining_s"]) * 1000))
             self._show(mine["position"], len(queue), mine["reason"])
+
+    def _heed(self, allowed_ms: int | None) -> None:
+        """Say once that the daemon does not let anybody wait as long as it was asked to."""
+        asked_ms, self._asked_ms = self._asked_ms, None
+        if allowed_ms is None or asked_ms is None or allowed_ms + _SLACK_MS >= asked_ms:
+            return
+        allowed, asked = format_duration(allowed_ms / 1000), format_duration(asked_ms / 1000)
+        if self._said and self._out.interactive:
+            self._out.progress("")
+        self._note(
+            {"wait_ms": allowed_ms},
+            f"it waits {allowed} at most, and not {asked}: that is the daemon's maximum "
+            "(leases.wait_maximum)",
+        )
+
+    def _note(self, document: dict[str, object], text: str) -> None:
+        if self._out.json:
+            self._out.note(json.dumps(document, ensure_ascii=False))
+        else:
+            self._out.note(f"{self._command}: {text}")
 
     def _show(self, position: int, queue_length: int, reason: str) -> None:
         place = f"waiting, place {position} of {queue_length} in the queue"

@@ -8,10 +8,12 @@ from superezioctl import adoption
 from superezioctl.arguments import Command, Option, Positional, UsageError, positive, seconds
 from superezioctl.exit_codes import DONE
 from superezioctl.lease_ids import lease_id, resolve
-from superezioctl.placement_options import LEASE, lease_params, wait_s
+from superezioctl.placement_options import LEASE, lease_params
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from superezioctl.context import Context
 
 
@@ -47,12 +49,11 @@ def acquire(context: Context) -> int:
 def _acquire(context: Context) -> bytes:
     pid, ttl_s = context.arguments["pid"], context.arguments["ttl"]
     params = {**lease_params(context.arguments), "holder_pid": pid}
-    waits_s = wait_s(context.arguments)
     running = adoption.named(context)
     if running is not None:
         if pid is not None or ttl_s is not None:
             raise UsageError("--unit or --container says what holds the lease: no --pid, no --ttl")
-        return adoption.acquire(context, running, params, wait_s=waits_s)
+        return adoption.acquire(context, running, params, ask=lambda wanted: _ask(context, wanted))
     if pid is None and ttl_s is None:
         raise UsageError(
             "what shall hold the lease? --pid PID, --unit NAME or --container NAME, or --ttl "
@@ -60,8 +61,20 @@ def _acquire(context: Context) -> bytes:
         )
     if ttl_s is not None:
         params |= {"mode": "ttl", "ttl_ms": round(ttl_s * 1000)}
-    key = os.urandom(16).hex()
-    return context.call("lease.acquire", params, wait_s=waits_s, idempotency_key=key)
+    return _ask(context, params)
+
+
+def _ask(context: Context, params: dict[str, Any]) -> bytes:
+    """Ask for the lease, and wait for it where that was asked for."""
+    if not params["wait_ms"]:
+        return context.call("lease.acquire", params, idempotency_key=os.urandom(16).hex())
+    from superezioctl import waiting  # noqa: PLC0415 - for those who wait only
+
+    caller = context.caller()
+    try:
+        return waiting.acquire(context, caller, params, command="superezioctl lease acquire")
+    finally:
+        caller.close()
 
 
 def attach(context: Context) -> int:

@@ -12,22 +12,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 
-from superezio.connection import Backoff
-from superezio.errors import (
-    ConnectionLostError,
-    HolderGoneError,
-    ReplyTimeoutError,
-    ShuttingDownError,
-)
+from superezio.errors import HolderGoneError
 from superezio.holder import start_time
-from superezioctl import run_options
+from superezioctl import run_options, waiting
 from superezioctl.arguments import Command, Positional
 from superezioctl.exit_codes import NOT_EXECUTABLE, NOT_FOUND, RUN_FAILED
-from superezioctl.interrupts import Raised
-from superezioctl.placement_options import LEASE, lease_params, wait_s
-from superezioctl.queue_place import PLACES, QueuePlace
+from superezioctl.placement_options import LEASE, lease_params
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,9 +27,6 @@ if TYPE_CHECKING:
     from superezioctl.caller import Caller
     from superezioctl.context import Context
     from superezioctl.minding.contained import Attendant
-
-#: How often the line that shows the place in the queue is looked after.
-_LOOK_NS = 500_000_000
 
 
 def run(context: Context) -> int:
@@ -79,42 +67,7 @@ def _acquire(context: Context, caller: Caller, attendant: Attendant | None) -> b
         params["holder_pid"] = attendant.pid
         name = attendant.container_name or name
     params["name"] = params["name"] or name
-    may_wait_s = wait_s(context.arguments)
-    deadline_ns = caller.deadline_ns(may_wait_s)
-    backoff = Backoff(deadline_ns=deadline_ns, clock=time.monotonic_ns)
-    key = os.urandom(16).hex()
-    place = QueuePlace(context, correlation_id=str(caller.correlation_id))
-    # Ctrl-C gives the place up: the line that shows it is to go, and the daemon to be told.
-    with Raised(), place:
-        while True:
-            try:
-                if may_wait_s:
-                    # Not waited for: whether it is granted concerns the line with the place alone.
-                    caller.send("events.subscribe", {"types": PLACES}, deadline_ns=deadline_ns)
-                id_ = caller.send(
-                    "lease.acquire", params, deadline_ns=deadline_ns, idempotency_key=key
-                )
-                return _await(caller, id_, deadline_ns, place)
-            except (ConnectionLostError, ShuttingDownError) as error:
-                # The same key again is the same lease again, if it was granted meanwhile.
-                caller.reconnect_patiently()
-                place.forget()
-                pause_s = backoff.next_pause_s()
-                if pause_s is None:
-                    raise
-                place.say(f"waiting for the daemon: {error.message}", news="no daemon")
-                time.sleep(pause_s)
-
-
-def _await(caller: Caller, id_: int, deadline_ns: int, place: QueuePlace) -> bytes:
-    while True:
-        until_ns = min(deadline_ns, time.monotonic_ns() + _LOOK_NS)
-        try:
-            return caller.receive(id_, deadline_ns=until_ns, on_other=place.take)
-        except ReplyTimeoutError:
-            if until_ns == deadline_ns:
-                raise
-        place.look()
+    return waiting.acquire(context, caller, params, command="superezioctl run")
 
 
 def _confirmed(caller: Caller, raw: bytes, holder: int | None) -> dict[str, Any]:
@@ -212,8 +165,9 @@ COMMANDS = {
         positionals=[Positional("COMMAND", "the command and its arguments", rest=True)],
         description="The command sees only the GPUs that were leased (CUDA_VISIBLE_DEVICES), and "
         "the lease ends with it. With --split, SUPEREZIO_TENSOR_SPLIT has the proportions for "
-        "llama.cpp's --tensor-split. While there is no room, --wait keeps a place in the queue; "
-        "Ctrl-C gives it up. Without --name the lease has the name of the command.\n\n"
+        "llama.cpp's --tensor-split. While there is no room, --wait keeps a place in the queue, "
+        "and it waits for a daemon that does not run; Ctrl-C gives it up. Without --name the lease "
+        "has the name of the command.\n\n"
         "A lease may be revoked, with a deadline: a GPU is too hot, or an admin needs it. "
         "superezioctl becomes the command, and leaves a small process of its own beside it that "
         "hears of that, says so on standard error and does what --on-revoke says; with ignore "

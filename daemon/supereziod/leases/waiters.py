@@ -158,6 +158,7 @@ class WaitingRoom:
             vram_bytes=waiting.request.vram_bytes,
             code=place.code,
             reason=place.reason,
+            wait_ms=(waiting.deadline_ns - waiting.enqueued_ns) // 1_000_000,
         )
         self.changed()
 

@@ -35,7 +35,7 @@ EVENT_TYPES: Final[dict[str, str]] = {
     "gpu.uncordoned": "An admin lets them on again.",
     "gpu.overcommitted": "More VRAM of a GPU is in use or promised than it has, or no longer.",
     "lease.queued": "An acquire waits. `data` has `waiter`, `name`, `vram_bytes`, `position`,"
-    " `queue_length`, and why it waits as `code` and `reason`.",
+    " `queue_length`, why it waits as `code` and `reason`, and how long it may as `wait_ms`.",
     "lease.position": "A waiter's position or the code of its reason changed; at most once a"
     " second, and kept for no replay. `data` has `waiter`, `name`, `position`, `queue_length`,"
     " `code` and `reason`.",

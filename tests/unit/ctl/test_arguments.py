@@ -45,7 +45,7 @@ def test_values_may_follow_an_equals_sign_and_repeat() -> None:
 
 
 def test_a_second_value_is_refused_and_not_lost() -> None:
-    with pytest.raises(UsageError, match="--vram is given twice, and takes one value$"):
+    with pytest.raises(UsageError, match=r"--vram is given twice, and takes one value$"):
         read("--vram", "1GiB", "--vram=2GiB")
     assert read("--vram", "1GiB", "--vram", "1024MiB")["vram"] == 1 << 30
 

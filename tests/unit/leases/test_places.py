@@ -18,6 +18,7 @@ from superezio.errors import (
 )
 from superezio.wire import Event, GpuReason, Lease, Placement
 from supereziod.gpu.hardware import Block
+from supereziod.leases.manager import LeaseTimes
 from supereziod.leases.places import reason_code
 from supereziod.leases.queue import LeaseQueue
 from supereziod.observability.events import EventLog
@@ -101,6 +102,18 @@ async def test_who_begins_to_wait_is_told_its_place_and_the_reason(
     await later(host)
     assert not told.places, "nothing has changed since"
     await give_up(waits)
+
+
+async def test_who_begins_to_wait_is_told_how_long_it_may(tmp_path: Path) -> None:
+    """The configured maximum is told, and not what was asked for."""
+    async with lease_host(tmp_path, times=LeaseTimes(max_wait_s=90)) as host:
+        host.now(ME, vram=12)
+        for wait_ms in (60_000, 600_000):
+            waits = host.later(ME, vram=8, wait_ms=wait_ms)
+            await turn()
+            await give_up(waits)
+        told = [event.data["wait_ms"] for event in host.only("lease.queued")]
+    assert told == [60_000, 90_000]
 
 
 async def test_a_place_that_changes_is_told_to_its_owner(host: LeaseHost, told: Listener) -> None:
