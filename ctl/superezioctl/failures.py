@@ -21,6 +21,12 @@ def report(error: Exception, context: Context) -> int | None:
     context.out.flush()
     if context.out.json:
         context.out.document(document(error).encode())
+    return tell(error, context)
+
+
+def tell(error: errors.SuperezioError, context: Context) -> int:
+    """Say on standard error what went wrong, and return the exit code."""
+    context.out.flush()
     for line in sentences(error, context):
         context.out.note(line)
     return exit_codes.BY_KIND.get(error.kind, exit_codes.FAILED)
@@ -28,7 +34,12 @@ def report(error: Exception, context: Context) -> int | None:
 
 def document(error: errors.SuperezioError) -> str:
     """Return the one JSON document of a run that failed."""
-    body: dict[str, Any] = {
+    return json.dumps({"error": members(error)}, ensure_ascii=False)
+
+
+def members(error: errors.SuperezioError) -> dict[str, Any]:
+    """Return what programs are told of an error."""
+    return {
         "kind": error.kind,
         "code": error.code,
         "message": error.message,
@@ -36,7 +47,6 @@ def document(error: errors.SuperezioError) -> str:
         "retry_after_ms": error.retry_after_ms,
         "data": error.data,
     }
-    return json.dumps({"error": body}, ensure_ascii=False)
 
 
 def usage_document(message: str) -> str:

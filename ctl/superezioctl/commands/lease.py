@@ -128,18 +128,21 @@ def release(context: Context) -> int:
     """Give back one lease or more; that one was released already is no failure."""
     import json  # noqa: PLC0415 - not for what is done with leases otherwise
 
-    answers: list[bytes] = []
-    leases = resolve(context, context.arguments["lease"])
-    for lease in leases:
-        raw = context.call("lease.release", {"lease": lease})
-        answers.append(raw)
-        if not context.out.json:
-            # At once: the next may fail.
-            was_there = json.loads(raw)["released"]
-            context.out.line(f"{lease} {'released' if was_there else 'was not there any more'}")
-    if context.out.json:
-        context.out.document(answers[0] if len(leases) == 1 else b"[%b]" % b",".join(answers))
-    return DONE
+    from superezioctl.one_by_one import do_to_each  # noqa: PLC0415 - as above
+
+    def give_back(lease: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(context.call("lease.release", {"lease": lease}))
+        return {**answer, "lease": lease}
+
+    return do_to_each(
+        context,
+        resolve(context, context.arguments["lease"]),
+        do=give_back,
+        told=lambda answer: (
+            f"{answer['lease']} {'released' if answer['released'] else 'was not there any more'}"
+        ),
+        key="lease",
+    )
 
 
 def _print(context: Context, raw: bytes) -> int:
@@ -269,7 +272,8 @@ COMMANDS = {
                 "LEASE", "the ids of the leases, or their beginnings", convert=lease_id, rest=True
             )
         ],
-        description="That a lease was released already is no failure: the exit code is 0.",
-        examples=["superezioctl lease release 3f2a"],
+        description="That a lease was released already is no failure: the exit code is 0. Of "
+        "several each is tried; where one fails, the exit code is that of the first that did.",
+        examples=["superezioctl lease release 3f2a", "superezioctl lease release 3f2a 81f2"],
     ),
 }

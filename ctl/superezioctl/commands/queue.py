@@ -10,6 +10,7 @@ from superezioctl.exit_codes import DONE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from superezioctl.context import Context
 
@@ -32,18 +33,17 @@ def list_(context: Context) -> int:
 
 def cancel(context: Context) -> int:
     """Take one waiter out or more; that one does not wait any more is no failure."""
-    found = [
-        {"waiter": waiter, **json.loads(context.call("lease.cancel", {"waiter": waiter}))}
-        for waiter in _resolve(context, context.arguments["waiter"])
-    ]
-    if context.out.json:
-        document = found[0] if len(found) == 1 else found
-        context.out.document(json.dumps(document, ensure_ascii=False).encode())
-        return DONE
-    for each in found:
-        what = "taken out of the queue" if each["done"] else "was not in the queue any more"
-        context.out.line(f"{each['waiter']} {what}")
-    return DONE
+    from superezioctl.one_by_one import do_to_each  # noqa: PLC0415 - not to list them
+
+    def take_out(waiter: str) -> dict[str, Any]:
+        return {"waiter": waiter, **json.loads(context.call("lease.cancel", {"waiter": waiter}))}
+
+    def told(answer: dict[str, Any]) -> str:
+        what = "taken out of the queue" if answer["done"] else "was not in the queue any more"
+        return f"{answer['waiter']} {what}"
+
+    waiters = _resolve(context, context.arguments["waiter"])
+    return do_to_each(context, waiters, do=take_out, told=told, key="waiter")
 
 
 def _waiter_id(text: str) -> str:

@@ -424,14 +424,37 @@ def test_several_leases_are_released_at_once(ctl: Ctl, daemon: FakeDaemon) -> No
     assert len(ctl.json("lease", "release", "1", "2")) == 2
 
 
-def test_what_was_released_is_told_where_the_next_cannot_be(ctl: Ctl, daemon: FakeDaemon) -> None:
-    daemon.answers["lease.release"] = [
-        wire.ReleaseResult(lease="1", released=True),
-        errors.StaleLeaseError("there is no lease 2: it was released, or lost"),
-    ]
-    assert ctl("lease", "release", "1ea5", "2") == 1
+def test_each_is_released_and_told_where_another_cannot_be(ctl: Ctl, daemon: FakeDaemon) -> None:
+    def answers() -> list[object]:
+        return [
+            errors.StaleLeaseError("there is no lease 2"),
+            wire.ReleaseResult(lease="1ea5e", released=True),
+            errors.PermissionDeniedError("3 is of uid 7"),
+        ]
+
+    daemon.answers["lease.release"] = answers()
+    assert ctl("lease", "release", "2", "1ea5", "3") == 1
     assert ctl.out == "1ea5e released\n"
-    assert "there is no lease 2" in ctl.err
+    assert ctl.err.count("superezioctl: there is no lease 2") == 1
+    daemon.answers["lease.release"] = answers()
+    assert ctl("--json", "lease", "release", "2", "1ea5", "3") == 1
+    first, second, third = json.loads(ctl.out)
+    assert (first["lease"], first["error"]["kind"]) == ("2", "stale_lease")
+    assert second == {"lease": "1ea5e", "released": True}
+    assert (third["lease"], third["error"]["kind"]) == ("3", "permission_denied")
+
+
+def test_after_a_failure_that_the_next_would_share_none_is_tried(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    released = wire.ReleaseResult(lease="1ea5e", released=True)
+    daemon.answers["lease.release"] = [released, errors.BusyError("too many requests")]
+    assert ctl("lease", "release", "1ea5", "2", "3") == 4
+    assert ctl.out == "1ea5e released\n"
+    assert len(daemon.asked("lease.release")) == 2
+    daemon.answers["lease.release"] = [released, errors.BusyError("too many requests")]
+    assert ctl("--json", "lease", "release", "1ea5", "2", "3") == 4
+    assert [each.get("released") for each in json.loads(ctl.out)] == [True, None]
 
 
 @pytest.mark.parametrize("words", ["lease release 1e", "lease show 1e", "logs --lease 1e"])

@@ -63,6 +63,17 @@ def test_several_are_taken_out_by_the_beginnings_of_their_ids(ctl: Ctl, daemon: 
     assert asked == [{"waiter": "aa11aa11aa11aa11"}, {"waiter": "b"}]
 
 
+def test_each_is_taken_out_and_told_where_another_is_not_ours(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["lease.list"] = two_waiters()
+    daemon.answers["lease.cancel"] = [
+        errors.PermissionDeniedError("it is of uid 7"),
+        wire.Done(done=True),
+    ]
+    assert ctl("queue", "cancel", "aa11", "aa22") == 4
+    assert ctl.out == "aa22aa22aa22aa22 taken out of the queue\n"
+    assert "it is of uid 7" in ctl.err
+
+
 def test_taking_out_is_told_to_programs(ctl: Ctl, daemon: FakeDaemon) -> None:
     whole = "aa22aa22aa22aa22"
     assert ctl.json("queue", "cancel", whole) == {"waiter": whole, "done": True}
