@@ -35,12 +35,14 @@ def do_to_each(
     """Do it to each, and return the exit code of the first that failed.
 
     For programs the document is the answer about one, and a list about several, in which one that
-    failed has an `error`; `key` names it, and those that were not tried are left out. For people `told` makes a line of an answer.
+    failed has an `error`; `key` names it, and those that were not tried are left out. For people
+    `told` makes a line of an answer.
     """
     if len(names) == 1:
         _answer(context, do(names[0]), told)
         return DONE
-    code, answers = DONE, []
+    code = DONE
+    answers: list[dict[str, Any]] = []
     for name in names:
         try:
             answer = do(name)
