@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -69,6 +70,33 @@ def test_with_a_daemon_that_is_well_nothing_fails(directory: Path) -> None:
         assert "left behind" in found["socket"]["message"]
         assert found["daemon"]["status"] == "fail"
     finally:
+        live.close()
+
+
+def test_a_daemon_that_hangs_is_restarted_by_the_command_that_is_named(directory: Path) -> None:
+    """It ends that very process, and starts another with the same options."""
+    live = LiveDaemon(directory)
+    again = None
+    try:
+        live.start()
+        assert live.process is not None
+        hung = live.pid
+        os.kill(hung, signal.SIGSTOP)
+        _, found = doctor(live.socket_path)
+        assert "does not answer" in found["daemon"]["message"]
+        command = found["daemon"]["action"].replace("timeout 15", "timeout 0.1")
+        with live.log_path.open("ab") as log:
+            again = subprocess.Popen(["sh", "-c", command], stderr=log, start_new_session=True)
+        assert live.process.wait(timeout=20) == -signal.SIGKILL
+        wait = [sys.executable, "-m", "superezioctl", "--socket", str(live.socket_path), "wait"]
+        subprocess.run([*wait, "--timeout", "20s"], timeout=60, check=True)
+        with live.client() as client:
+            system = client.system_info()
+        assert (system.pid != hung, system.gpu_driver) == (True, "simulated")
+    finally:
+        if again is not None:
+            os.killpg(again.pid, signal.SIGTERM)
+            again.wait(timeout=20)
         live.close()
 
 

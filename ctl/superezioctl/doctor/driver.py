@@ -60,16 +60,21 @@ def _without_cards(gpus: list[Gpu] | None) -> Finding:
     )
 
 
-def check_mig(host: Host, gpus: list[Gpu] | None) -> Finding:
+def check_mig(host: Host, system: SystemInfo | None, gpus: list[Gpu] | None) -> Finding:
     """Check that the daemon may read MIG devices, where there are any."""
-    refused = [str(gpu.index) for gpu in gpus or () if gpu.mig_mode == "no_permission"]
+    refused = sorted({str(gpu.index) for gpu in gpus or () if gpu.mig_mode == "no_permission"})
+    if system is not None and system.gpu_driver == "simulated":
+        return _simulated_mig(refused, gpus or [], f"{system.runtime_dir}/simulated")
     instances = [
         f"{gpu}/mig/{instance}"
         for gpu in host.names(_CAPABILITIES)
         for instance in host.names(f"{_CAPABILITIES}/{gpu}/mig")
         if instance.startswith("gi")
     ]
+    seen = _seen(gpus or [])
     if not refused and not instances:
+        if seen:
+            return ok("mig", f"MIG instances: {seen}, which the daemon reads")
         return ok("mig", "no GPU is divided into MIG instances")
     files = ["mig/monitor", *(f"{instance}/access" for instance in instances)]
     nodes = {node: file for file in files if (node := _capability_node(host, file))}
@@ -83,6 +88,25 @@ def check_mig(host: Host, gpus: list[Gpu] | None) -> Finding:
             "mig", "MIG devices are not open to everyone: the daemon has to read them", mend
         )
     return ok("mig", f"MIG instances: {len(instances)}, and nothing keeps the daemon from them")
+
+
+def _simulated_mig(refused: list[str], gpus: list[Gpu], directory: str) -> Finding:
+    if refused:
+        return fail(
+            "mig",
+            f"the daemon may not read the MIG devices of gpu {', '.join(refused)}: so it is "
+            "simulated",
+            f"python -m supereziod.gpu.control --directory {directory} {refused[0]} "
+            "mig_forbidden=false",
+        )
+    seen = _seen(gpus)
+    if seen:
+        return ok("mig", f"MIG instances: {seen}, which the daemon simulates")
+    return ok("mig", "no GPU is divided into MIG instances")
+
+
+def _seen(gpus: list[Gpu]) -> int:
+    return sum(gpu.parent is not None for gpu in gpus)
 
 
 def _mend_nodes(host: Host, nodes: dict[str, str]) -> str:

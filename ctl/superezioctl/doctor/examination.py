@@ -15,12 +15,17 @@ def examine(host: Host, answers: Answers, socket_path: str) -> Iterator[Finding]
     system = answers.system
     units = service.units(host)
     commands = daemon.Commands(
-        start=service.how_to_start(host, units), restart=service.how_to_restart(host, units)
+        start=service.how_to_start(host, units),
+        restart=service.how_to_restart(host, units, pid=answers.pid),
     )
     yield from driver.check(host, system, answers.gpus)
-    yield driver.check_mig(host, answers.gpus)
+    yield driver.check_mig(host, system, answers.gpus)
     yield from service.check(host, units, answers=system is not None)
     yield from daemon.check(host, answers, socket_path, commands)
-    yield from groups.check(host, role=None if system is None else system.role)
+    yield from groups.check(
+        host,
+        role=None if system is None else system.role,
+        installed=service.is_installed(units),
+    )
     if answers.health is not None:
         yield from daemon.health_findings(answers.health)

@@ -13,11 +13,17 @@ ADMINS = "superezio-admin"
 Group = tuple[int, list[str]]
 
 
-def check(host: Host, *, role: Role | None) -> Iterator[Finding]:
-    """Check the groups. `role` is what the daemon takes the caller for, where it answers."""
+def check(host: Host, *, role: Role | None, installed: bool) -> Iterator[Finding]:
+    """Check the groups. `role` is what the daemon takes the caller for, where it answers.
+
+    A daemon that is not installed as a service needs none for whoever it lets in without.
+    """
     found = {name: _group(host, name) for name in (USERS, ADMINS)}
     missing = [name for name, group in found.items() if group is None]
-    if missing:
+    if missing and not installed and role in {"user", "admin"}:
+        names = " and ".join(missing)
+        yield ok("groups", f"{names}: no such group, and you need none; others may only look")
+    elif missing:
         yield warn("groups", f"{' and '.join(missing)}: no such group", _make(host, missing))
     else:
         yield ok("groups", f"{USERS} and {ADMINS} exist")

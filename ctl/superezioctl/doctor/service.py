@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterator
 
 from superezioctl.doctor.finding import Finding, fail, ok, warn
@@ -20,6 +22,8 @@ _PROPERTIES = (
     "ExecMainStatus",
     "NRestarts",
 )
+#: A daemon that hangs is killed after so long, which costs no lease.
+_STOPS_WITHIN_S = 15
 #: What supereziod exits with when its configuration is bad.
 _BAD_CONFIGURATION = "78"
 _WHY = {
@@ -46,9 +50,9 @@ def units(host: Host) -> Units | None:
 
 def how_to_start(host: Host, known: Units | None) -> str:
     """Return the command that starts the daemon on this host."""
-    service = (known or {}).get(SERVICE, {})
-    if service.get("LoadState") != "loaded":
+    if not is_installed(known):
         return "supereziod"
+    service = (known or {}).get(SERVICE, {})
     start = f"systemctl start {SOCKET} {SERVICE}"
     if service.get("ActiveState") == "failed":
         # Past its start limit systemd refuses a plain start.
@@ -56,14 +60,23 @@ def how_to_start(host: Host, known: Units | None) -> str:
     return host.as_root(start)
 
 
-def how_to_restart(host: Host, known: Units | None) -> str:
-    """Return the command that ends a daemon that runs, and starts it again."""
+def how_to_restart(host: Host, known: Units | None, *, pid: int | None = None) -> str:
+    """Return the command that ends a daemon that runs, and starts it again.
+
+    `pid` is who listens, where systemd does not: one that was started by hand, by its own words.
+    """
     service = (known or {}).get(SERVICE, {})
     if service.get("ActiveState") in {"active", "activating"}:
         return host.as_root(f"systemctl restart {SERVICE}")
-    if service.get("ActiveState") == "failed":
+    if service.get("ActiveState") == "failed" or pid is None:
         return how_to_start(host, known)
-    return "pkill -x supereziod; supereziod"
+    found = host.stat(f"/proc/{pid}")
+    other = isinstance(found, os.stat_result) and found.st_uid != host.uid
+    sudo = "sudo " if other and host.uid != 0 else ""
+    words = (host.text(f"/proc/{pid}/cmdline") or "").rstrip("\0").split("\0")
+    # A second daemon does not start beside one that has not ended yet.
+    end = f"timeout {_STOPS_WITHIN_S} tail --pid={pid} -f /dev/null || {sudo}kill -9 {pid}"
+    return f"{sudo}kill {pid}; {end}; {sudo}{shlex.join(words) if words[0] else 'supereziod'}"
 
 
 def check(host: Host, known: Units | None, *, answers: bool) -> Iterator[Finding]:
@@ -84,6 +97,11 @@ def check(host: Host, known: Units | None, *, answers: bool) -> Iterator[Finding
     yield _enabled(host, service, socket)
     yield _active(host, known, answers=answers)
     yield _listening(host, known, answers=answers)
+
+
+def is_installed(known: Units | None) -> bool:
+    """Say whether systemd has the service."""
+    return (known or {}).get(SERVICE, {}).get("LoadState") == "loaded"
 
 
 def _without_systemd(*, answers: bool) -> Finding:

@@ -182,21 +182,39 @@ def test_nodes_that_are_missing_or_closed_are_named(tree: Tree) -> None:
 
 def test_mig_devices_that_the_daemon_may_not_read_are_opened_for_it(tree: Tree) -> None:
     host = tree.host()
-    assert driver.check_mig(host, None).status == "ok"
+    assert driver.check_mig(host, None, None).status == "ok"
     tree.write("/proc/driver/nvidia/capabilities/mig/monitor", "DeviceFileMinor: 2\n")
     tree.write("/proc/driver/nvidia/capabilities/gpu0/mig/gi7/access", "DeviceFileMinor: 66\n")
     tree.write("/dev/nvidia-caps/nvidia-cap66", mode=0o444)
-    unknown = driver.check_mig(host, None)
+    unknown = driver.check_mig(host, None, None)
     assert unknown.status == "warn"
     assert unknown.action == (
         "sudo nvidia-modprobe -f /proc/driver/nvidia/capabilities/mig/monitor && "
         "sudo setfacl -m u:superezio:r /dev/nvidia-caps/nvidia-cap2"
     )
-    assert driver.check_mig(host, [wire_samples.gpu(mig_mode="enabled")]).status == "ok"
-    refused = driver.check_mig(host, [wire_samples.gpu(mig_mode="no_permission")])
+    assert driver.check_mig(host, None, [wire_samples.gpu(mig_mode="enabled")]).status == "ok"
+    refused = driver.check_mig(host, None, [wire_samples.gpu(mig_mode="no_permission")])
     assert (refused.status, refused.action) == ("fail", unknown.action)
     tree.write("/dev/nvidia-caps/nvidia-cap2", mode=0o444)
-    assert driver.check_mig(host, None).status == "ok"
+    assert driver.check_mig(host, None, None).status == "ok"
+
+
+def test_mig_devices_that_are_simulated_are_told_of_as_the_daemon_has_them(tree: Tree) -> None:
+    system = wire_samples.system_info()
+    whole, part, unreadable = wire_samples.mig_gpus()
+    assert driver.check_mig(tree.host(), system, []).message == (
+        "no GPU is divided into MIG instances"
+    )
+    found = driver.check_mig(tree.host(), system, [whole, part])
+    assert (found.status, found.message) == ("ok", "MIG instances: 1, which the daemon simulates")
+    refused = driver.check_mig(tree.host(), system, [whole, part, unreadable])
+    assert refused.status == "fail"
+    assert refused.action == (
+        f"python -m supereziod.gpu.control --directory {system.runtime_dir}/simulated 2 "
+        "mig_forbidden=false"
+    )
+    real = msgspec.structs.replace(system, gpu_driver="nvml")
+    assert "MIG instances: 1" in driver.check_mig(tree.host(), real, [whole, part]).message
 
 
 # --- units ----------------------------------------------------------------------------------------
@@ -232,6 +250,24 @@ def test_without_systemd_the_daemon_is_run_by_hand(tree: Tree) -> None:
     assert units(tree.host())["unit"].action == "supereziod"
     assert units(tree.host(), answers=True)["unit"].status == "ok"
     assert service.how_to_start(tree.host(), None) == "supereziod"
+
+
+def test_a_daemon_that_was_started_by_hand_is_ended_by_its_pid_and_started_as_it_was(
+    tree: Tree,
+) -> None:
+    """By its name it is not to be found: that of its program may be Python's."""
+    tree.write("/proc/77/cmdline", "/usr/bin/python3\0-m\0supereziod\0--socket\0/a b\0")
+    uid = (tree.root / "proc/77").stat().st_uid
+    assert service.how_to_restart(tree.host(uid=uid), None, pid=77) == (
+        "kill 77; timeout 15 tail --pid=77 -f /dev/null || kill -9 77; "
+        "/usr/bin/python3 -m supereziod --socket '/a b'"
+    )
+    another = service.how_to_restart(tree.host(uid=uid + 1), None, pid=77)
+    assert another.startswith("sudo kill 77; ")
+    assert "; sudo /usr/bin/python3" in another
+    (tree.root / "proc/77/cmdline").unlink()
+    assert service.how_to_restart(tree.host(uid=uid), None, pid=77).endswith("; supereziod")
+    assert service.how_to_restart(tree.host(), None) == "supereziod"
 
 
 def test_a_unit_that_is_not_installed_is_installed(tree: Tree) -> None:
@@ -409,20 +445,32 @@ GROUPS = "superezio:x:500:ann\nsuperezio-admin:x:501:\n"
 
 def belongs(tree: Tree, *, role: wire.Role | None = "observer", **changes: Any) -> Finding:
     tree.write("/etc/passwd", "ann:x:1000:1000::/:/bin/sh\nbob:x:1001:1001::/:/bin/sh\n")
-    return by_check(groups.check(tree.host(**changes), role=role))["membership"]
+    return by_check(groups.check(tree.host(**changes), role=role, installed=True))["membership"]
 
 
 def test_groups_that_are_missing_are_made(tree: Tree) -> None:
-    found = by_check(groups.check(tree.host(), role=None))["groups"]
+    found = by_check(groups.check(tree.host(), role=None, installed=True))["groups"]
     assert found.status == "warn"
     assert found.action == (
         "sudo groupadd --system superezio && sudo groupadd --system superezio-admin"
     )
     tree.write("/etc/sysusers.d/superezio.conf")
-    found = by_check(groups.check(tree.host(), role=None))["groups"]
+    found = by_check(groups.check(tree.host(), role=None, installed=True))["groups"]
     assert found.action == "sudo systemd-sysusers superezio.conf"
     tree.write("/etc/group", GROUPS)
-    assert by_check(groups.check(tree.host(), role=None))["groups"].status == "ok"
+    assert by_check(groups.check(tree.host(), role=None, installed=True))["groups"].status == "ok"
+
+
+def test_whoever_a_daemon_in_a_terminal_lets_in_is_not_warned_of_groups(tree: Tree) -> None:
+    def found(role: wire.Role | None, *, installed: bool) -> Finding:
+        checks = groups.check(tree.host(), role=role, installed=installed)
+        return by_check(checks)["groups"]
+
+    assert found("admin", installed=False).status == "ok"
+    assert "you need none" in found("user", installed=False).message
+    assert found("observer", installed=False).status == "warn"
+    assert found("admin", installed=True).status == "warn"
+    assert found(None, installed=False).status == "warn"
 
 
 def test_who_is_in_no_group_joins_one(tree: Tree) -> None:
@@ -471,7 +519,7 @@ def test_nothing_that_hangs_holds_it_up(tree: Tree) -> None:
 
 def test_a_name_service_is_asked_before_the_file(tree: Tree) -> None:
     tree.write("../bin/getent", '#!/bin/sh\necho "$2:*:77:ann"\n', 0o755)
-    assert by_check(groups.check(tree.host(), role=None))["groups"].status == "ok"
+    assert by_check(groups.check(tree.host(), role=None, installed=True))["groups"].status == "ok"
 
 
 def test_doctor_does_not_load_nvml_by_its_bindings() -> None:
