@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from markdown_blocks import blocks, commands
+from page_shell import installed_in, type_from_the_top
 from superezio.wire import Policy
 from supereziod.config import Source
 from supereziod.config.schema import Quota
 
 PAGE = Path(__file__).parents[2] / "docs" / "placement.md"
-#: Ends what the page started, however far it came; the daemon itself ends by the page's last line.
-PREAMBLE = "set -e\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n"
 
 
 @pytest.mark.timeout(60)
 def test_the_commands_run_from_the_top(tmp_path: Path) -> None:
-    script = "\n".join([*commands(PAGE, "$ "), 'wait "$daemon"'])
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("SUPEREZIO_")}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    environment["TMPDIR"] = str(tmp_path)
-    done = subprocess.run(
-        ["bash", "-c", PREAMBLE + script],
-        cwd=tmp_path,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
+    printed = type_from_the_top(
+        commands(PAGE, "$ "),
+        directory=tmp_path,
+        environment=installed_in(tmp_path),
+        within_s=50,
     )
-    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     for said in (
         "grant: 8.0 GiB on GPU 0",
         "yes, chosen (best_fit: ",
@@ -44,7 +31,7 @@ def test_the_commands_run_from_the_top(tmp_path: Path) -> None:
         "llama-server --tensor-split ",
         "split: --tensor-split ",
     ):
-        assert said in done.stdout
+        assert said in printed
 
 
 def test_the_quotas_are_read(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from markdown_blocks import all_blocks, commands_of
+from page_shell import type_from_the_top
 
 PROJECT = Path(__file__).parents[2]
 README = PROJECT / "README.md"
@@ -35,30 +36,16 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_of_the_readme_runs_from_an_empty_directory(
     checkout: Path, tmp_path: Path
 ) -> None:
-    script = tmp_path / "readme.sh"
     lines = list(typed(tmp_path))
     assert len(lines) > 10
-    steps = [f"step {shell_quote(line)}\n{line}" for line in lines]
-    script.write_text(PREAMBLE + "\n".join(steps) + "\n" + THE_DAEMON_HAS_STOPPED)
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("SUPEREZIO_", "COVERAGE", "VIRTUAL_ENV", "PYTHON"))
     }
     environment["PYTHON"] = getattr(sys, "_base_executable", sys.executable)
-    done = subprocess.run(
-        ["bash", script],
-        cwd=checkout,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=390,
-        check=False,
-    )
-    print(done.stdout)
-    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-4000:]}"
-    assert "on GPU-" in done.stdout
+    printed = type_from_the_top(lines, directory=checkout, environment=environment, within_s=390)
+    assert "on GPU-" in printed
 
 
 def typed(directory: Path) -> Iterator[str]:
@@ -70,17 +57,3 @@ def typed(directory: Path) -> Iterator[str]:
             yield f"python {program}"
         elif language == "console":
             yield from commands_of(block, "$ ")
-
-
-def shell_quote(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
-
-
-PREAMBLE = """\
-set -eE
-step() { echo "\\$ $1"; current=$1; }
-trap 'echo "failed: $current" >&2' ERR
-trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
-"""
-#: By itself, and as asked.
-THE_DAEMON_HAS_STOPPED = 'wait "$daemon"\n'

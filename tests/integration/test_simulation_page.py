@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +9,7 @@ import msgspec
 import pytest
 
 from markdown_blocks import blocks, commands
+from page_shell import installed_in, type_from_the_top
 from supereziod.gpu.control import CardControl
 from supereziod.gpu.profiles import PROFILES
 from supereziod.gpu.scenario import AnyHappening, CardSection, parse_scenario
@@ -19,8 +17,6 @@ from supereziod.gpu.scenario import AnyHappening, CardSection, parse_scenario
 PAGE = Path(__file__).parents[2] / "docs" / "simulation.md"
 TEXT = PAGE.read_text()
 (SCENARIO,) = blocks(PAGE, "toml")
-#: Ends what the page started, however far it came; the daemon itself ends by the page's last line.
-PREAMBLE = "set -e\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n"
 
 
 def test_the_scenario_says_what_the_page_says_it_does() -> None:
@@ -33,23 +29,14 @@ def test_the_scenario_says_what_the_page_says_it_does() -> None:
 @pytest.mark.timeout(90)
 def test_the_commands_run_from_the_top(tmp_path: Path) -> None:
     (tmp_path / "scenario.toml").write_text(SCENARIO)
-    script = "\n".join([*commands(PAGE, "$ "), 'wait "$daemon"'])
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("SUPEREZIO_")}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    environment["TMPDIR"] = str(tmp_path)
-    done = subprocess.run(
-        ["bash", "-c", PREAMBLE + script],
-        cwd=tmp_path,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=80,
-        check=False,
+    printed = type_from_the_top(
+        commands(PAGE, "$ "),
+        directory=tmp_path,
+        environment=installed_in(tmp_path),
+        within_s=80,
     )
-    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     for said in ("the configuration is good", "RTX 4090", "holds 3.0 GiB on GPU", "exit code 1"):
-        assert said in done.stdout
+        assert said in printed
 
 
 def test_every_profile_kind_and_key_is_on_the_page() -> None:
