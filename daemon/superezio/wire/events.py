@@ -1,0 +1,49 @@
+"""What changed, pushed to those who subscribe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from superezio.wire.message import Params, Result, Severity
+
+
+class Event(Result):
+    """Something that changed. `seq` grows by one per event of this daemon."""
+
+    seq: int
+    time: str
+    type: str
+    severity: Severity
+    message: str
+    gpu: str | None
+    lease: str | None
+    uid: int | None
+    correlation_id: str | None
+    data: dict[str, Any]
+
+
+class SubscribeParams(Params):
+    """`types` are names or prefixes (`lease.`); empty means all. `replay`: past events first."""
+
+    types: list[str] = []
+    replay: int = 0
+
+
+class SubscribeResult(Result):
+    """`replay` has the past events asked for; pushed ones follow with `seq` >= `next_seq`."""
+
+    subscription: str
+    next_seq: int
+    replay: list[Event]
+
+
+class EventNotification(Result):
+    """`params` of the notification `event`. `lost`: events dropped just before this one."""
+
+    subscription: str
+    event: Event
+    lost: int
+
+
+class UnsubscribeParams(Params):
+    subscription: str

@@ -1,0 +1,45 @@
+"""Sessions, and the requests that are in flight on a connection."""
+
+from __future__ import annotations
+
+from superezio.wire.message import Params, Result
+
+
+class SessionOpenParams(Params):
+    """`token`, from an earlier open by the same uid, resumes that session."""
+
+    name: str | None = None
+    token: str | None = None
+
+
+class SessionOpened(Result):
+    session_id: str
+    token: str
+    resumed: bool
+
+
+class SessionCloseParams(Params):
+    session_id: str
+
+
+class Session(Result):
+    session_id: str
+    name: str | None
+    uid: int
+    pid: int | None
+    implied: bool
+    connections: int
+    requests: int
+    errors: int
+    opened_at: str
+    idle_s: float
+
+
+class SessionList(Result):
+    sessions: list[Session]
+
+
+class CancelParams(Params):
+    """`id` of the request in flight on this connection."""
+
+    id: int | str
