@@ -8,30 +8,20 @@ What each method takes, returns and raises is written at its twin in `superezio.
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from superezio import calls, envelope, wire
+from superezio import calls, wire
+from superezio.aio_conversation import AsyncConversation
 from superezio.aio_events import AsyncEvents
 from superezio.calls import Call, LeaseOptions, PlacementOptions
 from superezio.client import no_correlation_id
-from superezio.connection import Backoff, cannot_connect, deadline_ms, may_come_back
-from superezio.conversation import COURTESY_S, no_answer
-from superezio.errors import (
-    ConnectionLostError,
-    MethodNotFoundError,
-    ReplyTimeoutError,
-    ShuttingDownError,
-    StaleLeaseError,
-    SuperezioError,
-)
+from superezio.conversation import COURTESY_S
+from superezio.errors import StaleLeaseError, SuperezioError
 from superezio.holder import needs_confirmation, not_the_holder, own_process
-from superezio.link import Link
 from superezio.paths import default_socket_path
 from superezio.renewing import renewed_by_task
 
@@ -58,12 +48,10 @@ class AsyncClient:
         self.socket_path = socket_path or default_socket_path()
         self.timeout_s = timeout_s
         self.session = session
-        self._correlation_id = correlation_id
         self._clock = clock
-        self._link: Link | None = None
-        self._connecting = asyncio.Lock()
-        self._ids = itertools.count(1)
-        self._connection_leases: set[str] = set()
+        self._conversation = AsyncConversation(
+            self.socket_path, correlation_id=correlation_id, clock=clock
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,10 +66,7 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """End the connection; calls still in flight raise ConnectionLostError."""
-        self._connection_leases.clear()
-        link, self._link = self._link, None
-        if link is not None:
-            await link.aclose()
+        await self._conversation.aclose()
 
     # --- system ---------------------------------------------------------------------------------
 
@@ -192,7 +177,7 @@ class AsyncClient:
         """
         lease = await self._call(calls.lease_acquire(vram, options), timeout_s)
         if options.get("mode") == "connection":
-            self._connection_leases.add(lease.id)
+            self._conversation.keep(lease.id)
         if needs_confirmation(lease, options.get("holder_pid")):
             return await self._confirm(lease, timeout_s)
         return lease
@@ -254,7 +239,7 @@ class AsyncClient:
         self, lease: str, *, timeout_s: float | None = None
     ) -> wire.ReleaseResult:
         """Give a lease back; twice is fine."""
-        self._connection_leases.discard(lease)
+        self._conversation.give_up(lease)
         return await self._call(calls.lease_release(lease), timeout_s)
 
     async def lease_cancel(self, waiter: str, *, timeout_s: float | None = None) -> wire.Done:
@@ -331,70 +316,9 @@ class AsyncClient:
         """Return the OpenRPC document of the daemon that runs."""
         return await self._call(calls.rpc_discover(), timeout_s)
 
-    # --- how a call is made ---------------------------------------------------------------------
-
     async def _call(self, call: Call[T], timeout_s: float | None) -> T:
         limit_s = (self.timeout_s if timeout_s is None else timeout_s) + call.wait_s
-        begun_ns = self._clock()
-        deadline_ns = begun_ns + round(limit_s * 1e9)
-        backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
-        again = False
-        while True:
-            try:
-                link = await self._connected(deadline_ns)
-                after_s = (self._clock() - begun_ns) / 1e9
-                to_send = call.made_again(after_s) if again else call
-                return await self._exchange(link, to_send, deadline_ns)
-            except OSError as error:
-                pause_s = backoff.next_pause_s() if may_come_back(error, patient=True) else None
-                if pause_s is None:
-                    raise cannot_connect(self.socket_path, error) from error
-            except (ConnectionLostError, ShuttingDownError):
-                again = True
-                pause_s = backoff.next_pause_s() if call.idempotent else None
-                if pause_s is None:
-                    raise
-            except ReplyTimeoutError as error:
-                raise no_answer(call.method, limit_s, self.socket_path) from error
-            await asyncio.sleep(pause_s)
-
-    async def _connected(self, deadline_ns: int) -> Link:
-        if self._link is not None and not self._link.lost:
-            return self._link
-        async with self._connecting:
-            if self._link is None or self._link.lost:
-                self._link = await Link.open(self.socket_path)
-                await self._resume_leases(self._link, deadline_ns)
-            return self._link
-
-    async def _resume_leases(self, link: Link, deadline_ns: int) -> None:
-        for lease in tuple(self._connection_leases):
-            try:
-                await self._exchange(link, calls.lease_resume(lease), deadline_ns)
-            except (StaleLeaseError, MethodNotFoundError):
-                self._connection_leases.discard(lease)
-
-    async def _exchange(self, link: Link, call: Call[T], deadline_ns: int) -> T:
-        await link.writable()
-        left_ns = max(1_000_000, deadline_ns - self._clock())
-        id_ = next(self._ids)
-        meta = wire.Meta(
-            correlation_id=self._correlation_id(),
-            session_id=self.session,
-            deadline_ms=deadline_ms(left_ns),
-            idempotency_key=call.idempotency_key,
-        )
-        answer = link.request(id_, envelope.encode(call.method, call.params, id_=id_, meta=meta))
-        timer = asyncio.get_running_loop().call_later(left_ns / 1e9, _expire, answer)
-        try:
-            reply = await answer
-        except (asyncio.CancelledError, ReplyTimeoutError):
-            link.cancel(id_)
-            raise
-        finally:
-            timer.cancel()
-            link.forget(id_)
-        return envelope.result_of(reply, call.result)
+        return await self._conversation.call(call, limit_s=limit_s, session=self.session)
 
     async def _confirm(self, lease: wire.Lease, timeout_s: float | None) -> wire.Lease:
         mine = own_process(lease)
@@ -404,8 +328,3 @@ class AsyncClient:
         return await self.lease_attach(
             lease.id, mine.pid, start_time=mine.start_time, timeout_s=timeout_s
         )
-
-
-def _expire(answer: asyncio.Future[envelope.Reply]) -> None:
-    if not answer.done():
-        answer.set_exception(ReplyTimeoutError("out of time"))

@@ -240,7 +240,7 @@ async def test_a_daemon_that_does_not_read_holds_up_writers_not_memory(
     client: AsyncClient,
 ) -> None:
     await client.system_ping()
-    link = client._link
+    link = client._conversation.link
     assert link is not None
     link.pause_writing()
     held = asyncio.create_task(client.system_ping())

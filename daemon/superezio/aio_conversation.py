@@ -1,0 +1,135 @@
+"""One connection on which calls are made at the same time, over restarts of the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from superezio import calls, envelope, wire
+from superezio.calls import Call
+from superezio.connection import Backoff, cannot_connect, deadline_ms, may_come_back
+from superezio.conversation import no_answer
+from superezio.errors import (
+    ConnectionLostError,
+    MethodNotFoundError,
+    ReplyTimeoutError,
+    ShuttingDownError,
+    StaleLeaseError,
+)
+from superezio.link import Link
+
+T = TypeVar("T")
+
+
+class AsyncConversation:
+    """Makes calls for an `AsyncClient`, within one loop; none waits for another.
+
+    `correlation_id` is called for each request.
+    """
+
+    def __init__(
+        self,
+        socket_path: str,
+        *,
+        correlation_id: Callable[[], str | None],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._socket_path = socket_path
+        self._correlation_id = correlation_id
+        self._clock = clock
+        self._connecting = asyncio.Lock()
+        self._ids = itertools.count(1)
+        self._leases: set[str] = set()
+        self.link: Link | None = None
+
+    async def call(self, call: Call[T], *, limit_s: float, session: str | None) -> T:
+        """Make a call, again where that is safe and the connection ended, and return its result.
+
+        One that is cancelled, or out of time, is cancelled in the daemon too. Raises what the
+        daemon answers, or DaemonNotRunningError, ReplyTimeoutError, ConnectionLostError.
+        """
+        begun_ns = self._clock()
+        deadline_ns = begun_ns + round(limit_s * 1e9)
+        backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
+        again = False
+        while True:
+            try:
+                link = await self._connected(deadline_ns, session)
+                after_s = (self._clock() - begun_ns) / 1e9
+                to_send = call.made_again(after_s) if again else call
+                return await self._exchange(link, to_send, deadline_ns, session)
+            except OSError as error:
+                pause_s = backoff.next_pause_s() if may_come_back(error, patient=True) else None
+                if pause_s is None:
+                    raise cannot_connect(self._socket_path, error) from error
+            except (ConnectionLostError, ShuttingDownError):
+                again = True
+                pause_s = backoff.next_pause_s() if call.idempotent else None
+                if pause_s is None:
+                    raise
+            except ReplyTimeoutError as error:
+                raise no_answer(call.method, limit_s, self._socket_path) from error
+            await asyncio.sleep(pause_s)
+
+    def keep(self, lease: str) -> None:
+        """Resume that connection lease after each reconnect."""
+        self._leases.add(lease)
+
+    def give_up(self, lease: str) -> None:
+        """Resume it no more."""
+        self._leases.discard(lease)
+
+    async def aclose(self) -> None:
+        """End the connection, and the leases that hang on it. The next call connects anew."""
+        self._leases.clear()
+        link, self.link = self.link, None
+        if link is not None:
+            await link.aclose()
+
+    async def _connected(self, deadline_ns: int, session: str | None) -> Link:
+        if self.link is not None and not self.link.lost:
+            return self.link
+        async with self._connecting:
+            if self.link is None or self.link.lost:
+                self.link = await Link.open(self._socket_path)
+                await self._resume_leases(self.link, deadline_ns, session)
+            return self.link
+
+    async def _resume_leases(self, link: Link, deadline_ns: int, session: str | None) -> None:
+        for lease in tuple(self._leases):
+            try:
+                await self._exchange(link, calls.lease_resume(lease), deadline_ns, session)
+            except (StaleLeaseError, MethodNotFoundError):
+                self._leases.discard(lease)
+
+    async def _exchange(
+        self, link: Link, call: Call[T], deadline_ns: int, session: str | None
+    ) -> T:
+        await link.writable()
+        left_ns = max(1_000_000, deadline_ns - self._clock())
+        id_ = next(self._ids)
+        meta = wire.Meta(
+            correlation_id=self._correlation_id(),
+            session_id=session,
+            deadline_ms=deadline_ms(left_ns),
+            idempotency_key=call.idempotency_key,
+        )
+        answer = link.request(id_, envelope.encode(call.method, call.params, id_=id_, meta=meta))
+        timer = asyncio.get_running_loop().call_later(left_ns / 1e9, _expire, answer)
+        try:
+            reply = await answer
+        except (asyncio.CancelledError, ReplyTimeoutError):
+            link.cancel(id_)
+            raise
+        finally:
+            timer.cancel()
+            link.forget(id_)
+        return envelope.result_of(reply, call.result)
+
+
+def _expire(answer: asyncio.Future[envelope.Reply]) -> None:
+    if not answer.done():
+        answer.set_exception(ReplyTimeoutError("out of time"))
