@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Final, cast
 
 from lease_host import Silent
-from soak.host import GIB, MIB, Host, Process
+from soak.cards import GIB, MIB
+from soak.host import Host
+from soak.processes import Process
 from soak.readings import SoakMonitor
+from soak.users import GROUPS
 from superezio.wire import Event, Lease
 from supereziod.gpu.suspend import SuspendWatch
 from supereziod.leases.handles import Caller
@@ -60,6 +63,7 @@ class Line:
             role="user",
             connection=self.name,
             max_priority=priority,
+            groups=GROUPS[self.process.uid],
         )
 
     async def ask(
@@ -144,8 +148,10 @@ class DaemonRun:
             resumed_ns=suspend.resumed_ns,
             max_leases=MAX_LEASES,
             max_leases_per_uid=MAX_LEASES_PER_UID,
+            quotas=host.quotas,
             clock=host.clock,
         )
+        monitor.leases_on = self.leases.leases_on
         self._connections = 0
 
     async def start(self) -> None:

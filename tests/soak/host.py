@@ -6,78 +6,18 @@ import errno
 import os
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
+from soak.cards import GIB, Card, Gpu, Layout, cards
+from soak.processes import Process
+from soak.users import QUOTAS
 from soak.virtual_time import VirtualClock
 from superezio.errors import BusyError
-from superezio.wire import Level
-from supereziod.gpu.hardware import Block
 from supereziod.leases.processes import Identity, Origin
 
-GIB: Final = 1 << 30
-MIB: Final = 1 << 20
 #: Few, so that they come round again soon.
 _PIDS: Final = range(300, 2300)
-
-
-class Process:
-    """A process. `fd` becomes readable when it ends, as a pidfd does.
-
-    `parent` is who started it, ended or not. `known_of` is the attached process that it was seen to
-    descend from. `cut`: nobody can tell any more whose it is.
-    """
-
-    def __init__(self, *, pid: int, uid: int, parent: Process | None, ticks: int) -> None:
-        self.pid = pid
-        self.uid = uid
-        self.parent = parent
-        self.children: list[Process] = []
-        self.identity = Identity(pid, ticks)
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.ended = False
-        self.cut = False
-        self.known_of: Process | None = None
-        #: That, as far as it is on disk.
-        self.saved_of: Process | None = None
-        self.on_end: list[Callable[[], None]] = []
-
-    def family(self) -> Iterator[Process]:
-        """Iterate over it and all that descend from it, ended ones too."""
-        yield self
-        for child in self.children:
-            yield from child.family()
-
-    def __repr__(self) -> str:
-        return f"pid {self.pid}"
-
-
-class Gpu:
-    """A GPU: `uses` is what each process has; `lingering` what ended ones have not given back."""
-
-    def __init__(self, uuid: str, *, index: int, name: str, total: int, reserved: int) -> None:
-        self.uuid = uuid
-        self.index = index
-        self.name = name
-        self.total_bytes = total
-        self.driver_reserved_bytes = reserved
-        self.uses: dict[Process, int] = {}
-        self.lingering: dict[Process, int] = {}
-        self.level: Level = "normal"
-        self.block: Block | None = None
-        self.hidden = False
-        self.hung = False
-        self.latency_s = 0.002
-
-    @property
-    def used_bytes(self) -> int:
-        """What is in use in all, besides the driver's reserve."""
-        return sum(self.uses.values()) + sum(self.lingering.values())
-
-    @property
-    def room_bytes(self) -> int:
-        """What can be allocated: the physical truth."""
-        return self.total_bytes - self.driver_reserved_bytes - self.used_bytes
 
 
 class Host:
@@ -86,15 +26,13 @@ class Host:
     def __init__(self, *, seed: int, clock: VirtualClock, later: Later) -> None:
         self.random = random.Random(f"host {seed}")
         self.clock = clock
-        self.gpus = {
-            gpu.uuid: gpu
-            for gpu in (
-                Gpu("GPU-a", index=0, name="RTX 3090", total=24 * GIB, reserved=400 * MIB),
-                Gpu("GPU-b", index=1, name="RTX 3060", total=12 * GIB, reserved=250 * MIB),
-                Gpu("GPU-c", index=2, name="RTX 3060", total=12 * GIB, reserved=250 * MIB),
-                Gpu("GPU-d", index=3, name="RTX 2060", total=6 * GIB, reserved=200 * MIB),
-            )
-        }
+        self.cards = cards()
+        #: What can be used now; and all that ever could, for leases may be on what is gone.
+        self.gpus: dict[str, Gpu] = {}
+        self.units = {card.uuid: card.whole for card in self.cards}
+        self._list_gpus()
+        #: The quotas that are configured.
+        self.quotas = QUOTAS[0]
         self.boot = 1
         self.processes: dict[int, Process] = {}
         self.out_of_files = False
@@ -129,7 +67,7 @@ class Host:
 
     def allocate(self, process: Process, gpu: Gpu, size: int) -> None:
         """Let the process have so much of a GPU, as far as there is room."""
-        if process.ended or (gpu.block is not None and gpu.block.code == "lost"):
+        if process.ended or not gpu.lets_in(process):
             return
         has = gpu.uses.pop(process, 0)
         got = min(size, has + max(0, gpu.room_bytes - has))
@@ -157,6 +95,12 @@ class Host:
         for call in process.on_end:
             call()
 
+    def cut(self, card: Card, layout: Layout) -> None:
+        """Cut a card that is empty into other MIG instances, or none."""
+        self.note(f"{card.uuid} is cut into {layout}")
+        card.cut(layout)
+        self._list_gpus()
+
     def reboot(self) -> None:
         """Begin another boot: no process and no use is left."""
         for process in list(self.processes.values()):
@@ -166,6 +110,10 @@ class Host:
         self.boot += 1
         self.woke_ns = 0
         self.clock.reboot()
+
+    def _list_gpus(self) -> None:
+        self.gpus = {gpu.uuid: gpu for card in self.cards for gpu in card.units}
+        self.units |= self.gpus
 
     def _linger(self, gpu: Gpu, process: Process, size: int) -> None:
         delay_s = self.random.choice((0.0, 0.0, 0.1, 0.7, 2.0, 4.5, 9.0))

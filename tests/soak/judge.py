@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 
-from soak.daemon_run import MAX_LEASES, MAX_LEASES_PER_UID, DaemonRun
-from soak.host import Gpu, Host, Process
+from soak.cards import Gpu
+from soak.daemon_run import MAX_LEASES, MAX_LEASES_PER_UID, DaemonRun, Line
+from soak.grant_judge import GrantJudge
+from soak.host import Host
+from soak.processes import Process
 from soak.queue_judge import QueueJudge
+from soak.quota_judge import QuotaJudge
 from soak.readings import Reading
+from soak.serving import Serving
 from soak.truth import SECOND_NS, Asked, Held, Truth, room_of
-from superezio.errors import NeverFitsError, NoCapacityError, SuperezioError
+from superezio.errors import (
+    NeverFitsError,
+    NoCapacityError,
+    QuotaExceededError,
+    SuperezioError,
+)
 from superezio.wire import Event, Lease, LeaseGpu, LeaseList
 from supereziod.leases.handles import Caller
 
 #: A timer that is due works within this.
 _LATE_NS = SECOND_NS // 10
-_GROWING_NS = 300 * SECOND_NS
-#: How old a pass may be that a decision goes by.
-_FRESH_NS = SECOND_NS + SECOND_NS // 20
 #: Within this a critical GPU has its leases told to end, and an overrun is reserved.
 _DRAINED_NS = 60 * SECOND_NS
 _RAISED_NS = 180 * SECOND_NS
@@ -40,7 +47,12 @@ class Judge:
         self.asked: dict[str, Asked] = {}
         self.writable = True
         self.counts: Counter[str] = Counter()
-        self._queue = QueueJudge(self.truth, counts=self.counts)
+        self._serving = Serving(self.truth)
+        self._grants = GrantJudge(self.truth, self._serving)
+        self._quotas = QuotaJudge(self.truth)
+        self._queue = QueueJudge(
+            self.truth, serving=self._serving, quotas=self._quotas, counts=self.counts
+        )
         #: Ended while nothing could be written: a restart may find them again.
         self._unwritten: dict[str, Held] = {}
         #: Since when a GPU has been critical, and a lease been used too much on one.
@@ -64,22 +76,41 @@ class Judge:
         """Take in the answer to an acquire."""
         assert lease.name == asked.name, "the lease of another acquire was returned"
         assert asked.told in (None, lease.id), f"{asked.name} was granted twice"
-        assert len(lease.gpus) == asked.params.count
-        assert all(gpu.reserved_bytes >= asked.params.vram_bytes for gpu in lease.gpus)
+        promised = [gpu.reserved_bytes for gpu in lease.gpus]
+        if asked.params.split:
+            assert sum(promised) >= asked.params.vram_bytes
+        else:
+            assert len(promised) == asked.params.count
+            assert min(promised) >= asked.params.vram_bytes
         asked.told = lease.id
         self.counts[f"granted {lease.mode}"] += 1
 
     def refused(self, asked: Asked, error: SuperezioError) -> None:
         """Take in a refusal."""
         self.counts[f"refused {error.kind}"] += 1
-        if isinstance(error, NeverFitsError) and not self.truth.is_somewhere(asked):
-            assert len(self.truth.candidates(asked.params)) < asked.params.count, (
+        if isinstance(error, NeverFitsError) and not self._serving.is_somewhere(asked):
+            assert not self._serving.candidates(asked.params), (
                 f"{asked.name} was told that it never fits: {error.message}"
             )
         if isinstance(error, NoCapacityError) and self._queue.is_empty:
-            assert not self.truth.could_serve(asked, exact=True), (
+            assert not self._serving.could_serve(asked, exact=True), (
                 f"{asked.name} was refused what is free: {error.message}"
             )
+
+    def refused_by_quota(self, asked: Asked, error: QuotaExceededError) -> None:
+        """Take in a refusal in the step that decided it."""
+        self.counts[f"refused by {error.data['scope']} quota of {error.data['resource']}"] += 1
+        self._follow_reserves(self._run.leases.list(ADMIN))
+        self._quotas.check_refusal(asked, self._queue.waiting)
+
+    def resumed(self, lease: str, line: Line, *, visible: bool) -> None:
+        """Take in that a connection has taken a lease over, and its process too if it is seen."""
+        held, process = self.held[lease], line.process
+        held.asked.line = line
+        able = visible and self.writable and not self.host.out_of_files
+        if able and not process.ended and process not in held.attached:
+            self.counts["taken over"] += 1
+            self.attached(lease, process)
 
     def attached(self, lease: str, process: Process) -> None:
         """Take in that a process holds a lease too."""
@@ -152,27 +183,34 @@ class Judge:
     def _granted(self, lease: str, asked: Asked, gpus: list[str]) -> None:
         if not self._queue.is_empty:
             self._follow_reserves(self._run.leases.list(ADMIN))
-        now = self.host.clock.now_ns
-        held = Held(lease, asked=asked, gpus=gpus, granted_ns=now)
-        params = asked.params
+        now, params = self.host.clock.now_ns, asked.params
+        assert gpus, f"{asked.name} was granted nothing"
+        assert len(set(gpus)) == len(gpus)
+        reserved = dict.fromkeys(gpus, params.vram_bytes)
+        shown = self._run.leases.get(ADMIN, lease) if params.split else None
+        if shown is not None:
+            reserved = {gpu.uuid: gpu.reserved_bytes for gpu in shown.gpus}
+            assert list(reserved) == gpus
+        held = Held(lease, asked=asked, reserved=reserved, granted_ns=now)
         assert all(other.asked is not asked for other in self.held.values()), (
             f"{asked.name} was granted twice"
         )
-        assert len(set(gpus)) == params.count
-        assert not set(gpus) & set(params.avoid)
         if asked.holder is not None:
             held.attached.add(asked.holder)
         if params.mode == "ttl":
             assert params.ttl_ms is not None
             held.ttl_ends_ns = now + params.ttl_ms * 1_000_000
-        for uuid in gpus:
-            self._check_company(held, uuid)
+        self._grants.check_choice(held, queue_is_empty=self._queue.is_empty)
+        if shown is not None:
+            self._grants.check_parts(held, shown)
         self.truth.add(held)
         if asked.holder is not None:
             self.truth.adopt(asked.holder)
         for uuid in gpus:
-            self._check_grant(held, self.host.gpus[uuid])
-        self._queue.served(asked, gpus, lambda: self._run.leases.list(ADMIN).queue)
+            self._grants.check_room(held, uuid)
+        self._quotas.check_grant(held)
+        self._note_kinds(held)
+        self._queue.served(held, lambda: self._run.leases.list(ADMIN).queue)
 
     def _ordered(self, held: Held, event: Event) -> None:
         """No lease is ordered to end but by an admin, or because its GPU is too hot."""
@@ -185,6 +223,17 @@ class Judge:
         held.ordered_ns = self.host.clock.now_ns
         held.orders[reason] = held.ordered_ns + round(within_s * SECOND_NS)
         held.asked.on_ordered()
+
+    def _note_kinds(self, held: Held) -> None:
+        params, gpus = held.asked.params, [self.host.units[uuid] for uuid in held.gpus]
+        if params.split and len(gpus) > 1:
+            self.counts["granted in parts"] += 1
+        elif len(gpus) > 1:
+            self.counts["granted on several"] += 1
+        if gpus[0].mig_index is not None:
+            self.counts["granted on an instance"] += 1
+        if gpus[0].card.compute_mode == "exclusive_process":
+            self.counts["granted where one is let in"] += 1
 
     def _levels(self, held: Held) -> set[str]:
         gpus = self._run.monitor.snapshot().gpus
@@ -207,31 +256,6 @@ class Judge:
             assert asked.told is None, f"{asked.name} was told of its lease, and it is withdrawn"
         else:
             assert since_ns is not None, f"{asked.name} lost its lease ({reason}) while it is held"
-
-    # --- at a grant -----------------------------------------------------------------------------
-
-    def _check_company(self, held: Held, uuid: str) -> None:
-        others = [each for each in self.held.values() if uuid in each.gpus]
-        for other in others:
-            assert other.asked.params.policy != "exclusive", f"{uuid} is taken by an exclusive one"
-            fresh = self.host.clock.now_ns - other.granted_ns < _GROWING_NS
-            sizes = other.asked.params.sizes_itself and not other.ready and not other.was_used
-            assert not (fresh and sizes), f"{uuid} has a lease that has not grown yet"
-        assert not (others and held.asked.params.policy == "exclusive"), f"{uuid} is not empty"
-
-    def _check_grant(self, held: Held, gpu: Gpu) -> None:
-        """What was promised, with all others use, fits by the pass the decision went by."""
-        reading = self.truth.reading(gpu.uuid)
-        assert reading is not None, f"granted on {gpu.uuid}, which was never read"
-        age_ns = self.host.clock.now_ns - reading.taken_ns
-        assert age_ns <= _FRESH_NS, f"granted by a pass of {gpu.uuid} that is {age_ns} ns old"
-        assert reading.taken_ns >= self.host.woke_ns, f"{gpu.uuid} was not read since a sleep"
-        assert not self._run.monitor.blocked(gpu), f"granted on {gpu.uuid}, which admits nothing"
-        spoken = reading.used_bytes + held.reserved[gpu.uuid]
-        if not reading.hidden and not self.truth.is_unclear:
-            spoken = reading.used_bytes + self.truth.unused(gpu, reading)
-        over = spoken - room_of(gpu)
-        assert over <= 0, f"{gpu.uuid} is over-committed by {over} bytes"
 
     # --- once nothing more can run --------------------------------------------------------------
 
@@ -301,7 +325,7 @@ class Judge:
         self.truth.recount()
         reading = self.truth.reading(gpu.uuid)
         assert reading is not None
-        holders = self.truth.holders(self.host.gpus[gpu.uuid], reading)
+        holders = self.truth.holders(self.host.units[gpu.uuid], reading)
         used, reserved = next((used, size) for leases, used, size in holders if held in leases)
         assert before < now, f"{held.asked.name} has lost what it was promised"
         assert reserved <= used, f"{held.asked.name} was raised to {reserved}, and uses {used}"
@@ -311,12 +335,14 @@ class Judge:
 
     def _check_figures(self, listing: LeaseList) -> None:
         usage = self._run.leases.usage()
-        for gpu in self.host.gpus.values():
-            reading, shown = self.truth.reading(gpu.uuid), usage[gpu.uuid]
+        assert self.truth.readings.keys() <= usage.keys(), "a GPU that was read is not shown"
+        for uuid, shown in usage.items():
+            gpu, reading = self.host.units[uuid], self.truth.reading(uuid)
             on_it = [held for held in self.held.values() if gpu.uuid in held.gpus]
             assert shown.leases == len(on_it)
             if reading is None:
-                assert shown.foreign_bytes is None
+                assert shown.foreign_bytes is None, f"nobody can tell what {uuid} is used for"
+                assert not shown.leasable_bytes
                 continue
             if not reading.taken_in or reading.hidden or self.truth.is_unclear:
                 continue
@@ -345,12 +371,16 @@ class Judge:
         self, listing: LeaseList, gpu: Gpu, leasable_bytes: int, left_bytes: int
     ) -> None:
         """What is left may be leased, unless a lease keeps all others off."""
-        alone = any(
-            lease.policy == "exclusive"
+        policies = {
+            lease.policy
             for lease in listing.leases
             if gpu.uuid in {each.uuid for each in lease.gpus}
-        )
-        expected = 0 if alone or self._run.monitor.blocked(gpu) else max(0, left_bytes)
+        }
+        reading = self.truth.reading(gpu.uuid)
+        assert reading is not None
+        is_taken = reading.compute_mode == "exclusive_process" and (policies or reading.uses)
+        closed = "exclusive" in policies or is_taken or self._run.monitor.blocked(gpu)
+        expected = 0 if closed else max(0, left_bytes)
         assert leasable_bytes == expected, f"{gpu.uuid}: {leasable_bytes} leasable, not {expected}"
 
     def _check_actual(self, listing: LeaseList, gpu: Gpu, reading: Reading) -> None:

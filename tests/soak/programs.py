@@ -12,10 +12,19 @@ from typing import Final, Protocol
 from msgspec import structs
 
 from soak.daemon_run import DaemonRun, Line, LostError
-from soak.host import GIB, MIB, Host, Process
+from soak.cards import GIB, MIB
+from soak.host import Host
 from soak.judge import Judge
+from soak.processes import Process
 from soak.truth import Asked
-from superezio.errors import ShuttingDownError, StaleLeaseError, SuperezioError
+from soak.users import UIDS
+from superezio.errors import (
+    PermissionDeniedError,
+    QuotaExceededError,
+    ShuttingDownError,
+    StaleLeaseError,
+    SuperezioError,
+)
 from superezio.wire import (
     AcquireParams,
     Lease,
@@ -27,7 +36,6 @@ from superezio.wire import (
 from supereziod.leases.handles import Caller
 from supereziod.leases.manager import LeaseManager
 
-_UIDS: Final = (1000, 1001, 1002, 1003)
 _SIZES_GIB: Final = (0.5, 1, 2, 3, 4, 6, 8, 10, 16, 22, 40)
 _SIZE_WEIGHTS: Final = (2, 4, 6, 5, 5, 4, 4, 2, 1, 1, 0.2)
 _TRIES: Final = 8
@@ -53,7 +61,7 @@ class Program:
         self._random = random.Random(f"program {seed} {number}")
         self._number = number
         self._asks = 0
-        self._uid = self._random.choice(_UIDS)
+        self._uid = self._random.choice(UIDS)
         self._processes: list[Process] = []
         self._line: Line | None = None
         self._answers: set[asyncio.Future[None]] = set()
@@ -94,6 +102,7 @@ class Program:
                     return
                 deed = self._random.choices(*_DEEDS)[0]
                 await deed(self, main, leases)
+                main = self._processes[0]
         finally:
             if renewing is not None:
                 renewing.cancel()
@@ -114,7 +123,7 @@ class Program:
         for process in alive or [main]:
             for gpu in lease.gpus:
                 size = round(gpu.reserved_bytes * part)
-                self._host.allocate(process, self._host.gpus[gpu.uuid], size)
+                self._host.allocate(process, self._host.units[gpu.uuid], size)
 
     async def _stray(self, main: Process, leases: list[Lease]) -> None:
         """Use a GPU that no lease of it is on."""
@@ -190,6 +199,42 @@ class Program:
             if lease.mode == "connection" and not main.ended:
                 await self._resume(main, lease)
 
+    async def _hand_over(self, main: Process, leases: list[Lease]) -> None:
+        """Lose the connection, and let another process take the leases over, and be the main one."""
+        if self._line is not None:
+            self._line.close()
+        heir = self._spawn()
+        if self._random.random() < 0.3 and leases[0].gpus:
+            self._host.allocate(heir, self._host.units[leases[0].gpus[0].uuid], 300 * MIB)
+        await asyncio.sleep(self._random.choice((0.0, 0.5, 3.0)))
+        if self._random.random() < 0.5:
+            self._host.end(main, "it hands over")
+        run = await self._daemon.up()
+        if heir.ended:
+            return
+        self._processes.remove(heir)
+        self._processes.insert(0, heir)
+        self._line = run.connect(heir)
+        for lease in leases:
+            if lease.mode == "connection":
+                await self._try_from_elsewhere(lease)
+                await self._resume(heir, lease)
+
+    async def _try_from_elsewhere(self, lease: Lease) -> None:
+        """Have another user's process try to resume the lease."""
+        uid = self._random.choice([uid for uid in UIDS if uid != self._uid])
+        run = await self._daemon.up()
+        stranger = self._host.spawn(uid)
+        line = run.connect(stranger)
+        with suppress(StaleLeaseError):
+            try:
+                line.run.leases.resume(line.caller(), lease.id)
+            except PermissionDeniedError:
+                self._judge.counts["kept from others"] += 1
+            else:
+                raise AssertionError(f"{lease.id} was resumed by another user")
+        self._host.end(stranger, "it has tried")
+
     async def _end_one(self, main: Process, leases: list[Lease]) -> None:
         del main, leases
         self._host.end(self._random.choice(self._processes), "it ends by itself")
@@ -262,17 +307,22 @@ class Program:
 
     async def _send(self, asked: Asked, line: Line) -> Lease:
         caller = self._caller(line)
-        lease = await line.ask(
-            lambda daemon: daemon.acquire(caller, asked.params, idempotency_key=asked.key),
-            lambda answer: self._judge.told(asked, answer),
-        )
+
+        def acquire(daemon: LeaseManager) -> Lease | Awaitable[Lease]:
+            try:
+                return daemon.acquire(caller, asked.params, idempotency_key=asked.key)
+            except QuotaExceededError as error:
+                self._judge.refused_by_quota(asked, error)
+                raise
+
+        lease = await line.ask(acquire, lambda answer: self._judge.told(asked, answer))
         self._host.note(f"{asked.name} has {lease.id} on {[gpu.uuid for gpu in lease.gpus]}")
         return lease
 
     async def _resume(self, main: Process, lease: Lease) -> None:
         def resume(daemon: LeaseManager, line: Line) -> Lease:
             done = daemon.resume(self._caller(line), lease.id)
-            self._judge.held[lease.id].asked.line = line
+            self._judge.resumed(lease.id, line, visible=self._visible)
             return done
 
         await self._try(main, lease, resume)
@@ -349,12 +399,16 @@ class Program:
         draw = self._random
         mode = draw.choices(("process", "connection", "ttl"), (5, 3, 3))[0]
         size = draw.choices(_SIZES_GIB, _SIZE_WEIGHTS)[0]
-        policies: tuple[Policy, ...] = ("best_fit", "spread", "exclusive")
+        policies: tuple[Policy, ...] = ("best_fit", "spread", "exclusive", "coolest")
         uuids = list(self._host.gpus)
+        split = draw.random() < 0.15
+        if split:
+            size = draw.choice((size, 14, 20, 28, 36))
         return AcquireParams(
             vram_bytes=round(size * GIB),
+            split=split,
             count=draw.choices((1, 2, 3), (12, 2, 0.5))[0],
-            policy=draw.choices(policies, (6, 3, 0.7))[0],
+            policy=draw.choices(policies, (6, 3, 0.7, 0.5))[0],
             prefer=draw.sample(uuids, 1) if draw.random() < 0.2 else [],
             avoid=draw.sample(uuids, 1) if draw.random() < 0.2 else [],
             mode=mode,  # type: ignore[arg-type]
@@ -362,6 +416,16 @@ class Program:
             priority=draw.choice((0, 0, 0, 1, 2, 9)),
             ttl_ms=draw.choice((5_000, 60_000, 600_000)) if mode == "ttl" else None,
             sizes_itself=draw.random() < 0.1,
+            model=draw.choice(("llama", "whisper")) if draw.random() < 0.3 else None,
+            min_compute_capability=(
+                draw.choice(("7.5", "8", "8.6", "9.0")) if draw.random() < 0.08 else None
+            ),
+            compute_mode=(
+                draw.choice(("default", "default", "exclusive_process"))
+                if draw.random() < 0.08
+                else None
+            ),
+            no_display=draw.random() < 0.06,
         )
 
     def _caller(self, line: Line) -> Caller:
@@ -404,7 +468,7 @@ Deed = Callable[[Program, Process, list[Lease]], Awaitable[None]]
 _DEEDS: Final[tuple[list[Deed], list[float]]] = (
     [
         Program._load, Program._stray, Program._fork, Program._attach, Program._more,
-        Program._say_ready, Program._blink, Program._end_one, Program._idle,
+        Program._say_ready, Program._blink, Program._hand_over, Program._end_one, Program._idle,
     ],
-    [8, 0.5, 2, 1, 1, 1.5, 1, 0.5, 1],
+    [8, 0.5, 2, 1, 1, 1.5, 1, 0.7, 0.5, 1],
 )  # fmt: skip

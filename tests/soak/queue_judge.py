@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from soak.daemon_run import MAX_PASSED, QUEUE, QUEUE_PER_UID
-from soak.truth import SECOND_NS, Asked, Truth
+from soak.quota_judge import QuotaJudge
+from soak.serving import Serving
+from soak.truth import SECOND_NS, Asked, Held, Truth
 from superezio.wire import Waiter
 
 #: A timer that is due works within this.
@@ -27,8 +29,12 @@ class _Waits:
 class QueueJudge:
     """Follows who waits since when, and who is served before whom."""
 
-    def __init__(self, truth: Truth, *, counts: Counter[str]) -> None:
+    def __init__(
+        self, truth: Truth, *, serving: Serving, quotas: QuotaJudge, counts: Counter[str]
+    ) -> None:
         self._truth = truth
+        self._serving = serving
+        self._quotas = quotas
         self._counts = counts
         self._waiting: dict[str, _Waits] = {}
         self._servable_since: dict[str, int] = {}
@@ -47,18 +53,32 @@ class QueueJudge:
         """Whether nobody waits."""
         return not self._waiting
 
-    def served(self, asked: Asked, gpus: list[str], queue: Callable[[], list[Waiter]]) -> None:
+    @property
+    def waiting(self) -> list[Asked]:
+        """Those who wait, as far as is known."""
+        return [waits.asked for waits in self._waiting.values()]
+
+    def served(self, held: Held, queue: Callable[[], list[Waiter]]) -> None:
         """Count whom this grant was made before, though they came first."""
+        asked, gpus = held.asked, set(held.gpus)
         own = self._waiting.pop(asked.name, None)
         for waits in self._waiting.values():
             if own is not None and own.queued_ns < waits.queued_ns:
                 continue
-            able = self._truth.kept_for(waits.asked, past=asked) & set(gpus)
-            if not able or self._truth.is_somewhere(waits.asked):
+            able = self._serving.kept_for(waits.asked, past=asked) & gpus
+            if not able or self._serving.is_somewhere(waits.asked):
                 continue
-            if waits.asked.name not in {waiter.name for waiter in queue()}:
+            line = [str(waiter.name) for waiter in queue()]
+            if waits.asked.name not in line:
                 continue  # it has just given up
-            if not any(self._delays(waits.asked, asked, uuid) for uuid in able):
+            back = self._quotas.held_back(
+                [self._waiting[name].asked for name in line if name in self._waiting],
+                without=held,
+            )
+            if waits.asked.name in back:
+                self._counts["let past one over its quota"] += 1
+                continue
+            if not any(self._delays(waits.asked, held, uuid) for uuid in able):
                 self._counts["let past"] += 1
                 continue
             assert asked.priority > waits.asked.priority, (
@@ -66,16 +86,21 @@ class QueueJudge:
             )
             self._let_past(waits, asked)
 
-    def _delays(self, first: Asked, newcomer: Asked, uuid: str) -> bool:
+    def _delays(self, first: Asked, newcomer: Held, uuid: str) -> bool:
         """Tell whether the first could get room on the GPU later for it, whatever ends first."""
-        found = self._truth.free_and_claims(uuid, without=newcomer)
-        if found is None:
+        found, reading = (
+            self._serving.free_and_claims(uuid, without=newcomer),
+            self._truth.reading(uuid),
+        )
+        if found is None or reading is None:
             return False
         free, claims, loose = found
-        size, need = newcomer.params.vram_bytes, first.params.vram_bytes
-        if "exclusive" in (first.params.policy, newcomer.params.policy):
+        size, need, params = newcomer.reserved[uuid], first.params.vram_bytes, newcomer.asked.params
+        if "exclusive" in (first.params.policy, params.policy):
             return True
-        if newcomer.params.sizes_itself:
+        if params.sizes_itself or first.params.split:
+            return True
+        if reading.compute_mode == "exclusive_process":
             return True
         sums = {0}
         for claim in claims:
@@ -116,8 +141,10 @@ class QueueJudge:
         `able`: nothing else keeps the daemon from granting.
         """
         now = self._truth.host.clock.now_ns
-        head = self._waiting[str(queue[0].name)].asked if queue else None
-        if head is None or not able or not self._truth.could_serve(head, exact=False):
+        line = [self._waiting[str(waiter.name)].asked for waiter in queue]
+        back = self._quotas.held_back(line) if line else set()
+        head = next((asked for asked in line if asked.name not in back), None)
+        if head is None or not able or not self._serving.could_serve(head, exact=False):
             self._servable_since.clear()
             return
         since = self._servable_since.setdefault(head.name, now)

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Final
 
 from msgspec import Struct, structs
 
 from gpu_views import a_pass, a_view
-from soak.host import Gpu, Host, Process
-from supereziod.gpu.hardware import Block, GpuSample, GpuView, Snapshot
+from probe_doubles import NO_DETAILS
+from soak.cards import Card, Gpu
+from soak.host import Host
+from soak.processes import Process
+from supereziod.gpu.hardware import (
+    Block,
+    ComputeMode,
+    GpuDetails,
+    GpuSample,
+    GpuView,
+    MigInstance,
+    Snapshot,
+)
 
 _BUSY_S = 5.0
 _CALM_S = 30.0
 #: A GPU that has not answered for so long is UNKNOWN.
 _HUNG_AFTER_S = 2.0
+_CUT_UP: Final = Block(code="mig_enabled", message="MIG is on")
+_PROHIBITED: Final = Block(code="compute_prohibited", message="its compute mode is PROHIBITED")
+_GONE: Final = Block(code="lost", message="it is not there any more")
+_HUNG: Final = Block(code="unknown", message="it does not answer")
+_SETTLING: Final = Block(code="settling", message="it has not answered yet")
+_CORDONED: Final = Block(code="cordoned", message="it is cordoned")
 
 
 class Reading(Struct, frozen=True, kw_only=True):
@@ -27,12 +46,22 @@ class Reading(Struct, frozen=True, kw_only=True):
     owners: dict[Process, Process | None]
     hidden: bool
     taken_in: bool
+    compute_mode: ComputeMode
+
+
+class _Pass(Struct, frozen=True, kw_only=True):
+    """What one reading of a card found: of the whole, and of each of its MIG instances."""
+
+    details: GpuDetails
+    whole: GpuSample
+    units: list[tuple[Gpu, GpuSample, Reading]]
 
 
 class SoakMonitor:
     """Reads the GPUs of a host. `owner_of` says which attached process a process belongs to.
 
     `readings` has the truth behind each GPU's last pass; `on_pass` hears of each that is told.
+    `leases_on` tells of a MIG instance that is gone whether it has to be shown still.
     """
 
     def __init__(
@@ -45,9 +74,16 @@ class SoakMonitor:
         self._host = host
         self._owner_of = owner_of
         self._on_pass = on_pass
+        self.leases_on: Callable[[str], Sequence[str]] = lambda _: ()
+        #: By UUID, of cards, GPUs and MIG instances.
         self._passes: dict[str, GpuSample] = {}
         self.readings: dict[str, Reading] = {}
+        #: By card: what its last pass said besides, and the MIG instances that are known of.
+        self._details: dict[str, GpuDetails] = {}
+        self._instances: dict[str, list[Gpu]] = {}
         self._hung_since: dict[str, float] = {}
+        #: What does not change of a GPU.
+        self._blanks: dict[str, GpuView] = {}
         self._listeners: list[Callable[[], None]] = []
         self._snapshot: Snapshot | None = None
         self._busy = asyncio.Event()
@@ -76,7 +112,7 @@ class SoakMonitor:
                 attached=True,
                 driver=None,
                 driver_fault=None,
-                gpus=tuple(self._view(gpu) for gpu in self._host.gpus.values()),
+                gpus=tuple(view for card in self._host.cards for view in self._views(card)),
             )
         return self._snapshot
 
@@ -89,12 +125,12 @@ class SoakMonitor:
     ) -> Snapshot:
         oldest_ns = self._host.clock() - round(max_age_s * 1e9)
         old = [
-            gpu
-            for gpu in self._host.gpus.values()
-            if gpu.uuid not in self._passes or self._passes[gpu.uuid].taken_ns <= oldest_ns
+            card
+            for card in self._host.cards
+            if card.uuid not in self._passes or self._passes[card.uuid].taken_ns <= oldest_ns
         ]
         if old:
-            wait_s = max(patience_s if gpu.hung else gpu.latency_s for gpu in old)
+            wait_s = max(patience_s if card.hung else card.latency_s for card in old)
             self._read(old, patience_s)
             await asyncio.sleep(min(wait_s, patience_s))
         return self.snapshot()
@@ -119,7 +155,7 @@ class SoakMonitor:
 
     async def _read_for_ever(self) -> None:
         while True:
-            self._read(list(self._host.gpus.values()), _HUNG_AFTER_S)
+            self._read(self._host.cards, _HUNG_AFTER_S)
             await asyncio.sleep(_HUNG_AFTER_S)
             self._judge_hung()
             if not self.ready:
@@ -132,48 +168,65 @@ class SoakMonitor:
             except TimeoutError:
                 continue
 
-    def _read(self, gpus: list[Gpu], patience_s: float) -> None:
-        """Read GPUs: the quick ones together, and each slow one when it answers."""
-        quick = [gpu for gpu in gpus if not gpu.hung and gpu.latency_s <= patience_s]
-        for latency_s in sorted({gpu.latency_s for gpu in quick}):
-            self._spawn(self._answer([gpu for gpu in quick if gpu.latency_s == latency_s]))
+    def _read(self, cards: list[Card], patience_s: float) -> None:
+        """Read cards: the quick ones together, and each slow one when it answers."""
+        quick = [card for card in cards if not card.hung and card.latency_s <= patience_s]
+        for latency_s in sorted({card.latency_s for card in quick}):
+            self._spawn(self._answer([card for card in quick if card.latency_s == latency_s]))
 
-    async def _answer(self, gpus: list[Gpu]) -> None:
+    async def _answer(self, cards: list[Card]) -> None:
         # The probe took the pass a moment before it arrives.
-        await asyncio.sleep(gpus[0].latency_s / 2)
-        taken = [(gpu, *self._take(gpu)) for gpu in gpus if not gpu.hung]
-        await asyncio.sleep(gpus[0].latency_s / 2)
-        for gpu, sample, reading in taken:
-            newest = self._passes.get(gpu.uuid)
-            if newest is None or newest.taken_ns < sample.taken_ns:
-                self._passes[gpu.uuid] = sample
-                self.readings[gpu.uuid] = self._told(reading)
-        self.ready = self.ready or len(self._passes) == len(self._host.gpus)
+        latency_s = cards[0].latency_s
+        await asyncio.sleep(latency_s / 2)
+        taken = [(card, self._take(card)) for card in cards if not card.hung]
+        await asyncio.sleep(latency_s / 2)
+        for card, found in taken:
+            newest = self._passes.get(card.uuid)
+            if newest is None or newest.taken_ns < found.whole.taken_ns:
+                self._keep(card, found)
+        self.ready = self.ready or len(self._details) == len(self._host.cards)
         self._on_pass()
         self.changed()
 
-    def _take(self, gpu: Gpu) -> tuple[GpuSample, Reading]:
+    def _take(self, card: Card) -> _Pass:
         taken_ns = self._host.clock()
-        sample = a_pass(
-            gpu.uuid,
-            taken_ns=taken_ns,
-            total=gpu.total_bytes,
-            used=gpu.used_bytes,
-            driver_reserved=gpu.driver_reserved_bytes,
-            processes={
-                process.pid: None if gpu.hidden else size for process, size in gpu.uses.items()
-            },
+        units = [(gpu, *self._take_unit(gpu, taken_ns)) for gpu in card.units]
+        return _Pass(
+            details=_details(card.compute_mode, card.drives_display, card.is_cut_up),
+            whole=_sample(card.whole, card.units, taken_ns) if card.is_cut_up else units[0][1],
+            units=units,
         )
+
+    def _take_unit(self, gpu: Gpu, taken_ns: int) -> tuple[GpuSample, Reading]:
+        hidden = gpu.card.hidden
         reading = Reading(
             taken_ns=taken_ns,
             used_bytes=gpu.used_bytes,
             uses=dict(gpu.uses),
             lingering=dict(gpu.lingering),
             owners={},
-            hidden=gpu.hidden,
+            hidden=hidden,
             taken_in=True,
+            compute_mode=gpu.card.compute_mode,
         )
-        return sample, reading
+        return _sample(gpu, [gpu], taken_ns), reading
+
+    def _keep(self, card: Card, found: _Pass) -> None:
+        self._details[card.uuid] = found.details
+        self._passes[card.uuid] = found.whole
+        self.readings.pop(card.uuid, None)
+        for gpu, sample, reading in found.units:
+            self._passes[gpu.uuid] = sample
+            self.readings[gpu.uuid] = self._told(reading)
+        self._list_instances(card, [gpu for gpu, _, _ in found.units if gpu is not card.whole])
+
+    def _list_instances(self, card: Card, there: list[Gpu]) -> None:
+        """Take in which MIG instances there are: one that is gone is shown if leases are on it."""
+        gone = [gpu for gpu in self._instances.get(card.uuid, ()) if gpu not in there]
+        for gpu in gone:
+            self._passes.pop(gpu.uuid, None)
+            self.readings.pop(gpu.uuid, None)
+        self._instances[card.uuid] = there + [gpu for gpu in gone if self.leases_on(gpu.uuid)]
 
     def _told(self, reading: Reading) -> Reading:
         """Note whose the processes are to be taken for, now that the pass arrives."""
@@ -184,35 +237,106 @@ class SoakMonitor:
 
     def _judge_hung(self) -> None:
         now = self._host.clock.loop_ns / 1e9
-        for gpu in self._host.gpus.values():
-            if not gpu.hung:
-                if self._hung_since.pop(gpu.uuid, None) is not None:
+        for card in self._host.cards:
+            if not card.hung:
+                if self._hung_since.pop(card.uuid, None) is not None:
                     self.changed()
-            elif gpu.uuid not in self._hung_since:
-                self._hung_since[gpu.uuid] = now
+            elif card.uuid not in self._hung_since:
+                self._hung_since[card.uuid] = now
                 self.changed()
 
+    def _views(self, card: Card) -> Iterator[GpuView]:
+        """Yield what is shown of a card, and of its MIG instances."""
+        yield self._view(card.whole)
+        for gpu in self._instances.get(card.uuid, ()):
+            yield self._view(gpu)
+
     def _view(self, gpu: Gpu) -> GpuView:
-        block = gpu.block
-        if gpu.uuid in self._hung_since:
-            block = Block(code="unknown", message="it does not answer")
-        elif gpu.uuid not in self._passes:
-            block = Block(code="settling", message="it has not answered yet")
-        view = a_view(
-            gpu.uuid,
-            last_pass=self._passes.get(gpu.uuid),
-            total=gpu.total_bytes,
-            index=gpu.index,
-            name=gpu.name,
-            block=block,
+        blank = self._blanks.get(gpu.uuid)
+        if blank is None:
+            blank = self._blanks[gpu.uuid] = _blank(gpu)
+        last_pass = self._passes.get(gpu.uuid)
+        return structs.replace(
+            blank,
+            sample=last_pass,
+            last_pass=last_pass,
+            details=self._details.get(gpu.card.uuid),
+            level="unknown" if gpu.card.uuid in self._hung_since else gpu.card.level,
+            block=self._block(gpu),
         )
-        return structs.replace(view, level="unknown" if gpu.uuid in self._hung_since else gpu.level)
+
+    def _block(self, gpu: Gpu) -> Block | None:
+        card = gpu.card
+        if card.uuid in self._hung_since:
+            return _HUNG
+        details = self._details.get(card.uuid)
+        if details is None:
+            return _SETTLING
+        if card.block is not None:
+            return card.block
+        if gpu.uuid not in self._passes:
+            return _GONE
+        if gpu.cordoned:
+            return _CORDONED
+        if details.compute_mode == "prohibited":
+            return _PROHIBITED
+        is_whole = gpu.mig_index is None
+        return _CUT_UP if is_whole and details.mig_mode == "enabled" else None
 
     def blocked(self, gpu: Gpu) -> bool:
         """Tell whether the GPU is shown as one that admits nothing."""
-        return self._view(gpu).block is not None
+        return self._block(gpu) is not None
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _details(mode: ComputeMode, drives_display: bool, cut_up: bool) -> GpuDetails:  # noqa: FBT001
+    return structs.replace(
+        NO_DETAILS,
+        compute_mode=mode,
+        drives_display=drives_display,
+        mig_mode="enabled" if cut_up else "disabled",
+    )
+
+
+def _blank(gpu: Gpu) -> GpuView:
+    """Return what is shown of a GPU before it was read."""
+    card = gpu.card
+    view = a_view(
+        gpu.uuid, last_pass=None, total=gpu.total_bytes, index=card.index, name=gpu.name
+    )
+    capability = ".".join(map(str, card.capability))
+    identity = structs.replace(view.identity, compute_capability=capability, mig=_mig(gpu))
+    return structs.replace(view, identity=identity)
+
+
+def _sample(gpu: Gpu, parts: list[Gpu], taken_ns: int) -> GpuSample:
+    """Return a pass of a GPU; one that is cut up has all that its `parts` have."""
+    uses: Counter[int] = Counter()
+    for part in parts:
+        for process, size in part.uses.items():
+            uses[process.pid] += size
+    return a_pass(
+        gpu.uuid,
+        taken_ns=taken_ns,
+        total=gpu.total_bytes,
+        used=sum(part.used_bytes for part in parts),
+        driver_reserved=gpu.driver_reserved_bytes,
+        processes=dict.fromkeys(uses) if gpu.card.hidden else uses,
+    )
+
+
+def _mig(gpu: Gpu) -> MigInstance | None:
+    index = gpu.mig_index
+    if index is None:
+        return None
+    return MigInstance(
+        parent=gpu.card.uuid,
+        index=index,
+        gpu_instance=index + 1,
+        compute_instance=0,
+        profile=gpu.name.split()[-1],
+    )

@@ -22,6 +22,7 @@ from soak.judge import Judge
 from soak.programs import Program, Stranger
 from soak.readings import SoakMonitor
 from soak.virtual_time import VirtualClock, VirtualLoop
+from supereziod.leases.quotas import QuotaRules
 
 DAY_S: Final = 86_400
 #: How long after its end everything has to be over.
@@ -238,6 +239,12 @@ class Soak:
         if self._run is not None and not self._run.dead:
             self._run.monitor.changed()
 
+    def set_quotas(self, rules: QuotaRules) -> None:
+        """Configure other quotas, and have the daemon that runs hear of it."""
+        self.host.quotas = rules
+        if self._run is not None and not self._run.dead:
+            self._run.leases.set_quotas(rules)
+
     def set_writable(self, writable: bool) -> None:  # noqa: FBT001
         """Let the store be writable, or not."""
         if self._run is not None and not self._run.dead:
@@ -247,10 +254,8 @@ class Soak:
     async def _mend(self) -> None:
         self.host.out_of_files = False
         self.set_writable(True)
-        for gpu in self.host.gpus.values():
-            gpu.level, gpu.block, gpu.hidden, gpu.hung, gpu.latency_s = (
-                "normal", None, False, False, 0.002,
-            )  # fmt: skip
+        for card in self.host.cards:
+            card.mend()
         self.changed()
 
     @contextmanager

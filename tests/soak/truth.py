@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from soak.daemon_run import RESERVE_BY_GPU, RESERVE_BYTES, DaemonRun, Line
-from soak.host import Gpu, Host, Process
+from soak.cards import Gpu
+from soak.host import Host
+from soak.processes import Process
 from soak.readings import Reading
 from superezio.wire import AcquireParams
 
@@ -16,6 +18,8 @@ _EARLY_NS: Final = SECOND_NS // 1000
 _GRACE_NS: Final = 5 * SECOND_NS
 _RESTART_GRACE_NS: Final = 30 * SECOND_NS
 _RETURN_NS: Final = 5 * SECOND_NS
+#: Passes that come sooner one after the other say the same.
+_APART_NS: Final = SECOND_NS * 9 // 10
 
 
 class Asked:
@@ -43,18 +47,27 @@ class Asked:
         #: Called when its lease is ordered to end.
         self.on_ordered: Callable[[], None] = lambda: None
         self.told: str | None = None
-        self.asked_ns = 0
+
+    @property
+    def need_bytes(self) -> int:
+        """What a lease for it takes from the host."""
+        return self.params.vram_bytes * (1 if self.params.split else self.params.count)
 
 
 class Held:
-    """A lease, and all that keeps it: as far as its holder knows."""
+    """A lease, and all that keeps it: as far as its holder knows.
 
-    def __init__(self, lease: str, *, asked: Asked, gpus: list[str], granted_ns: int) -> None:
+    `reserved` is what it was promised of each GPU, and what it was raised to since.
+    """
+
+    def __init__(
+        self, lease: str, *, asked: Asked, reserved: dict[str, int], granted_ns: int
+    ) -> None:
         self.lease = lease
         self.asked = asked
-        self.gpus = gpus
+        self.gpus = list(reserved)
         self.granted_ns = granted_ns
-        self.reserved = dict.fromkeys(gpus, asked.params.vram_bytes)
+        self.reserved = reserved
         #: When it has to have ended, by the reason of the order (CLOCK_MONOTONIC).
         self.orders: dict[str, int] = {}
         self.ordered_ns = 0
@@ -62,7 +75,9 @@ class Held:
         self.ttl_ends_ns: int | None = None
         self.renewed_ns = granted_ns
         self.ready = False
-        self.was_used = False
+        #: By GPU: how many passes, apart, showed some use since the grant, and the last of them.
+        self.used_passes: Counter[str] = Counter()
+        self.used_ns: dict[str, int] = {}
 
     @property
     def mode(self) -> str:
@@ -93,7 +108,7 @@ class Truth:
         self._ended: list[Ended] = []
         self._changed_ns: dict[str, int] = {}
         #: GPUs whose last pass with a process in it did not show what that uses.
-        self._opaque: set[str] = set()
+        self.opaque: set[str] = set()
         self._holders_known: list[tuple[list[Held], set[Process]]] | None = None
         self._holders_on: dict[str, tuple[Reading, list[tuple[list[Held], int, int]]]] = {}
 
@@ -103,7 +118,7 @@ class Truth:
         """Go on with another run of the daemon: what it cannot know any more is forgotten."""
         self.run = run
         self._ended.clear()
-        self._opaque.clear()
+        self.opaque.clear()
         living = self.host.processes.values()
         still = {process.saved_of for process in living}
         for held in self.held.values():
@@ -124,7 +139,7 @@ class Truth:
     def change(self) -> None:
         """Note that what was true at the last passes may not be any more."""
         self.recount()
-        for uuid in self.host.gpus:
+        for uuid in self.host.units:
             self._changed_ns[uuid] = self.host.clock.now_ns
 
     def add(self, held: Held) -> None:
@@ -170,14 +185,26 @@ class Truth:
         assert self.run is not None
         for uuid, reading in self.run.monitor.readings.items():
             if reading.uses and reading.hidden:
-                self._opaque.add(uuid)
+                self.opaque.add(uuid)
             elif reading.uses:
-                self._opaque.discard(uuid)
-            for held in self.held.values():
-                if uuid in held.gpus and not held.was_used:
-                    held.was_used = any(
-                        reading.uses.get(each) for root in held.attached for each in root.family()
-                    )
+                self.opaque.discard(uuid)
+        for leases, roots in self.joined():
+            for held in leases:
+                if held.asked.params.sizes_itself and not held.ready:
+                    self._follow_growth(held, roots)
+
+    def _follow_growth(self, held: Held, roots: set[Process]) -> None:
+        """Count the passes that may show what a lease that sizes itself has come to use."""
+        for uuid in held.gpus:
+            reading = self.reading(uuid)
+            if reading is None or reading.taken_ns - held.used_ns.get(uuid, 0) < _APART_NS:
+                continue
+            family = {each for root in roots for each in root.family()}
+            used = sum(size for each, size in reading.uses.items() if each in family)
+            counts = reading.hidden or used * 20 >= held.reserved[uuid]
+            if held.used_passes[uuid] or counts:
+                held.used_passes[uuid] += 1
+                held.used_ns[uuid] = reading.taken_ns
 
     # --- whose and what for ---------------------------------------------------------------------
 
@@ -273,7 +300,7 @@ class Truth:
             uuid, reading
         )
 
-    def _is_fresh(self, uuid: str, reading: Reading) -> bool:
+    def is_fresh(self, uuid: str, reading: Reading) -> bool:
         age_ns = self.host.clock.now_ns - reading.taken_ns
         is_new = age_ns < SECOND_NS * 9 // 10 and reading.taken_ns > self.host.woke_ns
         return is_new and self.is_settled(uuid, reading)
@@ -293,103 +320,19 @@ class Truth:
         ]
 
     def _is_long_ago(self, ended: Ended) -> bool:
-        readings = [self.reading(uuid) for uuid in ended.gpus]
+        readings = [self.reading(uuid) for uuid in ended.gpus if uuid in self.host.gpus]
         return all(
             reading is not None and reading.taken_ns - ended.at_ns >= _RETURN_NS
             for reading in readings
         )
 
     def _reserved_and_used(self, held: Held, uuid: str) -> int:
-        gpu = self.host.gpus[uuid]
+        gpu = self.host.units[uuid]
         family = {each for root in held.attached for each in root.family()}
         used = sum(gpu.uses.get(each, 0) + gpu.lingering.get(each, 0) for each in family)
         reading = self.reading(uuid)
         seen = sum(reading.uses.get(each, 0) for each in family) if reading is not None else 0
         return held.reserved[uuid] + max(used, seen)
-
-    # --- what could be served -------------------------------------------------------------------
-
-    def candidates(self, params: AcquireParams) -> set[str]:
-        """Return the GPUs that could serve the acquire, were they empty."""
-        found = {
-            gpu.uuid
-            for gpu in self.host.gpus.values()
-            if room_of(gpu) >= params.vram_bytes and gpu.uuid not in params.avoid
-        }
-        return found if len(found) >= params.count else set()
-
-    def kept_for(self, asked: Asked, *, past: Asked) -> set[str]:
-        """Return the GPUs of which something is kept for one that waits, from one that came later.
-
-        Those are open, and would hold it if all had ended but the leases of its own user: nobody
-        holds off others with what is one's own. From its own user it is kept in any case.
-        """
-        assert self.run is not None
-        params, found = asked.params, set()
-        for gpu in self.host.gpus.values():
-            if gpu.uuid in params.avoid or self.run.monitor.blocked(gpu):
-                continue
-            own = [
-                held.reserved[gpu.uuid]
-                for held in self.held.values()
-                if gpu.uuid in held.gpus and asked.uid == held.asked.uid != past.uid
-            ]
-            if own and (params.policy == "exclusive" or gpu.uuid in self._opaque):
-                continue
-            if room_of(gpu) - sum(own) >= params.vram_bytes:
-                found.add(gpu.uuid)
-        return found if len(found) >= params.count else set()
-
-    def is_somewhere(self, asked: Asked) -> bool:
-        """Tell whether the holder uses VRAM already, by a pass or by now: not every GPU will do."""
-        assert self.run is not None
-        family = list(asked.holder.family()) if asked.holder is not None else []
-        uses = [gpu.uses for gpu in self.host.gpus.values()]
-        uses += [reading.uses for reading in self.run.monitor.readings.values()]
-        return any(process in each for each in uses for process in family)
-
-    def could_serve(self, asked: Asked, *, exact: bool) -> bool:
-        """Tell whether the acquire can be granted, beyond doubt; `exact`: at this very moment."""
-        params = asked.params
-        if self.is_somewhere(asked):
-            return False
-        found = [uuid for uuid in self.candidates(params) if self._is_free(uuid, params, exact)]
-        return len(found) >= params.count
-
-    def free_and_claims(self, uuid: str, *, without: Asked) -> tuple[int, list[int], int] | None:
-        """Return what was free on the GPU before a grant, what each lease has, and all the rest.
-
-        None where that is not known exactly.
-        """
-        gpu, reading = self.host.gpus[uuid], self.reading(uuid)
-        if reading is None or reading.hidden or not reading.taken_in or self.is_unclear:
-            return None
-        if not self.is_settled(uuid, reading) or self.is_somewhere(without):
-            return None
-        free = room_of(gpu) - reading.used_bytes - self.unused(gpu, reading)
-        free += without.params.vram_bytes
-        leases = [held for held in self.held.values() if held.asked is not without]
-        claims = [held.reserved[uuid] for held in leases if uuid in held.gpus]
-        return free, claims, max(0, room_of(gpu) - free - sum(claims))
-
-    def _is_free(self, uuid: str, params: AcquireParams, exact: bool) -> bool:  # noqa: FBT001
-        """Tell whether the GPU has what is asked, beyond doubt."""
-        assert self.run is not None
-        gpu, reading = self.host.gpus[uuid], self.reading(uuid)
-        if reading is None or uuid in self._opaque or not reading.taken_in or gpu.hung:
-            return False
-        if self.run.monitor.blocked(gpu) or (exact and not self._is_fresh(uuid, reading)):
-            return False
-        others = [held for held in self.held.values() if uuid in held.gpus]
-        if any(each.asked.params.policy == "exclusive" for each in others):
-            return False
-        if any(each.asked.params.sizes_itself and not each.ready for each in others):
-            return False
-        spoken = reading.used_bytes + self.unused(gpu, reading)
-        if params.policy == "exclusive" and (others or spoken):
-            return False
-        back = sum(each.most_bytes for each in self.returning(uuid, reading))
-        return params.vram_bytes <= room_of(gpu) - spoken - back
 
     def describe(self) -> str:
         """Say how things stand, for whoever has to explain a failure."""
@@ -404,16 +347,21 @@ class Truth:
             usage = self.run.leases.usage()
             for uuid, reading in self.run.monitor.readings.items():
                 lines.append(f"{uuid} {reading}")
-                lines.append(f"  shown {usage[uuid]}, changed {self._changed_ns.get(uuid)}")
+                lines.append(f"  shown {usage.get(uuid)}, changed {self._changed_ns.get(uuid)}")
         lines += [
             f"ended {each.gpus} {each.at_ns} {each.most_bytes} {each.processes}"
             for each in self._ended
         ]
         return "\n".join(lines)
 
-    def reading(self, uuid: str) -> Reading | None:
+    @property
+    def readings(self) -> dict[str, Reading]:
+        """The truth behind the last pass of each GPU."""
         assert self.run is not None
-        return self.run.monitor.readings.get(uuid)
+        return self.run.monitor.readings
+
+    def reading(self, uuid: str) -> Reading | None:
+        return self.readings.get(uuid)
 
 
 def room_of(gpu: Gpu) -> int:
