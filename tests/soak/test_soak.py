@@ -26,6 +26,11 @@ HAPPENED = (
     *("refused no_capacity", "refused wait_timeout", "refused never_fits"),
     *("refused holder_not_visible", "refused state_not_writable"),
     *("answers lost", "gave up", "orphans"),
+    *("granted in parts", "granted on several", "granted on an instance"),
+    *("granted where one is let in", "cut anew", "cut anew with leases"),
+    *("refused by user quota of vram", "refused by user quota of leases"),
+    *("refused by group quota of vram", "refused by group quota of leases"),
+    *("let past one over its quota", "taken over", "kept from others"),
 )
 
 

@@ -16,10 +16,16 @@ TESTS = [Path(__file__).with_name("test_soak.py")]
 ACCOUNT = "supereziod.leases.account"
 BOOK = "supereziod.leases.book"
 DESCENT = "supereziod.leases.descent"
+GROWTH = "supereziod.leases.growth"
 DRAINING = "supereziod.leases.draining"
+MANAGER = "supereziod.leases.manager"
+PLACEMENT = "supereziod.leases.placement"
 QUEUE = "supereziod.leases.queue"
+QUOTAS = "supereziod.leases.quotas"
 READINGS = "supereziod.leases.readings"
+REFUSALS = "supereziod.leases.refusals"
 REVOKING = "supereziod.leases.revoking"
+SPLIT = "supereziod.leases.split"
 STORE = "supereziod.leases.store"
 WAITERS = "supereziod.leases.waiters"
 
@@ -88,6 +94,90 @@ MUTANTS = (
         WAITERS,
         "            for handle in pending.handles:\n                handle.close()\n",
         "",
+    ),
+    Mutant(
+        "goes on by the quotas of before",
+        MANAGER,
+        "        self._quotas.set_rules(rules)\n",
+        "",
+    ),
+    Mutant(
+        "forgets at a restart which groups a lease counts for",
+        BOOK,
+        "subject = Subject(uid=record.uid, groups=frozenset(record.groups))",
+        "subject = Subject(uid=record.uid)",
+    ),
+    Mutant(
+        "counts a lease that is over for its user's quota",
+        QUOTAS,
+        "        _take(self.by_uid, subject.uid, vram_bytes)\n",
+        "",
+    ),
+    Mutant(
+        "lets a small acquire take the quota that a large one waits for",
+        QUOTAS,
+        "            self._claims.add(subject, vram_bytes)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "loses bytes of a split",
+        SPLIT,
+        "        shares[place] += 1\n",
+        "        pass\n",
+    ),
+    Mutant(
+        "splits over more GPUs than it takes",
+        PLACEMENT,
+        "return split.fewest(free, request.vram_bytes) or min(",
+        "return min(",
+    ),
+    Mutant(
+        "has no eye for a model",
+        PLACEMENT,
+        "        apart = not _has_model(request, capacity)\n",
+        "        apart = False\n",
+    ),
+    Mutant(
+        "lets a second lease in where one process is let in",
+        REFUSALS,
+        '    if capacity.leases:\n        who = "a lease is on it"\n    elif',
+        "    if",
+    ),
+    Mutant(
+        "does not see who has a GPU that lets in one process",
+        REFUSALS,
+        "    elif capacity.processes:\n",
+        "    elif False:\n",
+    ),
+    Mutant(
+        "gives a program two MIG instances",
+        REFUSALS,
+        "    return capacity.mig_index is not None and (request.count > 1 or request.split)\n",
+        "    return False\n",
+    ),
+    Mutant(
+        "takes what its instances use for a card's own",
+        MANAGER,
+        "gpu.last_pass is None or gpu.is_cut_up}",
+        "gpu.last_pass is None}",
+    ),
+    Mutant(
+        "does not look who takes a lease over",
+        MANAGER,
+        "        self._let_hold(lease, caller)\n",
+        "",
+    ),
+    Mutant(
+        "takes two like passes for the end of growth",
+        GROWTH,
+        "STABLE_PASSES: Final = 3",
+        "STABLE_PASSES: Final = 2",
+    ),
+    Mutant(
+        "grants on a card that is too old",
+        REFUSALS,
+        "    if has < least:\n",
+        "    if False:\n",
     ),
 )
 
