@@ -67,14 +67,23 @@ class GrantJudge:
         over = spoken - room_of(gpu)
         assert over <= 0, f"{uuid} is over-committed by {over} bytes"
 
+    def check_grown(self, held: Held, uuid: str) -> None:
+        """A lease has grown once its use is stable, not when it has hardly begun."""
+        assert not self._grows(held, uuid), f"{held.asked.name} has not grown on {uuid}"
+
+    def _grows(self, held: Held, uuid: str) -> bool:
+        """Tell whether a lease that sizes itself cannot be known to have grown."""
+        if not held.asked.params.sizes_itself or held.ready:
+            return False
+        if self._host.clock.now_ns - held.granted_ns >= _GROWING_NS:
+            return False
+        return held.used_passes[uuid] < _STABLE_PASSES
+
     def _check_company(self, held: Held, uuid: str) -> None:
         others = [each for each in self._truth.held.values() if uuid in each.gpus]
         for other in others:
             assert other.asked.params.policy != "exclusive", f"{uuid} is taken by an exclusive one"
-            fresh = self._host.clock.now_ns - other.granted_ns < _GROWING_NS
-            sizes = other.asked.params.sizes_itself and not other.ready
-            is_done = other.used_passes[uuid] >= _STABLE_PASSES
-            assert is_done or not (fresh and sizes), f"{uuid} has a lease that has not grown yet"
+            assert not self._grows(other, uuid), f"{uuid} has a lease that has not grown yet"
         assert not (others and held.asked.params.policy == "exclusive"), f"{uuid} is not empty"
         reading = self._truth.reading(uuid)
         if reading is not None and reading.compute_mode == "exclusive_process":

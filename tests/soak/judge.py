@@ -170,6 +170,8 @@ class Judge:
             self._queue.queued(self.asked[str(name)])
         elif event.type == "lease.draining":
             self._ordered(self.held[str(event.lease)], event)
+        elif event.type == "lease.grown":
+            self._grants.check_grown(self.held[str(event.lease)], str(event.gpu))
         elif event.type == "lease.kept":
             self.held[str(event.lease)].orders.clear()
         elif event.type in ("lease.released", "lease.lost") and event.lease in self.held:
