@@ -39,6 +39,8 @@ class GpuAccount:
         self._pass: Pass | None = None
         self._blind = False
         self._opaque = False
+        #: MIG is on: whatever is used here is used, and counted, on one of its instances.
+        self._cut_up = False
         self._parts: dict[str, Part] = {}
         self._shares: dict[str, Share] = {}
         self._returns = Returns()
@@ -208,6 +210,7 @@ class GpuAccount:
             return []
         self._seen_ns = sample.taken_ns
         self._capacity = None
+        self._cut_up = view.is_cut_up
         taken = Pass.of(view, holder_of)
         self._blind = taken is None
         if taken is None:
@@ -395,6 +398,8 @@ class GpuAccount:
 
     def own_bytes(self, holder: str | None, pids: Iterable[int]) -> tuple[int, int]:
         """Return what of a new lease is in use already: as foreign, and beyond its reserve."""
+        if self._cut_up:
+            return 0, 0
         share = self._shares.get(holder) if holder is not None else None
         beyond = share.spoken_bytes - share.reserved_bytes if share is not None else 0
         if self._pass is None or self._blind:
@@ -404,6 +409,8 @@ class GpuAccount:
 
     def is_used_without_lease(self, holder: str | None, pids: Iterable[int]) -> bool:
         """Tell whether these processes, or the holder, are here without a lease."""
+        if self._cut_up:
+            return False
         share = self._shares.get(holder) if holder is not None else None
         if share is not None and not share.parts:
             return True

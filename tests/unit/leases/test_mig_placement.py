@@ -205,3 +205,22 @@ def test_a_claim_on_an_instance_that_is_gone_stands() -> None:
     desk.ledger.claim(Claim(lease="a", holder="holder", reserved={"MIG-1": 6 * GIB}))
     desk.see(0)
     assert desk.see(0, 0)["MIG-1"].reserved_bytes == 6 * GIB
+
+
+def test_a_program_that_runs_on_an_instance_may_lease_more_of_it() -> None:
+    """It is listed on the whole GPU too, and works there without a lease as little as with one."""
+    desk = Desk()
+    desk.ledger.claim(Claim(lease="a", holder="holder", reserved={"MIG-0": 4 * GIB}))
+    capacities = desk.see(4, 0)
+    presence = desk.ledger.presence("holder", [])
+    placement = place(ask(2, presence=presence), list(capacities.values()))
+    assert (placement.decision, placement.chosen) == ("grant", ["MIG-0"]), placement.summary
+
+
+def test_a_server_that_runs_on_an_instance_is_leased_for_there() -> None:
+    desk = Desk()
+    capacities = desk.see(0, 3)
+    presence = desk.ledger.presence(None, [2])
+    assert presence.used == ("MIG-1",)
+    assert presence.foreign_bytes == {"MIG-1": 3 * GIB}
+    assert place(ask(5, presence=presence), list(capacities.values())).chosen == ["MIG-1"]
