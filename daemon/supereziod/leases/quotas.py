@@ -5,8 +5,9 @@ when it connected to ask: a group's quota is one for all its members. All quotas
 hold. An admin is held to none, for who may raise a quota is not stopped by one, and takes nothing
 from what the members of its groups share.
 
-What is over its quota may still wait. It then keeps its place, but no GPU from those behind it; and
-those behind it who share the quota get none of it, or the large would starve behind the small.
+What is over its quota may still wait. It then keeps its place, but no GPU from those behind it.
+Those behind who share a quota get of it what those ahead, for whatever they wait, leave over: the
+large would starve behind the small otherwise.
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ class _Over(NamedTuple):
     has: int
     waits: int
     needs: int
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it would be exceeded if nothing else were leased."""
+        return self.needs > self.limit
 
 
 class _Use(Struct, kw_only=True):
@@ -136,23 +142,30 @@ class Quotas:
     ) -> Breach | None:
         """Return the quota that one more lease would break; None if none.
 
-        `ahead` is what those ahead who wait for a quota are to get of it.
+        `ahead` is what those ahead are to get of it.
         """
         over = self.over(subject, vram_bytes, ahead=ahead or _NOBODY)
         return None if over is None else _breach(over)
 
     def over(self, subject: Subject, vram_bytes: int, *, ahead: _Uses) -> _Over | None:
-        """Return as figures what `breach` returns in words: quicker, for a walk past many."""
+        """Return as figures what `breach` returns in words: quicker, for a walk past many.
+
+        Of several it is one that no wait mends, if there is one.
+        """
         if subject.exempt or not self.in_force:
             return None
+        first: _Over | None = None
         for scope, quota, used, claimed in self._applying(subject, ahead):
             for resource, limit, has, waits, needs in (
                 ("vram", quota.vram_bytes, used.vram_bytes, claimed.vram_bytes, vram_bytes),
                 ("leases", quota.leases, used.leases, claimed.leases, 1),
             ):
                 if limit is not None and has + waits + needs > limit:
-                    return _Over(scope, resource, limit, has, waits, needs)
-        return None
+                    over = _Over(scope, resource, limit, has, waits, needs)
+                    if over.is_lasting:
+                        return over
+                    first = first or over
+        return first
 
     def newcomer(
         self, subject: Subject, vram_bytes: int, *, queue: LeaseQueue, priority: int
@@ -224,8 +237,8 @@ class QuotaLine:
             return None
         vram_bytes = waiting.request.total_bytes
         over = self._quotas.over(subject, vram_bytes, ahead=self._claims)
-        if over is not None:
-            self._claims.add(subject, vram_bytes)
+        # Also of one that waits for room alone: it would be over its quota once there is room.
+        self._claims.add(subject, vram_bytes)
         return over
 
 
@@ -262,7 +275,7 @@ def _breach(over: _Over) -> Breach:
     (kind, name), resource, limit, has, waits, needs = over
     say: Callable[[int], str] = format_size if resource == "vram" else _leases
     whose = f"the quota of {'group ' if kind == 'group' else ''}{name} is {say(limit)}"
-    if needs > limit:
+    if over.is_lasting:
         message = f"{whose}, and {say(needs)} can never be had within it"
     elif waits:
         message = (
@@ -273,7 +286,7 @@ def _breach(over: _Over) -> Breach:
         message = f"{whose}, of which {say(has)} are leased, and this needs {say(needs)}"
     return Breach(
         message=message,
-        lasting=needs > limit,
+        lasting=over.is_lasting,
         data={
             "scope": kind,
             "name": name,

@@ -235,8 +235,8 @@ MUTANTS = (
     Mutant(
         "holds an admin to a quota",
         QUOTAS,
-        "if subject.exempt or not self.in_force:\n            return None\n        for scope",
-        "if not self.in_force:\n            return None\n        for scope",
+        "if subject.exempt or not self.in_force:\n            return None\n        first: ",
+        "if not self.in_force:\n            return None\n        first: ",
     ),
     Mutant(
         "forgets at a restart for which groups a lease counts",
@@ -265,8 +265,8 @@ MUTANTS = (
     Mutant(
         "lets small ones take the quota that a large one ahead waits for",
         QUOTAS,
-        "            self._claims.add(subject, vram_bytes)\n",
-        "            pass\n",
+        "        self._claims.add(subject, vram_bytes)\n",
+        "",
     ),
     Mutant(
         "lets a higher priority have without bound what a quota leaves",
@@ -284,7 +284,7 @@ MUTANTS = (
     Mutant(
         "lets wait what a quota can never give",
         QUOTAS,
-        "lasting=needs > limit,",
+        "lasting=over.is_lasting,",
         "lasting=False,",
     ),
 )

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_views import GIB
-from lease_host import BIG, LeaseHost, caller_of, lease_host, turn
+from lease_host import BIG, SMALL, LeaseHost, caller_of, lease_host, turn
 from superezio.errors import QuotaExceededError, WaitTimeoutError
 from superezio.wire import Lease, Placement, PlacementParams
 from supereziod.leases.capacity import Request, Subject
@@ -185,6 +185,17 @@ async def test_what_could_never_be_within_the_quota_is_refused_at_once(host: Lea
         now(host, CLEO, vram=7, wait_ms=60_000)
 
 
+async def test_what_one_quota_can_never_give_is_refused_whatever_another_says(
+    tmp_path: Path,
+) -> None:
+    students = GroupQuota(name="students", vram_bytes=8 * GIB)
+    rules = QuotaRules(default=Quota(vram_bytes=10 * GIB), by_gid={STUDENTS: students})
+    async with lease_host(tmp_path, quotas=rules) as host:
+        now(host, ANNA, vram=2)
+        with pytest.raises(QuotaExceededError, match=r"group students is 8.* can never be had"):
+            now(host, ANNA, vram=9, wait_ms=60_000)
+
+
 async def test_one_that_is_over_its_quota_waits_with_that_reason_until_it_is_not(
     host: LeaseHost,
 ) -> None:
@@ -241,6 +252,22 @@ async def test_a_small_one_does_not_take_the_quota_from_a_large_one_ahead_of_it(
 
 
 ANNA_TOO = user(1009, STUDENTS)
+
+
+async def test_one_that_waits_for_room_is_not_put_over_its_quota_by_one_that_came_later(
+    host: LeaseHost,
+) -> None:
+    """Else it had room at last, and not the quota that it had when it asked."""
+    large = now(host, SEVEN, vram=10)
+    waits = later(host, BEN, vram=6, wait_ms=60_000, avoid=[SMALL])
+    await turn()
+    with pytest.raises(QuotaExceededError, match=r"6\.0 GiB asked for before these 3\.0 GiB"):
+        now(host, ANNA, vram=3)
+    now(host, ANNA, vram=2, avoid=[BIG])
+    host.leases.release(SEVEN, large.id)
+    await turn()
+    host.monitor.read()
+    assert (await soon(waits)).gpus[0].uuid == BIG
 
 
 async def test_one_that_waits_for_a_quota_is_passed_over_so_often_and_no_more(
