@@ -49,7 +49,7 @@ def _named(loaded: Loaded) -> Iterator[tuple[KeyPath, KeyPath, str, str]]:
         ("users", "user", access.users),
         ("admins", "user", access.admins),
     ):
-        path = ("access", key)
+        path: KeyPath = ("access", key)
         if path in loaded.origins:
             yield from ((path, path, kind, name) for name in names)
     quotas: dict[KeyPath, KeyPath] = {}
