@@ -111,6 +111,9 @@ class Arguments:
     def __init__(self, values: dict[str, Any]) -> None:
         self._values = values
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
     def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - as the option's `convert` made it
         return self._values[key]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from superezio import errors
 from superezio.quantities import format_duration
-from superezioctl import exit_codes, unit
+from superezioctl import exit_codes, unit, wording
 from superezioctl.views.text import place
 
 if TYPE_CHECKING:
@@ -68,7 +68,10 @@ def sentences(error: errors.SuperezioError, context: Context) -> list[str]:
             f"superezioctl: the daemon on {context.socket_path} did not answer within {limit}.",
             *(unit.describe() or ["Its log may say why; --timeout waits longer."]),
         ]
-    lines = [f"superezioctl: {error.message}"]
+    message = error.message
+    if isinstance(error, errors.InvalidParamsError):
+        message = wording.with_options(message, context.arguments)
+    lines = [f"superezioctl: {wording.with_users(message)}"]
     lines += [f"  {reason}" for reason in _gpu_reasons(error)]
     if error.retry_after_ms is not None:
         lines.append(f"It may work in {format_duration(error.retry_after_ms / 1000)}.")

@@ -245,7 +245,7 @@ def test_a_revoked_lease_stops_its_container(daemon: LiveDaemon, start: Start) -
         command.leaves_nothing(client)
     assert command.process.stderr is not None
     said = command.process.stderr.read()
-    assert "owner: a new driver" in said
+    assert "by its user: a new driver" in said
     assert "stopping container" in said
 
 

@@ -101,7 +101,7 @@ def test_a_revoke_ends_the_program_and_its_lease_in_time(daemon: LiveDaemon, sta
         client.lease_revoke(lease.id, deadline="60s", reason="a new driver")
         code, said = holder.ended()
         assert code == -signal.SIGTERM
-        assert "owner: a new driver" in said
+        assert "by its user: a new driver" in said
         types = [event.type for event in told(client, lease.id, "lease.released")]
         assert types[-3:] == ["lease.draining", "lease.acknowledged", "lease.released"]
         until(lambda: all(gpu.vram_reserved_bytes == 0 for gpu in client.gpu_list().gpus))

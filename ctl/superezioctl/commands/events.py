@@ -15,9 +15,10 @@ def events(context: Context) -> int:
     from superezioctl.views import events as view  # noqa: PLC0415 - imports the typed client
 
     arguments = context.arguments
+    places = view.Places(context)
     with view.follow(context, types=arguments["type"], replay=arguments["replay"]) as stream:
         for number, notification in enumerate(stream, start=1):
-            view.show(context.out, notification)
+            view.show(context.out, notification, places)
             if number == arguments["count"]:
                 break
     return DONE

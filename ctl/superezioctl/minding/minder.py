@@ -10,6 +10,7 @@ import time
 from superezio.quantities import format_duration
 from superezioctl.minding.follower import Revocation
 from superezioctl.output import harmless
+from superezioctl.wording import with_users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _STANDARD_ERROR = 2
 #: What a command has to end in whose lease is lost already.
 _LATE_NS = 10_000_000_000
+#: Who or what wants the lease to end, where the daemon's word for it says little.
+_REASONS = {"owner": "by its user", "admin": "by an admin"}
 
 
 class Minder:
@@ -93,7 +96,8 @@ class Minder:
             return
         self._heard = True
         left = format_duration(max(0.0, (revocation.deadline_ns - self._clock()) / 1e9))
-        why = ": ".join(filter(None, (revocation.reason, revocation.message)))
+        reason = _REASONS.get(revocation.reason, revocation.reason)
+        why = ": ".join(filter(None, (reason, with_users(revocation.message))))
         self._say(f"the lease is revoked, and lost in {left} ({why})")
         self._response.heard(revocation)
 

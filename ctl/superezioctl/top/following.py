@@ -11,6 +11,8 @@ from superezio.aio import AsyncClient
 from superezio.errors import DaemonNotRunningError, ReplyTimeoutError, SuperezioError
 from superezio.wire import Event
 from superezioctl.top.board import Board
+from superezioctl.views.text import place
+from superezioctl.wording import with_places, with_users
 
 #: What has not answered by then is said to be away; old figures stay on the screen meanwhile.
 _PATIENCE_S = 1.5
@@ -78,7 +80,7 @@ class Follower:
             try:
                 async with self.client.events(replay=1) as events:
                     async for notification in events:
-                        news = _line(notification.event)
+                        news = _line(notification.event, self.board)
                         self.board = replace(self.board, news=news)
                         self.look_soon()
             except SuperezioError:
@@ -93,6 +95,7 @@ def _trouble(error: SuperezioError) -> str:
     return error.message
 
 
-def _line(event: Event) -> str:
+def _line(event: Event, board: Board) -> str:
     at = datetime.fromisoformat(event.time).astimezone()
-    return f"{at:%H:%M:%S} {event.message}"
+    places = {gpu.uuid: place(gpu.index, gpu.mig_index) for gpu in board.gpus}
+    return f"{at:%H:%M:%S} {with_users(with_places(event.message, places))}"

@@ -12,6 +12,7 @@ from superezio.wire import Lease, LeaseList, Revocation, Waiter
 from superezioctl.lease_ids import SHOWN_COLUMNS
 from superezioctl.output import Output
 from superezioctl.views.text import NOTHING, fit, place, size, user
+from superezioctl.wording import with_users
 
 #: As much of what people choose as a table has room for; the holder gets the rest of the line.
 _USER_COLUMNS = 8
@@ -130,7 +131,7 @@ def show_exports(out: Output, raw: bytes) -> None:
 
 def _revocation(order: Revocation) -> list[tuple[str, str]]:
     left = format_duration(order.remaining_s)
-    rows = [("revoked", f"lost in {left}, unless it ends before: {order.message}")]
+    rows = [("revoked", f"lost in {left}, unless it ends before: {with_users(order.message)}")]
     if order.answer is not None:
         said = f": {order.answer_message}" if order.answer_message else ""
         rows.append(("answer", f"{order.answer}{said}"))

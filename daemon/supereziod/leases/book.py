@@ -104,7 +104,7 @@ class LeaseBook:
         lease = self._leases.get(lease_id)
         if lease is None:
             raise StaleLeaseError(
-                f"there is no lease {lease_id[:64]}: it was released, or lost",
+                f"there is no lease {lease_id[:64]}: it has ended, or there never was one",
                 data={"lease": lease_id[:64]},
             )
         return lease

@@ -429,7 +429,7 @@ def test_each_is_released_and_told_where_another_cannot_be(ctl: Ctl, daemon: Fak
         return [
             errors.StaleLeaseError("there is no lease 2"),
             wire.ReleaseResult(lease="1ea5e", released=True),
-            errors.PermissionDeniedError("3 is of uid 7"),
+            errors.PermissionDeniedError("3 is of uid 4242424"),
         ]
 
     daemon.answers["lease.release"] = answers()

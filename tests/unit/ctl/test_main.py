@@ -133,9 +133,9 @@ def test_a_refusal_shows_the_reason_of_every_gpu_and_when_to_come_back(
 
 
 def test_a_quota_is_a_refusal(ctl: Ctl, daemon: FakeDaemon) -> None:
-    daemon.answers["lease.acquire"] = errors.QuotaExceededError("cannot lease: the quota of uid 7")
+    daemon.answers["lease.acquire"] = errors.QuotaExceededError("cannot lease: the quota of uid 4242424")
     assert ctl("lease", "acquire", "--vram", "8GiB", "--ttl", "1m") == 4
-    assert "superezioctl: cannot lease: the quota of uid 7" in ctl.err
+    assert "superezioctl: cannot lease: the quota of uid 4242424" in ctl.err
 
 
 def test_a_fault_in_the_daemon_says_where_its_log_is(ctl: Ctl, daemon: FakeDaemon) -> None:

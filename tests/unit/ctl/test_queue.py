@@ -66,12 +66,12 @@ def test_several_are_taken_out_by_the_beginnings_of_their_ids(ctl: Ctl, daemon: 
 def test_each_is_taken_out_and_told_where_another_is_not_ours(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["lease.list"] = two_waiters()
     daemon.answers["lease.cancel"] = [
-        errors.PermissionDeniedError("it is of uid 7"),
+        errors.PermissionDeniedError("it is of uid 4242424"),
         wire.Done(done=True),
     ]
     assert ctl("queue", "cancel", "aa11", "aa22") == 4
     assert ctl.out == "aa22aa22aa22aa22 taken out of the queue\n"
-    assert "it is of uid 7" in ctl.err
+    assert "it is of uid 4242424" in ctl.err
 
 
 def test_taking_out_is_told_to_programs(ctl: Ctl, daemon: FakeDaemon) -> None:
@@ -100,7 +100,7 @@ def test_what_names_no_single_waiter_is_a_usage_error(
 
 
 def test_anothers_place_is_refused(ctl: Ctl, daemon: FakeDaemon) -> None:
-    daemon.answers["lease.cancel"] = errors.PermissionDeniedError("it is of uid 7")
+    daemon.answers["lease.cancel"] = errors.PermissionDeniedError("it is of uid 4242424")
     assert ctl("queue", "cancel", "aa11aa11aa11aa11") == 4
 
 
@@ -236,7 +236,7 @@ def test_a_place_that_nothing_tells_of_is_asked_for(
 
 
 def test_a_wait_that_is_taken_out_ends_with_the_reason(daemon: FakeDaemon) -> None:
-    daemon.answers["lease.acquire"] = errors.CancelledRequestError("taken out by uid 0")
+    daemon.answers["lease.acquire"] = errors.CancelledRequestError("taken out by uid 4242424")
     process = run("--wait", "60s", "true", stderr=-1)
     _, err = process.communicate(timeout=20)
-    assert (process.returncode, err) == (125, "superezioctl: taken out by uid 0\n")
+    assert (process.returncode, err) == (125, "superezioctl: taken out by uid 4242424\n")
