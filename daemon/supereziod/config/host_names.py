@@ -14,20 +14,17 @@ from typing import Final
 from supereziod.config.loader import Loaded, Problem
 from supereziod.config.toml_lines import KeyPath
 
-_QUOTAS: Final[dict[KeyPath, str]] = {("leases", "quota", kind): kind for kind in ("user", "group")}
+_LOOK_UP: Final[dict[str, Callable[[str], object]]] = {
+    "user": pwd.getpwnam,
+    "group": grp.getgrnam,
+}
 
 
-def unknown_names(
-    loaded: Loaded,
-    *,
-    look_up_user: Callable[[str], object] = pwd.getpwnam,
-    look_up_group: Callable[[str], object] = grp.getgrnam,
-) -> list[Problem]:
+def unknown_names(loaded: Loaded) -> list[Problem]:
     """Return what the files name that is not there, with its line; what is a default is not told.
 
     Asks the name service, which may block.
     """
-    look_up = {"user": look_up_user, "group": look_up_group}
     return [
         Problem(
             file=loaded.origins[path].file,
@@ -36,7 +33,7 @@ def unknown_names(
             message=f"this host has no {kind} {name}",
         )
         for path, key, kind, name in _named(loaded)
-        if not _is_known(name, look_up[kind])
+        if not _is_known(name, _LOOK_UP[kind])
     ]
 
 
@@ -52,12 +49,16 @@ def _named(loaded: Loaded) -> Iterator[tuple[KeyPath, KeyPath, str, str]]:
         path: KeyPath = ("access", key)
         if path in loaded.origins:
             yield from ((path, path, kind, name) for name in names)
-    quotas: dict[KeyPath, KeyPath] = {}
-    for path in loaded.origins:
-        if path[:3] in _QUOTAS:
-            quotas.setdefault(path[:4], path)
-    for key_path, path in quotas.items():
-        yield path, key_path, _QUOTAS[path[:3]], key_path[3]
+    quota = loaded.config.leases.quota
+    for kind, named in (("user", quota.user), ("group", quota.group)):
+        for name in named:
+            key_path = ("leases", "quota", kind, name)
+            # The line of its first limit: a table is told of by what is in it.
+            yield from ((p, key_path, kind, name) for p in _inside(loaded, key_path)[:1])
+
+
+def _inside(loaded: Loaded, section: KeyPath) -> list[KeyPath]:
+    return [path for path in loaded.origins if path[: len(section)] == section]
 
 
 def _is_known(name: str, look_up: Callable[[str], object]) -> bool:
