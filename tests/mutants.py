@@ -7,14 +7,7 @@ that has imported what no mutant is in, and as many run at once as there are cor
 
     MUTANTS = (Mutant("drops the reserve", "package.module", "- reserve", ""), ...)
 
-    @pytest.fixture(scope="module")
-    def mutants(request):
-        with Mutants(selected(request, MUTANTS), tests=[...]) as running:
-            yield running
-
-    @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
-    def test_the_suite_kills(mutants, mutant):
-        mutants.assert_killed(mutant)
+    mutants, test_passes, test_kills_one_that = kept_list(MUTANTS, tests=[...])
 """
 
 from __future__ import annotations
@@ -27,7 +20,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -74,32 +68,89 @@ class Mutant(Struct, frozen=True):
         return mutated
 
 
+#: The tests that judge a mutant, the quick ones first: they stop at the first failure.
+Tests = Sequence[Path] | Callable[[Mutant], Sequence[Path]]
+
+
+def kept_list(
+    mutants: Sequence[Mutant], *, tests: Tests, environment: Mapping[str, str] | None = None
+) -> tuple[Callable[..., Iterator[Mutants]], Callable[..., None], Callable[..., None]]:
+    """Return what a module of tests consists of that keeps a list of `mutants`.
+
+    These are, under the names given here or where the module wants others: the fixture `mutants`;
+    `test_passes`, that `tests` pass where nothing is changed, with a control for each set of
+    them; and `test_kills_one_that`, that they kill each of the mutants.
+    """
+    judges = {each: tuple(tests(each) if callable(tests) else tests) for each in mutants}
+    modules = {judge: mutant.module for mutant, judge in judges.items()}
+    controls = {_control(module, judge): judge for judge, module in modules.items()}
+
+    @pytest.fixture(scope="module", name="mutants")
+    def fixture(request: pytest.FixtureRequest) -> Iterator[Mutants]:
+        chosen = _selected(request, controls | judges)
+        with Mutants(chosen, environment=environment) as running:
+            yield running
+
+    @pytest.mark.parametrize("mutant", list(controls), ids=str)
+    def passes(mutants: Mutants, mutant: Mutant) -> None:
+        mutants.assert_passes(mutant)
+
+    @pytest.mark.parametrize("mutant", mutants, ids=str)
+    def kills(mutants: Mutants, mutant: Mutant) -> None:
+        mutants.assert_killed(mutant)
+
+    return fixture, passes, kills
+
+
+def _control(module: str, judge: Sequence[Path]) -> Mutant:
+    """Return one that changes nothing of a module, and so has to pass its tests."""
+    line = "\nfrom __future__ import annotations"
+    return Mutant(f"control of {judge[0].stem}", module, f"{line}\n", f"{line}  # as is\n")
+
+
+def _selected(
+    request: pytest.FixtureRequest, judges: Mapping[Mutant, Sequence[Path]]
+) -> dict[Mutant, Sequence[Path]]:
+    """Return those that the requesting module's selected tests are about."""
+    wanted = {
+        item.callspec.params["mutant"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.path == request.path
+        and hasattr(item, "callspec")
+    }
+    return {mutant: judge for mutant, judge in judges.items() if mutant in wanted}
+
+
 class _Job(Struct, frozen=True):
-    """A run of tests against a changed source; `output` is where what they print goes."""
+    """A run of tests against a changed source.
+
+    What they print goes to the file `output`; what they keep in files, to the folder `temporary`,
+    for runs that shared one would trip over each other in tidying it.
+    """
 
     module: str
     source: str
     tests: list[str]
     output: str
+    temporary: str
 
 
 class Mutants:
-    """Runs test files against each of some mutants, in the order given, as long as it is open.
+    """Runs each mutant's test files against it, in the order given, as long as it is open.
 
-    `tests` (for all, or by mutant) stop at the first failure: put the quick ones first.
     `environment` is added to theirs; SUPEREZIO_MUTANT tells them that they run against a mutant.
     """
 
     def __init__(
         self,
-        mutants: Sequence[Mutant],
+        judges: Mapping[Mutant, Sequence[Path]],
         *,
-        tests: Sequence[Path] | Callable[[Mutant], Sequence[Path]],
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._tests = tests
+        self._judges = judges
         self._environment = dict(environment or {})
-        self._mutants = list(mutants)
+        self._mutants = list(judges)
         self._statuses: dict[int, int] = {}
 
     def __enter__(self) -> Self:
@@ -140,18 +191,24 @@ class Mutants:
         """Fail unless a test failed: not a crash of the run, not an import that broke."""
         status = self._status(mutant)
         assert status != pytest.ExitCode.OK, f"nothing noticed: {mutant.name}"
-        assert status == pytest.ExitCode.TESTS_FAILED, self._output(mutant)
+        assert status == pytest.ExitCode.TESTS_FAILED, (
+            f"no test of it failed, its run {self._end(mutant)}"
+        )
 
     def assert_passes(self, mutant: Mutant) -> None:
         """Fail unless all tests pass: the control, for a mutant that changes nothing."""
-        assert self._status(mutant) == pytest.ExitCode.OK, self._output(mutant)
+        status = self._status(mutant)
+        assert status == pytest.ExitCode.OK, f"its tests do not pass, their run {self._end(mutant)}"
 
     def _job(self, number: int, mutant: Mutant) -> _Job:
         source = Path(self._scratch.name) / f"{number}.py"
         source.write_text(mutant.source())
-        tests = self._tests(mutant) if callable(self._tests) else self._tests
         return _Job(
-            mutant.module, str(source), list(map(str, tests)), str(source.with_suffix(".txt"))
+            module=mutant.module,
+            source=str(source),
+            tests=list(map(str, self._judges[mutant])),
+            output=str(source.with_suffix(".txt")),
+            temporary=str(source.with_suffix("")),
         )
 
     def _status(self, mutant: Mutant) -> int:
@@ -164,21 +221,19 @@ class Mutants:
             self._statuses[int(done)] = int(status)
         return self._statuses[number]
 
-    def _output(self, mutant: Mutant) -> str:
+    def _end(self, mutant: Mutant) -> str:
         number = self._mutants.index(mutant)
-        return (Path(self._scratch.name) / f"{number}.txt").read_text(errors="replace")[-4000:]
+        output = Path(self._scratch.name) / f"{number}.txt"
+        # A run that was killed before it began has printed nothing, not even an empty file.
+        printed = output.read_text(errors="replace") if output.exists() else ""
+        return f"ended {_how(self._status(mutant))}: {mutant.name}\n{printed[-4000:]}"
 
 
-def selected(request: pytest.FixtureRequest, mutants: Sequence[Mutant]) -> list[Mutant]:
-    """Return those of `mutants` that the requesting module's selected tests are about."""
-    wanted = {
-        item.callspec.params["mutant"]
-        for item in request.session.items
-        if isinstance(item, pytest.Function)
-        and item.path == request.path
-        and hasattr(item, "callspec")
-    }
-    return [mutant for mutant in mutants if mutant in wanted]
+def _how(status: int) -> str:
+    if status < 0:
+        return f"by signal {-status} ({signal.strsignal(-status)})"
+    names = {code.value: code.name.lower().replace("_", " ") for code in pytest.ExitCode}
+    return f"with status {status} ({names.get(status, 'not one of pytest')})"
 
 
 # --- in the process that runs them --------------------------------------------------------------
@@ -231,21 +286,38 @@ def main() -> None:
         print(running.pop(pid), os.waitstatus_to_exitcode(status), flush=True)
 
 
+class _Ending:
+    """How the tests ended, whatever pytest meets with while it tidies up after them.
+
+    A test that failed leaves open what it had, and to find that out may be pytest's last act.
+    """
+
+    status = int(pytest.ExitCode.INTERNAL_ERROR)
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        if exitstatus == pytest.ExitCode.TESTS_FAILED:
+            self.status = int(exitstatus)
+
+
 def _fork(job: _Job) -> int:
     pid = os.fork()
     if pid:
         return pid
-    code = int(pytest.ExitCode.INTERNAL_ERROR)
+    ending = _Ending()
     try:
         output = os.open(job.output, os.O_WRONLY | os.O_CREAT)
         os.dup2(output, 1)
         os.dup2(output, 2)
         assert job.module not in sys.modules, f"{job.module} is imported before it is changed"
         sys.meta_path.insert(0, _OneModule(job.module, job.source))
-        code = int(pytest.main([*_OPTIONS, *job.tests]))
+        options = (*_OPTIONS, f"--basetemp={job.temporary}")
+        ending.status = int(pytest.main([*options, *job.tests], plugins=[ending]))
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:
         sys.stdout.flush()
-        os._exit(code)
+        os._exit(ending.status)
 
 
 if __name__ == "__main__":

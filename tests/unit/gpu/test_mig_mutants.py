@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mutants import Mutant, Mutants, selected
+from mutants import Mutant, kept_list
 
 pytestmark = pytest.mark.slow
 
@@ -32,14 +31,7 @@ ACCOUNT = "supereziod.leases.account"
 NAMES = "supereziod.rpc.gpu_names"
 CHECKS = "supereziod.health.checks"
 
-CONTROL = Mutant(
-    "control: changes nothing",
-    INSTANCES,
-    "own = [track for track in self._tracks.values() if track.gpu is gpu]",
-    "own = list(track for track in self._tracks.values() if track.gpu is gpu)",
-)
 MUTANTS = (
-    CONTROL,
     Mutant(
         "lets a hot GPU's instances admit",
         ADMISSION,
@@ -174,18 +166,4 @@ MUTANTS = (
     ),
 )
 
-
-@pytest.fixture(scope="module")
-def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    with Mutants(selected(request, MUTANTS), tests=TESTS) as running:
-        yield running
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
-def test_the_suite_passes_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_passes(mutant)
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
-def test_the_suite_kills_a_daemon_that(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_killed(mutant)
+mutants, test_passes, test_the_suite_kills_a_daemon_that = kept_list(MUTANTS, tests=TESTS)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mutants import Mutant, Mutants, selected
+from mutants import Mutant, kept_list
 
 pytestmark = pytest.mark.slow
 
@@ -279,41 +278,10 @@ MUTANTS = (
     ),
 )
 
-#: For each module, a control that changes nothing, and its mutants.
-MODULES = sorted({mutant.module for mutant in MUTANTS})
-CONTROLS = tuple(
-    Mutant(
-        "control",
-        module,
-        "\nfrom __future__ import annotations\n",
-        "\nfrom __future__ import annotations  # sound\n",
-    )
-    for module in MODULES
-)
-
-
-@pytest.fixture(scope="module")
-def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    chosen = selected(request, (*CONTROLS, *MUTANTS))
-    with Mutants(chosen, tests=_tests_of) as running:
-        yield running
-
-
-@pytest.mark.parametrize("mutant", CONTROLS, ids=lambda mutant: mutant.module)
-def test_the_suite_passes_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_passes(mutant)
-
-
-@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
-def test_the_suite_kills_one_that(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_killed(mutant)
-
-
-def test_a_mutant_whose_place_has_moved_is_noticed() -> None:
-    with pytest.raises(AssertionError, match="0 times"):
-        _mutant("gone", "gpu.thermal", "no such text", "").source()
-
 
 def _tests_of(mutant: Mutant) -> list[Path]:
     family, name = mutant.module.split(".")[1:]
     return [UNIT / family / f"test_{name}.py"]
+
+
+mutants, test_passes, test_the_suite_kills_one_that = kept_list(MUTANTS, tests=_tests_of)

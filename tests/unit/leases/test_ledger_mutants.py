@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mutants import Mutant, Mutants, selected
+from mutants import Mutant, kept_list
 
 pytestmark = pytest.mark.slow
 
@@ -26,11 +25,7 @@ ADOPTION = "supereziod.leases.adoption"
 PLACEMENT = "supereziod.leases.placement"
 REFUSALS = "supereziod.leases.refusals"
 
-CONTROL = Mutant(
-    "control: changes nothing", PLACEMENT, "_NO_MARGIN: Final = -1000", "_NO_MARGIN = -1000"
-)
 MUTANTS = (
-    CONTROL,
     Mutant(
         "drops the driver's reserve",
         ACCOUNT,
@@ -273,19 +268,6 @@ MUTANTS = (
     ),
 )
 
-
-@pytest.fixture(scope="module")
-def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    environment = {"SUPEREZIO_MODEL_EXAMPLES": "300"}
-    with Mutants(selected(request, MUTANTS), tests=TESTS, environment=environment) as running:
-        yield running
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
-def test_the_suite_passes_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_passes(mutant)
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
-def test_the_suite_kills_a_ledger_that(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_killed(mutant)
+mutants, test_passes, test_the_suite_kills_a_ledger_that = kept_list(
+    MUTANTS, tests=TESTS, environment={"SUPEREZIO_MODEL_EXAMPLES": "300"}
+)

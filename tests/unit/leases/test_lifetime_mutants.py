@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mutants import Mutant, Mutants, selected
+from mutants import Mutant, kept_list
 
 pytestmark = pytest.mark.slow
 
@@ -39,9 +38,7 @@ READINGS = "supereziod.leases.readings"
 SHARES = "supereziod.leases.shares"
 STORE = "supereziod.leases.store"
 
-CONTROL = Mutant("control", BOOK, "_MAX_PROCESSES: Final = 64", "_MAX_PROCESSES = 64")
 MUTANTS: tuple[Mutant, ...] = (
-    CONTROL,
     Mutant(
         "ends a ttl lease right after a restart",
         BOOK,
@@ -381,21 +378,6 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
 }
 MUTANTS += tuple(ELSEWHERE)
 
-
-@pytest.fixture(scope="module")
-def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    def tests(mutant: Mutant) -> list[Path]:
-        return ELSEWHERE.get(mutant, TESTS)
-
-    with Mutants(selected(request, MUTANTS), tests=tests) as running:
-        yield running
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
-def test_the_suite_passes_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_passes(mutant)
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
-def test_the_suite_kills_one_that(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_killed(mutant)
+mutants, test_passes, test_the_suite_kills_one_that = kept_list(
+    MUTANTS, tests=lambda mutant: ELSEWHERE.get(mutant, TESTS)
+)

@@ -5,12 +5,11 @@ A test that was written with a fault in mind finds that fault. The model knows n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mutants import Mutant, Mutants, selected
+from mutants import Mutant, kept_list
 
 pytestmark = pytest.mark.slow
 
@@ -20,9 +19,6 @@ REFUSALS = "supereziod.leases.refusals"
 SPLIT = "supereziod.leases.split"
 
 MUTANTS = (
-    Mutant(
-        "control: changes nothing", PLACEMENT, "_NO_MARGIN: Final = -1000", "_NO_MARGIN = -1000"
-    ),
     Mutant(
         "admits a byte more than is free",
         REFUSALS,
@@ -122,19 +118,6 @@ MUTANTS = (
     ),
 )
 
-
-@pytest.fixture(scope="module")
-def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    environment = {"SUPEREZIO_PLACEMENT_EXAMPLES": "1500"}
-    with Mutants(selected(request, MUTANTS), tests=TESTS, environment=environment) as running:
-        yield running
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
-def test_the_model_agrees_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_passes(mutant)
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
-def test_the_model_notices_a_decision_that(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_killed(mutant)
+mutants, test_passes, test_the_model_notices_a_decision_that = kept_list(
+    MUTANTS, tests=TESTS, environment={"SUPEREZIO_PLACEMENT_EXAMPLES": "1500"}
+)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mutants import Mutant, Mutants, selected
+from mutants import Mutant, kept_list
 
 pytestmark = pytest.mark.slow
 
@@ -24,9 +23,7 @@ PLACES = "supereziod.leases.places"
 QUEUE = "supereziod.leases.queue"
 WAITERS = "supereziod.leases.waiters"
 
-CONTROL = Mutant("control", BACKFILL, "_EXACT: Final = 10", "_EXACT = 10")
 MUTANTS = (
-    CONTROL,
     Mutant(
         "lets a small one pass the head",
         QUEUE,
@@ -373,19 +370,6 @@ MUTANTS = (
     ),
 )
 
-
-@pytest.fixture(scope="module")
-def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    environment = {"SUPEREZIO_MODEL_EXAMPLES": "300"}
-    with Mutants(selected(request, MUTANTS), tests=TESTS, environment=environment) as running:
-        yield running
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
-def test_the_suite_passes_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_passes(mutant)
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
-def test_the_suite_kills_a_queue_that(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_killed(mutant)
+mutants, test_passes, test_the_suite_kills_a_queue_that = kept_list(
+    MUTANTS, tests=TESTS, environment={"SUPEREZIO_MODEL_EXAMPLES": "300"}
+)

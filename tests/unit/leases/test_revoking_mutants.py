@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mutants import Mutant, Mutants, selected
+from mutants import Mutant, kept_list
 
 pytestmark = pytest.mark.slow
 
@@ -19,9 +18,7 @@ MANAGER = "supereziod.leases.manager"
 REVOKING = "supereziod.leases.revoking"
 VIEWS = "supereziod.leases.views"
 
-CONTROL = Mutant("control", REVOKING, "_MAX_WORDS: Final = 256", "_MAX_WORDS = 256")
 MUTANTS = (
-    CONTROL,
     Mutant(
         "lets a second order lengthen the deadline",
         REVOKING,
@@ -164,18 +161,4 @@ MUTANTS = (
     ),
 )
 
-
-@pytest.fixture(scope="module")
-def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    with Mutants(selected(request, MUTANTS), tests=TESTS) as running:
-        yield running
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
-def test_the_suite_passes_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_passes(mutant)
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
-def test_the_suite_kills_one_that(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_killed(mutant)
+mutants, test_passes, test_the_suite_kills_one_that = kept_list(MUTANTS, tests=TESTS)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mutants import Mutant, Mutants, selected
+from mutants import Mutant, kept_list
 
 pytestmark = pytest.mark.slow
 
@@ -19,12 +18,6 @@ MANAGER = "supereziod.leases.manager"
 WAITERS = "supereziod.leases.waiters"
 
 MUTANTS = (
-    Mutant(
-        "control",
-        WAITERS,
-        "return os.urandom(8).hex()",
-        "return os.urandom(9).hex()",
-    ),
     Mutant(
         "gives a retry a place of its own",
         WAITERS,
@@ -77,18 +70,4 @@ MUTANTS = (
     ),
 )
 
-
-@pytest.fixture(scope="module")
-def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    with Mutants(selected(request, MUTANTS), tests=TESTS) as running:
-        yield running
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
-def test_the_suite_passes_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_passes(mutant)
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
-def test_the_suite_kills_one_that(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_killed(mutant)
+mutants, test_passes, test_the_suite_kills_one_that = kept_list(MUTANTS, tests=TESTS)
