@@ -17,7 +17,7 @@ import pytest
 
 from live_daemon import LiveDaemon
 from nvml_sim.simulator import NvmlSimulator
-from plain_client import Json, PlainClient, plain_client
+from plain_client import Json, PlainClient, RefusedError, plain_client
 
 GIB = 1 << 30
 HANG_S = float(os.environ.get("SUPEREZIO_TEST_HANG_S", "60"))
@@ -109,6 +109,24 @@ async def test_a_60_s_hang_on_one_gpu_leaves_the_other_under_50_ms(
         hanging.uuid
     ]
     assert "GPU 0" in next(r["message"] for r in health["reasons"] if r["check"] == "gpu_unknown")
+
+
+@pytest.mark.timeout(60)
+async def test_a_gpu_whose_readings_take_long_is_leased_together_with_another(
+    daemon: LiveDaemon, nvml_sim: NvmlSimulator
+) -> None:
+    """Each is decided on by a pass of the last second: the fast one is read again if need be."""
+    nvml_sim.hang("nvmlDeviceGetUtilizationRates", ms=700, gpu=0)
+    async with plain_client(daemon.socket_path) as client:
+        for _ in range(4):
+            lease = await client.call("lease.acquire", vram_bytes=GIB, count=2, mode="connection")
+            await client.call("lease.release", lease=lease["id"])
+            # Until those passes are too old: the next are asked for in the midst of a slow reading.
+            await asyncio.sleep(1.3)
+        slow = nvml_sim.gpu(0).uuid
+        await client.call("lease.acquire", vram_bytes=3 * GIB, mode="connection", avoid=[slow])
+        with pytest.raises(RefusedError, match=r"GPU 1: 2\.\d GiB free, needs 4"):
+            await client.call("lease.acquire", vram_bytes=4 * GIB, count=2, mode="connection")
 
 
 @pytest.mark.timeout(60)

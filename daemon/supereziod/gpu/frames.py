@@ -135,9 +135,10 @@ FromProbe = Opened | Failed | Identified | Excluded | Batch | XidSeen
 
 
 class Pass(Struct, frozen=True, kw_only=True, tag="pass"):
-    """Read every GPU now, with its processes. `id` grows."""
+    """Read these GPUs now, with their processes. `id` grows."""
 
     id: int
+    uuids: frozenset[str]
 
 
 class Interval(Struct, frozen=True, kw_only=True, tag="interval"):

@@ -23,7 +23,7 @@ from supereziod.gpu.probe_process import Launch, launch_probe
 from supereziod.gpu.records import GpuRecords
 from supereziod.gpu.roster import GpuRoster, MonitorRules
 from supereziod.gpu.supervisor import ProbeSupervisor
-from supereziod.gpu.track import Surroundings
+from supereziod.gpu.track import GpuTrack, Surroundings
 from supereziod.observability.events import EventLog
 
 __all__ = ["GpuMonitor", "MonitorRules"]
@@ -176,14 +176,17 @@ class GpuMonitor:
         Waits at most `patience_s`, and no longer than a moment for a GPU that lags behind the
         others: such a GPU admits nothing until it has answered, and is not waited for again.
         `for_all` is for a caller whom only a laggard can serve: it is waited for until it is
-        UNKNOWN. Callers who want about the same share one pass.
+        UNKNOWN. Callers who want about the same share one pass; GPUs whose pass is young enough
+        are not read again.
         """
         oldest_ns = self._clock() - round(max_age_s * _SECOND)
-        if self._has_passes_since(oldest_ns, for_all=for_all):
+        stale = self._without_pass_since(oldest_ns, for_all=for_all)
+        if not stale:
             return self.snapshot()
-        pending = self._passes.join(not_before_ns=oldest_ns, for_all=for_all)
+        wanted = frozenset(track.uuid for track in stale)
+        pending = self._passes.join(wanted, not_before_ns=oldest_ns, for_all=for_all)
         if pending is None:
-            pending = self._ask_pass(patience_s, for_all=for_all)
+            pending = self._ask_pass(stale, patience_s, for_all=for_all)
         await asyncio.shield(pending.done)
         return self.snapshot()
 
@@ -285,25 +288,29 @@ class GpuMonitor:
 
     # --- passes -----------------------------------------------------------------------------
 
-    def _has_passes_since(self, oldest_ns: int, *, for_all: bool) -> bool:
-        return all(
-            track.last_pass is not None and track.last_pass.taken_ns >= oldest_ns
+    def _without_pass_since(self, oldest_ns: int, *, for_all: bool) -> list[GpuTrack]:
+        return [
+            track
             for track in self._roster
             if track.is_worth_waiting_for(for_all=for_all)
-        )
+            and (track.last_pass is None or track.last_pass.taken_ns < oldest_ns)
+        ]
 
-    def _ask_pass(self, patience_s: float, *, for_all: bool) -> PendingPass:
+    def _ask_pass(
+        self, expected: list[GpuTrack], patience_s: float, *, for_all: bool
+    ) -> PendingPass:
         now_ns = self._clock()
-        expected = [t for t in self._roster if t.is_worth_waiting_for(for_all=for_all)]
         pending = self._passes.ask(
             (track.uuid for track in expected),
             now_ns=now_ns,
-            patience_s=min(patience_s, self._spec.deadline_s),
+            # One that has to be waited for is until it is UNKNOWN: its reading may have to end
+            # before the pass begins.
+            patience_s=patience_s if for_all else min(patience_s, self._spec.deadline_s),
             for_all=for_all,
         )
         for track in expected:
             track.ask(pending.id, now_ns)
-        self._supervisor.ask_pass(pending.id)
+        self._supervisor.ask_pass(pending.id, pending.missing)
         return pending
 
     def _gpus_lag(self, uuids: Collection[str]) -> None:

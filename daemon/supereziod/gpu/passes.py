@@ -53,10 +53,13 @@ class PassBoard:
         self._set_timer(pending, patience_s)
         return pending
 
-    def join(self, *, not_before_ns: int, for_all: bool) -> PendingPass | None:
-        """Return a pass in flight that was asked for late enough, if there is one."""
+    def join(
+        self, wanted: frozenset[str], *, not_before_ns: int, for_all: bool
+    ) -> PendingPass | None:
+        """Return a pass in flight of these GPUs that was asked for late enough, if there is one."""
         for pending in reversed(self._pending):
-            if pending.asked_ns >= not_before_ns and pending.for_all == for_all:
+            late_enough = pending.asked_ns >= not_before_ns
+            if late_enough and pending.for_all == for_all and wanted <= pending.missing:
                 return pending
         return None
 

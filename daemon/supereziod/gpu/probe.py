@@ -138,12 +138,20 @@ class Probe:
         full = now_ns >= self._next_pass_ns
         if full and self._workers:
             self._next_pass_ns = now_ns + self._process_ns - self._period_ns // 2
-        self._ask(now_ns, full=full, gather_s=_GATHER_S)
+        self._ask(self._workers, now_ns, full=full, gather_s=_GATHER_S)
 
-    def _ask(self, now_ns: int, *, full: bool, gather_s: float, pass_id: int | None = None) -> None:
-        free = [worker for worker in self._workers if worker.calling_since_ns is None]
+    def _ask(
+        self,
+        workers: list[GpuWorker],
+        now_ns: int,
+        *,
+        full: bool,
+        gather_s: float,
+        pass_id: int | None = None,
+    ) -> None:
+        free = [worker for worker in workers if worker.calling_since_ns is None]
         self._outbox.expect(worker.index for worker in free)
-        for worker in self._workers:
+        for worker in workers:
             if not worker.ask(full=full, pass_id=pass_id):
                 self._outbox.forgo(worker.index)
         self._flush_within(now_ns, gather_s)
@@ -161,14 +169,19 @@ class Probe:
             return False
         for body in self._frames.feed(data):
             match self._decoder.decode(body):
-                case Pass(id=pass_id):
-                    now_ns = self._clock()
-                    self._next_pass_ns = now_ns + self._process_ns - self._period_ns // 2
-                    self._ask(now_ns, full=True, gather_s=_GATHER_PASS_S, pass_id=pass_id)
+                case Pass(id=pass_id, uuids=uuids):
+                    self._do_pass(pass_id, uuids)
                 case Interval(process_s=process_s):
                     self._process_ns = round(process_s * 1e9)
                     self._next_pass_ns = min(self._next_pass_ns, self._clock() + self._process_ns)
         return bool(data)
+
+    def _do_pass(self, pass_id: int, uuids: frozenset[str]) -> None:
+        now_ns = self._clock()
+        workers = [worker for worker in self._workers if worker.uuid in uuids]
+        if len(workers) == len(self._workers):
+            self._next_pass_ns = now_ns + self._process_ns - self._period_ns // 2
+        self._ask(workers, now_ns, full=True, gather_s=_GATHER_PASS_S, pass_id=pass_id)
 
     def _flush(self, now_ns: int) -> bool:
         """Send what has come in; False when there is nothing to go on for."""

@@ -95,7 +95,7 @@ class GpuRoster:
         track = self._tracks.get(sample.uuid)
         if track is None:
             return
-        if not track.take(sample, reading.pass_id):
+        if not track.take(sample, reading.pass_id, now_ns):
             return
         self._note_level(track, track.ladder.observe(sample, now_ns))
         if sample.details is not None:

@@ -9,7 +9,7 @@ Synchronous and without a clock of its own: frames, ends and ticks come in, chil
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from msgspec.structs import replace
@@ -144,9 +144,9 @@ class ProbeSupervisor:
         """Let go of the probes that do not end, before the loop closes."""
         self._pool.abandon()
 
-    def ask_pass(self, pass_id: int) -> None:
-        """Have every probe at work do a pass."""
-        self._pool.tell(Pass(id=pass_id))
+    def ask_pass(self, pass_id: int, uuids: Iterable[str]) -> None:
+        """Have every probe at work do a pass of these GPUs, as far as it looks after them."""
+        self._pool.tell(Pass(id=pass_id, uuids=frozenset(uuids)))
 
     def set_process_interval(self, seconds: float) -> None:
         """Change how often the probes do a pass by themselves."""

@@ -69,11 +69,16 @@ class GpuTrack:
         if self.unanswered is None:
             self.unanswered = pass_id, now_ns
 
-    def take(self, sample: GpuSample, pass_id: int) -> bool:
+    def take(self, sample: GpuSample, pass_id: int, now_ns: int) -> bool:
         """Take in a reading; False if it is older than what is known."""
-        if self.unanswered is not None and pass_id >= self.unanswered[0]:
-            self.unanswered = None
-            self.answers_late = False
+        if self.unanswered is not None:
+            asked_id, asked_ns = self.unanswered
+            if pass_id >= asked_id:
+                self.unanswered = None
+                self.answers_late = False
+            elif sample.taken_ns <= asked_ns:
+                # It was being read when the pass was asked for, which begins only now.
+                self.unanswered = asked_id, now_ns
         if self.sample is not None and sample.taken_ns <= self.sample.taken_ns:
             return False
         self.sample = sample

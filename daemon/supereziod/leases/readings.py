@@ -111,15 +111,18 @@ class Readings:
         """Have the GPUs read until `admits`, or until that can change nothing.
 
         A GPU that is slow to answer holds up nobody whom another serves; where none does, it is
-        waited for as long as the probe gives it.
+        waited for as long as the probe gives it. The others may have to be read again by then.
         """
         await self._refresh(_PATIENCE_S)
         give_up_ns = self._clock() + round(self._probe_deadline_s * 1e9)
         for _ in range(_MAX_TRIES):
             left_s = (give_up_ns - self._clock()) / 1e9
-            if left_s <= 0 or admits() or not (self.late(self.capacities()) or self.returning()):
+            if left_s <= 0:
+                break
+            if admits() or not (self.late(self.capacities()) or self.returning()):
                 return
             await self._refresh(left_s, for_all=True)
+        await self._refresh(_PATIENCE_S)
 
     async def refresh(self) -> None:
         """Have the GPUs read now, for those who wait."""

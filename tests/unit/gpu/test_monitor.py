@@ -21,7 +21,7 @@ from probe_doubles import (
 )
 from superezio.errors import NotFoundError
 from superezio.wire import Event
-from supereziod.gpu.frames import Failed, Identified, Interval, Opened, ProbeSpec, XidSeen
+from supereziod.gpu.frames import Failed, Identified, Interval, Opened, Pass, ProbeSpec, XidSeen
 from supereziod.gpu.hardware import Fault, GpuView, Xid
 from supereziod.gpu.monitor import GpuMonitor, MonitorRules
 from supereziod.gpu.patience import Patience
@@ -331,6 +331,66 @@ async def test_who_can_be_served_by_a_laggard_alone_may_wait_for_it(bench: Bench
     bench.read(0, pass_id=probe.passes[-1])
     await asyncio.gather(waiting, again)
     assert (bench.code(0), bench.code(1)) == (None, None)
+
+
+async def test_only_gpus_whose_pass_is_old_are_read_again(bench: Bench) -> None:
+    """A slow one that has answered need not do so again before the others can be."""
+    probe = await bench.start(0, 1)
+    bench.clock.advance(2)
+    waiting = ask(bench, for_all=True)
+    await turn_loop()
+    bench.clock.advance(0.5)
+    bench.read(0, pass_id=1)
+    await turn_loop()
+    hurried = ask(bench, for_all=True)
+    await turn_loop()
+    assert [frame for frame in probe.told if isinstance(frame, Pass)] == [
+        Pass(id=1, uuids=frozenset({uuid(0), uuid(1)}))
+    ]
+    bench.clock.advance(0.4)
+    bench.read(1, pass_id=1)
+    await asyncio.gather(waiting, hurried)
+    bench.clock.advance(0.7)
+    again = ask(bench, for_all=True)
+    await turn_loop()
+    assert probe.told[-1] == Pass(id=2, uuids=frozenset({uuid(0)}))
+    bench.read(0, pass_id=2)
+    await again
+
+
+async def test_who_needs_a_gpu_that_a_pass_in_flight_leaves_out_asks_for_it(bench: Bench) -> None:
+    probe = await bench.start(0, 1)
+    bench.clock.advance(0.8)
+    bench.read(1, pass_id=0)
+    bench.clock.advance(0.4)
+    first = ask(bench)
+    await turn_loop()
+    assert probe.told[-1] == Pass(id=1, uuids=frozenset({uuid(0)}))
+    second = ask(bench, max_age_s=0)
+    await turn_loop()
+    assert probe.told[-1] == Pass(id=2, uuids=frozenset({uuid(0), uuid(1)}))
+    bench.read(0, 1, pass_id=2)
+    await asyncio.gather(first, second)
+
+
+async def test_a_pass_begins_when_the_reading_before_it_has_ended(bench: Bench) -> None:
+    """A GPU each of whose readings keeps the deadline is not UNKNOWN for two in a row."""
+    probe = await bench.start(0)
+    bench.clock.advance(2)
+    bench.read(0, pass_id=None)
+    begun_ns = bench.clock.now_ns
+    bench.clock.advance(0.1)
+    waiting = ask(bench, for_all=True)
+    await turn_loop()
+    bench.clock.advance(0.8)
+    probe.reads(begun_ns + 1, 0, pass_id=None)
+    bench.clock.advance(0.9)
+    bench.monitor.tick()
+    assert bench.gpu().status == "ok"
+    bench.read(0, pass_id=None)  # what began after it was asked for should have been the pass
+    bench.clock.advance(0.1)
+    bench.monitor.tick()
+    assert (await waiting).gpus[0].status_reason == "a pass was not answered within 1 s"
 
 
 async def test_a_laggard_is_waited_for_only_until_it_is_unknown(bench: Bench) -> None:

@@ -107,14 +107,14 @@ async def test_one_that_speaks_another_language_is_let_go(start: Start) -> None:
 async def test_one_that_closes_its_end_is_not_heard_again(start: Start) -> None:
     probe, listening, _ = start("exec {fd}>&-; sleep 0.1")
     await how_it_ended(listening)
-    probe.send(Pass(id=1))
+    probe.send(Pass(id=1, uuids=frozenset()))
     assert listening.frames == []
 
 
 async def test_a_probe_that_does_not_read_stops_nobody(start: Start) -> None:
     probe, _, _ = start("sleep 60")
     for number in range(200_000):
-        probe.send(Pass(id=number))
+        probe.send(Pass(id=number, uuids=frozenset()))
     os.kill(probe.pid, signal.SIGKILL)
 
 

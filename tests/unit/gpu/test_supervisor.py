@@ -14,6 +14,7 @@ from supereziod.gpu.frames import (
     Identified,
     Interval,
     Opened,
+    Pass,
     ProbeSpec,
     Target,
     XidSeen,
@@ -136,9 +137,9 @@ async def test_a_host_without_gpus_is_listed_as_such(bench: Bench) -> None:
 
 async def test_passes_and_intervals_go_to_all_probes_at_work(bench: Bench) -> None:
     main = bench.start(0)
-    bench.supervisor.ask_pass(7)
+    bench.supervisor.ask_pass(7, [uuid(0)])
     bench.supervisor.set_process_interval(5)
-    assert main.passes == [7]
+    assert Pass(id=7, uuids=frozenset({uuid(0)})) in main.told
     assert Interval(process_s=5) in main.told
     main.ends("signal 9")
     assert bench.probes.last.spec.process_interval_s == 5
