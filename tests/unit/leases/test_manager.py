@@ -350,9 +350,20 @@ async def test_a_slow_gpu_is_waited_for_where_no_other_admits(host: LeaseHost) -
     await turn()
     with pytest.raises(NoCapacityError) as refused:
         await asking
-    assert [patience for _, patience in host.monitor.asked] == [0.025, 2.0]
+    assert [patience for _, patience in host.monitor.asked] == [0.025, 2.0, 0.025]
     reasons = {gpu["uuid"]: gpu["code"] for gpu in refused.value.data["placement"]["gpus"]}
     assert reasons[BIG] == "settling"
+
+
+async def test_the_others_are_read_again_after_a_slow_gpu_was_waited_for(host: LeaseHost) -> None:
+    """Their passes are too old by then, and what is said of them would be that alone."""
+    host.now(ME, vram=4, prefer=[SMALL])
+    host.clock.advance(2)
+    host.big.hung = True
+    with pytest.raises(NoCapacityError) as refused:
+        await host.later(ME, vram=5)
+    reasons = {gpu["uuid"]: gpu["code"] for gpu in refused.value.data["placement"]["gpus"]}
+    assert reasons == {BIG: "settling", SMALL: "insufficient_vram"}
 
 
 async def test_explain_reads_the_gpus_and_gives_a_reason_for_every_one(host: LeaseHost) -> None:
