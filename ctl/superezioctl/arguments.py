@@ -22,7 +22,8 @@ class Option:
     """`--name VALUE`, or without a metavar a flag.
 
     It has one value, unless it may `repeat`: a second one is a mistake, and `more` says how to have
-    several. Of one that is `overridable`, as by somebody behind an alias, the last counts.
+    several. Of one that is `overridable`, as by somebody behind an alias, the last counts. A shell
+    completes `offers`, which need not be all that may be given.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Option:
         required: bool = False,
         overridable: bool = False,
         more: str = "",
+        offers: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.summary = summary
@@ -49,6 +51,7 @@ class Option:
         self.required = required
         self.overridable = overridable
         self.more = more
+        self.offers = offers
 
     @property
     def key(self) -> str:

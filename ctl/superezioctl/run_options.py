@@ -27,6 +27,7 @@ ON_REVOKE = (
         metavar="WHAT",
         convert=_read_on_revoke,
         default="term",
+        offers=("term", "exec=", "ignore"),
     ),
     Option(
         "--revoke-grace",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Not in the middle of a path, an option or a longer word.
 _UID = re.compile(r"(?<![\w-])uid (\d+)\b")
 _UUID = re.compile(r"(?:\bGPU )?\b((?:GPU|MIG)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
-_NUMBER = re.compile(r"(?<![\w.'])\d[\d,]*(?:\.\d+)?(?![\w.'])")
+_NUMBER = re.compile(r"(?<![\w.'])\d+(?:,\d{3})*(?:\.\d+)?(?![\w'])")
 
 
 def with_users(text: str) -> str:

@@ -34,6 +34,18 @@ def daemon() -> Iterator[LiveDaemon]:
             live.close()
 
 
+@pytest.fixture(scope="module")
+def mig() -> Iterator[LiveDaemon]:
+    """A daemon with one card that MIG cuts in two."""
+    card = '[[gpu]]\nprofile = "A100 80GB"\ninstances = ["3g.40gb", "1g.10gb"]\n'
+    with tempfile.TemporaryDirectory() as directory:
+        live = LiveDaemon(Path(directory), scenario=card)
+        try:
+            yield live.start()
+        finally:
+            live.close()
+
+
 @pytest.fixture
 def terminal() -> Iterator[Terminal]:
     with tempfile.TemporaryDirectory() as directory:
@@ -84,7 +96,8 @@ def in_shell(shell: str, program: str, socket_path: Path | str) -> list[str]:
 def bash_program(line: str) -> str:
     """Call what bash would call: `complete -p` says that it would."""
     words = line.split(" ")
-    split = [part for word in words for part in word.replace("=", " = ").split() or [""]]
+    breaks = [word.replace("=", " = ").replace(":", " : ") for word in words]
+    split = [part for word in breaks for part in word.split() or [""]]
     array = " ".join(shlex.quote(part) for part in split)
     return (
         f"COMP_WORDS=({array}); COMP_CWORD={len(split) - 1}; COMPREPLY=(); "
@@ -159,6 +172,33 @@ def test_the_command_that_is_run_is_completed_as_one(shell: str, daemon: LiveDae
     assert "sleep" in offered("superezioctl run --vram 1GiB slee")
     assert "/etc/passwd" in offered("superezioctl run --vram 1GiB -- cat /etc/passw")
     assert not {"--policy"} & offered("superezioctl run --vram 1GiB -- cat --pol")
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_what_a_revoked_lease_does_and_types_of_events_are_offered(
+    shell: str, daemon: LiveDaemon
+) -> None:
+    def offered(line: str) -> set[str]:
+        return candidates(shell, line, daemon.socket_path)
+
+    assert {"term", "ignore"} <= offered("superezioctl run --on-revoke ")
+    assert offered("superezioctl run --on-revoke=te") == {"term"}
+    assert {"lease.", "lease.granted", "gpu.level"} <= offered("superezioctl events --type ")
+    assert offered("superezioctl events --type lease.gra") == {"lease.granted"}
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_instances_of_mig_are_offered_by_their_place(shell: str, mig: LiveDaemon) -> None:
+    def offered(line: str) -> set[str]:
+        found = candidates(shell, line, mig.socket_path)
+        return {each for each in found if not each.startswith(("GPU-", "MIG-"))}
+
+    for line in ("gpu show ", "run --prefer ", "explain --vram 1GiB --avoid ", "run --prefer="):
+        assert offered(f"superezioctl {line}") == {"0", "0:0", "0:1"}
+    # bash has a word break behind the colon, and is offered the rest.
+    rest = {"0", "1"} if shell == "bash" else {"0:0", "0:1"}
+    assert offered("superezioctl gpu show 0:") == rest
+    assert len(offered("superezioctl run --prefer 0:1")) == 1
 
 
 def test_bash_knows_every_option_of_every_command(daemon: LiveDaemon) -> None:
@@ -260,6 +300,8 @@ def test_zsh_completes_at_a_prompt(zsh: Terminal, daemon: LiveDaemon, lease: str
     offered_by_zsh(zsh, "superezioctl run --pol", "superezioctl run --policy")
     offered_by_zsh(zsh, "superezioctl run --policy=", "best_fit", "spread", "exclusive")
     offered_by_zsh(zsh, "superezioctl run --policy sp", "superezioctl run --policy spread")
+    offered_by_zsh(zsh, "superezioctl run --on-revoke=", "exec=", "ignore", "term")
+    offered_by_zsh(zsh, "superezioctl events --type lease.gra", "--type lease.granted")
     offered_by_zsh(zsh, "superezioctl log-level de", "superezioctl log-level debug")
     offered_by_zsh(zsh, "superezioctl rpc gpu.g", "superezioctl rpc gpu.get")
     offered_by_zsh(zsh, "superezioctl run --vram 1GiB -- slee", "-- sleep")

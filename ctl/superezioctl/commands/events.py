@@ -9,6 +9,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from superezioctl.context import Context
 
+#: The types there are, for a shell to complete; a newer daemon may have more.
+TYPES = (
+    "daemon.started", "daemon.stopping", "config.reloaded", "config.refused", "health.changed",
+    "host.resumed", "watchdog.withheld", "watchdog.resumed", "watchdog.restarted",
+    "connection.dropped", "driver.found", "driver.lost", "probe.started", "probe.lost",
+    "probe.stuck", "probe.detached", "probe.attached", "gpu.status", "gpu.level", "gpu.fitness",
+    "gpu.xid", "gpu.cordoned", "gpu.uncordoned", "gpu.overcommitted", "lease.queued",
+    "lease.position", "lease.cancelled", "lease.expired", "lease.granted", "lease.active",
+    "lease.grown", "lease.attached", "lease.orphaned", "lease.draining", "lease.acknowledged",
+    "lease.refused", "lease.kept", "lease.released", "lease.lost", "lease.overrun", "lease.idle",
+    "lease.unreturned",
+)  # fmt: skip
+#: The beginnings that stand for several.
+FAMILIES = tuple(dict.fromkeys(f"{name.partition('.')[0]}." for name in TYPES))
+
 
 def events(context: Context) -> int:
     """Print events as they come, over restarts of the daemon too."""
@@ -33,6 +48,7 @@ COMMANDS = {
                 "only these: a name, or the beginning of names with its dot, such as lease.",
                 metavar="TYPE",
                 repeat=True,
+                offers=(*FAMILIES, *TYPES),
             ),
             Option(
                 "--replay",

@@ -33,17 +33,23 @@ _superezioctl_word_of() {
 _superezioctl_offer() {
     local value
     case "$1" in
-        =*) mapfile -t COMPREPLY < <(compgen -W "${1#=}" -- "$2") ;;
+        =*)
+            mapfile -t COMPREPLY < <(compgen -W "${1#=}" -- "$2")
+            # A word that is to go on, as `exec=`.
+            [[ ${COMPREPLY[*]} == *[=.] ]] && compopt -o nospace 2>/dev/null
+            ;;
         files) mapfile -t COMPREPLY < <(compgen -f -- "$2"); compopt -o filenames 2>/dev/null ;;
         pids)
             value=${2//[!0-9]/}
             mapfile -t COMPREPLY < <(cd /proc && compgen -G "${value:-[0-9]}*")
             ;;
         command) mapfile -t COMPREPLY < <(compgen -c -- "$2") ;;
-        gpus | uuids | leases | methods)
+        gpus | leases | methods)
             while IFS=$'\t' read -r value _; do
                 [[ $value == "$2"* ]] && COMPREPLY+=("$value")
             done < <("$program" ${socket:+--socket "$socket"} completion "$1" 2>/dev/null)
+            # Of `0:1` readline replaces what is behind the colon.
+            [[ $2 == *:* && $COMP_WORDBREAKS == *:* ]] && COMPREPLY=("${COMPREPLY[@]#"${2%:*}:"}")
             ;;
     esac
 }
@@ -53,11 +59,14 @@ _superezioctl() {
     local program=$1 command= family= expects= option= socket= only_words= glue= word cur i place=0
     local REPLY
     COMPREPLY=()
-    # Readline takes `--name=value` for three words.
+    # Readline takes `--name=value` for three words, and so `0:1`.
     for ((i = 1; i <= COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
         if [[ $word == '=' && ${#words[@]} -gt 0 && ${words[-1]} == --* ]]; then
             words[-1]+='='
+            glue=1
+        elif [[ $word == ':' && ${#words[@]} -gt 0 && ${words[-1]} =~ (^|=)[0-9]+$ ]]; then
+            words[-1]+=':'
             glue=1
         elif [[ -n $glue ]]; then
             words[-1]+=$word

@@ -16,12 +16,11 @@ _PATIENCE_S = 0.5
 #: Where candidates come from: name -> (method, member of its result).
 SOURCES = {
     "gpus": ("gpu.list", "gpus"),
-    "uuids": ("gpu.list", "gpus"),
     "leases": ("lease.list", "leases"),
     "methods": ("rpc.discover", "methods"),
 }
 #: A shell acts on other characters; nothing that is named here has them.
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-")
 
 
 def ask(source: str, socket_path: str) -> list[tuple[str, str]]:
@@ -46,10 +45,14 @@ def _described(source: str, entry: dict[str, Any]) -> list[tuple[str, str]]:
     if source == "methods":
         return [(entry["name"], entry.get("summary", ""))]
     if source == "leases":
-        where = "+".join(
-            "?" if gpu["index"] is None else str(gpu["index"]) for gpu in entry["gpus"]
-        )
+        where = "+".join("?" if gpu["index"] is None else _place(gpu) for gpu in entry["gpus"])
         reserved = "+".join(format_size(gpu["reserved_bytes"]) for gpu in entry["gpus"])
         return [(entry["id"], f"{entry['name'] or entry['mode']}: {reserved} on gpu {where}")]
-    uuid = (entry["uuid"], f"gpu {entry['index']}: {entry['name']}")
-    return [uuid] if source == "uuids" else [(str(entry["index"]), entry["name"]), uuid]
+    uuid = (entry["uuid"], f"gpu {_place(entry)}: {entry['name']}")
+    return [(_place(entry), entry["name"]), uuid]
+
+
+def _place(gpu: dict[str, Any]) -> str:
+    """Return what a GPU goes by; a MIG instance as NVIDIA's tools write it, `0:1`."""
+    index, part = gpu["index"], gpu.get("mig_index")
+    return str(index) if part is None else f"{index}:{part}"

@@ -104,7 +104,6 @@ _OFFERS = {
     "pids": "(__fish_complete_pids)",
     "command": "(__superezioctl_within)",
     "gpus": "(__superezioctl_ask gpus)",
-    "uuids": "(__superezioctl_ask uuids)",
     "leases": "(__superezioctl_ask leases)",
     "methods": "(__superezioctl_ask methods)",
 }

@@ -1,8 +1,8 @@
 """The table of commands as completion needs it: which words may stand where.
 
-A value is `=` and words where these are all there are, else the name of where candidates come from:
-the daemon (`candidates.SOURCES`), or `files`, `pids`, `command` (a command line of its own) and
-`none`, which a shell knows itself.
+A value is `=` and words where these are known beforehand, else the name of where candidates come
+from: the daemon (`candidates.SOURCES`), or `files`, `pids`, `command` (a command line of its own)
+and `none`, which a shell knows itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from superezioctl.command_line import load
 #: By the metavar of an option or the name of a positional.
 _SOURCES = {
     "GPU": "gpus",
-    "UUID": "uuids",
+    "UUID": "gpus",
     "LEASE": "leases",
     "METHOD": "methods",
     "PATH": "files",
@@ -98,7 +98,7 @@ def _flag(option: Option) -> Flag:
     return Flag(
         names=(option.name, option.short) if option.short else (option.name,),
         summary=option.summary,
-        value=None if option.metavar is None else _value(option.metavar, option.convert),
+        value=None if option.metavar is None else _value_of(option, option.metavar),
         metavar=option.metavar or "",
         repeat=option.repeat,
     )
@@ -111,6 +111,12 @@ def _word(positional: Positional) -> Word:
         value=_value(positional.name, positional.convert),
         rest=positional.rest,
     )
+
+
+def _value_of(option: Option, metavar: str) -> str:
+    if option.offers:
+        return "=" + " ".join(option.offers)
+    return _value(metavar, option.convert)
 
 
 def _value(name: str, convert: object) -> str:

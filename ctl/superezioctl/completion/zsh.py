@@ -13,7 +13,7 @@ _superezioctl_ask() {
     local -a found
     local value text
     while IFS=$'\t' read -r value text; do
-        found+=("$value:${text//:/\\:}")
+        found+=("${value//:/\\:}:${text//:/\\:}")
     done < <($program ${socket:+--socket=$socket} completion $1 2>/dev/null)
     _describe -t $1 $1 found
 }
@@ -75,7 +75,6 @@ _ACTIONS = {
     "files": "_files",
     "pids": "_pids",
     "gpus": " _superezioctl_ask gpus",
-    "uuids": " _superezioctl_ask uuids",
     "leases": " _superezioctl_ask leases",
     "methods": " _superezioctl_ask methods",
 }

@@ -13,6 +13,8 @@ from superezioctl.arguments import (
     size,
     whole,
 )
+from superezioctl.commands.events import FAMILIES, TYPES
+from supereziod.rpc.vocabulary import EVENT_TYPES
 
 OPTIONS = (
     Option("--vram", "how much", metavar="SIZE", convert=size, required=True),
@@ -108,3 +110,8 @@ def test_numbers_and_choices() -> None:
     for convert, text in ((positive, "0"), (positive, "x"), (whole, "x"), (one_of("a"), "b")):
         with pytest.raises(ValueError, match="it has to be"):
             convert(text)
+
+
+def test_the_types_of_events_that_are_completed_are_the_daemons() -> None:
+    assert set(TYPES) == set(EVENT_TYPES)
+    assert "lease." in FAMILIES

@@ -133,7 +133,9 @@ def test_a_refusal_shows_the_reason_of_every_gpu_and_when_to_come_back(
 
 
 def test_a_quota_is_a_refusal(ctl: Ctl, daemon: FakeDaemon) -> None:
-    daemon.answers["lease.acquire"] = errors.QuotaExceededError("cannot lease: the quota of uid 4242424")
+    daemon.answers["lease.acquire"] = errors.QuotaExceededError(
+        "cannot lease: the quota of uid 4242424"
+    )
     assert ctl("lease", "acquire", "--vram", "8GiB", "--ttl", "1m") == 4
     assert "superezioctl: cannot lease: the quota of uid 4242424" in ctl.err
 
@@ -154,6 +156,17 @@ def test_that_there_is_no_daemon_is_said_at_once_with_what_to_type(
     assert "`supereziod`" in ctl.err
     assert ctl("--json", "--socket", str(tmp_path / "no.sock"), "status") == 5
     assert json.loads(ctl.out)["error"]["kind"] == "daemon_not_running"
+
+
+@pytest.mark.usefixtures("no_journal")
+@pytest.mark.parametrize(
+    "words", ["status", "run --vram 1GiB true", "doctor", "events", "completion gpus", "logs"]
+)
+def test_a_socket_that_is_named_is_not_made_nor_its_directories(
+    ctl: Ctl, tmp_path: Path, words: str
+) -> None:
+    ctl("--socket", str(tmp_path / "a/b/no.sock"), *words.split())
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.usefixtures("no_journal")
