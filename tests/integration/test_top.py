@@ -103,6 +103,45 @@ def test_it_shows_the_gpus_and_a_lease_which_a_key_releases(
     assert holder.poll() is None
 
 
+def test_a_lease_is_revoked_and_one_that_waits_taken_out_by_key(
+    daemon: LiveDaemon, terminal: Terminal, holder: subprocess.Popen[bytes]
+) -> None:
+    ctl = [sys.executable, "-m", "superezioctl", "--socket", str(daemon.socket_path), "run"]
+    waits = [*ctl, "--vram", "9GiB", "--wait", "60s", "--name", "nightly", "true"]
+    with daemon.client() as client, ExitStack() as running:
+        lease = client.lease_acquire(8 * GIB, holder_pid=holder.pid, name="trainer")
+        nightly = running.enter_context(subprocess.Popen(waits, stderr=subprocess.DEVNULL))
+        running.callback(nightly.kill)
+        terminal.start(top(daemon.socket_path))
+        terminal.shows("nightly", "trainer")
+        terminal.press("x")
+        terminal.shows("Select one that waits first")
+        terminal.press("BTab")
+        terminal.shows("> 1. ")
+        terminal.press("x")
+        terminal.shows("(nightly) out of the queue?")
+        terminal.press("y")
+        terminal.shows("is taken out of the queue", "nobody waits")
+        assert nightly.wait(timeout=30) == 125
+        terminal.press("v")
+        terminal.shows("Select a lease first")
+        terminal.press("BTab", "BTab")
+        terminal.shows(f"> {lease.id[:8]}")
+        terminal.press("v")
+        terminal.shows(f"Revoke lease {lease.id[:8]} (trainer)?")
+        terminal.press("n")
+        terminal.shows("left as it was")
+        assert client.lease_get(lease.id).revocation is None
+        terminal.press("v")
+        terminal.shows("y / n")
+        terminal.press("y")
+        terminal.shows(f"lease {lease.id} is revoked: lost in ")
+        order = client.lease_get(lease.id).revocation
+        assert order is not None
+        assert client.lease_release(lease.id).released
+    assert holder.poll() is None
+
+
 def test_a_gpu_is_cordoned_and_uncordoned_by_key(daemon: LiveDaemon, terminal: Terminal) -> None:
     terminal.start(top(daemon.socket_path))
     terminal.shows("> 0 RTX 3060")
@@ -230,7 +269,7 @@ def test_it_follows_the_size_of_the_window(daemon: LiveDaemon, terminal: Termina
     terminal.resize(100, 40)
     terminal.shows("RTX 3060", "q quit")
     terminal.resize(50, 9)
-    lines = terminal.shows("> 0 RTX 3060", "Tab section", without=["q quit"])
+    lines = terminal.shows("> 0 RTX 3060", "Tab arrows", without=["q quit"])
     assert (len(lines), lines[-1].split()[0]) == (9, "Tab")
     terminal.press("?")
     terminal.shows("superezioctl top", without=["RTX 3060"])

@@ -33,6 +33,10 @@ class Board:
         """Return a lease by its whole id."""
         return next((lease for lease in self.leases if lease.id == id_), None)
 
+    def waiter(self, id_: str) -> Waiter | None:
+        """Return one that waits by its whole id."""
+        return next((waiter for waiter in self.queue if waiter.id == id_), None)
+
     def keys(self) -> dict[str, list[str]]:
         """Return what identifies the rows of each section over time."""
         return {

@@ -6,6 +6,7 @@ a mark besides, so that it is found without colour too.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,9 @@ HELP = (
     "",
     "  Tab, Shift-Tab    the next section, the one before",
     "  arrows, PgUp/PgDn up and down in the section",
-    "  r                 release the selected lease (asks first)",
+    "  r                 release the selected lease (asks first): its program goes on",
+    "  v                 revoke it (asks first): its program is told to end",
+    "  x                 take the selected one out of the queue (asks first)",
     "  c                 cordon the selected GPU (asks for a reason)",
     "  u                 uncordon the selected GPU",
     "  ?                 this help; any key goes back",
@@ -35,12 +38,18 @@ HELP = (
     "the driver's part, free. Margin is the distance to the temperature at which",
     "the card slows down. What a card does not tell is a dash.",
 )
-KEYS = "Tab section  arrows row  r release  c cordon  u uncordon  ? help  q quit"
+KEYS = "Tab arrows  r release  v revoke  x cancel  c cordon  u uncordon  ? help  q quit"
 
 _LOAD_COLUMNS = 6
 _USER_COLUMNS = 8
 _NAME_COLUMNS = 12
 _MODEL_COLUMNS = 14
+#: An id of a container has 64 columns, and the command is still to be seen.
+_UNIT_COLUMNS = 16
+#: The selected row has a mark, and the others room for it.
+_MARK_COLUMNS = 2
+_NARROWEST = 20
+_REASON_ROWS = 2
 _TITLES = {"gpus": "GPUs", "leases": "leases", "processes": "processes", "queue": "queue"}
 _NONE = {
     "gpus": "none: the first line says why",
@@ -55,7 +64,10 @@ Row = Sequence[str]
 def screen(out: Output, board: Board, cursor: Cursor, *, width: int, height: int) -> list[str]:
     """Return `height` lines at most, harmless ones, with styles in them."""
     lines = _head(out, board, width)
-    parts = [_part(out, board, cursor, section, height) for section in SECTIONS]
+    parts = [
+        _part(out, board, cursor, section, width=width - _MARK_COLUMNS, height=height)
+        for section in SECTIONS
+    ]
     rooms = share([part.wanted for part in parts], height - len(lines))
     for part, room in zip(parts, rooms, strict=True):
         lines += _section(out, part, cursor, room)
@@ -77,19 +89,22 @@ class _Part:
         return 1 + (sum(map(len, self.rows)) or 1)
 
 
-def _part(out: Output, board: Board, cursor: Cursor, section: str, height: int) -> _Part:
+def _part(
+    out: Output, board: Board, cursor: Cursor, section: str, *, width: int, height: int
+) -> _Part:
     place = cursor.place(section)
     first = max(0, place - height)
     near = slice(first, place + max(1, height))
     if section == "gpus":
         rows, total = [_gpu(out, gpu) for gpu in board.gpus[near]], len(board.gpus)
     elif section == "leases":
-        rows, total = _table(_lease_cells(board.leases[near]), right=(3, 4)), len(board.leases)
+        cells = _lease_cells(board.leases[near])
+        rows, total = _table(cells, right=(3, 4), width=width), len(board.leases)
     elif section == "processes":
         cells = [_process_cells(board, process) for process in board.processes[near]]
-        rows, total = _table(cells, right=(1, 3)), len(board.processes)
+        rows, total = _table(cells, right=(1, 3), width=width), len(board.processes)
     else:
-        rows, total = [_waiter(waiter) for waiter in board.queue[near]], len(board.queue)
+        rows, total = [_waiter(each, width) for each in board.queue[near]], len(board.queue)
     return _Part(section, rows, first, total)
 
 
@@ -218,30 +233,40 @@ def _process_cells(board: Board, process: GpuProcess) -> list[str]:
         size(process.vram_bytes),
         fit(process.user or user(process.uid), _USER_COLUMNS),
         process.lease[:SHOWN_COLUMNS] if process.lease else "no lease",
-        process.container or process.unit or NOTHING,
+        fit(process.container or process.unit or NOTHING, _UNIT_COLUMNS),
         process.command or NOTHING,
     ]
 
 
-def _waiter(waiter: Waiter) -> Row:
-    name = f" ({waiter.name})" if waiter.name else ""
+def _waiter(waiter: Waiter, width: int) -> Row:
+    """Return who waits for what, and below it why: the reason is what one looks for."""
+    name = f" ({fit(waiter.name, _NAME_COLUMNS)})" if waiter.name else ""
     waited, left = format_duration(waiter.waited_s), format_duration(waiter.remaining_s)
-    what = f"{size(waiter.vram_bytes)} x {waiter.count}"
-    who = f"{user(waiter.uid)}{name}"
-    return [f"{waiter.position}. {who}: {what}, waits {waited}, {left} at most: {waiter.reason}"]
+    what = f"{size(waiter.vram_bytes)} {'split' if waiter.split else 'x'} {waiter.count}"
+    who = f"{fit(user(waiter.uid), _USER_COLUMNS)}{name}"
+    first = f"{waiter.position}. {who}: {what}, waits {waited}, {left} at most"
+    why = textwrap.wrap(waiter.reason, max(_NARROWEST, width - 3))
+    shown = why[:_REASON_ROWS]
+    if len(why) > len(shown):
+        shown[-1] = fit(f"{shown[-1]} {why[len(shown)]}", max(_NARROWEST, width - 3))
+    return [fit(first, width), *(f"   {line}" for line in shown)]
 
 
-def _table(cells: list[list[str]], *, right: Sequence[int]) -> list[Row]:
+def _table(cells: list[list[str]], *, right: Sequence[int], width: int) -> list[Row]:
+    """Return a line for each row; what does not fit is the end of its last cells."""
     if not cells:
         return []
     cells = [[cell.replace("\n", " ") for cell in row] for row in cells]
     widths = [max(map(printed_width, column)) for column in zip(*cells, strict=True)]
     return [
         [
-            "  ".join(
-                f"{cell:>{width}}" if column in right else f"{cell:<{width}}"
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
+            fit(
+                "  ".join(
+                    f"{cell:>{columns}}" if column in right else f"{cell:<{columns}}"
+                    for column, (cell, columns) in enumerate(zip(row, widths, strict=True))
+                ).rstrip(),
+                width,
+            )
         ]
         for row in cells
     ]

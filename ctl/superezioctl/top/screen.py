@@ -19,12 +19,15 @@ from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
 from prompt_toolkit.output import ColorDepth
 
 from superezio.errors import SuperezioError
+from superezio.quantities import format_duration
+from superezio.wire import Lease
 from superezioctl.lease_ids import SHOWN_COLUMNS
 from superezioctl.output import Output, harmless, printed_width
 from superezioctl.top import drawing
 from superezioctl.top.cursor import Cursor
 from superezioctl.top.following import Follower
 from superezioctl.views.text import fit, place
+from superezioctl.wording import with_users
 
 #: A refusal says which group to join, in a sentence or two.
 _MOST_SAID_ROWS = 4
@@ -149,6 +152,8 @@ class Screen:
             (("pageup",), lambda: self._cursor.move(-_PAGE_ROWS)),
             (("pagedown",), lambda: self._cursor.move(_PAGE_ROWS)),
             (("r",), self._ask_to_release),
+            (("v",), self._ask_to_revoke),
+            (("x",), self._ask_to_cancel),
             (("c",), self._ask_for_a_reason),
             (("u",), self._uncordon),
         ):
@@ -188,15 +193,37 @@ class Screen:
         self._helping = not self._helping
 
     def _ask_to_release(self) -> None:
-        selected = self._cursor.selected("leases")
-        lease = self._follower.board.lease(selected or "")
-        if self._cursor.section != "leases" or lease is None:
-            self._said = "Select a lease first: Tab goes to the leases."
+        lease = self._selected_lease()
+        if lease is not None:
+            which = _called(lease.id, lease.name)
+            question = f"Release lease {which}? Its program goes on. y / n"
+            self._ask(question, lambda: self._release(lease.id))
+
+    def _ask_to_revoke(self) -> None:
+        lease = self._selected_lease()
+        if lease is not None:
+            which = _called(lease.id, lease.name)
+            question = f"Revoke lease {which}? Its program is told to end. y / n"
+            self._ask(question, lambda: self._revoke(lease.id))
+
+    def _ask_to_cancel(self) -> None:
+        waiter = self._follower.board.waiter(self._cursor.selected("queue") or "")
+        if self._cursor.section != "queue" or waiter is None:
+            self._said = "Select one that waits first: Tab goes to the queue."
             return
-        name = f" ({fit(lease.name, _NAME_COLUMNS)})" if lease.name else ""
-        which = f"{lease.id[:SHOWN_COLUMNS]}{name}"
-        self._question = harmless(f"Release lease {which}? Its program goes on. y / n")
-        self._if_yes = lambda: self._release(lease.id)
+        which = _called(waiter.id, waiter.name)
+        self._ask(f"Take {which} out of the queue? y / n", lambda: self._cancel(waiter.id))
+
+    def _ask(self, question: str, if_yes: Action) -> None:
+        self._question = harmless(question)
+        self._if_yes = if_yes
+
+    def _selected_lease(self) -> Lease | None:
+        lease = self._follower.board.lease(self._cursor.selected("leases") or "")
+        if self._cursor.section == "leases" and lease is not None:
+            return lease
+        self._said = "Select a lease first: Tab goes to the leases."
+        return None
 
     def _ask_for_a_reason(self) -> None:
         uuid = self._selected_gpu()
@@ -248,13 +275,24 @@ class Screen:
         try:
             await action()
         except SuperezioError as error:
-            self._said = self._out.style(error.message, "bad")
+            self._said = self._out.style(with_users(error.message), "bad")
         self._follower.look_soon()
         self._application.invalidate()
 
     async def _release(self, lease: str) -> None:
         done = await self._follower.client.lease_release(lease, timeout_s=_PATIENCE_S)
         self._said = f"lease {lease} {'is released' if done.released else 'was released already'}"
+
+    async def _revoke(self, lease: str) -> None:
+        revoked = await self._follower.client.lease_revoke(lease, timeout_s=_PATIENCE_S)
+        order = revoked.revocation
+        within = "" if order is None else f": lost in {format_duration(order.remaining_s)}"
+        self._said = f"lease {lease} is revoked{within}, unless it ends before"
+
+    async def _cancel(self, waiter: str) -> None:
+        done = await self._follower.client.lease_cancel(waiter, timeout_s=_PATIENCE_S)
+        was = "is taken" if done.done else "was already"
+        self._said = f"{waiter} {was} out of the queue"
 
     async def _call_cordon(self, uuid: str, reason: str) -> None:
         await self._follower.client.gpu_cordon(uuid, reason=reason, timeout_s=_PATIENCE_S)
@@ -267,6 +305,10 @@ class Screen:
     def _called(self, uuid: str) -> str:
         gpu = self._follower.board.gpu(uuid)
         return f"gpu {uuid}" if gpu is None else f"gpu {place(gpu.index, gpu.mig_index)}"
+
+
+def _called(id_: str, name: str | None) -> str:
+    return id_[:SHOWN_COLUMNS] + (f" ({fit(name, _NAME_COLUMNS)})" if name else "")
 
 
 def show(out: Output, socket_path: str) -> None:

@@ -15,6 +15,7 @@ from msgspec import structs
 import wire_samples
 from ctl_runner import Ctl
 from superezio import errors, wire
+from superezioctl.commands.top import LIBRARY
 from superezioctl.output import Output
 from superezioctl.top import drawing
 from superezioctl.top.board import SECTIONS, Board
@@ -184,7 +185,7 @@ def test_without_the_library_the_command_that_installs_it_is_told(
 ) -> None:
     monkeypatch.setitem(sys.modules, "prompt_toolkit", None)
     assert ctl("top") == 1
-    assert f"{sys.executable} -m pip install 'superezio[top]'" in ctl.err
+    assert f"{sys.executable} -m pip install '{LIBRARY}'" in ctl.err
 
 
 def test_a_pipe_and_json_are_told_what_to_use_instead(ctl: Ctl) -> None:
@@ -208,3 +209,37 @@ def test_the_extra_brings_no_rich_which_structlog_would_import_into_the_daemon()
     assert len(extra) == 1
     assert re.match(r"prompt[_-]toolkit\b.*extra == ['\"]top['\"]", extra[0])
     assert needed_by("prompt_toolkit") == {"prompt_toolkit", "wcwidth"}
+
+
+def test_the_library_is_the_one_of_the_extra() -> None:
+    """No index has to know the package; that of the library does."""
+    extras = [each for each in importlib.metadata.requires("superezio") or () if "extra" in each]
+    (top,) = [each.partition(";")[0].strip() for each in extras]
+    assert top.replace("-", "_") == LIBRARY
+
+
+def test_why_somebody_waits_is_not_cut_off_on_eighty_columns() -> None:
+    why = "9.0 GiB: GPU 0: 3.7 GiB free, needs 9.0 GiB; GPU 1: holds 5.7 GiB at most even empty"
+    waiter = wire_samples.waiter(name="a name that goes on and on", reason=why)
+    lines = drawn(board(queue=[waiter])).splitlines()
+    start = next(number for number, line in enumerate(lines) if "waits" in line)
+    assert lines[start].endswith(" at most")
+    assert " ".join(line.strip() for line in lines[start + 1 : start + 3]) == why
+    assert max(map(len, lines[start : start + 3])) <= 80
+    longer = structs.replace(waiter, reason=why * 9)
+    lines = drawn(board(queue=[longer])).splitlines()
+    assert any(line.endswith("…") for line in lines)
+
+
+def test_a_container_does_not_push_the_command_out_of_the_screen() -> None:
+    shown = board(processes=[process(container="f" * 64, command="python serve.py")])
+    (line,) = [line for line in drawn(shown).splitlines() if "ffff" in line]
+    assert "python" in line
+    assert len(line) <= 80
+
+
+def test_a_row_that_is_too_long_shows_that_it_is_cut() -> None:
+    holder = [wire.HolderProcess(pid=7, start_time=1, command="x" * 200)]
+    lines = drawn(board(leases=[wire_samples.lease(holder=holder)])).splitlines()
+    (line,) = [line for line in lines if "xxx" in line]
+    assert (len(line), line[-1]) == (80, "…")
