@@ -1,6 +1,8 @@
-"""Leases by the beginning of their id, as people name them."""
+"""Leases by the beginning of their id, or by the name of one's own, as people name them."""
 
 from __future__ import annotations
+
+import os
 
 from superezioctl.arguments import UsageError
 
@@ -15,12 +17,13 @@ SHOWN_COLUMNS = 8
 
 #: The length of a whole id, which needs no looking up.
 _WHOLE = 24
+_HEX = frozenset("0123456789abcdef")
 
 
 def lease_id(text: str) -> str:
-    """Read the id of a lease or the beginning of one, or raise ValueError."""
+    """Read the id of a lease, the beginning of one, or a name, or raise ValueError."""
     if not text:
-        raise ValueError("it is empty: name a lease by its id or the beginning of it")
+        raise ValueError("it is empty: name a lease by its id, the beginning of it, or its name")
     if text.startswith("-"):
         raise ValueError(f"{text!r} is no lease: options go before the ids")
     return text
@@ -28,21 +31,41 @@ def lease_id(text: str) -> str:
 
 def is_whole(text: str) -> bool:
     """Say whether there is nothing to look up."""
-    return len(text) >= _WHOLE
+    return len(text) >= _WHOLE and _HEX.issuperset(text)
 
 
 def resolve(context: Context, given: Sequence[str]) -> list[str]:
-    """Return the whole id for each of `given`; one that no lease begins with stays as it is.
+    """Return the whole id for each of `given`; what no lease begins with or is called stays.
 
-    Raises UsageError, before anything is done, where several leases begin alike.
+    Names are those of the caller's own leases: another's may be called like one's own. Raises
+    UsageError, before anything is done, where several leases could be meant.
     """
     if all(map(is_whole, given)):
         return list(given)
     import json  # noqa: PLC0415 - a whole id needs none
 
     leases = json.loads(context.call("lease.list"))["leases"]
+    mine = os.geteuid()
+    named: dict[str, list[str]] = {}
+    for lease in leases:
+        if lease["uid"] == mine and lease["name"]:
+            named.setdefault(lease["name"], []).append(lease["id"])
     known = [lease["id"] for lease in leases]
-    return [only_match(text, known) or text for text in given]
+    return [_only_meant(text, known, named.get(text, ())) or text for text in given]
+
+
+def _only_meant(text: str, known: Iterable[str], called: Sequence[str]) -> str | None:
+    """Return the one lease that `text` is the id, the beginning or the name of, or None."""
+    by_id = only_match(text, known)
+    if by_id == text or not called:
+        return by_id
+    found = sorted({*called, *([by_id] if by_id else [])})
+    if len(found) > 1:
+        several = f"{len(found)} leases are called {text}"
+        if by_id is not None and by_id not in called:
+            several = f"{text} is a name and the beginning of an id, of {len(found)} leases"
+        raise UsageError(f"{several}: name one by its id: {', '.join(found)}")
+    return found[0]
 
 
 def only_match(text: str, known: Iterable[str]) -> str | None:

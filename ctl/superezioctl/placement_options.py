@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from superezioctl.arguments import Option, one_of, positive, seconds, size, whole
+from superezioctl.arguments import Option, UsageError, one_of, positive, seconds, size, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ PLACEMENT = (
         convert=size,
         required=True,
     ),
-    Option("--gpus", "how many GPUs", metavar="N", convert=positive, default=1),
+    Option("--gpus", "how many GPUs (default: 1)", metavar="N", convert=positive),
     Option(
         "--policy",
         "best_fit (the fullest that fits), spread (the emptiest), exclusive or coolest",
@@ -78,10 +78,15 @@ LEASE = (
 
 
 def placement_params(arguments: Arguments) -> dict[str, Any]:
-    """Return the parameters that `PLACEMENT` makes."""
+    """Return the parameters that `PLACEMENT` makes. Raises UsageError where they contradict."""
+    if arguments["split"] and arguments["gpus"] == 1:
+        raise UsageError(
+            "--split is over several GPUs, and --gpus 1 is one: leave --split out, or leave --gpus "
+            "out to have it over as few as hold it"
+        )
     return {
         "vram_bytes": arguments["vram"],
-        "count": arguments["gpus"],
+        "count": arguments["gpus"] or 1,
         "policy": arguments["policy"],
         "prefer": arguments["prefer"],
         "avoid": arguments["avoid"],

@@ -45,7 +45,8 @@ def history(context: Context) -> int:
     else:
         from superezioctl.views import history as view  # noqa: PLC0415 - for people only
 
-        view.show(context.out, raw, metrics=context.arguments["metric"])
+        gpu = context.call("gpu.get", {"gpu": context.arguments["gpu"]})
+        view.show(context.out, raw, gpu, metrics=context.arguments["metric"])
     return DONE
 
 
@@ -105,7 +106,8 @@ COMMANDS = {
             ),
         ],
         positionals=[_GPU],
-        description="Draws a curve for each metric, as wide as the terminal. There is a value for "
+        description="Draws a curve for each metric, as wide as the terminal: its unit and figures "
+        "are above it, and below it the time of day, here. There is a value for "
         "each second of the last 15 minutes, and for each 15 seconds of the last 24 hours. With "
         "--json it is the values, of all metrics.",
         examples=[

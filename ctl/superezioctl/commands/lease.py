@@ -155,7 +155,11 @@ def _print(context: Context, raw: bytes) -> int:
     return DONE
 
 
-_LEASE = Positional("LEASE", "the id of the lease, or the beginning of it", convert=lease_id)
+_LEASE = Positional(
+    "LEASE",
+    "the id of the lease, the beginning of it, or the name of one of yours",
+    convert=lease_id,
+)
 
 COMMANDS = {
     "lease list": Command(
@@ -167,7 +171,7 @@ COMMANDS = {
     "lease show": Command(
         show,
         positionals=[_LEASE],
-        examples=["superezioctl lease show 3f2a"],
+        examples=["superezioctl lease show 3f2a", "superezioctl lease show llama"],
     ),
     "lease acquire": Command(
         acquire,
@@ -269,7 +273,10 @@ COMMANDS = {
         release,
         positionals=[
             Positional(
-                "LEASE", "the ids of the leases, or their beginnings", convert=lease_id, rest=True
+                "LEASE",
+                "the ids of the leases, their beginnings, or names of yours",
+                convert=lease_id,
+                rest=True,
             )
         ],
         description="That a lease was released already is no failure: the exit code is 0. Of "

@@ -10,10 +10,12 @@ from datetime import datetime
 import msgspec
 
 from superezio.quantities import format_duration
-from superezio.wire import GpuHistory, HistoryPoint
+from superezio.wire import Gpu, GpuHistory, HistoryPoint
 from superezioctl.output import Output
 from superezioctl.views import plot
+from superezioctl.views.gpus import short_name
 from superezioctl.views.plot import Point, Scale
+from superezioctl.views.text import place
 
 _GIB, _MIB = 1 << 30, 1 << 20
 #: Lines for one curve, by how many there are.
@@ -40,20 +42,26 @@ class Metric:
         most = max(point.most for point in self.points)
         if self.unit == "%":
             return Scale(0, 100, 50 if rows < _ROWS[2] else 25)
+        if self.unit != "°C" and most == 0:
+            return Scale(0, 1, 1)  # nothing at all is no hundredth of a unit
         return plot.scale(least if self.unit == "°C" else 0.0, most, labels=labels)
 
 
-def show(out: Output, raw: bytes, *, metrics: Sequence[str], now: datetime | None = None) -> None:
+def show(
+    out: Output, raw: bytes, gpu: bytes, *, metrics: Sequence[str], now: datetime | None = None
+) -> None:
     """Print a curve for each of `metrics`, with its least, mean and most, up to `now`."""
     history = msgspec.json.decode(raw, type=GpuHistory)
+    whose = msgspec.json.decode(gpu, type=Gpu)
     known = _metrics(history)
     shown = [known[name] for name in metrics or known]
     span_s = max((point.age_s for metric in shown for point in metric.points), default=0.0)
     # The newest reading is a moment old, and the oldest is to be within the picture.
     span_s = max(span_s, history.resolution_s) + history.resolution_s / 2
+    step = format_duration(history.resolution_s)
     out.line(
-        out.style(history.gpu, "bold")
-        + f", the last {format_duration(span_s)}, each {format_duration(history.resolution_s)}"
+        out.style(f"gpu {place(whose.index, whose.mig_index)}: {short_name(whose)}", "bold")
+        + f", the last {format_duration(span_s)}, a value for each {step}"
     )
     rows = _ROWS.get(len(shown), _ROWS_OF_MANY)
     margin = max((metric.axis(rows).margin for metric in shown if metric.points), default=0)

@@ -45,7 +45,8 @@ def show_leases(out: Output, leases: list[Lease]) -> None:
             "+".join(
                 place(gpu.index, gpu.mig_index) if gpu.index is not None else "?"
                 for gpu in lease.gpus
-            ),
+            )
+            + (" alone" if lease.policy == "exclusive" else ""),
             "+".join(size(gpu.reserved_bytes) for gpu in lease.gpus),
             "+".join(size(gpu.actual_bytes) for gpu in lease.gpus),
             fit(user(lease.uid), _USER_COLUMNS),
@@ -98,6 +99,7 @@ def show_one(out: Output, raw: bytes) -> None:
         ("mode", lease.mode),
         ("user", user(lease.uid)),
         ("name", lease.name or NOTHING),
+        ("policy", _policy(lease)),
         *([("model", lease.model)] if lease.model else []),
         ("holder", _holder(lease)),
         ("granted", f"{lease.granted_at} ({format_duration(lease.age_s)} ago)"),
@@ -136,6 +138,12 @@ def _revocation(order: Revocation) -> list[tuple[str, str]]:
         said = f": {order.answer_message}" if order.answer_message else ""
         rows.append(("answer", f"{order.answer}{said}"))
     return rows
+
+
+def _policy(lease: Lease) -> str:
+    if lease.policy != "exclusive":
+        return lease.policy
+    return "exclusive: no other lease gets onto its GPU while it stands"
 
 
 def _state(lease: Lease) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -468,6 +469,59 @@ def test_a_beginning_that_several_leases_share_is_refused_with_their_ids(
     assert not daemon.asked("lease.release")
     assert ctl("lease", "release", "1eaf") == 0
     assert daemon.params_of("lease.release") == {"lease": "1eaf"}
+
+
+def named(**names: str) -> wire.LeaseList:
+    """Return leases of this user by their ids, each with a name."""
+    mine = os.geteuid()
+    found = [wire_samples.lease(id=id_, name=name, uid=mine) for id_, name in names.items()]
+    return wire.LeaseList(leases=found, queue=[])
+
+
+def test_a_lease_of_ones_own_is_found_by_its_name(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["lease.list"] = named(aa11="llama", bb22="whisper-large-and-a-long-name")
+    assert ctl("lease", "show", "llama") == 0
+    assert daemon.params_of("lease.get") == {"lease": "aa11"}
+    assert ctl("lease", "show", "whisper-large-and-a-long-name") == 0
+    assert daemon.params_of("lease.get") == {"lease": "bb22"}
+    assert ctl("lease", "release", "llama", "bb") == 0
+    assert [r["params"]["lease"] for r in daemon.asked("lease.release")] == ["aa11", "bb22"]
+
+
+def test_a_name_of_several_leases_is_refused_with_their_ids(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["lease.list"] = named(aa11="llama", bb22="llama", cc33="aa")
+    assert ctl("lease", "release", "llama") == 2
+    assert "2 leases are called llama: name one by its id: aa11, bb22" in ctl.err
+    assert ctl("lease", "release", "aa") == 2
+    assert "aa is a name and the beginning of an id, of 2 leases" in ctl.err
+    assert not daemon.asked("lease.release")
+
+
+def test_a_name_of_anothers_lease_is_none(ctl: Ctl, daemon: FakeDaemon) -> None:
+    """Anybody may call a lease as one of mine is called; an admin would release the wrong one."""
+    theirs = wire_samples.lease(id="aa11", name="llama", uid=os.geteuid() + 1)
+    daemon.answers["lease.list"] = wire.LeaseList(leases=[theirs], queue=[])
+    ctl("lease", "release", "llama")
+    assert daemon.params_of("lease.release") == {"lease": "llama"}
+
+
+def test_a_lease_that_has_its_gpu_alone_says_so(ctl: Ctl, daemon: FakeDaemon) -> None:
+    alone = wire_samples.lease(policy="exclusive")
+    daemon.answers["lease.list"] = wire.LeaseList(leases=[alone], queue=[])
+    daemon.answers["lease.get"] = alone
+    assert ctl("lease", "list") == 0
+    assert " 0 alone " in ctl.out
+    assert ctl("lease", "show", "1ea5e") == 0
+    assert "policy       exclusive: no other lease gets onto its GPU" in ctl.out
+
+
+def test_one_gpu_is_no_split(ctl: Ctl, daemon: FakeDaemon) -> None:
+    assert ctl("explain", "--vram", "8GiB", "--split", "--gpus", "1") == 2
+    assert "--split is over several GPUs, and --gpus 1 is one" in ctl.err
+    assert not daemon.asked("placement.explain")
+    assert ctl("explain", "--vram", "8GiB", "--split") == 0
+    assert daemon.params_of("placement.explain")["count"] == 1
+    assert ctl("explain", "--vram", "8GiB", "--gpus", "1") == 0
 
 
 def test_a_whole_id_is_not_looked_up(ctl: Ctl, daemon: FakeDaemon) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import wire_samples
 from ctl_runner import Ctl
 from fake_daemon import FakeDaemon
 from superezio import wire
@@ -156,7 +157,8 @@ def past(**changes: Any) -> wire.GpuHistory:
 def shown(stream: Stream, *metrics: str, **changes: Any) -> str:
     out = Output(json=False, stdout=stream)
     raw = msgspec.json.encode(past(**changes))
-    history.show(out, raw, metrics=metrics, now=NOW + timedelta(microseconds=1))
+    gpu = msgspec.json.encode(wire_samples.gpu())
+    history.show(out, raw, gpu, metrics=metrics, now=NOW + timedelta(microseconds=1))
     return stream.getvalue()
 
 
@@ -188,6 +190,18 @@ def test_terminals_without_braille_get_ascii(
     assert "*" in text
     assert text.replace("°", "").isascii()
     assert stream is Stream or text.isascii()
+
+
+def test_the_gpu_is_named_as_people_do_and_the_steps_are_said_to_be_values() -> None:
+    assert shown(Stream()).splitlines()[0].startswith("gpu 0: RTX 3060, the last ")
+    assert "a value for each 1s" in shown(Stream()).splitlines()[0]
+
+
+def test_no_vram_at_all_has_no_hundredths_on_its_axis() -> None:
+    none = [wire.HistoryPoint(age_s=1, min=0, mean=0, max=0)]
+    text = shown(Stream(), "vram", vram_used_bytes=none)
+    labels = {line.split()[0] for line in text.splitlines() if "┤" in line}
+    assert labels == {"0", "1"}
 
 
 def test_small_vram_is_in_mib_and_nothing_known_is_said() -> None:
