@@ -123,6 +123,7 @@ def _lease(wire: Wire, daemon: LiveDaemon) -> None:
             wire.ask("gpu.processes", {"gpu": "0"})
             wire.ask("gpu.get", {"gpu": lease["gpus"][0]["uuid"][:12]})
             wire.ask("lease.get", {"lease": lease["id"]})
+            wire.ask("lease.quota")
             wire.ask("placement.explain", {"vram_bytes": 3 * _GIB, "policy": "spread"})
             wire.ask("lease.acquire", {"vram_bytes": 9 * _GIB}, name="no_capacity")
             wire.send("lease.acquire", {"vram_bytes": 9 * _GIB, "wait_ms": 60_000})

@@ -287,6 +287,18 @@ def placement(decision: str = "grant") -> wire.Placement:
     )
 
 
+def quotas() -> wire.QuotaList:
+    own = wire.QuotaUse(
+        scope="user",
+        name="0",
+        vram_limit_bytes=None,
+        vram_used_bytes=6 * GIB,
+        leases_limit=4,
+        leases_used=1,
+    )
+    return wire.QuotaList(exempt=False, quotas=[own])
+
+
 def event(seq: int = 1, **changes: Any) -> wire.Event:
     sample = wire.Event(
         seq=seq,
@@ -394,6 +406,7 @@ def everything() -> dict[str, Any]:
         "lease.release": wire.ReleaseResult(lease="1ea5e", released=True),
         "lease.cancel": wire.Done(done=True),
         "lease.list": lease_list(),
+        "lease.quota": quotas(),
         "lease.get": lease(),
         "placement.explain": placement(),
         "events.subscribe": subscribed(),

@@ -30,6 +30,7 @@ CATALOGUE = {
     "lease acknowledge": ("lease", "Answer an order to end a lease"),
     "lease ready": ("lease", "Say that the program of a lease has grown to its size"),
     "lease release": ("lease", "Give leases back"),
+    "lease quota": ("quota", "Show how much you may have leased, and have"),
     "events": ("events", "Follow what changes: GPUs, leases, health"),
     "logs": ("logs", "Show what the daemon logged of a request, a lease or a GPU"),
     "access": ("access", "Show who may call what, and what of others is visible"),

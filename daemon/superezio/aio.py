@@ -250,6 +250,10 @@ class AsyncClient:
         """Return the leases and the queue."""
         return await self._call(calls.lease_list(), timeout_s)
 
+    async def lease_quota(self, *, timeout_s: float | None = None) -> wire.QuotaList:
+        """Return how much the caller may have leased at a time, and has."""
+        return await self._call(calls.lease_quota(), timeout_s)
+
     async def lease_get(self, lease: str, *, timeout_s: float | None = None) -> wire.Lease:
         """Return one lease."""
         return await self._call(calls.lease_get(lease), timeout_s)

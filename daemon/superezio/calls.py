@@ -243,6 +243,10 @@ def lease_get(lease: str) -> Call[wire.Lease]:
     return Call(method="lease.get", result=wire.Lease, params=wire.LeaseParams(lease=lease))
 
 
+def lease_quota() -> Call[wire.QuotaList]:
+    return Call(method="lease.quota", result=wire.QuotaList)
+
+
 def placement_explain(vram: int | str, options: PlacementOptions) -> Call[wire.Placement]:
     _refuse_unknown(options, PlacementOptions.__optional_keys__)
     params = wire.PlacementParams(

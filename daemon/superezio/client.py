@@ -303,6 +303,10 @@ class Client:
         """Return the leases and the queue, as far as the caller's role may see them."""
         return self._call(calls.lease_list(), timeout_s)
 
+    def lease_quota(self, *, timeout_s: float | None = None) -> wire.QuotaList:
+        """Return how much the caller may have leased at a time, and has."""
+        return self._call(calls.lease_quota(), timeout_s)
+
     def lease_get(self, lease: str, *, timeout_s: float | None = None) -> wire.Lease:
         """Return one lease. Raises StaleLeaseError when it is not there any more."""
         return self._call(calls.lease_get(lease), timeout_s)

@@ -29,6 +29,7 @@ COMMANDS_THAT_ONLY_LOOK = [
     "gpu processes",
     "explain --vram 8GiB",
     "lease list",
+    "lease quota",
     "queue",
     "access",
     "log-level",

@@ -82,6 +82,16 @@ def test_users_and_groups_are_held_to_their_quotas_as_the_kernel_knows_them(
     with connected_as(daemon, ANNA) as anna, connected_as(daemon, BEN) as ben:
         assert ask(anna, "system.info")["result"]["role"] == "user"
         mine = acquire(anna, 5)
+        found = ask(anna, "lease.quota")["result"]
+        assert not found["exempt"]
+        own, shared = found["quotas"]
+        assert (own["scope"], own["name"]) == ("user", str(ANNA))
+        assert (own["vram_limit_bytes"], own["vram_used_bytes"]) == (6 * GIB, 5 * GIB)
+        assert own["leases_used"] == 1
+        assert (shared["scope"], shared["name"]) == ("group", str(STUDENTS))
+        assert (shared["vram_limit_bytes"], shared["vram_used_bytes"]) == (8 * GIB, 5 * GIB)
+        assert ask(ben, "lease.quota")["result"]["quotas"][1] == shared
+        assert call_once(daemon.socket_path, "lease.quota")["exempt"]
         assert acquire(anna, 2) == "quota_exceeded"
         assert acquire(ben, 4) == "quota_exceeded"  # 3 of the 8 GiB of the group are left
         assert acquire(ben, 2) != "quota_exceeded"

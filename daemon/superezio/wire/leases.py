@@ -192,3 +192,25 @@ class Waiter(Result):
 class LeaseList(Result):
     leases: list[Lease]
     queue: list[Waiter]
+
+
+class QuotaUse(Result):
+    """A quota that applies to the caller, and what is leased of it; a limit that is null is none.
+
+    `scope` user: one's own leases, `name` being the uid. `scope` group: the leases of all members
+    of the group `name`, as it is configured.
+    """
+
+    scope: Literal["user", "group"]
+    name: str
+    vram_limit_bytes: int | None
+    vram_used_bytes: int
+    leases_limit: int | None
+    leases_used: int
+
+
+class QuotaList(Result):
+    """All `quotas` have to hold; whoever is `exempt`, an admin, is held to none."""
+
+    exempt: bool
+    quotas: list[QuotaUse]

@@ -28,6 +28,7 @@ from superezio.wire import (
     LeaseRevokeParams,
     Placement,
     PlacementParams,
+    QuotaList,
     ReleaseResult,
     RevokeReason,
 )
@@ -229,6 +230,10 @@ class LeaseManager:
         self._quotas.set_rules(rules)
         self._acquirer.review_quotas()
         self._pump()
+
+    def quotas_of(self, caller: Caller) -> QuotaList:
+        """Return the quotas that apply to the caller, and what is used of each."""
+        return self._quotas.of(caller.subject)
 
     @property
     def writable(self) -> bool:

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from superezio.errors import QuotaExceededError
 from superezio.quantities import format_size
-from superezio.wire import Placement
+from superezio.wire import Placement, QuotaList, QuotaUse
 from supereziod.leases.capacity import Subject
 from supereziod.leases.queue import HeldBack, LeaseQueue, Waiting
 
@@ -166,6 +166,23 @@ class Quotas:
                         return over
                     first = first or over
         return first
+
+    def of(self, subject: Subject) -> QuotaList:
+        """Return the quotas that apply to somebody, and what is leased of each now."""
+        return QuotaList(
+            exempt=subject.exempt,
+            quotas=[
+                QuotaUse(
+                    scope="group" if kind == "group" else "user",
+                    name=name if kind == "group" else str(subject.uid),
+                    vram_limit_bytes=quota.vram_bytes,
+                    vram_used_bytes=used.vram_bytes,
+                    leases_limit=quota.leases,
+                    leases_used=used.leases,
+                )
+                for (kind, name), quota, used, _ in self._applying(subject, _NOBODY)
+            ],
+        )
 
     def newcomer(
         self, subject: Subject, vram_bytes: int, *, queue: LeaseQueue, priority: int

@@ -14,6 +14,7 @@ from supereziod.rpc.commands.events import EventCommands
 from supereziod.rpc.commands.gpu import GpuCommands, LeasedGpu, Monitor
 from supereziod.rpc.commands.health import Doctor, HealthCommands
 from supereziod.rpc.commands.lease import LeaseCommands, Leases
+from supereziod.rpc.commands.quota import QuotaBook, QuotaCommands
 from supereziod.rpc.commands.rpc import RpcCommands
 from supereziod.rpc.commands.session import SessionCommands
 from supereziod.rpc.commands.system import DaemonFacts, LogLevel, Reloader, SystemCommands
@@ -26,7 +27,7 @@ from supereziod.rpc.sessions import Sessions
 from supereziod.rpc.subscriptions import Events, Subscriptions
 
 
-class LeaseService(Leases, Protocol):
+class LeaseService(Leases, QuotaBook, Protocol):
     """The lease manager: what handlers ask, and what the server tells it."""
 
     def usage(self) -> Mapping[str, LeasedGpu]:
@@ -90,6 +91,7 @@ def build_server(
             clock=clock,
         ),
         LeaseCommands(leases=parts.leases, snapshot=parts.monitor.snapshot),
+        QuotaCommands(parts.leases),
         EventCommands(subscriptions),
         SessionCommands(sessions),
         RpcCommands(lambda: openrpc_document(METHODS, version=facts.version)),

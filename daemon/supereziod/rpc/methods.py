@@ -17,6 +17,7 @@ from supereziod.rpc.commands.events import EventCommands
 from supereziod.rpc.commands.gpu import GpuCommands
 from supereziod.rpc.commands.health import HealthCommands
 from supereziod.rpc.commands.lease import LeaseCommands
+from supereziod.rpc.commands.quota import QuotaCommands
 from supereziod.rpc.commands.rpc import RpcCommands
 from supereziod.rpc.commands.session import SessionCommands
 from supereziod.rpc.commands.system import SystemCommands
@@ -137,6 +138,8 @@ METHODS: Final[tuple[Method, ...]] = (
     _method("lease.get", "observer", "masked", LeaseCommands.get,
             wire.LeaseParams, wire.Lease, "One lease",
             errors=("stale_lease",)),
+    _method("lease.quota", "observer", "own", QuotaCommands.quota,
+            wire.NoParams, wire.QuotaList, "What the caller may have leased, and has"),
     _method("placement.explain", "user", "public", LeaseCommands.explain,
             wire.PlacementParams, wire.Placement, "What an acquire would get, and why",
             may_wait=True, errors=_GPU_ERRORS),

@@ -20,6 +20,7 @@ from superezio.wire import (
     LeaseRevokeParams,
     Placement,
     PlacementParams,
+    QuotaList,
     ReleaseResult,
 )
 from supereziod.gpu.hardware import (
@@ -242,6 +243,10 @@ class FakeLeases:
 
     def get(self, caller: Caller, lease_id: str) -> Lease:
         return lease_of(caller, lease_id)
+
+    def quotas_of(self, caller: Caller) -> QuotaList:
+        self.calls.append(("quota", caller, None))
+        return QuotaList(exempt=False, quotas=[])
 
     def explain(self, caller: Caller, params: PlacementParams) -> Placement | Awaitable[Placement]:
         self.calls.append(("explain", caller, params))

@@ -41,6 +41,7 @@ CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("lease_release", {"lease": "1"}, "lease.release"),
     ("lease_cancel", {"waiter": "1"}, "lease.cancel"),
     ("lease_list", {}, "lease.list"),
+    ("lease_quota", {}, "lease.quota"),
     ("lease_get", {"lease": "1"}, "lease.get"),
     ("placement_explain", {"vram": 1}, "placement.explain"),
     ("session_open", {"name": "x"}, "session.open"),

@@ -54,6 +54,7 @@ CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
     ("lease_release", {"lease": "1"}, "lease.release", {"lease": "1"}),
     ("lease_cancel", {"waiter": "1"}, "lease.cancel", {"waiter": "1"}),
     ("lease_list", {}, "lease.list", None),
+    ("lease_quota", {}, "lease.quota", None),
     ("lease_get", {"lease": "1"}, "lease.get", {"lease": "1"}),
     (
         "placement_explain",

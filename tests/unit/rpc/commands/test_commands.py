@@ -250,6 +250,7 @@ async def test_leases_are_attached_resumed_released_and_shown(tmp_path: Path) ->
         assert (await result(built, "lease.release", {"lease": "x"}))["released"]
         assert (await result(built, "lease.cancel", {"waiter": "x"}))["done"]
         assert len((await result(built, "lease.list"))["leases"]) == 1
+        assert (await result(built, "lease.quota"))["exempt"] is False
         explained = await result(built, "placement.explain", {"vram_bytes": 1, "prefer": ["0"]})
     assert explained["chosen"] == [GPU_A]
 
