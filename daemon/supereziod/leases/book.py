@@ -298,6 +298,12 @@ class LeaseBook:
             self.amend(lease, "cannot record that the lease is ready", ready=True)
         self._ledger.ready(lease.id)
 
+    def note_grown(self, lease: LiveLease, uuid: str) -> None:
+        """Remember that a lease has sized itself on a GPU. Raises StateNotWritableError."""
+        if lease.record.params.sizes_itself and uuid not in lease.record.grown_on:
+            grown_on = (*lease.record.grown_on, uuid)
+            self.amend(lease, "cannot record that the lease has grown", grown_on=grown_on)
+
     def attach(self, lease: LiveLease, handle: ProcessHandle) -> None:
         """Bind one more process. On an error nothing was done, and the handle is not taken."""
         held = {each.identity: each for each in lease.record.processes}
@@ -436,6 +442,7 @@ class LeaseBook:
             granted_ns=record.granted_ns,
             model=None if record.params.model is None else (record.uid, record.params.model),
             uid=record.uid,
+            grown_on=record.grown_on,
         )
 
     def _remove(self, *leases: LiveLease) -> None:

@@ -20,7 +20,8 @@ class Claim(Struct, frozen=True, kw_only=True):
     """A granted lease: bytes by GPU UUID, and the holder they count for.
 
     `exclusive` keeps every other lease off its GPUs. `sizes_itself` does until it has grown,
-    counted from `granted_ns` (of this ledger's clock). `model` draws its like to its GPUs.
+    counted from `granted_ns` (of this ledger's clock), but for where it has `grown_on` before.
+    `model` draws its like to its GPUs.
     """
 
     lease: str
@@ -31,6 +32,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     granted_ns: int | None = None
     model: Model | None = None
     uid: int | None = None
+    grown_on: tuple[str, ...] = ()
 
 
 class Ledger:
@@ -200,7 +202,7 @@ class Ledger:
                 claim.holder,
                 size,
                 exclusive=claim.exclusive,
-                sizes_itself=claim.sizes_itself,
+                sizes_itself=claim.sizes_itself and uuid not in claim.grown_on,
                 restored=restored,
                 now_ns=now_ns if claim.granted_ns is None else claim.granted_ns,
                 model=claim.model,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
-from superezio.errors import BusyError
+from superezio.errors import BusyError, StateNotWritableError
 from supereziod.gpu.hardware import ProcessUse, Snapshot
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.conduct import Conduct
@@ -117,6 +118,7 @@ class Observer:
     def _tell_notice(self, notice: LedgerNotice) -> None:
         if notice.kind == "grown":
             self._events.emit("lease.grown", notice.message, gpu=notice.uuid, lease=notice.lease)
+            self._note_grown(notice)
             return
         if notice.kind == "overrun":
             self._conduct.overran(notice)
@@ -134,6 +136,12 @@ class Observer:
             pids=list(notice.pids),
             over=over,
         )
+
+    def _note_grown(self, notice: LedgerNotice) -> None:
+        lease = None if notice.lease is None else self._book.find(notice.lease)
+        if lease is not None:
+            with suppress(StateNotWritableError):  # it grows anew, if there is a restart
+                self._book.note_grown(lease, notice.uuid)
 
     def _foreign_bytes(self) -> dict[str, int]:
         return {each.uuid: each.foreign_bytes for each in self._readings.capacities()}

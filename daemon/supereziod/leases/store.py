@@ -42,7 +42,8 @@ class LeaseRecord(Struct, frozen=True, kw_only=True):
 
     `expires_ns`: when a ttl lease ends that is not renewed within `ttl_ms`. `ready`: its holder
     has said that it has grown. `kin`: what its processes had started, as far as that was seen.
-    `groups` are those whose quotas it counts for.
+    `groups` are those whose quotas it counts for. `grown_on`: the GPUs on which it was seen to have
+    sized itself.
     """
 
     id: str
@@ -61,6 +62,7 @@ class LeaseRecord(Struct, frozen=True, kw_only=True):
     orders: tuple[RevokeOrder, ...] = ()
     kin: tuple[Identity, ...] = ()
     groups: tuple[int, ...] = ()
+    grown_on: tuple[str, ...] = ()
 
 
 class Unreadable(Struct, frozen=True, kw_only=True):

@@ -203,8 +203,8 @@ MUTANTS = (
     Mutant(
         "forgets whose a lease is",
         BOOK,
-        "            uid=record.uid,\n        )\n\n    def _remove",
-        "        )\n\n    def _remove",
+        "            uid=record.uid,\n            grown_on=",
+        "            grown_on=",
     ),
     Mutant(
         "forgets of a newcomer whose it is",
