@@ -143,9 +143,9 @@ class Judge:
     def restored(self) -> None:
         """Forget what could not be written off and was not found again."""
         there = {lease.id for lease in self._run.leases.list(ADMIN).leases}
-        for lease in self._unwritten:
-            if lease not in there:
-                self.held.pop(lease, None)
+        for lease, held in self._unwritten.items():
+            if lease not in there and lease in self.held:
+                self.truth.forget(held)
         self._unwritten.clear()
         self.truth.change()
         self._dirty = True
@@ -244,9 +244,10 @@ class Judge:
     def _over(self, held: Held, reason: str) -> None:
         self.counts[f"ended {reason}"] += 1
         self._check_reason(held, reason)
-        if not self.writable and reason != "released":
+        written = self.writable or reason == "released"
+        if not written:
             self._unwritten[held.lease] = held
-        self.truth.end(held)
+        self.truth.end(held, written=written)
 
     def _check_reason(self, held: Held, reason: str) -> None:
         """No lease ends but for a reason that its holder knows."""

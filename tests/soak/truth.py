@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from soak.daemon_run import RESERVE_BY_GPU, RESERVE_BYTES, DaemonRun, Line
 from soak.cards import Gpu
@@ -95,6 +95,15 @@ class Ended:
         self.processes = {each for root in held.attached for each in root.family()}
 
 
+class _Kin(NamedTuple):
+    """A process, and of whom it was known to be."""
+
+    process: Process
+    known_of: Process | None
+    saved_of: Process | None
+    cut: bool
+
+
 class Truth:
     """The leases there are, by what their holders know and the host shows.
 
@@ -106,6 +115,8 @@ class Truth:
         self.run: DaemonRun | None = None
         self.held: dict[str, Held] = {}
         self._ended: list[Ended] = []
+        #: Of leases whose end could not be written: who was known to descend from whom till then.
+        self._kin_on_disk: dict[str, list[_Kin]] = {}
         self._changed_ns: dict[str, int] = {}
         #: GPUs whose last pass with a process in it did not show what that uses.
         self.opaque: set[str] = set()
@@ -119,6 +130,13 @@ class Truth:
         self.run = run
         self._ended.clear()
         self.opaque.clear()
+        for lease in reversed(self._kin_on_disk):
+            if lease in self.held:
+                for each in self._kin_on_disk[lease]:
+                    process = each.process
+                    process.known_of, process.saved_of = each.known_of, each.saved_of
+                    process.cut = each.cut
+        self._kin_on_disk.clear()
         living = self.host.processes.values()
         still = {process.saved_of for process in living}
         for held in self.held.values():
@@ -147,13 +165,23 @@ class Truth:
         self.held[held.lease] = held
         self.recount()
 
-    def end(self, held: Held) -> None:
-        """A lease is over; what its processes started is of nobody, or of another lease."""
-        del self.held[held.lease]
+    def end(self, held: Held, *, written: bool) -> None:
+        """A lease is over. `written`: on disk too, so that no restart finds it again."""
         most = max(self._reserved_and_used(held, uuid) for uuid in held.gpus)
         ended = Ended(held, at_ns=self.host.clock.now_ns, most_bytes=most)
         self._ended = [each for each in self._ended if not self._is_long_ago(each)]
         self._ended.append(ended)
+        if not written:
+            self._kin_on_disk[held.lease] = [
+                _Kin(each, each.known_of, each.saved_of, each.cut)
+                for root in held.attached
+                for each in root.family()
+            ]
+        self.forget(held)
+
+    def forget(self, held: Held) -> None:
+        """Let what the processes of a lease started be of nobody, or of another lease."""
+        del self.held[held.lease]
         for root in held.attached - {root for each in self.held.values() for root in each.attached}:
             for process in root.family():
                 process.known_of = process.saved_of = None
