@@ -32,11 +32,26 @@ class GrantJudge:
             assert gpu.uuid not in params.avoid
             assert self._serving.suits(gpu, params), f"{uuid} is not what {held.asked.name} needs"
             self._check_company(held, uuid)
+        if params.holder_pid is not None and params.count == len(held.gpus) == 1:
+            self._check_is_there(held)
         if params.split or params.count == len(held.gpus) == 1:
             if queue_is_empty and not self._serving.is_somewhere(held.asked):
                 self._check_best(held)
         else:
             assert len(held.gpus) == params.count
+
+    def _check_is_there(self, held: Held) -> None:
+        """A lease for a server that runs is where the server is."""
+        holder, found = held.asked.holder, set()
+        if self._serving.used_without_lease(held.asked):
+            for uuid, reading in self._truth.readings.items():
+                if not reading.taken_in:
+                    return
+                if holder in reading.uses:
+                    found.add(uuid)
+            assert not found or held.gpus[0] in found, (
+                f"{held.asked.name} is on {held.gpus}, and its server on {found}"
+            )
 
     def check_parts(self, held: Held, shown: Lease) -> None:
         """The parts of a lease that is split are all of it, and the ratios say what they are."""

@@ -88,7 +88,9 @@ class Judge:
     def refused(self, asked: Asked, error: SuperezioError) -> None:
         """Take in a refusal."""
         self.counts[f"refused {error.kind}"] += 1
-        if isinstance(error, NeverFitsError) and not self._serving.is_somewhere(asked):
+        # Who leases for a server that runs can have it where that is, and nowhere else.
+        is_bound = asked.params.holder_pid and self._serving.used_without_lease(asked)
+        if isinstance(error, NeverFitsError) and not is_bound:
             assert not self._serving.candidates(asked.params), (
                 f"{asked.name} was told that it never fits: {error.message}"
             )
@@ -232,6 +234,8 @@ class Judge:
             self.counts["granted in parts"] += 1
         elif len(gpus) > 1:
             self.counts["granted on several"] += 1
+        if params.holder_pid is not None:
+            self.counts["granted for a server"] += 1
         if gpus[0].mig_index is not None:
             self.counts["granted on an instance"] += 1
         if gpus[0].card.compute_mode == "exclusive_process":

@@ -64,6 +64,8 @@ class Program:
         self._uid = self._random.choice(UIDS)
         self._processes: list[Process] = []
         self._line: Line | None = None
+        #: A process that ran before anything was leased for it.
+        self._server: Process | None = None
         self._answers: set[asyncio.Future[None]] = set()
         self._greed = self._random.choice((0.0, 0.6, 0.8, 0.95, 0.95, 1.0, 1.05, 1.4))
         self._keeps_up = self._random.random() < 0.85
@@ -246,6 +248,11 @@ class Program:
 
     async def _acquire(self, main: Process) -> Lease | None:
         params = self._params()
+        holder = main if self._visible else None
+        has_server = self._server is not None and not self._server.ended
+        if params.mode != "connection" and self._random.random() < (0.7 if has_server else 0.15):
+            holder = await self._find_server()
+            params = structs.replace(params, holder_pid=holder.pid)
         key = f"key-{self._number}-{self._asks}" if self._random.random() < 0.7 else None
         self._asks += 1
         asked: Asked | None = None
@@ -262,7 +269,7 @@ class Program:
                     priority=priority,
                     key=key,
                     line=line,
-                    holder=main if self._visible else None,
+                    holder=holder,
                 )
                 self._judge.asked[name] = asked
             asked.line = line
@@ -283,6 +290,17 @@ class Program:
                 asked.on_ordered = partial(self._hear, lease)
                 return lease
         return None
+
+    async def _find_server(self) -> Process:
+        """Return a process to lease for: one that uses a GPU already, as often as not."""
+        if self._server is None or self._server.ended:
+            self._server = self._spawn()
+            if self._random.random() < 0.7:
+                uuid = self._random.choice(list(self._host.gpus))
+                size = self._random.randint(200, 4000) * MIB
+                self._host.allocate(self._server, self._host.gpus[uuid], size)
+                await asyncio.sleep(self._random.choice((0.0, 2.0, 40.0)))
+        return self._server
 
     async def _ask(self, asked: Asked, line: Line) -> Lease:
         patience_s = None if self._random.random() < 0.9 else self._random.expovariate(1 / 10)

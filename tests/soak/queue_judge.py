@@ -62,6 +62,7 @@ class QueueJudge:
         """Count whom this grant was made before, though they came first."""
         asked, gpus = held.asked, set(held.gpus)
         own = self._waiting.pop(asked.name, None)
+        self._check_quota_line(held, own, queue)
         for waits in self._waiting.values():
             if own is not None and own.queued_ns < waits.queued_ns:
                 continue
@@ -85,6 +86,20 @@ class QueueJudge:
                 f"{asked.name} was served at the cost of {waits.asked.name}"
             )
             self._let_past(waits, asked)
+
+    def _check_quota_line(
+        self, held: Held, own: _Waits | None, queue: Callable[[], list[Waiter]]
+    ) -> None:
+        """What those ahead wait for of a quota is not given to one behind them."""
+        ahead = {
+            name
+            for name, waits in self._waiting.items()
+            if (own is None or waits.queued_ns < own.queued_ns)
+            and waits.asked.priority >= held.asked.priority
+        }
+        if ahead and self._quotas.in_force:
+            line = [str(waiter.name) for waiter in queue()]
+            self._quotas.check_turn(held, [self._waiting[n].asked for n in line if n in ahead])
 
     def _delays(self, first: Asked, newcomer: Held, uuid: str) -> bool:
         """Tell whether the first could get room on the GPU later for it, whatever ends first."""

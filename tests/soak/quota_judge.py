@@ -36,16 +36,33 @@ class QuotaJudge:
             f"{asked.name} was refused what is within its quotas"
         )
 
+    def check_turn(self, held: Held, ahead: Iterable[Asked]) -> None:
+        """Nobody gets what those ahead wait for: the large would starve behind the small."""
+        uses = self._uses(held)
+        claims = self._claims(ahead, *uses)
+        assert not self._is_over(held.asked, claims, *uses), (
+            f"{held.asked.name} got what {[asked.name for asked in claims]} wait for of a quota"
+        )
+
+    @property
+    def in_force(self) -> bool:
+        """Whether there is any quota."""
+        return self._truth.host.quotas.limit_anybody()
+
     def held_back(self, queue: Iterable[Asked], *, without: Held | None = None) -> set[str]:
         """Return who waits for a quota: those ahead who do so have a claim on it."""
-        if not self._truth.host.quotas.limit_anybody():
+        if not self.in_force:
             return set()
-        uses = self._uses(without)
+        return {asked.name for asked in self._claims(queue, *self._uses(without))}
+
+    def _claims(
+        self, queue: Iterable[Asked], uses: Counter[_Scope], leases: Counter[_Scope]
+    ) -> list[Asked]:
         claims: list[Asked] = []
         for asked in queue:
-            if self._is_over(asked, claims, *uses):
+            if self._is_over(asked, claims, uses, leases):
                 claims.append(asked)
-        return {asked.name for asked in claims}
+        return claims
 
     def _is_over(
         self, asked: Asked, claims: list[Asked], uses: Counter[_Scope], leases: Counter[_Scope]

@@ -71,6 +71,23 @@ class Serving:
         uses += [reading.uses for reading in self._truth.readings.values()]
         return any(process in each for each in uses for process in family)
 
+    def used_without_lease(self, asked: Asked) -> set[str]:
+        """Return the GPUs that the holder uses, by a pass or by now, and has no lease on."""
+        family = set(asked.holder.family()) if asked.holder is not None else set()
+        leased = {
+            uuid
+            for held in self._truth.held.values()
+            if held.attached & family
+            for uuid in held.gpus
+        }
+        readings = self._truth.readings
+        return {
+            gpu.uuid
+            for gpu in self._host.units.values()
+            if family & gpu.uses.keys()
+            or (gpu.uuid in readings and family & readings[gpu.uuid].uses.keys())
+        } - leased
+
     def surely_free(self, params: AcquireParams, *, exact: bool) -> dict[str, int]:
         """Return the GPUs that let the lease in beyond doubt, and what is free on each."""
         found = {}

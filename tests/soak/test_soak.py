@@ -28,6 +28,7 @@ HAPPENED = (
     *("answers lost", "gave up", "orphans"),
     *("granted in parts", "granted on several", "granted on an instance"),
     *("granted where one is let in", "cut anew", "cut anew with leases"),
+    *("granted for a server",),
     *("refused by user quota of vram", "refused by user quota of leases"),
     *("refused by group quota of vram", "refused by group quota of leases"),
     *("let past one over its quota", "taken over", "kept from others"),

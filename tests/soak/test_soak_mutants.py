@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 TESTS = [Path(__file__).with_name("test_soak.py")]
 
 ACCOUNT = "supereziod.leases.account"
+ACQUIRING = "supereziod.leases.acquiring"
 BOOK = "supereziod.leases.book"
 DESCENT = "supereziod.leases.descent"
 GROWTH = "supereziod.leases.growth"
@@ -159,6 +160,18 @@ MUTANTS = (
         MANAGER,
         "gpu.last_pass is None or gpu.is_cut_up}",
         "gpu.last_pass is None}",
+    ),
+    Mutant(
+        "binds a server to the whole of a card that is cut up",
+        ACCOUNT,
+        "        self._cut_up = view.is_cut_up\n",
+        "",
+    ),
+    Mutant(
+        "leases for a server where it is not",
+        ACQUIRING,
+        "may_move=pid is None",
+        "may_move=True",
     ),
     Mutant(
         "does not look who takes a lease over",
