@@ -88,9 +88,7 @@ class Card:
         self.hidden = False
         self.hung = False
         self.latency_s = 0.002
-        self.whole = Gpu(
-            uuid, card=self, name=name, total=total, reserved=reserved, mig_index=None
-        )
+        self.whole = Gpu(uuid, card=self, name=name, total=total, reserved=reserved, mig_index=None)
         self.units = [self.whole]
         self._instances: dict[str, Gpu] = {}
         self.cut(layouts[0])

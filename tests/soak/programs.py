@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 from msgspec import structs
 
-from soak.daemon_run import DaemonRun, Line, LostError
 from soak.cards import GIB, MIB
+from soak.daemon_run import DaemonRun, Line, LostError
 from soak.host import Host
 from soak.judge import Judge
 from soak.processes import Process
@@ -202,11 +202,11 @@ class Program:
                 await self._resume(main, lease)
 
     async def _hand_over(self, main: Process, leases: list[Lease]) -> None:
-        """Lose the connection, and let another process take the leases over, and be the main one."""
+        """Lose the connection, and let another process take the leases over, as the main one."""
         if self._line is not None:
             self._line.close()
         heir = self._spawn()
-        if self._random.random() < 0.3 and leases[0].gpus:
+        if self._random.random() < 0.3:
             self._host.allocate(heir, self._host.units[leases[0].gpus[0].uuid], 300 * MIB)
         await asyncio.sleep(self._random.choice((0.0, 0.5, 3.0)))
         if self._random.random() < 0.5:

@@ -266,14 +266,14 @@ class SoakMonitor:
         )
 
     def _block(self, gpu: Gpu) -> Block | None:
-        card = gpu.card
-        if card.uuid in self._hung_since:
+        details = self._details.get(gpu.card.uuid)
+        if gpu.card.uuid in self._hung_since:
             return _HUNG
-        details = self._details.get(card.uuid)
         if details is None:
             return _SETTLING
-        if card.block is not None:
-            return card.block
+        return gpu.card.block or self._block_of_unit(gpu, details)
+
+    def _block_of_unit(self, gpu: Gpu, details: GpuDetails) -> Block | None:
         if gpu.uuid not in self._passes:
             return _GONE
         if gpu.cordoned:
@@ -305,9 +305,7 @@ def _details(mode: ComputeMode, drives_display: bool, cut_up: bool) -> GpuDetail
 def _blank(gpu: Gpu) -> GpuView:
     """Return what is shown of a GPU before it was read."""
     card = gpu.card
-    view = a_view(
-        gpu.uuid, last_pass=None, total=gpu.total_bytes, index=card.index, name=gpu.name
-    )
+    view = a_view(gpu.uuid, last_pass=None, total=gpu.total_bytes, index=card.index, name=gpu.name)
     capability = ".".join(map(str, card.capability))
     identity = structs.replace(view.identity, compute_capability=capability, mig=_mig(gpu))
     return structs.replace(view, identity=identity)

@@ -96,9 +96,7 @@ class Serving:
                 reading = self._truth.reading(gpu.uuid)
                 assert reading is not None
                 spoken = reading.used_bytes + self._truth.unused(gpu, reading)
-                back = sum(
-                    each.most_bytes for each in self._truth.returning(gpu.uuid, reading)
-                )
+                back = sum(each.most_bytes for each in self._truth.returning(gpu.uuid, reading))
                 found[gpu.uuid] = room_of(gpu) - spoken - back
         return found
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from soak.daemon_run import RESERVE_BY_GPU, RESERVE_BYTES, DaemonRun, Line
 from soak.cards import Gpu
+from soak.daemon_run import RESERVE_BY_GPU, RESERVE_BYTES, DaemonRun, Line
 from soak.host import Host
 from soak.processes import Process
 from soak.readings import Reading
