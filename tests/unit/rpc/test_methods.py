@@ -26,8 +26,9 @@ DATA = Path(__file__).parents[2] / "data" / "openrpc"
 #: The least role that may call each method: written down here once more, on purpose.
 OBSERVER = {
     "system.ping", "system.info", "health.get", "gpu.list", "gpu.get", "gpu.history",
-    "gpu.processes", "lease.list", "lease.get", "lease.quota", "events.subscribe",
-    "events.unsubscribe", "session.open", "session.close", "session.list", "rpc.discover", "rpc.cancel",
+    "gpu.processes", "lease.list", "lease.get", "lease.quota",
+    "events.subscribe", "events.unsubscribe", "session.open", "session.close", "session.list",
+    "rpc.discover", "rpc.cancel",
 }  # fmt: skip
 USER = {
     "lease.acquire",
