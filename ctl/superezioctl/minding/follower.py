@@ -11,6 +11,8 @@ import json
 import time
 
 from superezio.connection import Backoff, connect_once
+from superezioctl.views.text import place
+from superezioctl.wording import with_places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,12 +165,17 @@ class Follower:
     def _see(self, lease: dict[str, Any]) -> None:
         self._backoff = Backoff(deadline_ns=None, clock=self._clock)
         found = lease.get("revocation")
+        places = {
+            gpu["uuid"]: place(gpu["index"], gpu.get("mig_index"))
+            for gpu in lease["gpus"]
+            if gpu["index"] is not None
+        }
         self.revocation = (
             None
             if found is None
             else Revocation(
                 reason=found["reason"],
-                message=found["message"],
+                message=with_places(found["message"], places),
                 deadline_ns=self._clock() + round(found["remaining_s"] * 1e9),
                 answered=found["answer"] is not None,
             )

@@ -12,7 +12,7 @@ from superezio.wire import Lease, LeaseList, Revocation, Waiter
 from superezioctl.lease_ids import SHOWN_COLUMNS
 from superezioctl.output import Output
 from superezioctl.views.text import NOTHING, fit, place, size, user
-from superezioctl.wording import with_users
+from superezioctl.wording import with_places, with_users
 
 #: As much of what people choose as a table has room for; the holder gets the rest of the line.
 _USER_COLUMNS = 8
@@ -109,7 +109,10 @@ def show_one(out: Output, raw: bytes) -> None:
         what = "resumed" if lease.mode == "connection" else "renewed"
         rows.append(("ends", f"in {format_duration(lease.expires_in_s)}, unless it is {what}"))
     if lease.revocation is not None:
-        rows += _revocation(lease.revocation)
+        places = {
+            gpu.uuid: place(gpu.index, gpu.mig_index) for gpu in lease.gpus if gpu.index is not None
+        }
+        rows += _revocation(lease.revocation, places)
     if lease.idle_s is not None:
         rows.append(("idle", f"for {format_duration(lease.idle_s)}: its processes use nothing"))
     for gpu in lease.gpus:
@@ -131,9 +134,15 @@ def show_exports(out: Output, raw: bytes) -> None:
         out.line(f"export {name}={shlex.quote(value)}")
 
 
-def _revocation(order: Revocation) -> list[tuple[str, str]]:
+def _revocation(order: Revocation, places: dict[str, str]) -> list[tuple[str, str]]:
     left = format_duration(order.remaining_s)
-    rows = [("revoked", f"lost in {left}, unless it ends before: {with_users(order.message)}")]
+    why = with_users(with_places(order.message, places))
+    rows = [
+        (
+            "revoked",
+            f"lost in {left}, unless it ends before: {why}",
+        )
+    ]
     if order.answer is not None:
         said = f": {order.answer_message}" if order.answer_message else ""
         rows.append(("answer", f"{order.answer}{said}"))

@@ -90,6 +90,22 @@ def test_who_revoked_a_lease_is_shown_by_name(ctl: Ctl, daemon: FakeDaemon) -> N
     assert f"user {getpass.getuser()} revoked it" in ctl.out
 
 
+def test_a_lease_that_is_revoked_for_its_gpu_says_which_as_people_do(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    on_it = wire.LeaseGpu(uuid=UUID, index=1, reserved_bytes=1 << 30, actual_bytes=0)
+    order = wire.Revocation(
+        reason="gpu_critical",
+        message=f"GPU {UUID} is critically hot",
+        remaining_s=30.0,
+        answer=None,
+        answer_message=None,
+    )
+    daemon.answers["lease.get"] = wire_samples.lease(gpus=[on_it], revocation=order)
+    assert ctl("lease", "show", "1ea5e") == 0
+    assert "GPU 1 is critically hot" in ctl.out
+
+
 def test_events_speak_of_gpus_by_their_place_and_ask_once(ctl: Ctl, daemon: FakeDaemon) -> None:
     known = wire_samples.gpu(uuid=UUID, index=1)
     gone = UUID.replace("593d", "0000")
