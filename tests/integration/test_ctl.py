@@ -243,3 +243,41 @@ def test_asking_for_the_gpus_costs_at_most_three_starts_of_python(daemon: LiveDa
         f"python -c pass {bare * 1000:.1f} ms, gpu list {ours * 1000:.1f} ms, {ours / bare:.2f} x"
     )
     assert ours <= 3 * bare
+
+
+def test_who_waits_is_served_by_a_daemon_that_is_started_only_then() -> None:
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as started:
+        late = LiveDaemon(Path(directory))
+        started.callback(late.close)
+        words = command(late, "run", "--vram", "1GiB", "--wait", "60s", "--", "echo", "run")
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.callback(process.kill)
+        assert process.stderr is not None
+        assert "waiting for one" in process.stderr.readline()
+        late.start()
+        out, err = process.communicate(timeout=30)
+        assert (out, err, process.returncode) == ("run\n", "", 0)
+
+
+def test_a_lease_that_is_waited_for_by_hand_tells_its_place_and_is_granted(
+    daemon: LiveDaemon, start: Start
+) -> None:
+    holder = start("run", "--vram", "9GiB", "--", *HOLD)
+    said_ready(holder)
+    words = ("lease", "acquire", "--vram", "8GiB", "--pid", str(os.getpid()), "--wait", "2d")
+    waits = start("--json", *words)
+    assert waits.stderr is not None
+    assert json.loads(waits.stderr.readline()) == {"wait_ms": 86_400_000}
+    assert "place 1 of 1" in json.loads(waits.stderr.readline())["waiting"]
+    holder.communicate("end\n", timeout=WITHIN_S)
+    out, _ = waits.communicate(timeout=WITHIN_S)
+    lease = json.loads(out)["id"]
+    done = ctl(daemon, "lease", "release", "0" * 24, lease)
+    assert (done.returncode, done.stdout) == (1, f"{lease} released\n")
+    assert "it has ended, or there never was one" in done.stderr
+
+
+def test_init_is_no_holder_of_a_lease(daemon: LiveDaemon) -> None:
+    done = ctl(daemon, "lease", "acquire", "--vram", "1GiB", "--pid", "1")
+    assert done.returncode == 2
+    assert "pid 1: it is init" in done.stderr

@@ -137,12 +137,7 @@ def show_exports(out: Output, raw: bytes) -> None:
 def _revocation(order: Revocation, places: dict[str, str]) -> list[tuple[str, str]]:
     left = format_duration(order.remaining_s)
     why = with_users(with_places(order.message, places))
-    rows = [
-        (
-            "revoked",
-            f"lost in {left}, unless it ends before: {why}",
-        )
-    ]
+    rows = [("revoked", f"lost in {left}, unless it ends before: {why}")]
     if order.answer is not None:
         said = f": {order.answer_message}" if order.answer_message else ""
         rows.append(("answer", f"{order.answer}{said}"))
