@@ -26,6 +26,8 @@ def refusal_of(request: Request, capacity: Capacity, need: int) -> Refusal | Non
         return "avoided", "the request avoids it"
     if _is_one_of_several(request, capacity):
         return "mig_single", "a program can use one MIG instance, and no other GPU beside it"
+    if capacity.block is not None and not capacity.largest_bytes:
+        return capacity.block.code, capacity.block.message  # how large it is is not known
     if capacity.largest_bytes < need:
         return "too_small", (
             f"holds {_distinct(capacity.largest_bytes, need)} at most even when empty,"

@@ -92,6 +92,13 @@ def test_what_only_a_person_changes_of_an_instance_means_never(code: str) -> Non
     assert place(ask(1), closed).decision == "never"
 
 
+def test_an_instance_that_may_not_be_read_is_not_said_to_be_too_small() -> None:
+    forbidden = Block(code="no_permission", message="it may not be read")
+    unread = gpu("MIG-0", mig_index=0, block=forbidden, largest_bytes=0, free_bytes=0)
+    (reason,) = place(ask(1), [unread]).gpus
+    assert (reason.code, reason.message) == ("no_permission", "it may not be read")
+
+
 def test_a_program_finds_its_instance_by_the_names_that_its_tools_take() -> None:
     """CUDA and the container toolkit take the UUID; CDI has it as the device's name."""
     record = LeaseRecord(
