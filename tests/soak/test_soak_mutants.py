@@ -116,8 +116,8 @@ MUTANTS = (
     Mutant(
         "lets a small acquire take the quota that a large one waits for",
         QUOTAS,
-        "            self._claims.add(subject, vram_bytes)\n",
-        "            pass\n",
+        "        self._claims.add(subject, vram_bytes)\n",
+        "        pass\n",
     ),
     Mutant(
         "loses bytes of a split",

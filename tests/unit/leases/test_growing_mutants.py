@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mutants import Mutant, Mutants, selected
+from mutants import Mutant, kept_list
 
 pytestmark = pytest.mark.slow
 
@@ -21,12 +20,6 @@ OBSERVER = "supereziod.leases.observer"
 REFUSALS = "supereziod.leases.refusals"
 
 MUTANTS = (
-    Mutant(
-        "control: changes nothing",
-        GROWTH,
-        "counted = used_bytes * 100 >= self._reserved_bytes * COUNTED_FROM_PERCENT",
-        "counted = self._reserved_bytes * COUNTED_FROM_PERCENT <= used_bytes * 100",
-    ),
     Mutant(
         "lets a lease start where another is growing",
         REFUSALS,
@@ -113,18 +106,4 @@ MUTANTS = (
     ),
 )
 
-
-@pytest.fixture(scope="module")
-def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    with Mutants(selected(request, MUTANTS), tests=TESTS) as running:
-        yield running
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
-def test_the_model_agrees_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_passes(mutant)
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
-def test_the_model_notices_a_daemon_that(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_killed(mutant)
+mutants, test_passes, test_the_model_notices_a_daemon_that = kept_list(MUTANTS, tests=TESTS)

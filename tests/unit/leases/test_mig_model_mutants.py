@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mutants import Mutant, Mutants, selected
+from mutants import Mutant, kept_list
 
 pytestmark = pytest.mark.slow
 
@@ -19,12 +18,6 @@ LEDGER = "supereziod.leases.ledger"
 REFUSALS = "supereziod.leases.refusals"
 
 MUTANTS = (
-    Mutant(
-        "control: changes nothing",
-        REFUSALS,
-        "    if capacity.largest_bytes < need:\n",
-        "    if need > capacity.largest_bytes:\n",
-    ),
     Mutant(
         "lets the whole GPU be leased while MIG is on",
         ADMISSION,
@@ -81,18 +74,4 @@ MUTANTS = (
     ),
 )
 
-
-@pytest.fixture(scope="module")
-def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    with Mutants(selected(request, MUTANTS), tests=TESTS) as running:
-        yield running
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
-def test_the_model_agrees_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_passes(mutant)
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
-def test_the_model_notices_a_daemon_that(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_killed(mutant)
+mutants, test_passes, test_the_model_notices_a_daemon_that = kept_list(MUTANTS, tests=TESTS)

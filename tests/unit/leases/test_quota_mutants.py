@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mutants import Mutant, Mutants, selected
+from mutants import Mutant, kept_list
 
 pytestmark = pytest.mark.slow
 
@@ -21,9 +20,6 @@ QUEUE = "supereziod.leases.queue"
 QUOTAS = "supereziod.leases.quotas"
 
 MUTANTS = (
-    Mutant(
-        "control: changes nothing", QUOTAS, "first = first or over", "first = first or over or None"
-    ),
     Mutant(
         "grants a lease more than a quota has",
         QUOTAS,
@@ -104,19 +100,6 @@ MUTANTS = (
     ),
 )
 
-
-@pytest.fixture(scope="module")
-def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    environment = {"SUPEREZIO_QUOTA_EXAMPLES": "120"}
-    with Mutants(selected(request, MUTANTS), tests=TESTS, environment=environment) as running:
-        yield running
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
-def test_the_model_agrees_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_passes(mutant)
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
-def test_the_model_notices_a_daemon_that(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_killed(mutant)
+mutants, test_passes, test_the_model_notices_a_daemon_that = kept_list(
+    MUTANTS, tests=TESTS, environment={"SUPEREZIO_QUOTA_EXAMPLES": "120"}
+)
