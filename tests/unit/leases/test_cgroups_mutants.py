@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mutants import Mutant, Mutants, selected
+from mutants import Mutant, kept_list
 
 pytestmark = pytest.mark.slow
 
@@ -16,12 +15,6 @@ TESTS = [Path(__file__).parent / "test_cgroups.py"]
 CGROUPS = "supereziod.leases.cgroups"
 
 MUTANTS = (
-    Mutant(
-        "control: changes nothing",
-        CGROUPS,
-        "        if own is not None:\n            return own\n",
-        "        if own:\n            return own\n",
-    ),
     Mutant(
         "counts all that a user runs for one holder",
         CGROUPS,
@@ -102,18 +95,6 @@ MUTANTS = (
     ),
 )
 
-
-@pytest.fixture(scope="module")
-def mutants(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-    with Mutants(selected(request, MUTANTS), tests=TESTS) as running:
-        yield running
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[:1], ids=str)
-def test_the_suite_passes_where_there_is_no_fault(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_passes(mutant)
-
-
-@pytest.mark.parametrize("mutant", MUTANTS[1:], ids=str)
-def test_the_suite_kills_one_that(mutants: Mutants, mutant: Mutant) -> None:
-    mutants.assert_killed(mutant)
+mutants, test_passes, test_the_suite_kills_one_that = kept_list(
+    MUTANTS, tests=TESTS
+)
