@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -16,6 +17,7 @@ from superezio.errors import (
     NeverFitsError,
     NoCapacityError,
     ShuttingDownError,
+    StateNotWritableError,
     SuperezioError,
 )
 from superezio.wire import AcquireParams, Lease, Placement, PlacementParams
@@ -98,6 +100,8 @@ class Acquirer:
         """Grant a lease, refuse it, or return what to await: for a reading, or in the queue."""
         ask = self._checked(caller, params, key)
         known = self._retried(ask)
+        if isinstance(known, Pending):
+            return self._room.answer(known, caller)
         if known is not None:
             return known
         self._book.check_room(caller.uid)
@@ -135,7 +139,7 @@ class Acquirer:
         """Grant to those who wait; who cannot be recorded now goes on waiting. Raises BusyError."""
         self._room.find_again()
         while len(self._room) and self._book.writable:
-            found = self._room.next_grant(self._readings.capacities())
+            found = self._room.first_grant(self._readings.capacities())
             if found is None:
                 return
             pending, placement = found
@@ -148,7 +152,10 @@ class Acquirer:
                         handles=pending.handles,
                         connection=pending.caller.connection,
                         key=pending.key,
+                        on_recorded=partial(self._room.take, pending),
                     )
+            except StateNotWritableError:
+                return
             except SuperezioError as error:
                 self._room.refuse(pending, error)
             else:
@@ -203,11 +210,9 @@ class Acquirer:
             raise
         if isinstance(outcome, Pending):
             return await self._room.listen(outcome, ask.caller)
-        return outcome if isinstance(outcome, Lease) else await outcome
+        return outcome
 
-    def _settled(
-        self, ask: _Ask, handles: list[ProcessHandle]
-    ) -> Lease | Pending | Awaitable[Lease]:
+    def _settled(self, ask: _Ask, handles: list[ProcessHandle]) -> Lease | Pending:
         """Grant or queue; the handles are taken unless this raises."""
         if not self._open:
             raise _shutting_down()
@@ -251,7 +256,7 @@ class Acquirer:
         self._on_waiting()
         return pending
 
-    def _retried(self, ask: _Ask) -> Lease | Awaitable[Lease] | None:
+    def _retried(self, ask: _Ask) -> Lease | Pending | None:
         """Return what the same request got, or is waiting for, if it came before."""
         if ask.key is None:
             return None
@@ -264,8 +269,7 @@ class Acquirer:
         pending = self._room.with_key(ask.caller.uid, ask.key)
         if pending is not None:
             _check_same(pending.params, ask.params)
-            return self._room.listen(pending, ask.caller)
-        return None
+        return pending
 
     def _admits(self, ask: _Ask) -> bool:
         return self._decide(ask, self._readings.capacities()).decision == "grant"

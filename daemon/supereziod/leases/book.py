@@ -175,8 +175,12 @@ class LeaseBook:
         handles: list[ProcessHandle],
         connection: str | None,
         key: str | None,
+        on_recorded: Callable[[], None] = lambda: None,
     ) -> LiveLease:
-        """Record and make a lease. On an error nothing was done, and the handles are not taken."""
+        """Record and make a lease. On an error nothing was done, and the handles are not taken.
+
+        `on_recorded` is called in between, when nothing can fail any more.
+        """
         uid = subject.uid
         self.check_room(uid)
         self._check_processes(uid, len(handles))
@@ -204,6 +208,7 @@ class LeaseBook:
             groups=tuple(sorted(subject.shares)),
         )
         self._record(record)
+        on_recorded()
         lease = LiveLease(record, connection=connection if params.mode == "connection" else None)
         self._ledger.claim(self._add(lease, handles))
         self._ledger.adopt(self.holders.holder_of(lease.id), own)

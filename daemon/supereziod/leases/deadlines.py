@@ -31,18 +31,19 @@ class Deadlines(Generic[Key]):
 
     def set(self, key: Key, due_ns: int) -> None:
         """Call for `key` at `due_ns`, instead of any earlier agreement for it."""
+        if self._due_ns.get(key) == due_ns:
+            return
         self._due_ns[key] = due_ns
         self._serial += 1
         heappush(self._heap, (due_ns, self._serial, key))
+        self._tidy()
         self._arm()
 
     def drop(self, key: Key) -> None:
         """Forget the key; fine if it is not there."""
         if self._due_ns.pop(key, None) is None:
             return
-        if len(self._heap) > _MIN_STALE + 2 * len(self._due_ns):
-            self._heap = [entry for entry in self._heap if self._is_current(entry)]
-            heapify(self._heap)
+        self._tidy()
         self._arm()
 
     def get(self, key: Key) -> int | None:
@@ -64,6 +65,11 @@ class Deadlines(Generic[Key]):
         self._due_ns.clear()
         self._heap.clear()
         self._arm()
+
+    def _tidy(self) -> None:
+        if len(self._heap) > _MIN_STALE + 2 * len(self._due_ns):
+            self._heap = [entry for entry in self._heap if self._is_current(entry)]
+            heapify(self._heap)
 
     def _is_current(self, entry: tuple[int, int, Key]) -> bool:
         return self._due_ns.get(entry[2]) == entry[0]

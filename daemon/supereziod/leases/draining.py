@@ -46,7 +46,7 @@ class Drain:
     def follow(self, snapshot: Snapshot) -> None:
         """Take in the levels; cheap where nothing is hot."""
         levels = {gpu.uuid: gpu.level for gpu in snapshot.gpus}
-        if not self._since_ns and "critical" not in levels.values():
+        if not self._since_ns and not self._told and "critical" not in levels.values():
             return
         now_ns = self._clock()
         self._follow_levels(levels, now_ns)

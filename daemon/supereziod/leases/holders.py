@@ -16,7 +16,7 @@ from typing import Final
 from superezio.errors import BusyError
 from supereziod.leases.descent import Descent
 from supereziod.leases.handles import HandleOpener, HeldBy, ProcessHandle
-from supereziod.leases.links import Bound, Root, components, hang_together
+from supereziod.leases.links import Bound, Root, components, hang_together, is_spare
 from supereziod.leases.processes import Identity, ProcessTable
 
 #: How many descendants of a lease are worth a place in its record.
@@ -51,6 +51,7 @@ class Holders:
         self._members: dict[str, dict[str, None]] = {}  # holder -> its leases, oldest first
         self._roots: dict[Identity, Root] = {}
         self._living: dict[int, Identity] = {}
+        self._ended: dict[Identity, Root] = {}  # what is kept of them, for others
         self._held: dict[int, int] = {}  # uid -> how many processes hold its leases
         self._awaited = False
         self.descent = Descent(
@@ -103,6 +104,7 @@ class Holders:
             root.awaited = None
             if handle is None:
                 self._end_leases(root)
+                self._forget_ended(identity, root)
             else:
                 self._watch(handle, root)
         self._awaited = False
@@ -120,7 +122,7 @@ class Holders:
             gone.setdefault(bound.holder, {}).update(bound.roots)
             for root in bound.roots.values():
                 root.leases.discard(lease)
-                self._count(bound.uid, -root.holds)
+                self._count(bound.uid, -1)
         for holder, roots in gone.items():
             lost = self._drop_unbound(roots)
             if not self._members[holder]:
@@ -151,7 +153,10 @@ class Holders:
         return root is not None and root.holds
 
     def processes_of(self, uid: int) -> int:
-        """Return how many processes hold leases of the user; for each lease, if they hold more."""
+        """Return how many processes hold leases of the user; for each lease, if they hold more.
+
+        One that has ended counts as long as others count for it, or hang together by it.
+        """
         return self._held.get(uid, 0)
 
     def whose(self, handle: ProcessHandle) -> tuple[str | None, frozenset[int]]:
@@ -171,6 +176,12 @@ class Holders:
                 own = strangers.of(origin.identity, lambda: self._processes.own_cgroup(pid))
                 return self._holder_of(origin.identity), own
         return None, frozenset()
+
+    def search(self) -> None:
+        """Note what processes have started, before one in between can end. Raises BusyError."""
+        self.descent.search()
+        for identity, root in tuple(self._ended.items()):
+            self._forget_ended(identity, root)
 
     def kin_of(self, lease: str) -> tuple[Identity, ...]:
         """Return the known descendants of the lease's processes.
@@ -198,7 +209,10 @@ class Holders:
         identity = next(iter(bound.roots), None) or next(iter(ended), None)
         if not there or identity is None:
             return
-        self._link(lease, identity, self._roots.setdefault(identity, Root()), tell=True)
+        root = self._roots.setdefault(identity, Root())
+        self._link(lease, identity, root, tell=True)
+        if not root.holds:
+            self._ended[identity] = root
         for each in there:
             self.descent.remember(each, identity)
 
@@ -210,6 +224,7 @@ class Holders:
         self._living.clear()
         self._leases.clear()
         self._members.clear()
+        self._ended.clear()
         self.descent.clear()
         self._held.clear()
 
@@ -234,7 +249,7 @@ class Holders:
             self._merge(bound.holder, self._leases[other].holder, newest=lease, tell=tell)
             break  # all leases of one process have one holder already
         if lease not in root.leases:
-            self._count(bound.uid, root.holds)
+            self._count(bound.uid, 1)
         root.leases.add(lease)
         bound.roots[identity] = root
         if root.kin:
@@ -309,17 +324,34 @@ class Holders:
         root = self._roots[identity]
         self._let_go(identity, root)
         self._end_leases(root)
+        self._forget_ended(identity, root)
 
     def _end_leases(self, root: Root) -> None:
         """Tell which leases end with a process that has just ended."""
         over = []
         for lease in root.leases:
             bound = self._leases[lease]
-            self._count(bound.uid, -1)
             if not any(other.holds for other in bound.roots.values()):
                 over.append(lease)
         if over:
             self._on_ended(over)
+
+    def _forget_ended(self, identity: Identity, root: Root) -> None:
+        """Forget one that has ended, unless others count for it, or hang together by it alone.
+
+        Who starts a worker after the other for months has as many as live.
+        """
+        if not root.leases or root.holds:
+            self._ended.pop(identity, None)
+        elif root.kin or not is_spare(root, self._leases):
+            self._ended[identity] = root
+        else:
+            self._ended.pop(identity, None)
+            for lease in root.leases:
+                bound = self._leases[lease]
+                del bound.roots[identity]
+                self._count(bound.uid, -1)
+            del self._roots[identity]
 
     def _count(self, uid: int, change: int) -> None:
         held = self._held.pop(uid, 0) + change
@@ -328,6 +360,7 @@ class Holders:
 
     def _drop(self, identity: Identity, root: Root) -> None:
         self._let_go(identity, root)
+        self._ended.pop(identity, None)
         del self._roots[identity]
         self.descent.drop(identity, root)
 

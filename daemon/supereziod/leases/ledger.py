@@ -59,6 +59,7 @@ class Ledger:
         self._born_ns = clock()
         self._accounts: dict[str, GpuAccount] = {}
         self._claims: dict[str, Claim] = {}
+        self._unreadable: set[str] = set()
 
     def claim(self, claim: Claim) -> None:
         """Record a grant. Raises ValueError for a lease that is there, or a size out of range."""
@@ -154,6 +155,7 @@ class Ledger:
         """Take in the passes that are new, and say what they show. Cheap when none is."""
         now_ns = self._clock()
         self._forget_all_but(snapshot)
+        self._unreadable = {view.uuid for view in snapshot.gpus if view.status != "ok"}
         notices: list[LedgerNotice] = []
         for view in snapshot.gpus:
             notices += self._account(view.uuid).observe(view, holder_of, now_ns)
@@ -179,8 +181,15 @@ class Ledger:
 
     @property
     def awaits_pass(self) -> bool:
-        """Whether a new pass would change something: a return, growth, or a grant not yet seen."""
-        return any(account.awaits_pass for account in self._accounts.values())
+        """Whether a new pass would change something: a return, growth, or a grant not yet seen.
+
+        A GPU that does not answer is not waited for: when it does again is told.
+        """
+        return any(
+            account.awaits_pass
+            for uuid, account in self._accounts.items()
+            if uuid not in self._unreadable
+        )
 
     def overcommitted(self) -> list[LedgerNotice]:
         """Return the notices of the GPUs that are overcommitted now."""

@@ -50,6 +50,18 @@ def hang_together(roots: Mapping[Identity, Root], bounds: Mapping[str, Bound]) -
     return any(roots.keys() <= bounds[lease].roots.keys() for lease in least.leases)
 
 
+def is_spare(root: Root, bounds: Mapping[str, Bound]) -> bool:
+    """Tell, without a search, whether the leases of a process hang together without it.
+
+    False says nothing: others may link them one by one.
+    """
+    if len(root.leases) < 2:  # noqa: PLR2004 - two can be parted
+        return True
+    least = min(root.leases, key=lambda lease: len(bounds[lease].roots))
+    others = bounds[least].roots.values()
+    return any(root.leases <= other.leases for other in others if other is not root)
+
+
 def components(leases: Iterable[str], bounds: Mapping[str, Bound]) -> Sequence[list[str]]:
     """Return which leases processes link, each part in the order given. Looks at each link once."""
     parts: list[list[str]] = []

@@ -91,7 +91,7 @@ class Observer:
         if self._book.holders.descent.unsearched:
             period_ns //= 5
         if now - self._searched_ns >= period_ns:
-            self._book.holders.descent.search()
+            self._book.holders.search()
             self._searched_ns = now
 
     def _note_use(self, snapshot: Snapshot, holder_of: Attribution) -> None:

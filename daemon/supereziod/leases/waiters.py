@@ -162,21 +162,43 @@ class WaitingRoom:
         )
         self.changed()
 
+    def answer(self, pending: Pending, caller: Caller) -> asyncio.Task[Lease]:
+        """Listen as `listen` does, from now on: also to what happens before the loop turns."""
+        listener = self._listener(pending, caller)
+        task = asyncio.ensure_future(self._hear(pending, listener))
+
+        def left_off(task: asyncio.Task[Lease]) -> None:
+            if task.cancelled():  # before it began, perhaps
+                self._stop_listening(pending, listener)
+
+        task.add_done_callback(left_off)
+        return task
+
     async def listen(self, pending: Pending, caller: Caller) -> Lease:
         """Wait for the waiter's lease. Whoever stops listening last takes it out of the queue."""
-        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        pending.listeners[future] = caller
+        return await self._hear(pending, self._listener(pending, caller))
+
+    def _listener(self, pending: Pending, caller: Caller) -> asyncio.Future[Lease]:
+        listener: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        pending.listeners[listener] = caller
+        return listener
+
+    async def _hear(self, pending: Pending, listener: asyncio.Future[Lease]) -> Lease:
         try:
-            lease = await future
+            lease = await listener
         except asyncio.CancelledError:
-            pending.listeners.pop(future, None)
-            if future.done() and not future.cancelled():
-                future.exception()  # it came too late to be heard
-            if not pending.listeners:
-                self._abandon(pending)
+            self._stop_listening(pending, listener)
             raise
         pending.delivered = True
         return lease
+
+    def _stop_listening(self, pending: Pending, listener: asyncio.Future[Lease]) -> None:
+        if pending.listeners.pop(listener, None) is None:
+            return
+        if listener.done() and not listener.cancelled():
+            listener.exception()  # it came too late to be heard
+        if not pending.listeners:
+            self._abandon(pending)
 
     def find_again(self) -> None:
         """Take in where those are now that are to hold what is waited for. Raises BusyError."""
@@ -191,14 +213,14 @@ class WaitingRoom:
                 pending.waiting = structs.replace(waiting, request=request)
                 self._queue.replace(pending.waiting)
 
-    def next_grant(self, capacities: list[Capacity]) -> tuple[Pending, Placement] | None:
-        """Take out the first waiter that can be granted; its handles belong to the caller then."""
+    def first_grant(self, capacities: list[Capacity]) -> tuple[Pending, Placement] | None:
+        """Return the first waiter that can be granted, and where; it waits until it is taken."""
         found = self._queue.first_grant(capacities)
-        if found is None:
-            return None
-        pending = self._pending[found[0].id]
+        return None if found is None else (self._pending[found[0].id], found[1])
+
+    def take(self, pending: Pending) -> None:
+        """Take a waiter out; its handles belong to the caller then."""
         self._leave(pending)
-        return pending, found[1]
 
     def deliver(self, pending: Pending, granted: LiveLease, lease: Lease) -> None:
         """Hand a waiter that was taken out its lease."""

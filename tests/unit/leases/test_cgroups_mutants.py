@@ -95,6 +95,4 @@ MUTANTS = (
     ),
 )
 
-mutants, test_passes, test_the_suite_kills_one_that = kept_list(
-    MUTANTS, tests=TESTS
-)
+mutants, test_passes, test_the_suite_kills_one_that = kept_list(MUTANTS, tests=TESTS)

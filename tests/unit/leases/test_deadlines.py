@@ -62,3 +62,13 @@ async def test_dropped_deadlines_do_not_pile_up() -> None:
         due.deadlines.drop(f"{number}")
     assert len(due.deadlines._heap) < 200
     due.deadlines.close()
+
+
+async def test_deadlines_that_are_moved_do_not_pile_up_behind_an_earlier_one() -> None:
+    """A lease that is renewed each second for months is as much as one that never is."""
+    due = Due()
+    due.at("earlier", 1000)
+    for number in range(10_000):
+        due.at("moved", 2000 + number)
+    assert len(due.deadlines._heap) < 200
+    due.deadlines.close()

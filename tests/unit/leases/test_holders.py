@@ -208,7 +208,7 @@ async def test_what_a_process_started_is_its_holders(watch: Watch) -> None:
 async def test_the_nearest_attached_ancestor_counts(watch: Watch) -> None:
     with tree() as (top, middle, leaf):
         watch.bind("a", top.pid)
-        watch.holders.descent.search()
+        watch.holders.search()
         nearer = watch.bind("b", middle)
         assert watch.of(leaf) == nearer
 
@@ -220,7 +220,7 @@ async def test_an_orphan_stays_with_its_holder(watch: Watch, seen_by: str) -> No
         if seen_by == "pass":
             assert watch.of(leaf) == holder
         else:
-            watch.holders.descent.search()
+            watch.holders.search()
         os.kill(middle, 9)
         await until(lambda: _parent(leaf) not in (middle, top.pid))
         assert watch.of(leaf) == holder
@@ -229,7 +229,7 @@ async def test_an_orphan_stays_with_its_holder(watch: Watch, seen_by: str) -> No
 async def test_a_descendant_is_the_holders_after_its_attached_ancestor_ended(watch: Watch) -> None:
     with tree() as (top, _, leaf), child() as other:
         holder = watch.bind("a", top.pid, other.pid)
-        watch.holders.descent.search()
+        watch.holders.search()
         top.kill()
         await until(lambda: len(watch.holders.attached_to("a")) == 1)
         assert watch.of(leaf) == holder
@@ -238,12 +238,53 @@ async def test_a_descendant_is_the_holders_after_its_attached_ancestor_ended(wat
 async def test_an_orphan_is_forgotten_with_its_lease(watch: Watch) -> None:
     with tree() as (top, middle, leaf):
         watch.bind("a", top.pid)
-        watch.holders.descent.search()
+        watch.holders.search()
         watch.holders.unbind("a")
         watch.bind("b", os.getppid())
         watch.holders.unbind("b")
         assert watch.of(leaf) is None
         assert watch.of(middle) is None
+
+
+async def test_processes_that_come_and_go_for_months_are_forgotten(watch: Watch) -> None:
+    """A server that starts one worker after the other takes no more than those that live."""
+    with child() as server:
+        holder = watch.bind("a", server.pid)
+        for _ in range(5):
+            with child() as worker:
+                watch.holders.attach("a", watch.handle(worker.pid))
+            await until(lambda: watch.holders.processes_of(1000) == 1)
+        assert len(watch.holders._roots) == 1
+        assert watch.of(server.pid) == holder
+
+
+async def test_one_that_has_ended_is_forgotten_with_the_last_that_it_started(watch: Watch) -> None:
+    with child() as other:
+        with tree() as (top, middle, leaf):
+            holder = watch.bind("a", top.pid, other.pid)
+            watch.holders.search()
+            top.kill()
+            await until(lambda: len(watch.holders.attached_to("a")) == 1)
+            watch.holders.search()
+            assert watch.of(leaf) == holder
+            assert watch.holders.processes_of(1000) == 2, "it counts as long as that lives"
+        await until(lambda: not Path(f"/proc/{middle}").exists())
+        watch.holders.search()
+        assert watch.holders.processes_of(1000) == len(watch.holders._roots) == 1
+
+
+async def test_leases_stay_one_holders_that_only_an_ended_process_links(watch: Watch) -> None:
+    with child() as one, child() as two:
+        with child() as link, child() as spare:
+            watch.bind("a", one.pid, link.pid, spare.pid)
+            watch.bind("b", two.pid, link.pid, spare.pid)
+            spare.kill()
+            await until(lambda: watch.holders.processes_of(1000) == 4)
+        await until(lambda: len(watch.holders.attached_to("a")) == 1)
+        assert watch.holders.holder_of("a") == watch.holders.holder_of("b")
+        watch.holders.unbind("b")
+        watch.holders.search()
+        assert watch.holders.processes_of(1000) == len(watch.holders._roots) == 1
 
 
 # --- a /proc that the test writes ---------------------------------------------------------------
@@ -299,13 +340,13 @@ async def test_what_an_orphan_has_started_is_remembered_too(
     proc.put(ME)
     proc.put(4000, parent=ME, start=5)
     holder = watch.bind("a", ME)
-    watch.holders.descent.search()
+    watch.holders.search()
     proc.put(4000, parent=1, start=5)  # an orphan now
     proc.put(4001, parent=4000, start=6)
     if seen_by == "pass":
         assert watch.of(4001) == holder
     else:
-        watch.holders.descent.search()
+        watch.holders.search()
     proc.remove(4000)
     proc.put(4001, parent=1, start=6)
     assert watch.of(4001) == holder
@@ -316,10 +357,10 @@ async def test_descendants_that_are_gone_are_forgotten(fake: tuple[FakeProc, Wat
     proc.put(ME)
     proc.put(4000, parent=ME, start=5)
     holder = watch.bind("a", ME)
-    watch.holders.descent.search()
+    watch.holders.search()
     assert watch.of(4000) == holder
     proc.remove(4000)
-    watch.holders.descent.search()
+    watch.holders.search()
     proc.put(4000, parent=1, start=5)
     assert watch.of(4000) is None
 
@@ -331,21 +372,21 @@ async def test_so_many_descendants_are_told_and_the_first_found_are(
     proc.put(ME)
     proc.put(4000, parent=ME)
     watch.bind("a", ME)
-    watch.holders.descent.search()
+    watch.holders.search()
     for pid in range(4001, 4400):
         proc.put(pid, parent=4000)
-    watch.holders.descent.search()
+    watch.holders.search()
     kin = watch.holders.kin_of("a")
     assert (len(kin), kin[0]) == (256, Identity(4000, 1))
     assert watch.of(4399) is not None, "it is known nevertheless"
     for pid in range(4001, 4300):
         proc.remove(pid)
     watch.holders.descent.changed_kin()
-    watch.holders.descent.search()
+    watch.holders.search()
     assert watch.holders.descent.changed_kin() == {"a"}
     kin = watch.holders.kin_of("a")
     assert {each.pid for each in kin} == {4000, *range(4300, 4400)}, "the dead go first"
-    watch.holders.descent.search()
+    watch.holders.search()
     assert watch.holders.descent.changed_kin() == set()
 
 

@@ -348,14 +348,14 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
     Mutant(
         "goes on counting processes that have ended",
         HOLDERS,
-        "            self._count(bound.uid, -1)\n",
-        "",
+        "                del bound.roots[identity]\n                self._count(bound.uid, -1)\n",
+        "                del bound.roots[identity]\n",
     ): PROCESSES,
     Mutant(
         "goes on counting the processes of released leases",
         HOLDERS,
-        "                self._count(bound.uid, -root.holds)\n",
-        "",
+        "                root.leases.discard(lease)\n                self._count(bound.uid, -1)\n",
+        "                root.leases.discard(lease)\n",
     ): PROCESSES,
     Mutant(
         "takes a process that cannot be opened for one that has ended",
@@ -372,9 +372,27 @@ ELSEWHERE: dict[Mutant, list[Path]] = {
     Mutant(
         "ends no lease of a process that has ended before it was opened",
         HOLDERS,
-        "                self._end_leases(root)\n            else",
-        "                pass\n            else",
+        "                self._end_leases(root)\n                self._forget",
+        "                self._forget",
     ): PROCESSES,
+    Mutant(
+        "keeps all that ever held a lease",
+        HOLDERS,
+        "        elif root.kin or not is_spare(root, self._leases):\n",
+        "        elif True:\n",
+    ): LINKS,
+    Mutant(
+        "forgets what links two leases once it has ended",
+        HOLDERS,
+        "root.kin or not is_spare(root, self._leases)",
+        "root.kin",
+    ): LINKS,
+    Mutant(
+        "keeps one that has ended beyond all that it started",
+        HOLDERS,
+        "        for identity, root in tuple(self._ended.items()):\n",
+        "        for identity, root in ():\n",
+    ): LINKS,
 }
 MUTANTS += tuple(ELSEWHERE)
 

@@ -214,7 +214,7 @@ async def test_a_search_for_descendants_looks_at_each_process_once() -> None:
         handle = _handle(0)
         handle.identity = Identity(pid, 1)
         holders.bind(f"lease-{pid}", [handle], uid=1000)
-    holders.descent.search()
+    holders.search()
     assert table.looks <= 2 * len(table.there)
     assert {each.pid for each in holders.kin_of("lease-10000")} == set(range(10_001, 10_200))
     assert {each.pid for each in holders.kin_of("lease-10500")} == set(range(10_501, 10_600))
@@ -226,6 +226,6 @@ async def test_a_circle_of_reused_pids_ends_the_search() -> None:
     table.there[10_000] = Origin(Identity(10_000, 1), 10_199)
     holders = Quiet(table).holders
     holders.bind("a", [_handle(1)], uid=1000)
-    holders.descent.search()
+    holders.search()
     assert holders.kin_of("a") == ()
     holders.close()

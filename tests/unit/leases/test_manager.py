@@ -569,6 +569,30 @@ async def test_the_monitor_reads_more_often_while_leases_change(host: LeaseHost)
     assert host.monitor.busy[-1] is False
 
 
+async def test_a_gpu_that_is_lost_is_not_waited_for(host: LeaseHost) -> None:
+    """What was released on it is free, or not, once it answers again: nobody asks until then."""
+    lease = host.now(ME, prefer=[BIG])
+    host.big.processes[os.getpid()] = GIB
+    host.monitor.read()
+    host.big.hung = host.big.lost = True
+    host.monitor.changed()
+    host.leases.release(ME, lease.id)
+    host.clock.advance(31)
+    host.monitor.read(host.small)
+    await turn()
+    assert host.monitor.busy[-1] is False
+    asked = len(host.monitor.asked)
+    for _ in range(20):
+        host.clock.advance(1)
+        host.monitor.read(host.small)
+        await turn()
+    assert len(host.monitor.asked) == asked
+    host.big.hung = host.big.lost = False
+    host.big.processes.clear()
+    host.monitor.read()
+    assert host.free(BIG) == 12 * GIB
+
+
 # --- idempotency --------------------------------------------------------------------------------
 
 

@@ -39,6 +39,7 @@ from superezio.wire import (
     Revocation,
     RevokeReason,
 )
+from supereziod.leases.manager import LeaseTimes
 from supereziod.storage import StorageError
 
 ME = caller_of()
@@ -315,6 +316,23 @@ async def test_a_drained_lease_is_lost_at_the_end_of_the_grace(host: LeaseHost) 
     assert is_there(host, lease)
     pass_time(host, 0.1)
     assert not is_there(host, lease)
+
+
+async def test_heat_is_no_reason_any_more_once_all_of_a_leases_gpus_are_cool(
+    tmp_path: Path,
+) -> None:
+    async with lease_host(tmp_path, times=LeaseTimes(drain_s=600)) as host:
+        lease = host.now(ME, vram=1, count=2)
+        heat(host, "critical")
+        pass_time(host, 1)
+        host.big.level = "unknown"
+        heat(host, "normal")
+        assert host.leases.get(ME, lease.id).state == "draining", "nobody knows of the other"
+        host.big.level = "normal"
+        host.monitor.changed()
+        assert host.leases.get(ME, lease.id).state != "draining"
+        pass_time(host, 700)
+        assert is_there(host, lease)
 
 
 async def test_heat_is_drained_where_nothing_can_be_recorded(

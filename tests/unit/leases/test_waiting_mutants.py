@@ -11,8 +11,9 @@ from mutants import Mutant, kept_list
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
-TESTS = [HERE / "test_waiting_model.py", HERE / "test_manager.py"]
+TESTS = [HERE / "test_waiting_model.py", HERE / "test_asked_again.py", HERE / "test_manager.py"]
 
+ACQUIRING = "supereziod.leases.acquiring"
 BOOK = "supereziod.leases.book"
 MANAGER = "supereziod.leases.manager"
 WAITERS = "supereziod.leases.waiters"
@@ -45,14 +46,14 @@ MUTANTS = (
     Mutant(
         "ends a wait with the first that stops asking",
         WAITERS,
-        "            if not pending.listeners:\n                self._abandon(pending)",
-        "            if True:\n                self._abandon(pending)",
+        "        if not pending.listeners:\n            self._abandon(pending)",
+        "        if True:\n            self._abandon(pending)",
     ),
     Mutant(
         "keeps the place of whoever stopped asking",
         WAITERS,
-        "            if not pending.listeners:\n                self._abandon(pending)",
-        "            if False:\n                self._abandon(pending)",
+        "        if not pending.listeners:\n            self._abandon(pending)",
+        "        if False:\n            self._abandon(pending)",
     ),
     Mutant(
         "answers the newest of those who ask for one",
@@ -67,6 +68,24 @@ MUTANTS = (
         MANAGER,
         "return Done(done=False)",
         "return Done(done=True)",
+    ),
+    Mutant(
+        "hears a retry from the next turn on only",
+        ACQUIRING,
+        "            return self._room.answer(known, caller)\n",
+        "            return self._room.listen(known, caller)\n",
+    ),
+    Mutant(
+        "keeps the place of a retry that never began",
+        WAITERS,
+        "            if task.cancelled():  # before it began, perhaps\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "throws out who waits where its lease cannot be recorded",
+        ACQUIRING,
+        "            except StateNotWritableError:\n                return\n",
+        "",
     ),
 )
 
