@@ -76,6 +76,8 @@ def test_without_a_library_the_daemon_serves_and_says_what_to_install(start: Sta
     with pytest.raises(RefusedError) as refusal:
         call_once(daemon.socket_path, "lease.acquire", vram_bytes=GIB)
     assert refusal.value.kind == "gpus_unavailable"
+    assert "Install the NVIDIA driver" in str(refusal.value)
+    assert "retry_after_ms" not in refusal.value.error["data"]
     assert "driver.lost" in daemon.log()
     assert daemon.stop() == 0
 

@@ -8,17 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from supereziod.gpu.hardware import FaultKind, GpuView, Snapshot
+from supereziod.gpu.absence import DRIVER_REMEDIES
+from supereziod.gpu.hardware import GpuView, Snapshot
 from supereziod.health.check import Check, Finding
-
-_DRIVER_ACTIONS: Final[Mapping[FaultKind, str]] = {
-    "no_library": "Install the NVIDIA driver (it brings libnvidia-ml.so.1); no restart is needed.",
-    "no_driver": "Load the NVIDIA kernel module (modprobe nvidia); no restart is needed.",
-    "version_mismatch": "The driver was upgraded: reboot, or reload it with the GPUs idle.",
-    "no_permission": "Let the daemon's user reach /dev/nvidia* (see the unit's DeviceAllow).",
-}
 
 
 def _no_messages() -> Sequence[str]:
@@ -315,7 +308,7 @@ def _driver_fault(snapshot: Snapshot) -> list[Finding]:
     fault = snapshot.driver_fault
     if fault is None:
         return []
-    return [Finding(message=fault.message, action=_DRIVER_ACTIONS.get(fault.kind))]
+    return [Finding(message=fault.message, action=DRIVER_REMEDIES.get(fault.kind))]
 
 
 def _answers_without_gpus(snapshot: Snapshot) -> bool:

@@ -21,6 +21,7 @@ from superezio.errors import (
     SuperezioError,
 )
 from superezio.wire import AcquireParams, Lease, Placement, PlacementParams
+from supereziod.gpu.absence import absence_of_gpus
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.capacity import Capacity, Request
 from supereziod.leases.handles import Caller, HandleOpener, ProcessHandle
@@ -41,6 +42,8 @@ _DEFAULT_TTL_MS: Final = 60_000
 _TTL_LIMITS_MS: Final = (1_000, 86_400_000)
 #: How soon VRAM that is on its way back is likely to be there.
 _RETRY_RETURNING_MS: Final = 500
+#: How soon the GPUs of a daemon that has just started are likely to have been read.
+_RETRY_UNREAD_MS: Final = 1000
 
 
 class _Ask(Struct, frozen=True, kw_only=True):
@@ -358,10 +361,12 @@ class Acquirer:
 
     def _refusal(self, placement: Placement) -> SuperezioError:
         snapshot = self._readings.snapshot()
-        if not snapshot.gpus:
-            fault = snapshot.driver_fault
-            why = fault.message if fault is not None else "no GPU has been read yet"
-            return GpusUnavailableError(f"cannot lease a GPU: {why}", retry_after_ms=1000)
+        absence = absence_of_gpus(snapshot)
+        if absence is not None:
+            return GpusUnavailableError(
+                f"cannot lease a GPU: {absence.sentence}",
+                retry_after_ms=_RETRY_UNREAD_MS if absence.passes else None,
+            )
         data = {"placement": msgspec.to_builtins(placement)}
         if placement.decision == "never":
             return NeverFitsError(f"cannot lease: {placement.summary}", data=data)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from superezio.errors import GpusUnavailableError, InvalidParamsError, NotFoundError
+from supereziod.gpu.absence import absence_of_gpus
 from supereziod.gpu.hardware import GpuView, Snapshot
 
 #: Python refuses to read numbers of some thousand digits.
@@ -54,14 +55,8 @@ def _begins(uuid: str, beginning: str) -> bool:
 
 
 def _unknown(snapshot: Snapshot, name: str) -> NotFoundError | GpusUnavailableError:
-    if not snapshot.gpus:
-        why = "the probe has not answered yet"
-        if snapshot.driver_fault is not None:
-            why = snapshot.driver_fault.message
-        elif not snapshot.attached:
-            why = "the probe is detached"
-        elif snapshot.ready:
-            why = "this host has none"
-        return GpusUnavailableError(f"cannot find GPU {name!r}: {why}")
+    absence = absence_of_gpus(snapshot)
+    if absence is not None:
+        return GpusUnavailableError(f"cannot find GPU {name!r}: {absence.sentence}")
     known = ", ".join(f"{gpu.identity.place} ({gpu.uuid})" for gpu in snapshot.gpus)
     return NotFoundError(f"no GPU {name!r}; there are {known}", data={"gpu": name})

@@ -135,8 +135,11 @@ async def test_a_driver_that_is_not_there_is_named(host: LeaseHost) -> None:
     host.monitor.gpus.clear()
     host.monitor.driver_fault = Fault(kind="no_driver", message="the driver is not loaded")
     host.monitor.changed()
-    with pytest.raises(GpusUnavailableError, match="the driver is not loaded"):
+    with pytest.raises(
+        GpusUnavailableError, match=r"the driver is not loaded\. Load the NVIDIA kernel module"
+    ) as refusal:
         host.now(ME)
+    assert refusal.value.retry_after_ms is None, "somebody has to load it first"
 
 
 # --- who holds it -------------------------------------------------------------------------------
@@ -966,8 +969,9 @@ async def test_an_acquire_that_may_wait_is_queued_until_the_first_gpu_is_known(
     never = host.later(ME, vram=100, wait_ms=60_000)
     await turn()
     assert len(host.leases.list(ME).queue) == 2
-    with pytest.raises(GpusUnavailableError):
+    with pytest.raises(GpusUnavailableError) as refusal:
         await host.later(ME, vram=8)
+    assert refusal.value.retry_after_ms == 1000
     host.monitor.gpus, host.monitor.ready = gpus, True
     host.monitor.read()
     assert (await fits).gpus[0].uuid == BIG

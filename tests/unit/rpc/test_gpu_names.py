@@ -40,8 +40,8 @@ def test_without_gpus_the_reason_is_told() -> None:
     none = snapshot_of()
     fault = Fault(kind="no_driver", message="no NVIDIA driver is loaded")
     for snapshot, why in (
-        (none, "this host has none"),
-        (msgspec.structs.replace(none, ready=False), "has not answered yet"),
+        (none, "this host has no GPUs"),
+        (msgspec.structs.replace(none, ready=False), "no GPU has been read yet"),
         (msgspec.structs.replace(none, attached=False), "detached"),
         (msgspec.structs.replace(none, driver_fault=fault), "no NVIDIA driver is loaded"),
     ):
