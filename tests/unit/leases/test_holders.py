@@ -281,7 +281,10 @@ async def test_leases_stay_one_holders_that_only_an_ended_process_links(watch: W
             spare.kill()
             await until(lambda: watch.holders.processes_of(1000) == 4)
         await until(lambda: len(watch.holders.attached_to("a")) == 1)
+        watch.bind("c", one.pid, two.pid)
+        watch.holders.unbind("c")
         assert watch.holders.holder_of("a") == watch.holders.holder_of("b")
+        assert watch.split == []
         watch.holders.unbind("b")
         watch.holders.search()
         assert watch.holders.processes_of(1000) == len(watch.holders._roots) == 1
