@@ -62,7 +62,7 @@ def _user(match: re.Match[str]) -> str:
 def _size_of(number: float) -> str:
     from superezio.quantities import format_size  # noqa: PLC0415 - as above
 
-    return format_size(number)
+    return f"{number:g} bytes" if number < _KIB else format_size(number)
 
 
 def _seconds_of(number: float) -> str:
@@ -79,6 +79,7 @@ def _amount(unit: Callable[[float], str]) -> Callable[[re.Match[str]], str]:
     return lambda match: unit(float(match[0].replace(",", ""))) if match[0] != "0" else "0"
 
 
+_KIB = 1024
 _BYTES = re.compile(r"\b(\d+) bytes\b")
 
 

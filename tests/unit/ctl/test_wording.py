@@ -33,6 +33,11 @@ UUID = "GPU-593d7d2f-7332-1083-2c06-8b30437c756f"
             "cannot lease 2097152.0 GiB: --vram has to be from 1 MiB to 8.0 GiB",
         ),
         (
+            "cannot lease 0 bytes: vram_bytes has to be from 1 to 1125899906842624",
+            "vram",
+            "cannot lease 0 bytes: --vram has to be from 1 bytes to 1048576.0 GiB",
+        ),
+        (
             "cannot lease on 99999 GPUs: count has to be from 1 to 1024",
             "gpus",
             "cannot lease on 99999 GPUs: --gpus has to be from 1 to 1024",
