@@ -87,7 +87,7 @@ def test_a_place_is_told_and_one_that_waits_is_taken_out(daemon: LiveDaemon, run
 
     _, error = first.communicate(timeout=20)
     assert first.returncode == 125
-    assert "taken out of the queue by uid" in error
+    assert "taken out of the queue by user " in error
     said(second, "place 1 of 1 in the queue: 9.0 GiB: GPU 0: ")
     holder.communicate("\n", timeout=20)
     is_ready(second)
