@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -14,7 +15,8 @@ import msgspec
 
 from superezio.errors import MethodNotFoundError, SuperezioError
 
-WITHIN_S = 10.0
+#: What a seeded mutant never does need not be waited for so long.
+WITHIN_S = 3.0 if "SUPEREZIO_MUTANT" in os.environ else 10.0
 
 
 class HangUp:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-WITHIN_S = 20.0
+#: What a seeded mutant never does need not be waited for so long.
+WITHIN_S = 3.0 if "SUPEREZIO_MUTANT" in os.environ else 20.0
 
 T = TypeVar("T")
 

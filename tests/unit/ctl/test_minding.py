@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -19,8 +20,12 @@ import pytest
 
 import wire_samples
 from fake_daemon import FakeDaemon
+from gpu_views import FakeClock
 from minders import await_minder, gone, minders, open_files, state_of, until
 from superezio import errors, wire
+from superezioctl.minding.family import Process
+from superezioctl.minding.follower import Revocation
+from superezioctl.minding.responses import Termination, kill_ns
 
 LEASE = "1ea5e"
 #: Says when a signal can be taken, and takes SIGTERM with exit code 9.
@@ -173,9 +178,10 @@ def test_an_event_of_another_lease_is_none_of_ours(daemon: FakeDaemon, start: St
     looks = len(daemon.await_asked("lease.get"))
     daemon.push("event", event(lease="other"))
     daemon.push("event", event("lease.kept"))
-    assert len(daemon.await_asked("lease.get", looks + 1)) == looks + 1
+    daemon.await_asked("lease.get", looks + 1)
     run.process.terminate()
     assert run.ended() == 9
+    assert len(daemon.asked("lease.get")) == looks + 1
 
 
 def test_a_command_that_does_not_end_is_killed_before_its_lease_is_lost(
@@ -191,6 +197,26 @@ def test_a_command_that_does_not_end_is_killed_before_its_lease_is_lost(
     assert time.monotonic() - started >= 1.7
     assert run.process.stderr is not None
     assert "sent SIGKILL" in run.process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("deadline_s", "grace_s", "kill_s"),
+    [
+        (60, None, 59),
+        (2, None, 1.8),
+        (60, 5, 5),
+        (60, 600, 59),
+        (60, math.inf, None),
+        (-1, None, -1),
+    ],
+)
+def test_when_a_command_is_killed(
+    deadline_s: float, grace_s: float | None, kill_s: float | None
+) -> None:
+    """At the end of its grace, and at the latest so early that its VRAM is back in time."""
+    told_ns = 7_000_000_000
+    at_ns = kill_ns(told_ns, told_ns + round(deadline_s * 1e9), grace_s)
+    assert at_ns == (None if kill_s is None else told_ns + round(kill_s * 1e9))
 
 
 def test_the_grace_is_the_time_between_sigterm_and_sigkill(
@@ -227,6 +253,36 @@ def test_a_notice_that_is_withdrawn_kills_nothing(daemon: FakeDaemon, start: Sta
     assert run.line() == "told"
     assert run.ended() == -signal.SIGKILL
     assert time.monotonic() - started >= 0.9
+
+
+def test_a_notice_that_was_withdrawn_kills_nothing_later_either() -> None:
+    clock = FakeClock()
+    words = ["sh", "-c", "trap '' TERM; echo ready; while :; do read -r line || sleep 60; done"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        termination = Termination(
+            command=Process.open(process.pid),
+            group=os.getpgrp(),
+            grace_s=1.0,
+            say=lambda _: None,
+            clock=clock,
+        )
+        termination.heard(a_minute_from(clock))
+        termination.withdrawn()
+        assert termination.due_ns is None
+        clock.advance(90)
+        termination.turn()
+        termination.heard(a_minute_from(clock))
+        assert termination.due_ns is not None, "it was not killed before"
+        clock.advance(2)
+        termination.turn()
+        assert process.wait(20) == -signal.SIGKILL
+
+
+def a_minute_from(clock: FakeClock) -> Revocation:
+    deadline_ns = clock() + 60_000_000_000
+    return Revocation(reason="admin", message="", deadline_ns=deadline_ns, answered=True)
 
 
 def test_what_a_script_leaves_running_is_ended_too(daemon: FakeDaemon, start: Start) -> None:
