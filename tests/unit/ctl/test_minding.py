@@ -258,7 +258,11 @@ def test_a_notice_that_is_withdrawn_kills_nothing(daemon: FakeDaemon, start: Sta
 def test_a_notice_that_was_withdrawn_kills_nothing_later_either() -> None:
     clock = FakeClock()
     words = ["sh", "-c", "trap '' TERM; echo ready; while :; do read -r line || sleep 60; done"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with (
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+        ExitStack() as stack,
+    ):
+        stack.callback(process.kill)
         assert process.stdout is not None
         process.stdout.readline()
         termination = Termination(
