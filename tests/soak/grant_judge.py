@@ -41,16 +41,14 @@ class GrantJudge:
             assert len(held.gpus) == params.count
 
     def _check_is_there(self, held: Held) -> None:
-        """A lease for a server that runs is where the server is."""
-        holder, found = held.asked.holder, set()
-        if self._serving.used_without_lease(held.asked):
-            for uuid, reading in self._truth.readings.items():
-                if not reading.taken_in:
-                    return
-                if holder in reading.uses:
-                    found.add(uuid)
-            assert not found or held.gpus[0] in found, (
-                f"{held.asked.name} is on {held.gpus}, and its server on {found}"
+        """A lease for a server that runs is where the server is, and has none."""
+        holder, readings = held.asked.holder, self._truth.readings
+        assert holder is not None
+        there = self._serving.used_without_lease(held.asked)
+        is_seen = any(uuid in readings and holder in readings[uuid].uses for uuid in there)
+        if is_seen and all(reading.taken_in for reading in readings.values()):
+            assert held.gpus[0] in there, (
+                f"{held.asked.name} is on {held.gpus}, and its server on {there}"
             )
 
     def check_parts(self, held: Held, shown: Lease) -> None:

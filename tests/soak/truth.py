@@ -86,13 +86,13 @@ class Held:
 
 
 class Ended:
-    """A lease that is over: its VRAM may take a while to be seen free."""
+    """A lease that is over: its VRAM, and what `processes` had, may take a while to be free."""
 
-    def __init__(self, held: Held, *, at_ns: int, most_bytes: int) -> None:
+    def __init__(self, held: Held, *, at_ns: int, most_bytes: int, processes: set[Process]) -> None:
         self.gpus = held.gpus
         self.at_ns = at_ns
         self.most_bytes = most_bytes
-        self.processes = {each for root in held.attached for each in root.family()}
+        self.processes = processes
 
 
 class _Kin(NamedTuple):
@@ -167,8 +167,12 @@ class Truth:
 
     def end(self, held: Held, *, written: bool) -> None:
         """A lease is over. `written`: on disk too, so that no restart finds it again."""
-        most = max(self._reserved_and_used(held, uuid) for uuid in held.gpus)
-        ended = Ended(held, at_ns=self.host.clock.now_ns, most_bytes=most)
+        # All that its holder has goes with the last lease on a GPU, whatever else it holds.
+        roots = next(roots for leases, roots in self.joined() if held in leases)
+        family = {each for root in roots for each in root.family()}
+        most = max(self._reserved_and_used(held, uuid, family) for uuid in held.gpus)
+        now_ns = self.host.clock.now_ns
+        ended = Ended(held, at_ns=now_ns, most_bytes=most, processes=family)
         self._ended = [each for each in self._ended if not self._is_long_ago(each)]
         self._ended.append(ended)
         if not written:
@@ -354,9 +358,8 @@ class Truth:
             for reading in readings
         )
 
-    def _reserved_and_used(self, held: Held, uuid: str) -> int:
+    def _reserved_and_used(self, held: Held, uuid: str, family: set[Process]) -> int:
         gpu = self.host.units[uuid]
-        family = {each for root in held.attached for each in root.family()}
         used = sum(gpu.uses.get(each, 0) + gpu.lingering.get(each, 0) for each in family)
         reading = self.reading(uuid)
         seen = sum(reading.uses.get(each, 0) for each in family) if reading is not None else 0
