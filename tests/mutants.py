@@ -25,11 +25,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import msgspec
 import pytest
 from msgspec import Struct
+
+T = TypeVar("T")
 
 ROOT: Final = Path(__file__).parent.parent
 #: What every test needs and no mutant is in.
@@ -87,7 +89,7 @@ def kept_list(
 
     @pytest.fixture(scope="module", name="mutants")
     def fixture(request: pytest.FixtureRequest) -> Iterator[Mutants]:
-        chosen = _selected(request, controls | judges)
+        chosen = selected(request, controls | judges)
         with Mutants(chosen, environment=environment) as running:
             yield running
 
@@ -108,9 +110,7 @@ def _control(module: str, judge: Sequence[Path]) -> Mutant:
     return Mutant(f"control of {judge[0].stem}", module, f"{line}\n", f"{line}  # as is\n")
 
 
-def _selected(
-    request: pytest.FixtureRequest, judges: Mapping[Mutant, Sequence[Path]]
-) -> dict[Mutant, Sequence[Path]]:
+def selected(request: pytest.FixtureRequest, judges: Mapping[Mutant, T]) -> dict[Mutant, T]:
     """Return those that the requesting module's selected tests are about."""
     wanted = {
         item.callspec.params["mutant"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from supereziod.gpu.hardware import Block, GpuView
 from supereziod.leases.capacity import Capacity, Model, capability_of
@@ -120,7 +120,9 @@ class GpuAccount:
 
     def adopt(self, holder: str, pids: Iterable[int]) -> None:
         """Let processes that were nobody's in the last pass be the holder's in it."""
-        for pid in self._strangers(pids):
+        strangers = self._strangers(pids)
+        self._adopt_untold(holder, strangers)
+        for pid in strangers:
             used = self._pass.uses[pid] if self._pass is not None else None
             if self._pass is None or used is None:
                 continue  # the next pass says what can be told of it
@@ -129,6 +131,18 @@ class GpuAccount:
             share.measured_bytes += used
             share.shown = True
         self._capacity = None
+
+    def _adopt_untold(self, holder: str, strangers: Sequence[int]) -> None:
+        """Estimate what they use as the holder's newest lease's here, which has just begun."""
+        untold = self._untold_bytes(strangers)
+        share = self._shares.get(holder)
+        newest = next(reversed(share.parts.values()), None) if share is not None else None
+        if not untold or share is None or newest is None or newest.growth.phase == "frozen":
+            return
+        newest.growth.base_bytes = self._rest_bytes() - untold
+        newest.growth.follow(untold)
+        share.sum_estimates()
+        share.hidden = share.shown = True
 
     def raise_reserve(self, lease: str, reserved_bytes: int) -> None:
         """Let the lease reserve more than it was granted: what its holder uses."""
@@ -404,8 +418,9 @@ class GpuAccount:
         beyond = share.spoken_bytes - share.reserved_bytes if share is not None else 0
         if self._pass is None or self._blind:
             return 0, beyond
-        listed = sum(self._pass.uses[pid] or 0 for pid in self._strangers(pids))
-        return min(listed, self._foreign_bytes(self._pass)), beyond
+        strangers = self._strangers(pids)
+        used = sum(self._pass.uses[pid] or 0 for pid in strangers) + self._untold_bytes(strangers)
+        return min(used, self._foreign_bytes(self._pass)), beyond
 
     def is_used_without_lease(self, holder: str | None, pids: Iterable[int]) -> bool:
         """Tell whether these processes, or the holder, are here without a lease."""
@@ -467,6 +482,19 @@ class GpuAccount:
         owners = self._pass.owners
         mine = [pid for pid in pids if pid in owners and owners[pid] is None]
         return [pid for pid in mine if pid not in self._returns.pids]
+
+    def _untold_bytes(self, strangers: Collection[int]) -> int:
+        """Return what these use where the driver does not tell it by process.
+
+        It is what nothing else explains, if nobody else's use is untold there; else 0: whose it is
+        cannot be said.
+        """
+        untold = (
+            [] if self._pass is None else [p for p, used in self._pass.uses.items() if used is None]
+        )
+        if not untold or not all(pid in strangers for pid in untold):
+            return 0
+        return max(0, self._rest_bytes() - self._estimated_bytes())
 
     def _unexplained_bytes(self) -> int:
         if self._pass is None:

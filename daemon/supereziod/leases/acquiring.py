@@ -122,8 +122,8 @@ class Acquirer:
 
     def explain(self, caller: Caller, params: PlacementParams) -> Placement | Awaitable[Placement]:
         """Say what an acquire of these parameters would be answered now, and why."""
-        request = request_of(params, uid=caller.uid)
         capacities = self._readings.capacities()
+        request = request_of(params, uid=caller.uid, capacities=capacities)
         if self._readings.late(capacities) or self._readings.returning():
             return self._explain_later(caller, request)
         return self._place(caller, request)
@@ -152,6 +152,7 @@ class Acquirer:
                         subject=pending.waiting.subject or pending.caller.subject,
                         params=pending.params,
                         placement=placement,
+                        quota_bytes=self._quota_bytes(pending.params, placement),
                         handles=pending.handles,
                         connection=pending.caller.connection,
                         key=pending.key,
@@ -336,12 +337,21 @@ class Acquirer:
             subject=ask.caller.subject,
             params=ask.params,
             placement=placement,
+            quota_bytes=self._quota_bytes(ask.params, placement),
             handles=handles,
             connection=ask.caller.connection,
             key=ask.key,
         )
         self._queue.pass_over(ask.params.priority)
         return lease
+
+    def _quota_bytes(self, params: AcquireParams, placement: Placement) -> int:
+        """Return what quotas count for a grant: all of a GPU that nobody else can use then."""
+        reserved = placement.reserved
+        if params.policy != "exclusive":
+            return sum(reserved.values())
+        sizes = {capacity.uuid: capacity.largest_bytes for capacity in self._readings.capacities()}
+        return sum(max(size, sizes.get(uuid, 0)) for uuid, size in reserved.items())
 
     def _shown(self, lease: LiveLease) -> Lease:
         return self._views.lease(lease, self._readings.snapshot(), personal=True)
@@ -403,7 +413,7 @@ class Acquirer:
             params=structs.replace(
                 params, priority=min(params.priority, caller.max_priority), wait_ms=0
             ),
-            request=request_of(params, uid=caller.uid),
+            request=request_of(params, uid=caller.uid, capacities=self._readings.capacities()),
             key=key,
             wait_s=min(params.wait_ms, round(self._max_wait_s * 1000)) / 1000,
         )

@@ -19,6 +19,7 @@ from supereziod.leases.store import LeaseRecord, RevokeOrder
 from supereziod.leases.waiters import Pending
 
 _CDI_KIND: Final = "nvidia.com/gpu"
+_A_QUOTA: Final = "a quota of its user stands against it"
 
 
 class GpuUsage(Struct, frozen=True, kw_only=True):
@@ -104,7 +105,7 @@ class LeaseViews:
             else [],
             holder_confirmed=bool(handles) and all(handle.confirmed for handle in handles),
             environment=environment_of(record) if personal else {},
-            placement=record.placement if with_placement else None,
+            placement=record.placement if with_placement and personal else None,
             correlation_id=record.correlation_id if personal else None,
             granted_at=record.granted_at,
             age_s=(self._clock() - record.granted_ns) / 1e9,
@@ -134,7 +135,8 @@ class LeaseViews:
             priority=waiting.priority,
             waited_s=(now - waiting.enqueued_ns) / 1e9,
             remaining_s=max(0, waiting.deadline_ns - now) / 1e9,
-            reason=placement.summary,
+            # How much somebody may have, and in which group, is for that user to know.
+            reason=placement.summary if personal or placement.quota is None else _A_QUOTA,
             code=reason_code(placement),
             ahead=position - 1,
             correlation_id=scope.correlation_id if scope is not None and personal else None,

@@ -151,7 +151,7 @@ def running(
     with ThreadPoolExecutor(max(2, len(os.sched_getaffinity(0)))) as pool:
         yield {
             mutant: pool.submit(run, mutant, tmp_path_factory.mktemp("mutant"))
-            for mutant in selected(request, list(MUTANTS))
+            for mutant in selected(request, MUTANTS)
         }
 
 

@@ -72,6 +72,35 @@ async def test_need_is_weighed_against_what_is_free_and_ones_own(
     assert not host.only("gpu.overcommitted")
 
 
+@pytest.mark.parametrize(("vram", "left", "others"), [(8, 4, 0), (2, 4, 6), (10, 2, 0), (12, 0, 0)])
+async def test_where_use_is_not_told_by_process_it_is_estimated(
+    host: LeaseHost, server: Child, vram: int, left: int, others: int
+) -> None:
+    host.big.foreign_bytes = 8 * GIB
+    use(host, server.pid, big=None)
+    assert (host.free(BIG), foreign(host, BIG)) == (4 * GIB, 8 * GIB)
+    lease = host.now(ME, vram=vram, holder_pid=server.pid)
+    assert gpus(lease) == [BIG]
+    for _ in range(4):
+        assert (host.free(BIG), foreign(host, BIG)) == (left * GIB, others * GIB)
+        (shown,) = host.leases.get(ME, lease.id).gpus
+        assert (shown.actual_bytes, shown.actual_is_estimated) == (min(vram, 8) * GIB, True)
+        host.clock.advance(1)
+        host.monitor.read()
+
+
+async def test_whose_untold_use_it_is_cannot_be_said_where_there_are_several(
+    host: LeaseHost, server: Child
+) -> None:
+    host.big.foreign_bytes = 8 * GIB
+    use(host, os.getppid(), big=None)
+    use(host, server.pid, big=None)
+    with pytest.raises(NoCapacityError):
+        host.leases.acquire(ME, _ask(8, server, avoid=[SMALL]))
+    host.now(ME, vram=4, holder_pid=server.pid)
+    assert (host.free(BIG), foreign(host, BIG)) == (0, 8 * GIB)
+
+
 async def test_what_others_use_is_not_ones_own(host: LeaseHost, server: Child) -> None:
     use(host, server.pid, big=8)
     use(host, os.getppid(), big=3)
@@ -123,16 +152,6 @@ async def test_a_server_that_holds_no_lease_may_have_its_gpu_alone(
     assert gpus(host.now(ME, vram=9, holder_pid=server.pid, policy="exclusive")) == [BIG]
     with pytest.raises(NoCapacityError):
         host.leases.acquire(ME, _ask(1, None, avoid=[SMALL]))
-
-
-async def test_use_that_is_not_told_by_process_has_to_be_free_besides(
-    host: LeaseHost, server: Child
-) -> None:
-    host.big.foreign_bytes = 5 * GIB
-    use(host, server.pid, big=None)
-    with pytest.raises(NoCapacityError):
-        host.leases.acquire(ME, _ask(8, server))
-    assert gpus(host.now(ME, vram=6, holder_pid=server.pid)) == [BIG]
 
 
 # --- a server cannot move -----------------------------------------------------------------------

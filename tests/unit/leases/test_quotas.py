@@ -414,3 +414,40 @@ def test_one_of_lower_priority_does_not_wait_in_front_of_a_newcomer() -> None:
     queue.add(waiting("a", 1, frozenset(), 6))
     assert quotas.newcomer(subject, 3 * GIB, queue=queue, priority=0) is not None
     assert quotas.newcomer(subject, 3 * GIB, queue=queue, priority=1) is None
+
+
+# --- what nobody else can use -------------------------------------------------------------------
+
+
+async def test_a_gpu_that_somebody_has_alone_counts_as_a_whole(host: LeaseHost) -> None:
+    """A byte of it is as good as all of it: no other lease can be there."""
+    with pytest.raises(QuotaExceededError, match=r"and 12\.0 GiB can never be had within it"):
+        now(host, CLEO, vram=1, policy="exclusive")
+    with pytest.raises(QuotaExceededError):
+        now(host, CLEO, vram=1, policy="exclusive", count=2)
+    lease = now(host, CLEO, vram=1, policy="exclusive", avoid=[BIG])
+    (quota,) = [each for each in host.leases.quotas_of(CLEO).quotas if each.scope == "user"]
+    assert quota.vram_used_bytes == 6 * GIB
+    with pytest.raises(QuotaExceededError):
+        now(host, CLEO, vram=1)
+    host.leases.release(CLEO, lease.id)
+    assert host.leases.quotas_of(CLEO).quotas[0].vram_used_bytes == 0
+
+
+async def test_it_does_after_a_restart_too(tmp_path: Path) -> None:
+    async with lease_host(tmp_path, quotas=RULES) as before:
+        now(before, CLEO, vram=1, policy="exclusive", avoid=[BIG])
+    async with lease_host(tmp_path, quotas=RULES, clock=before.clock) as after:
+        assert after.leases.quotas_of(CLEO).quotas[0].vram_used_bytes == 6 * GIB
+
+
+async def test_what_somebody_may_have_is_not_shown_to_others(host: LeaseHost) -> None:
+    now(host, CLEO, vram=6)
+    waiting = later(host, CLEO, vram=2, wait_ms=60_000)
+    await turn()
+    (shown,) = host.leases.list(ANNA).queue
+    assert shown.reason == "a quota of its user stands against it"
+    (own,) = host.leases.list(CLEO).queue
+    assert "the quota of uid 1003 is 6.0 GiB" in own.reason
+    waiting.cancel()
+    await turn()
