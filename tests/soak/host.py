@@ -133,6 +133,10 @@ class Host:
         parent = process.parent
         return Origin(process.identity, 1 if parent is None or parent.ended else parent.pid)
 
+    def is_kernel_thread(self, pid: int) -> bool | None:
+        self._check_files()
+        return False if pid in self.processes else None
+
     def is_alive(self, identity: Identity) -> bool:
         self._check_files()
         process = self.processes.get(identity.pid)
