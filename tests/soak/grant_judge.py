@@ -30,7 +30,9 @@ class GrantJudge:
         for uuid in held.gpus:
             gpu = self._host.units[uuid]
             assert gpu.uuid not in params.avoid
-            assert self._serving.suits(gpu, params), f"{uuid} is not what {held.asked.name} needs"
+            assert self._serving.suits(gpu, held.asked), (
+                f"{uuid} is not what {held.asked.name} needs"
+            )
             self._check_company(held, uuid)
         if params.holder_pid is not None and params.count == len(held.gpus) == 1:
             self._check_is_there(held)
@@ -109,7 +111,7 @@ class GrantJudge:
     def _check_best(self, held: Held) -> None:
         """Nothing is split further than it has to be, and a model goes where it is already."""
         params = held.asked.params
-        free = self._serving.surely_free(params, exact=True)
+        free = self._serving.surely_free(held.asked, exact=True)
         if params.split:
             parts = fewest(params, free)
             assert parts is None or len(held.gpus) <= parts, (

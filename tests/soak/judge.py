@@ -91,7 +91,7 @@ class Judge:
         # Who leases for a server that runs can have it where that is, and nowhere else.
         is_bound = asked.params.holder_pid and self._serving.used_without_lease(asked)
         if isinstance(error, NeverFitsError) and not is_bound:
-            assert not self._serving.candidates(asked.params), (
+            assert not self._serving.candidates(asked), (
                 f"{asked.name} was told that it never fits: {error.message}"
             )
         if isinstance(error, NoCapacityError) and self._queue.is_empty:

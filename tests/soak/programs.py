@@ -16,7 +16,7 @@ from soak.daemon_run import DaemonRun, Line, LostError
 from soak.host import Host
 from soak.judge import Judge
 from soak.processes import Process
-from soak.truth import Asked
+from soak.truth import Asked, room_of
 from soak.users import UIDS
 from superezio.errors import (
     PermissionDeniedError,
@@ -422,11 +422,15 @@ class Program:
         split = draw.random() < 0.15
         if split:
             size = draw.choice((size, 14, 20, 28, 36))
+        policy = draw.choices(policies, (6, 3, 0.7, 0.5))[0]
+        vram_bytes = round(size * GIB)
+        if policy == "exclusive" and draw.random() < 0.5:
+            vram_bytes = room_of(draw.choice(list(self._host.gpus.values())))
         return AcquireParams(
-            vram_bytes=round(size * GIB),
+            vram_bytes=vram_bytes,
             split=split,
             count=draw.choices((1, 2, 3), (12, 2, 0.5))[0],
-            policy=draw.choices(policies, (6, 3, 0.7, 0.5))[0],
+            policy=policy,
             prefer=draw.sample(uuids, 1) if draw.random() < 0.2 else [],
             avoid=draw.sample(uuids, 1) if draw.random() < 0.2 else [],
             mode=mode,  # type: ignore[arg-type]

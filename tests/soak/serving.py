@@ -7,9 +7,11 @@ from typing import Final
 
 from soak.cards import MIB, Gpu
 from soak.truth import Asked, Held, Truth, room_of
+from soak.users import limits_vram
 from superezio.wire import AcquireParams
 
 _LEAST_PART: Final = 512 * MIB
+_TOLERANCE: Final = 512 * MIB
 
 
 class Serving:
@@ -19,8 +21,15 @@ class Serving:
         self._truth = truth
         self._host = truth.host
 
-    def suits(self, gpu: Gpu, params: AcquireParams) -> bool:
-        """Tell whether the GPU is of the kind that is asked for, by its last pass."""
+    def suits(self, gpu: Gpu, asked: Asked) -> bool:
+        """Tell whether the GPU is of the kind that is asked for, by its last pass.
+
+        Who is held to a quota has one alone by asking for all of it.
+        """
+        params = asked.params
+        fills = params.policy == "exclusive" and limits_vram(self._host.quotas, asked.uid)
+        if fills and room_of(gpu) > params.vram_bytes + _TOLERANCE:
+            return False
         reading = self._truth.reading(gpu.uuid)
         if reading is None or gpu.uuid in params.avoid or reading.compute_mode == "prohibited":
             return False
@@ -33,10 +42,10 @@ class Serving:
         least = params.min_compute_capability
         return least is None or gpu.card.capability >= _capability(least)
 
-    def candidates(self, params: AcquireParams) -> set[str]:
+    def candidates(self, asked: Asked) -> set[str]:
         """Return the GPUs that could serve the acquire, were they empty."""
-        rooms = {gpu.uuid: room_of(gpu) for gpu in self._gpus() if self.suits(gpu, params)}
-        return able(params, rooms)
+        rooms = {gpu.uuid: room_of(gpu) for gpu in self._gpus() if self.suits(gpu, asked)}
+        return able(asked.params, rooms)
 
     def kept_for(self, asked: Asked, *, past: Asked) -> set[str]:
         """Return the GPUs of which something is kept for one that waits, from one that came later.
@@ -46,7 +55,7 @@ class Serving:
         """
         params, rooms = asked.params, {}
         for gpu in self._gpus():
-            if not self.suits(gpu, params) or self._is_blocked(gpu):
+            if not self.suits(gpu, asked) or self._is_blocked(gpu):
                 continue
             own = [
                 held
@@ -61,7 +70,7 @@ class Serving:
     def could_serve(self, asked: Asked, *, exact: bool) -> bool:
         """Tell whether the acquire can be granted, beyond doubt; `exact`: at this very moment."""
         return not self.is_somewhere(asked) and bool(
-            able(asked.params, self.surely_free(asked.params, exact=exact))
+            able(asked.params, self.surely_free(asked, exact=exact))
         )
 
     def is_somewhere(self, asked: Asked) -> bool:
@@ -88,11 +97,11 @@ class Serving:
             or (gpu.uuid in readings and family & readings[gpu.uuid].uses.keys())
         } - leased
 
-    def surely_free(self, params: AcquireParams, *, exact: bool) -> dict[str, int]:
+    def surely_free(self, asked: Asked, *, exact: bool) -> dict[str, int]:
         """Return the GPUs that let the lease in beyond doubt, and what is free on each."""
         found = {}
         for gpu in self._gpus():
-            if self.suits(gpu, params) and self._is_open(gpu, params, exact=exact):
+            if self.suits(gpu, asked) and self._is_open(gpu, asked.params, exact=exact):
                 reading = self._truth.reading(gpu.uuid)
                 assert reading is not None
                 spoken = reading.used_bytes + self._truth.unused(gpu, reading)

@@ -14,6 +14,15 @@ GROUPS: Final = {
     1002: frozenset({101, 102}),
     1003: frozenset[int](),
 }
+
+
+def limits_vram(rules: QuotaRules, uid: int) -> bool:
+    """Tell whether there is a limit to the VRAM that a user may have."""
+    quotas = [rules.by_uid.get(uid, rules.default)]
+    quotas += [rules.by_gid[gid] for gid in GROUPS[uid] & rules.by_gid.keys()]
+    return any(quota.vram_bytes is not None for quota in quotas)
+
+
 QUOTAS: Final = (
     QuotaRules(
         default=Quota(leases=9),

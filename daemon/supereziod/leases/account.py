@@ -160,7 +160,8 @@ class GpuAccount:
     def release(self, lease: str, now_ns: int) -> None:
         """End the lease; what it took from others stays taken until a later pass shows it free."""
         if not self._returns:
-            self._quiet_bytes = self._unexplained_bytes() - self._estimated_bytes()
+            # An estimate stands though some of its processes have ended: more than there is.
+            self._quiet_bytes = max(0, self._unexplained_bytes() - self._estimated_bytes())
         part = self._parts[lease]
         self._uncount(part)
         del self._parts[lease]

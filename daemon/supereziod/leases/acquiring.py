@@ -23,7 +23,7 @@ from superezio.errors import (
 from superezio.wire import AcquireParams, Lease, Placement, PlacementParams
 from supereziod.gpu.absence import absence_of_gpus
 from supereziod.leases.book import LeaseBook, LiveLease
-from supereziod.leases.capacity import Capacity, Request
+from supereziod.leases.capacity import Capacity, Request, Subject
 from supereziod.leases.handles import Caller, HandleOpener, ProcessHandle
 from supereziod.leases.presence import NOWHERE
 from supereziod.leases.queue import LeaseQueue, Waiting
@@ -123,7 +123,7 @@ class Acquirer:
     def explain(self, caller: Caller, params: PlacementParams) -> Placement | Awaitable[Placement]:
         """Say what an acquire of these parameters would be answered now, and why."""
         capacities = self._readings.capacities()
-        request = request_of(params, uid=caller.uid, capacities=capacities)
+        request = request_of(params, uid=caller.uid)
         if self._readings.late(capacities) or self._readings.returning():
             return self._explain_later(caller, request)
         return self._place(caller, request)
@@ -152,7 +152,6 @@ class Acquirer:
                         subject=pending.waiting.subject or pending.caller.subject,
                         params=pending.params,
                         placement=placement,
-                        quota_bytes=self._quota_bytes(pending.params, placement),
                         handles=pending.handles,
                         connection=pending.caller.connection,
                         key=pending.key,
@@ -169,13 +168,23 @@ class Acquirer:
                     self._room.find_again()
 
     def review_quotas(self) -> None:
-        """Refuse those who wait for what the quotas can never give them any more."""
+        """Hold those who wait to the quotas that are now in force.
+
+        Who can never be given what it waits for is refused.
+        """
         for pending in self._room.in_order():
             waiting = pending.waiting
             subject = waiting.subject or pending.caller.subject
             breach = self._quotas.breach(subject, waiting.request.total_bytes)
             if breach is not None and breach.lasting:
                 self._room.refuse(pending, breach.error())
+                continue
+            request = self._held_to_quotas(waiting.request, subject)
+            if request is not waiting.request:
+                self._room.ask_for(pending, request)
+                placement = self._reason(pending)
+                if placement.decision == "never" and self._readings.complete:
+                    self._room.refuse(pending, self._refusal(placement))
 
     def _review_early(self) -> None:
         early, self._early = self._early, []
@@ -284,9 +293,12 @@ class Acquirer:
         presence = self._book.presence_of(
             ask.caller.pid if pid is None else pid, may_move=pid is None
         )
-        return (
-            ask.request if presence is NOWHERE else structs.replace(ask.request, presence=presence)
-        )
+        request = self._held_to_quotas(ask.request, ask.caller.subject)
+        return request if presence is NOWHERE else structs.replace(request, presence=presence)
+
+    def _held_to_quotas(self, request: Request, subject: Subject) -> Request:
+        fills = request.policy == "exclusive" and self._quotas.limit_vram_of(subject)
+        return request if fills == request.fills else structs.replace(request, fills=fills)
 
     def _decide(self, ask: _Ask, capacities: list[Capacity]) -> Placement:
         line = self._quotas.line()
@@ -302,6 +314,7 @@ class Acquirer:
 
     def _place(self, caller: Caller, request: Request) -> Placement:
         line = self._quotas.line()
+        request = self._held_to_quotas(request, caller.subject)
         placement = self._queue.place_behind(
             request, self._readings.capacities(), held_back=line.held_back, uid=caller.uid
         )
@@ -337,21 +350,12 @@ class Acquirer:
             subject=ask.caller.subject,
             params=ask.params,
             placement=placement,
-            quota_bytes=self._quota_bytes(ask.params, placement),
             handles=handles,
             connection=ask.caller.connection,
             key=ask.key,
         )
         self._queue.pass_over(ask.params.priority)
         return lease
-
-    def _quota_bytes(self, params: AcquireParams, placement: Placement) -> int:
-        """Return what quotas count for a grant: all of a GPU that nobody else can use then."""
-        reserved = placement.reserved
-        if params.policy != "exclusive":
-            return sum(reserved.values())
-        sizes = {capacity.uuid: capacity.largest_bytes for capacity in self._readings.capacities()}
-        return sum(max(size, sizes.get(uuid, 0)) for uuid, size in reserved.items())
 
     def _shown(self, lease: LiveLease) -> Lease:
         return self._views.lease(lease, self._readings.snapshot(), personal=True)
@@ -413,7 +417,7 @@ class Acquirer:
             params=structs.replace(
                 params, priority=min(params.priority, caller.max_priority), wait_ms=0
             ),
-            request=request_of(params, uid=caller.uid, capacities=self._readings.capacities()),
+            request=request_of(params, uid=caller.uid),
             key=key,
             wait_s=min(params.wait_ms, round(self._max_wait_s * 1000)) / 1000,
         )

@@ -172,7 +172,6 @@ class LeaseBook:
         subject: Subject,
         params: AcquireParams,
         placement: Placement,
-        quota_bytes: int,
         handles: list[ProcessHandle],
         connection: str | None,
         key: str | None,
@@ -180,13 +179,12 @@ class LeaseBook:
     ) -> LiveLease:
         """Record and make a lease. On an error nothing was done, and the handles are not taken.
 
-        `quota_bytes`: what it takes of quotas. `on_recorded` is called in between, when nothing can
-        fail any more.
+        `on_recorded` is called in between, when nothing can fail any more.
         """
         uid = subject.uid
         self.check_room(uid)
         self._check_processes(uid, len(handles))
-        breach = self._quotas.breach(subject, quota_bytes)
+        breach = self._quotas.breach(subject, sum(placement.reserved.values()))
         if breach is not None:
             raise breach.error()
         if params.mode == "process" and all(handle.ended for handle in handles):
@@ -208,7 +206,6 @@ class LeaseBook:
             ttl_ms=ttl_ms,
             expires_ns=None if ttl_ms is None else now_ns + ttl_ms * _NS_PER_MS,
             groups=tuple(sorted(subject.shares)),
-            quota_bytes=quota_bytes if quota_bytes > sum(placement.reserved.values()) else 0,
         )
         self._record(record)
         on_recorded()
@@ -355,7 +352,7 @@ class LeaseBook:
         gpus = {**lease.record.gpus, uuid: reserved_bytes}
         self.amend(lease, "cannot record what the lease is raised to", gpus=gpus)
         self._ledger.raise_reserve(lease.id, uuid, reserved_bytes)
-        self._quotas.change(lease.id, lease.record.counted_bytes)
+        self._quotas.change(lease.id, sum(gpus.values()))
 
     def bind_connection(self, lease: LiveLease, connection: str) -> None:
         """Let the lease hang on another connection."""
@@ -436,7 +433,7 @@ class LeaseBook:
         self._leases[record.id] = lease
         self._of_uid[record.uid] = self._of_uid.get(record.uid, 0) + 1
         subject = Subject(uid=record.uid, groups=frozenset(record.groups))
-        self._quotas.add(record.id, subject, record.counted_bytes)
+        self._quotas.add(record.id, subject, sum(record.gpus.values()))
         if record.idempotency_key is not None:
             self._by_key[record.uid, record.idempotency_key] = record.id
         if lease.connection is not None:

@@ -31,7 +31,8 @@ class Request(Struct, frozen=True, kw_only=True):
     lease. GPUs in `avoid` are never taken. `min_capability`, `compute_mode` and `no_display` are
     what a GPU has to meet; one of which it is not known does not. GPUs that a lease with the same
     `model` is on go before others. `presence`: where its holder is already, which it counts on, and
-    which binds it to those GPUs. `alone_bytes`: what quotas count for each GPU that it wants alone.
+    which binds it to those GPUs. `fills`: it may have a GPU alone only if it asks for all of
+    it, as whoever is held to a quota.
     Raises InvalidParamsError for a size or count nobody can mean.
     """
 
@@ -46,7 +47,7 @@ class Request(Struct, frozen=True, kw_only=True):
     model: Model | None = None
     split: bool = False
     presence: Presence = NOWHERE
-    alone_bytes: int = 0
+    fills: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.vram_bytes <= MAX_VRAM_BYTES:
@@ -65,10 +66,8 @@ class Request(Struct, frozen=True, kw_only=True):
 
     @property
     def total_bytes(self) -> int:
-        """What a grant takes from the host: of GPUs that nobody else can use then, all."""
-        if self.split:
-            return max(self.vram_bytes, self.alone_bytes * self.count)
-        return max(self.vram_bytes, self.alone_bytes) * self.count
+        """What a grant takes from the host."""
+        return self.vram_bytes if self.split else self.vram_bytes * self.count
 
 
 class Subject(Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ _FAR: Final = (
     "fits", "settling", "capability_unknown", "compute_mode_unknown", "display_unknown",
     "capability_too_low", "compute_mode_differs", "drives_display", "compute_prohibited",
     "mig_enabled", "mig_shared", "mig_single", "no_permission", "too_small", "elsewhere", "avoided",
+    "beyond_quota",
 )  # fmt: skip
 _RANKS: Final = {code: rank for rank, code in enumerate((*_NEAR, "", *_FAR))}
 

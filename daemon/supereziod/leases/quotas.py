@@ -199,6 +199,13 @@ class Quotas:
         """Return what is to walk along the queue, once."""
         return QuotaLine(self)
 
+    def limit_vram_of(self, subject: Subject) -> bool:
+        """Tell whether there is a limit to the VRAM that somebody may have."""
+        if subject.exempt or not self.in_force:
+            return False
+        applying = self._applying(subject, _NOBODY)
+        return any(quota.vram_bytes is not None for _, quota, _, _ in applying)
+
     def _applying(
         self, subject: Subject, ahead: _Uses
     ) -> Iterator[tuple[tuple[str, str], Quota, _Use, _Use]]:

@@ -24,6 +24,9 @@ def refusal_of(request: Request, capacity: Capacity, need: int) -> Refusal | Non
     """Return why the GPU does not admit `need` bytes of the request; None if it does."""
     if capacity.uuid in request.avoid:
         return "avoided", "the request avoids it"
+    if _is_wasted_on(request, capacity):
+        held = format_size(capacity.largest_bytes)
+        return "beyond_quota", f"holds {held}: to have it alone within a quota, ask for all of it"
     if _is_one_of_several(request, capacity):
         return "mig_single", "a program can use one MIG instance, and no other GPU beside it"
     if capacity.block is not None and not capacity.largest_bytes:
@@ -49,12 +52,21 @@ def may_serve(request: Request, capacity: Capacity) -> bool:
     """
     if capacity.uuid in request.avoid or _is_one_of_several(request, capacity):
         return False
+    if _is_wasted_on(request, capacity):
+        return False
     if capacity.block is not None and capacity.block.code in LASTING_BLOCKS:
         return False
     unfit = _unfit(request, capacity)
     if unfit is None:
         return True
     return capacity.block is not None and unfit[0] in _UNKNOWN
+
+
+def _is_wasted_on(request: Request, capacity: Capacity) -> bool:
+    """Tell whether a GPU would be lost to others for less than it counts against a quota."""
+    if request.policy != "exclusive" or not request.fills:
+        return False
+    return capacity.largest_bytes > request.vram_bytes + EXCLUSIVE_TOLERANCE_BYTES
 
 
 def _is_one_of_several(request: Request, capacity: Capacity) -> bool:

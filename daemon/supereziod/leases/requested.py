@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from superezio.errors import InvalidParamsError
 from superezio.wire import AcquireParams, PlacementParams
-from supereziod.leases.capacity import Capability, Capacity, Request, parse_capability
+from supereziod.leases.capacity import Capability, Request, parse_capability
 
 _MAX_GPUS_NAMED: Final = 64
 _MAX_MODEL: Final = 128
-#: Not itself: its MIG instances are.
-_NEVER_LEASED: Final = frozenset({"mig_enabled"})
 
 
-def request_of(
-    params: AcquireParams | PlacementParams, *, uid: int, capacities: Sequence[Capacity]
-) -> Request:
+def request_of(params: AcquireParams | PlacementParams, *, uid: int) -> Request:
     """Return what the user asks of the GPUs. Raises InvalidParamsError for what nobody can mean."""
     if len(params.prefer) > _MAX_GPUS_NAMED or len(params.avoid) > _MAX_GPUS_NAMED:
         raise InvalidParamsError(f"prefer and avoid name at most {_MAX_GPUS_NAMED} GPUs")
@@ -33,19 +28,7 @@ def request_of(
         # Whose model it is belongs to it: what others run, and where, is theirs to know.
         model=None if params.model is None else (uid, _checked_model(params.model)),
         split=params.split,
-        alone_bytes=_largest(params, capacities) if params.policy == "exclusive" else 0,
     )
-
-
-def _largest(params: AcquireParams | PlacementParams, capacities: Sequence[Capacity]) -> int:
-    """Return how large a GPU may be that the request gets."""
-    sizes = [
-        capacity.largest_bytes
-        for capacity in capacities
-        if capacity.uuid not in params.avoid
-        if capacity.block is None or capacity.block.code not in _NEVER_LEASED
-    ]
-    return max(sizes, default=0)
 
 
 def _capability(text: str | None) -> Capability | None:

@@ -43,7 +43,7 @@ class LeaseRecord(Struct, frozen=True, kw_only=True):
     `expires_ns`: when a ttl lease ends that is not renewed within `ttl_ms`. `ready`: its holder
     has said that it has grown. `kin`: what its processes had started, as far as that was seen.
     `groups` are those whose quotas it counts for. `grown_on`: the GPUs on which it was seen to have
-    sized itself. `quota_bytes`: what quotas count for it, where that is more than it reserves.
+    sized itself.
     """
 
     id: str
@@ -63,12 +63,6 @@ class LeaseRecord(Struct, frozen=True, kw_only=True):
     kin: tuple[Identity, ...] = ()
     groups: tuple[int, ...] = ()
     grown_on: tuple[str, ...] = ()
-    quota_bytes: int = 0
-
-    @property
-    def counted_bytes(self) -> int:
-        """What it takes of the quotas that it counts for."""
-        return max(self.quota_bytes, sum(self.gpus.values()))
 
 
 class Unreadable(Struct, frozen=True, kw_only=True):

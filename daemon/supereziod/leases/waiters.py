@@ -17,7 +17,7 @@ from superezio.errors import (
 )
 from superezio.wire import AcquireParams, Lease, Placement
 from supereziod.leases.book import LeaseBook, LiveLease
-from supereziod.leases.capacity import Capacity
+from supereziod.leases.capacity import Capacity, Request
 from supereziod.leases.deadlines import Deadlines
 from supereziod.leases.handles import Caller, ProcessHandle
 from supereziod.leases.places import Place, PlaceNews, reason_code
@@ -209,9 +209,12 @@ class WaitingRoom:
                 may_move = pending.params.holder_pid is None
                 presence = self._book.presence_of(pending.handles[0], may_move=may_move)
             if presence != waiting.request.presence:
-                request = structs.replace(waiting.request, presence=presence)
-                pending.waiting = structs.replace(waiting, request=request)
-                self._queue.replace(pending.waiting)
+                self.ask_for(pending, structs.replace(waiting.request, presence=presence))
+
+    def ask_for(self, pending: Pending, request: Request) -> None:
+        """Let a waiter ask for something else at its place."""
+        pending.waiting = structs.replace(pending.waiting, request=request)
+        self._queue.replace(pending.waiting)
 
     def first_grant(self, capacities: list[Capacity]) -> tuple[Pending, Placement] | None:
         """Return the first waiter that can be granted, and where; it waits until it is taken."""

@@ -65,6 +65,7 @@ REASON_CODES: Final[dict[str, str]] = {
     "insufficient_vram": "Too little is free now.",
     "returning": "Enough is free once released leases have given their VRAM back.",
     "too_small": "It would not fit if the GPU were empty.",
+    "beyond_quota": "The request is exclusive, within a quota, and for less than all of the GPU.",
     "avoided": "The request avoids it.",
     "elsewhere": "The process that is to hold the lease uses another GPU already.",
     "queued": "What is free is kept for an acquire ahead in the queue.",

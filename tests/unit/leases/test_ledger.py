@@ -674,6 +674,22 @@ def test_a_grown_lease_that_is_released_is_back_when_its_estimate_is() -> None:
     assert (desk.free, desk.foreign) == (11, 1)
 
 
+def test_what_an_estimate_is_too_high_by_is_not_missed_after_the_release() -> None:
+    """Half of its processes had ended: that half cannot come back a second time."""
+    desk = Desk()
+    desk.owners.update({10: "h", 11: "h"})
+    desk.claim("a", 8, holder="h")
+    for _ in range(4):
+        desk.clock.advance(1)
+        desk.see(6, {10: None, 11: None})
+    desk.clock.advance(1)
+    desk.see(3, {10: None})
+    assert desk.ledger.actual("h", G) == 6 * GIB, "an estimate stands once the lease has grown"
+    desk.owners.clear()
+    desk.ledger.release("a")
+    assert kinds(desk.see(0)) == [("returned", "a")]
+
+
 def test_a_lease_released_while_another_grows_does_not_shrink_its_estimate() -> None:
     desk = hidden(reserved=4)
     for _ in range(3):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gpu_views import GIB
 from lease_host import BIG, SMALL, LeaseHost, caller_of, lease_host, turn
-from superezio.errors import QuotaExceededError, WaitTimeoutError
+from superezio.errors import NeverFitsError, QuotaExceededError, WaitTimeoutError
 from superezio.wire import Lease, Placement, PlacementParams
 from supereziod.leases.capacity import Request, Subject
 from supereziod.leases.handles import Caller
@@ -419,26 +419,35 @@ def test_one_of_lower_priority_does_not_wait_in_front_of_a_newcomer() -> None:
 # --- what nobody else can use -------------------------------------------------------------------
 
 
-async def test_a_gpu_that_somebody_has_alone_counts_as_a_whole(host: LeaseHost) -> None:
-    """A byte of it is as good as all of it: no other lease can be there."""
-    with pytest.raises(QuotaExceededError, match=r"and 12\.0 GiB can never be had within it"):
+async def test_whoever_is_held_to_a_quota_has_a_gpu_alone_by_asking_for_all_of_it(
+    host: LeaseHost,
+) -> None:
+    """A byte would keep everybody else off it, as all of it does, and count as a byte."""
+    with pytest.raises(NeverFitsError, match="to have it alone within a quota, ask for all of it"):
         now(host, CLEO, vram=1, policy="exclusive")
-    with pytest.raises(QuotaExceededError):
-        now(host, CLEO, vram=1, policy="exclusive", count=2)
-    lease = now(host, CLEO, vram=1, policy="exclusive", avoid=[BIG])
-    (quota,) = [each for each in host.leases.quotas_of(CLEO).quotas if each.scope == "user"]
-    assert quota.vram_used_bytes == 6 * GIB
-    with pytest.raises(QuotaExceededError):
-        now(host, CLEO, vram=1)
+    lease = now(host, CLEO, vram=6, policy="exclusive", prefer=[BIG])
+    assert [gpu.uuid for gpu in lease.gpus] == [SMALL]
+    assert lease.placement is not None
+    assert lease.placement.gpus[0].code == "beyond_quota"
+    assert host.leases.quotas_of(CLEO).quotas[0].vram_used_bytes == 6 * GIB
+    now(host, BOSS, vram=1, policy="exclusive")
+
+
+async def test_who_waits_for_a_gpu_alone_is_held_to_the_quotas_of_a_reload(host: LeaseHost) -> None:
+    small = now(host, BOSS, vram=6, prefer=[SMALL])
+    waiting = later(host, CLEO, vram=6, policy="exclusive", wait_ms=60_000)
+    await turn()
+    assert not waiting.done(), "the big one is not for it, within a quota"
+    host.leases.set_quotas(QuotaRules())
+    lease = await soon(waiting)
+    assert lease.gpus[0].uuid == BIG
+    hopeless = later(host, CLEO, vram=1, policy="exclusive", wait_ms=60_000)
+    await turn()
+    host.leases.set_quotas(RULES)
+    with pytest.raises(NeverFitsError):
+        await soon(hopeless)
     host.leases.release(CLEO, lease.id)
-    assert host.leases.quotas_of(CLEO).quotas[0].vram_used_bytes == 0
-
-
-async def test_it_does_after_a_restart_too(tmp_path: Path) -> None:
-    async with lease_host(tmp_path, quotas=RULES) as before:
-        now(before, CLEO, vram=1, policy="exclusive", avoid=[BIG])
-    async with lease_host(tmp_path, quotas=RULES, clock=before.clock) as after:
-        assert after.leases.quotas_of(CLEO).quotas[0].vram_used_bytes == 6 * GIB
+    host.leases.release(BOSS, small.id)
 
 
 async def test_what_somebody_may_have_is_not_shown_to_others(host: LeaseHost) -> None:
