@@ -256,7 +256,8 @@ def test_who_waits_is_served_by_a_daemon_that_is_started_only_then() -> None:
         assert "waiting for one" in process.stderr.readline()
         late.start()
         out, err = process.communicate(timeout=30)
-        assert (out, err, process.returncode) == ("run\n", "", 0)
+        assert (out, process.returncode) == ("run\n", 0)
+        assert not err or "no GPU is known to the daemon now" in err  # before its first reading
 
 
 def test_a_lease_that_is_waited_for_by_hand_tells_its_place_and_is_granted(

@@ -280,7 +280,7 @@ def _summary(
         each = zip(shares, names, strict=True)
         return f"{need}: {', '.join(f'{format_size(share)} on {name}' for share, name in each)}"
     if not reasons:
-        return "this host has no GPUs"
+        return "no GPU is known to the daemon now"
     if request.split:
         need += " split over " + (f"{request.count} GPUs" if request.count > 1 else "several GPUs")
     elif request.count > 1:

@@ -135,7 +135,7 @@ def test_a_mode_that_only_a_person_changes_means_never(block: str) -> None:
 
 def test_a_host_without_gpus_can_never() -> None:
     placement = place(ask(1), [])
-    assert (placement.decision, placement.summary) == ("never", "this host has no GPUs")
+    assert (placement.decision, placement.summary) == ("never", "no GPU is known to the daemon now")
 
 
 def test_a_gpu_where_a_lease_is_growing_admits_none() -> None:
