@@ -214,3 +214,62 @@ def test_a_critically_hot_gpu_is_drained_of_programs_that_know_nothing(
         assert code == -signal.SIGTERM
         assert "gpu_critical" in said
         assert told(client, lease.id, "lease.released")[-1].severity == "info"
+
+
+@pytest.mark.parametrize("died_again", [False, True])
+def test_a_lease_lost_while_its_minder_was_away_ends_the_program(
+    daemon: LiveDaemon, start: Start, *, died_again: bool
+) -> None:
+    """Its daemon's successor knows why; the next one, only that nobody released it."""
+    holder = start()
+    (minder,) = minders(holder.name)
+    daemon.kill()
+    os.kill(minder, signal.SIGSTOP)
+    daemon.start()
+    with daemon.client() as client:
+        lease = holder.lease(client)
+        client.lease_revoke(lease.id, deadline=0, reason="at once")
+        told(client, lease.id, "lease.lost")
+    if died_again:
+        daemon.kill()
+        daemon.start()
+    assert holder.process.poll() is None
+    os.kill(minder, signal.SIGCONT)
+    code, said = holder.ended()
+    assert code == -signal.SIGTERM
+    assert f"lease {lease.id} is lost" in said
+    assert "nobody has released it" in said if died_again else "at once" in said
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_lease_that_its_user_released_is_no_concern_of_the_program(
+    daemon: LiveDaemon, start: Start, *, away: bool
+) -> None:
+    """Whether its minder was there or not, and over the death of the daemon that was told."""
+    holder = start()
+    (minder,) = minders(holder.name)
+    if away:
+        daemon.kill()
+        os.kill(minder, signal.SIGSTOP)
+        daemon.start()
+    with daemon.client() as client:
+        client.lease_release(holder.lease(client).id)
+    if away:
+        daemon.kill()
+        daemon.start()
+        os.kill(minder, signal.SIGCONT)
+    until(lambda: not minders(holder.name))
+    assert holder.process.poll() is None
+
+
+def test_a_lease_void_with_a_corrupt_file_of_leases_ends_the_program(
+    daemon: LiveDaemon, start: Start
+) -> None:
+    holder = start()
+    daemon.kill()
+    for file in daemon.runtime_dir.glob("leases*"):
+        file.write_bytes(b"not a database, and long enough to be looked at" * 100)
+    daemon.start()
+    code, said = holder.ended()
+    assert code == -signal.SIGTERM
+    assert "is lost: the file of leases was corrupt" in said

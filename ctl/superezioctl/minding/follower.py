@@ -2,7 +2,8 @@
 
 Level, not edge: an event only says that it is time to look, and after each connect the lease is
 looked at anyway. So a notice that was told while the daemon was away, or lost in a full
-subscription, is not missed.
+subscription, is not missed. Nor is the end of a lease: of one that is no more it is found out
+whether its user released it, which is no concern of the command's, or it was lost.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 #: What happens to a lease that its holder has to know of.
 _TYPES = ["lease.draining", "lease.kept", "lease.lost", "lease.released"]
 #: What requests are for: the beginnings of their ids.
-_SUBSCRIBE, _LOOK, _ACCEPT = "subscribe", "look", "accept"
+_SUBSCRIBE, _LOOK, _ACCEPT, _RECALL, _RELEASE = "subscribe", "look", "accept", "recall", "release"
 _CHUNK_BYTES = 65536
 #: More than any answer to what is asked here.
 _MAX_LINE_BYTES = 4 << 20
 _OVER = frozenset({"stale_lease", "not_found"})
+#: How many past losses are searched for the one of this lease.
+_REPLAY = 1000
 
 
 class Revocation:
@@ -43,6 +46,8 @@ class Revocation:
 class Follower:
     """Keeps `revocation` what the daemon last said of it, and `over` once the lease is no more.
 
+    `over` comes last: `lost` is right by then.
+
     Nothing here waits: call `turn` when `fileno` has something to read, and at `retry_ns`.
     """
 
@@ -56,7 +61,7 @@ class Follower:
     ) -> None:
         self.revocation: Revocation | None = None
         self.over = False
-        #: What was said when the lease was lost because it was revoked.
+        #: What was said when the lease was lost; None where its user has released it.
         self.lost: str | None = None
         #: When to try to connect next, while there is no connection.
         self.retry_ns: int | None = 0
@@ -68,6 +73,8 @@ class Follower:
         self._socket: _socket.socket | None = None
         self._buffer = b""
         self._last_id = 0
+        self._is_gone = False
+        self._why_gone = "the daemon knows it no more, and nobody has released it"
 
     def fileno(self) -> int:
         """Return the descriptor to wait on, or -1."""
@@ -95,6 +102,7 @@ class Follower:
     def _connect(self) -> None:
         self._buffer = b""
         self._last_id = 0
+        self._is_gone = False
         try:
             self._socket = connect_once(self._path)
         except OSError:
@@ -143,24 +151,67 @@ class Follower:
                 event = message["params"]["event"]
                 if event["lease"] == self._lease:
                     self._hear(event)
-            elif "error" in message:
-                self._refused(str(message["id"]), message["error"]["data"]["kind"])
-            elif message["id"].startswith((_LOOK, _ACCEPT)):
-                self._see(message["result"])
+                elif message["params"]["lost"]:  # ours may have been among them
+                    self._look()
+                return
+            purpose = message["id"].partition("-")[0]
+            if "error" in message:
+                self._refused(purpose, message["error"]["data"]["kind"])
+            else:
+                self._answered(purpose, message["result"])
         except (ValueError, LookupError, TypeError, AttributeError):  # it is not the daemon
             self._lose()
 
     def _hear(self, event: dict[str, Any]) -> None:
-        if event["type"] == "lease.lost" and event["data"].get("reason") == "revoked":
+        if event["type"] == "lease.lost":
             self.lost = event["message"]
         self._look()
 
-    def _refused(self, id_: str, kind: str) -> None:
+    def _answered(self, purpose: str, result: dict[str, Any]) -> None:
+        if purpose in {_LOOK, _ACCEPT}:
+            self._see(result)
+        elif purpose == _RECALL:
+            self._recall(result["replay"])
+        elif purpose == _RELEASE:  # it had been released
+            self._end()
+
+    def _refused(self, purpose: str, kind: str) -> None:
         if kind in _OVER:
-            self.over = True
-            self.close()
-        elif not id_.startswith(_ACCEPT):  # that one: the notice was withdrawn meanwhile
+            self._find_out(purpose)
+        elif purpose == _RECALL:
+            self._ask_whether_released()
+        elif purpose != _ACCEPT:  # that one: the notice was withdrawn meanwhile
             self._lose()
+
+    def _find_out(self, purpose: str) -> None:
+        """Find out how the lease has ended, where that was not heard."""
+        if purpose == _RELEASE:
+            self.lost = f"lease {self._lease} is lost: {self._why_gone}"
+        if self.lost is not None:
+            self._end()
+        elif not self._is_gone:
+            self._is_gone = True
+            self._ask(_RECALL, "events.subscribe", {"types": ["lease.lost"], "replay": _REPLAY})
+
+    def _recall(self, past: list[dict[str, Any]]) -> None:
+        for event in past:
+            if event["lease"] == self._lease:
+                self.lost = event["message"]
+            elif event["data"].get("reason") == "state_corrupt":
+                self._why_gone = event["message"]
+        if self.lost is not None:
+            self._end()
+        else:
+            self._ask_whether_released()
+
+    def _ask_whether_released(self) -> None:
+        # The daemon remembers that over its own death. To release again is no error, and for what
+        # ended in another way it is; the lease itself is gone, and ids are never used again.
+        self._ask(_RELEASE, "lease.release", {"lease": self._lease})
+
+    def _end(self) -> None:
+        self.over = True
+        self.close()
 
     def _see(self, lease: dict[str, Any]) -> None:
         self._backoff = Backoff(deadline_ns=None, clock=self._clock)

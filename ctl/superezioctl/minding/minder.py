@@ -51,6 +51,7 @@ class Minder:
         self._say = say
         self._clock = clock
         self._heard = False
+        self._lost = False
         self._ended = False
 
     def run(self) -> None:
@@ -102,17 +103,23 @@ class Minder:
         self._response.heard(revocation)
 
     def _heed_loss(self) -> None:
-        """End the command of a lease that was lost before there was time to say so."""
-        if self._follower.lost is None or self._heard:
+        """End the command of a lease that was lost: its time is over, whatever it was told."""
+        lost = self._follower.lost
+        # With the command its lease ends, too: that is no loss.
+        if lost is None or self._lost or self._command.ended:
             return
-        self._heard = True
-        self._say(self._follower.lost)
+        self._lost = True
+        self._say(lost)
         deadline_ns = self._clock() + _LATE_NS
-        self._response.heard(
-            Revocation(
-                reason="lost", message=self._follower.lost, deadline_ns=deadline_ns, answered=True
-            )
-        )
+        known = self._follower.revocation
+        if self._heard and known is not None:
+            deadline_ns = min(deadline_ns, known.deadline_ns)
+        loss = Revocation(reason="lost", message=lost, deadline_ns=deadline_ns, answered=True)
+        if self._heard:
+            self._response.changed(loss)
+        else:
+            self._heard = True
+            self._response.heard(loss)
 
     def _wait(self) -> None:
         poll = select.poll()
