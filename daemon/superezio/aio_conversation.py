@@ -14,11 +14,11 @@ from superezio.connection import Backoff, cannot_connect, deadline_ms, may_come_
 from superezio.conversation import no_answer
 from superezio.errors import (
     ConnectionLostError,
-    MethodNotFoundError,
     ReplyTimeoutError,
     ShuttingDownError,
-    StaleLeaseError,
+    SuperezioError,
 )
+from superezio.keeping import FINAL, OF_THE_CALL, KeptLeases
 from superezio.link import Link
 
 T = TypeVar("T")
@@ -42,7 +42,9 @@ class AsyncConversation:
         self._clock = clock
         self._connecting = asyncio.Lock()
         self._ids = itertools.count(1)
-        self._leases: set[str] = set()
+        self._leases = KeptLeases()
+        #: How often this was closed: a call that began before is not made again.
+        self._closings = 0
         self.link: Link | None = None
 
     async def call(self, call: Call[T], *, limit_s: float, session: str | None) -> T:
@@ -55,9 +57,10 @@ class AsyncConversation:
         deadline_ns = begun_ns + round(limit_s * 1e9)
         backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
         again = False
+        closings = self._closings
         while True:
             try:
-                link = await self._connected(deadline_ns, session)
+                link = await self._connected(deadline_ns, session, closings)
                 after_s = (self._clock() - begun_ns) / 1e9
                 to_send = call.made_again(after_s) if again else call
                 return await self._exchange(link, to_send, deadline_ns, session)
@@ -66,6 +69,7 @@ class AsyncConversation:
                 if pause_s is None:
                     raise cannot_connect(self._socket_path, error) from error
             except (ConnectionLostError, ShuttingDownError):
+                self._check_open(closings)
                 again = True
                 pause_s = backoff.next_pause_s() if call.idempotent else None
                 if pause_s is None:
@@ -73,37 +77,68 @@ class AsyncConversation:
             except ReplyTimeoutError as error:
                 raise no_answer(call.method, limit_s, self._socket_path) from error
             await asyncio.sleep(pause_s)
+            self._check_open(closings)
 
     def keep(self, lease: str) -> None:
         """Resume that connection lease after each reconnect."""
-        self._leases.add(lease)
+        self._leases.keep(lease)
 
     def give_up(self, lease: str) -> None:
         """Resume it no more."""
-        self._leases.discard(lease)
+        self._leases.give_up(lease)
 
     async def aclose(self) -> None:
-        """End the connection, and the leases that hang on it. The next call connects anew."""
+        """End the connection, and the leases that hang on it. The next call connects anew.
+
+        Calls still in flight raise ConnectionLostError.
+        """
+        self._closings += 1
         self._leases.clear()
         link, self.link = self.link, None
         if link is not None:
             await link.aclose()
 
-    async def _connected(self, deadline_ns: int, session: str | None) -> Link:
+    def _check_open(self, closings: int) -> None:
+        if closings != self._closings:
+            raise ConnectionLostError("the client was closed before the daemon answered")
+
+    async def _connected(self, deadline_ns: int, session: str | None, closings: int) -> Link:
+        if self.link is not None and not self.link.lost and not self._leases.due:
+            return self.link
+        left_s = (deadline_ns - self._clock()) / 1e9
+        try:
+            # Another call may be connecting, and have more time than this one.
+            async with asyncio.timeout(left_s), self._connecting:
+                link = await self._connect(closings)
+                for lease in self._leases.due:
+                    await self._resume(link, lease, deadline_ns, session)
+                return link
+        except TimeoutError as error:
+            raise ReplyTimeoutError("out of time") from error
+
+    async def _connect(self, closings: int) -> Link:
+        self._check_open(closings)
         if self.link is not None and not self.link.lost:
             return self.link
-        async with self._connecting:
-            if self.link is None or self.link.lost:
-                self.link = await Link.open(self._socket_path)
-                await self._resume_leases(self.link, deadline_ns, session)
-            return self.link
+        link = await Link.open(self._socket_path)
+        if closings != self._closings:
+            await link.aclose()
+        self._check_open(closings)
+        self.link = link
+        self._leases.connected_anew()
+        return link
 
-    async def _resume_leases(self, link: Link, deadline_ns: int, session: str | None) -> None:
-        for lease in tuple(self._leases):
-            try:
-                await self._exchange(link, calls.lease_resume(lease), deadline_ns, session)
-            except (StaleLeaseError, MethodNotFoundError):
-                self._leases.discard(lease)
+    async def _resume(self, link: Link, lease: str, deadline_ns: int, session: str | None) -> None:
+        try:
+            await self._exchange(link, calls.lease_resume(lease), deadline_ns, session)
+        except FINAL:
+            self._leases.give_up(lease)
+        except OF_THE_CALL:
+            raise
+        except SuperezioError:
+            return  # it stays due
+        else:
+            self._leases.resumed(lease)
 
     async def _exchange(
         self, link: Link, call: Call[T], deadline_ns: int, session: str | None

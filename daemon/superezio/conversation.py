@@ -15,12 +15,11 @@ from superezio.calls import Call
 from superezio.connection import Backoff, Connection, deadline_ms
 from superezio.errors import (
     ConnectionLostError,
-    MethodNotFoundError,
     ReplyTimeoutError,
     ShuttingDownError,
-    StaleLeaseError,
     SuperezioError,
 )
+from superezio.keeping import FINAL, OF_THE_CALL, KeptLeases
 from superezio.quantities import format_duration
 
 T = TypeVar("T")
@@ -49,7 +48,7 @@ class Conversation:
         self._sleep = sleep
         self._owner_pid = os.getpid()
         self._ids = itertools.count(1)
-        self._leases: set[str] = set()
+        self._leases = KeptLeases()
         self.connection = Connection(socket_path, clock=clock, sleep=sleep)
         #: Held by whoever makes several calls that belong together.
         self.lock = threading.RLock()
@@ -83,7 +82,7 @@ class Conversation:
 
     def keep(self, lease: str) -> None:
         """Resume that connection lease after each reconnect."""
-        self._leases.add(lease)
+        self._leases.keep(lease)
 
     def keeps(self, lease: str) -> bool:
         """Tell whether that lease is resumed after a reconnect."""
@@ -91,10 +90,13 @@ class Conversation:
 
     def give_up(self, lease: str) -> None:
         """Resume it no more."""
-        self._leases.discard(lease)
+        self._leases.give_up(lease)
 
     def close(self) -> None:
-        """End the connection, and the leases that hang on it. The next call connects anew."""
+        """End the connection, and the leases that hang on it. The next call connects anew.
+
+        A call that another thread makes comes to its end before that.
+        """
         with self.lock:
             self._leases.clear()
             self.connection.close()
@@ -105,15 +107,24 @@ class Conversation:
             self._owner_pid = os.getpid()
             self._leases.clear()
             self.connection.close()
-        if self.connection.connected and not self.connection.broken():
-            return
-        self.connection.close()
-        self.connection.connect(deadline_ns, patient=True)
-        for lease in tuple(self._leases):
-            try:
-                self._exchange(calls.lease_resume(lease), deadline_ns, session)
-            except (StaleLeaseError, MethodNotFoundError):
-                self._leases.discard(lease)
+        if not self.connection.connected or self.connection.broken():
+            self.connection.close()
+            self.connection.connect(deadline_ns, patient=True)
+            self._leases.connected_anew()
+        for lease in self._leases.due:
+            self._resume(lease, deadline_ns, session)
+
+    def _resume(self, lease: str, deadline_ns: int, session: str | None) -> None:
+        try:
+            self._exchange(calls.lease_resume(lease), deadline_ns, session)
+        except FINAL:
+            self._leases.give_up(lease)
+        except OF_THE_CALL:
+            raise
+        except SuperezioError:
+            return  # it stays due
+        else:
+            self._leases.resumed(lease)
 
     def _exchange(self, call: Call[T], deadline_ns: int, session: str | None) -> T:
         id_ = next(self._ids)

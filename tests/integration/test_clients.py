@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from live_daemon import LiveDaemon
+from minders import until
 from superezio import AsyncClient, errors
+from superezio.events import Events
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +154,22 @@ async def test_calls_live_through_a_kill_of_the_daemon(daemon: LiveDaemon) -> No
         assert len(await asyncio.gather(*calls)) == 20
         assert (await client.lease_get(lease.id)).id == lease.id
         await client.lease_release(lease.id)
+
+
+async def test_what_waited_when_its_client_was_closed_waits_no_more(daemon: LiveDaemon) -> None:
+    """Else it takes a lease later, for a caller that was told of the end."""
+    with daemon.client() as watch, watch.events(["lease."]) as events, watch.lease("8GiB"):
+        client = AsyncClient(str(daemon.socket_path))
+        waiting = asyncio.create_task(client.lease_acquire("8GiB", wait=30))
+        await asyncio.to_thread(await_queued, events)
+        await client.aclose()
+        with pytest.raises(errors.ConnectionLostError):
+            await waiting
+        until(lambda: not watch.lease_list().queue)
+    with daemon.client() as watch:
+        assert watch.lease_list().leases == []
+
+
+def await_queued(events: Events) -> None:
+    while next(events).event.type != "lease.queued":
+        continue
