@@ -13,6 +13,7 @@ from superezio.errors import (
     BusyError,
     ConflictError,
     GpusUnavailableError,
+    HolderGoneError,
     InvalidParamsError,
     NeverFitsError,
     NoCapacityError,
@@ -369,9 +370,12 @@ class Acquirer:
         caller, params = ask.caller, ask.params
         if params.holder_pid is not None:
             return [self._opener.of_pid(caller, params.holder_pid, owner_uid=caller.uid)]
-        if params.mode != "process" and caller.pid <= 0:
+        if params.mode == "process":
+            return [self._opener.of_peer(caller)]
+        try:
+            return [self._opener.of_peer(caller)] if caller.pid > 0 else []
+        except HolderGoneError:  # it connected, and another process goes on with its connection
             return []
-        return [self._opener.of_peer(caller)]
 
     def _refusal(self, placement: Placement) -> SuperezioError:
         snapshot = self._readings.snapshot()

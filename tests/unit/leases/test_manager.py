@@ -191,6 +191,21 @@ async def test_a_holder_that_is_gone_is_refused_and_nothing_is_granted(host: Lea
     assert host.store.load() == ([], [])
 
 
+@pytest.mark.parametrize("mode", ["connection", "ttl"])
+async def test_a_lease_that_lives_by_something_else_needs_no_process(
+    host: LeaseHost, mode: str
+) -> None:
+    """A connection outlives the process that made it, where another one has it too."""
+    with child() as process:
+        caller = process.caller()
+        process.kill()
+        lease = host.now(caller, mode=mode)
+        assert lease.holder == []
+        assert host.leases.get(caller, lease.id).mode == mode
+        with pytest.raises(HolderGoneError):
+            host.now(caller, mode="ttl", holder_pid=process.pid)
+
+
 async def test_a_pidfd_that_became_another_file_binds_nothing(host: LeaseHost) -> None:
     with child() as process, Path("/dev/null").open("rb") as another:
         for pidfd in (another.fileno(), os.pidfd_open(os.getpid()), 10_000):
