@@ -136,7 +136,9 @@ class _Attendance:
                 container, caller=caller, lease=self._lease, say=self._say
             )
         except StaleLeaseError:
-            self._stop_without_lease(container)
+            self._say("the lease was over before the container ran")
+            if self._plan.on_revoke != "ignore":
+                self._mind(container, audience=command)  # that finds out how it ended
             return
         finally:
             caller.close()
@@ -184,15 +186,6 @@ class _Attendance:
         return ContainerStop(
             container=container, engine=self._engine, grace_s=self._plan.grace_s, say=self._say
         )
-
-    def _stop_without_lease(self, container: Container) -> None:
-        self._say("the lease was lost before the container ran")
-        if self._plan.on_revoke != "term":
-            return
-        try:
-            self._engine.stop(container.id, self._plan.grace_s or 0)
-        except OSError as error:
-            self._say(f"cannot stop the container: {error.strerror}")
 
     def _caller(self) -> Caller:
         from superezioctl.caller import Caller  # noqa: PLC0415 - as above

@@ -16,7 +16,7 @@ import engine_standin
 import wire_samples
 from fake_daemon import FakeDaemon
 from minders import minders, until
-from superezio import errors
+from superezio import errors, wire
 from superezioctl.arguments import UsageError
 from superezioctl.minding.engine import RunCommand
 
@@ -138,10 +138,33 @@ def test_a_lease_that_the_container_may_not_hold_is_held_for_it(
 def test_a_container_whose_lease_was_lost_before_it_ran_is_stopped(
     daemon: FakeDaemon, runs: Runs
 ) -> None:
-    daemon.answers["lease.attach"] = errors.StaleLeaseError("gone")
+    for method in ("lease.attach", "lease.get", "lease.release"):
+        daemon.answers[method] = errors.StaleLeaseError("gone")
     done = runs.run(words=(str(runs.engine), "run", "any", "sleep", "60"))
     assert done.returncode == 128 + signal.SIGTERM
-    assert "the lease was lost before the container ran" in done.stderr
+    assert "the lease was over before the container ran" in done.stderr
+    assert "lease 1ea5e is lost" in done.stderr
+
+
+def test_one_whose_lease_was_lost_before_it_ran_is_left_to_the_users_command(
+    daemon: FakeDaemon, runs: Runs
+) -> None:
+    for method in ("lease.attach", "lease.get", "lease.release"):
+        daemon.answers[method] = errors.StaleLeaseError("gone")
+    hook = "--on-revoke=exec=echo $SUPEREZIO_REVOKE_REASON >&2; kill -INT $SUPEREZIO_PID"
+    done = runs.run(hook, words=(str(runs.engine), "run", "any", "sleep", "60"))
+    assert "lost" in done.stderr.splitlines()
+
+
+def test_one_whose_lease_its_user_released_before_it_ran_runs_without(
+    daemon: FakeDaemon, runs: Runs
+) -> None:
+    for method in ("lease.attach", "lease.get"):
+        daemon.answers[method] = errors.StaleLeaseError("gone")
+    daemon.answers["lease.release"] = wire.ReleaseResult(lease="1ea5e", released=False)
+    done = runs.run(words=(str(runs.engine), "run", "any", "sleep", "0.5"))
+    assert done.returncode == 0
+    assert "the lease was over before the container ran" in done.stderr
 
 
 def test_a_cidfile_of_an_earlier_container_is_refused(
