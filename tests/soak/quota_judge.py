@@ -38,9 +38,8 @@ class QuotaJudge:
 
     def check_turn(self, held: Held, ahead: Iterable[Asked]) -> None:
         """Nobody gets what those ahead wait for: the large would starve behind the small."""
-        uses = self._uses(held)
-        claims = self._claims(ahead, *uses)
-        assert not self._is_over(held.asked, claims, *uses), (
+        claims = list(ahead)
+        assert not self._is_over(held.asked, claims, *self._uses(held)), (
             f"{held.asked.name} got what {[asked.name for asked in claims]} wait for of a quota"
         )
 
@@ -50,19 +49,16 @@ class QuotaJudge:
         return self._truth.host.quotas.limit_anybody()
 
     def held_back(self, queue: Iterable[Asked], *, without: Held | None = None) -> set[str]:
-        """Return who waits for a quota: those ahead who do so have a claim on it."""
+        """Return who waits for a quota: those ahead have a claim on it, whatever they wait for."""
         if not self.in_force:
             return set()
-        return {asked.name for asked in self._claims(queue, *self._uses(without))}
-
-    def _claims(
-        self, queue: Iterable[Asked], uses: Counter[_Scope], leases: Counter[_Scope]
-    ) -> list[Asked]:
-        claims: list[Asked] = []
-        for asked in queue:
-            if self._is_over(asked, claims, uses, leases):
-                claims.append(asked)
-        return claims
+        uses = self._uses(without)
+        line = list(queue)
+        return {
+            asked.name
+            for place, asked in enumerate(line)
+            if self._is_over(asked, line[:place], *uses)
+        }
 
     def _is_over(
         self, asked: Asked, claims: list[Asked], uses: Counter[_Scope], leases: Counter[_Scope]
