@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from superezio.errors import (
     CancelledRequestError,
@@ -16,6 +16,7 @@ from superezio.errors import (
 from superezio.framing import NEWLINE, LineFramer
 from superezio.wire import Role
 from supereziod.observability.correlation import in_scope
+from supereziod.rpc.batches import OpenBatch
 from supereziod.rpc.decoding import UNREADABLE, Batch, Call, Refusal, RequestId
 from supereziod.rpc.dispatcher import CommandDispatcher, Pending, Rate
 from supereziod.rpc.flights import Flights
@@ -25,6 +26,13 @@ from supereziod.rpc.peers import Peer, PeerSocket, open_peer_pidfd, read_peer
 from supereziod.rpc.replies import error_line
 from supereziod.rpc.requests import numbered_id
 from supereziod.rpc.sessions import SessionState
+from supereziod.rpc.turns import SHORT_NS, Turn, Turns
+
+#: What a short request takes, by and large: those that are paid ahead are counted by it.
+_SHORT_EACH_NS: Final = 5_000
+
+#: What a connection has to work on.
+_Work = Call | Refusal | Batch | OpenBatch
 
 
 class Host(Protocol):
@@ -34,6 +42,7 @@ class Host(Protocol):
     limits: Limits
     traffic: Traffic
     clock: Callable[[], int]
+    turns: Turns
 
     def admit(self, connection: Connection) -> SuperezioError | None:
         """Take a new connection in (its role, account and session), or say why not."""
@@ -60,6 +69,7 @@ class Connection(asyncio.Protocol):
         "_eof",
         "_fast_bytes",
         "_framer",
+        "_held",
         "_hangup",
         "_host",
         "_mute",
@@ -68,6 +78,7 @@ class Connection(asyncio.Protocol):
         "_stall",
         "_traffic",
         "_transport",
+        "_waits",
         "_write",
         "_write_paused",
         "account",
@@ -84,7 +95,9 @@ class Connection(asyncio.Protocol):
         "session",
         "sessions",
         "subscriptions",
+        "turn",
         "unlimited",
+        "used_ns",
     )
 
     account: Account
@@ -111,7 +124,14 @@ class Connection(asyncio.Protocol):
         #: What a read may have to be worked on without the framer; none before it is admitted.
         self._fast_bytes = 0
         self.flights = Flights(host.traffic, self._close_if_done)
-        self._backlog: list[Call | Refusal | Batch] = []
+        #: That of its user; its own before it is admitted.
+        self.turn = Turn()
+        self.used_ns = 0
+        self._backlog: list[_Work] = []
+        #: What was read while its user's turn was over. It is not looked at before the next.
+        self._held = b""
+        #: It is given a turn in the next round, or a later one.
+        self._waits = False
         self._pidfd: int | None = None
         self._write_paused = False
         self._stall: asyncio.TimerHandle | None = None
@@ -150,29 +170,38 @@ class Connection(asyncio.Protocol):
         current until the next one's, as setting it is not cheap. So whatever else is called, on any
         connection, or is called later, has to be given a scope or a context of its own.
         """
+        turn = self.turn
+        if turn.is_over or self._held:
+            self._hold(data)
+            return
+        now_ns = self._clock()
         if len(data) <= self._fast_bytes and data[-1] == NEWLINE and self._framer.is_clean:
             try:
                 calls = self._decode_lines(data)
             except UNREADABLE:
                 calls = []  # Read again line by line, to find which of them it is.
             if len(calls) == 1 and not self._backlog:
-                now_ns = self._clock()
                 rate = self.rate
                 if rate.paid:
                     rate.paid -= 1
                     reply = self._call(self, calls[0], now_ns)
+                    unnoted_ns = SHORT_NS
                 else:
                     reply = self._answer(self, calls[0], now_ns)
+                    self._charge(rate.paid * _SHORT_EACH_NS)
+                    unnoted_ns = 0
                 self._traffic.requests += 1
-                if reply is None:
-                    return
-                if self._mute or self._write_paused:
-                    self.push(reply)
-                else:
-                    self._write(reply)
+                if reply is not None:
+                    if self._mute or self._write_paused:
+                        self.push(reply)
+                    else:
+                        self._write(reply)
+                spent_ns = self._clock() - now_ns
+                if spent_ns > unnoted_ns:
+                    self._note_use(spent_ns)
                 return
             if calls and not self._backlog:
-                self._work(calls, plain=True)
+                self._work(calls, now_ns, plain=True)
                 return
         if not self.admitted:
             return
@@ -180,7 +209,7 @@ class Connection(asyncio.Protocol):
         if self._backlog:
             self._backlog += found
         else:
-            self._work(found)
+            self._work(found, now_ns)
 
     @in_scope(None)
     def eof_received(self) -> bool:
@@ -189,10 +218,10 @@ class Connection(asyncio.Protocol):
         if not self.admitted or has_hung_up(self._sock.fileno()):
             self.close()
             return True
-        last = self._framer.finish()
-        if last.strip():
-            self._backlog.append(self._host.dispatcher.decoder.line(last))
-            self._resume_work()
+        if not self._held:
+            self._backlog += self._last_line()
+        if self._backlog and not self._waits:
+            self._work_off()
         self._close_if_done()
         if not self._mute:
             self._hangup = HangupWatch(self._sock.fileno(), self.close)
@@ -203,6 +232,7 @@ class Connection(asyncio.Protocol):
         """Cancel what is in flight; the server lets go of the rest."""
         self.lost = self._mute = True
         self._backlog.clear()
+        self._held = b""
         if self._stall is not None:
             self._stall.cancel()
         if self._hangup is not None:
@@ -231,13 +261,16 @@ class Connection(asyncio.Protocol):
             self._watch_end()
             return
         self._host.writable(self)
-        self._resume_work()
+        if not (self._backlog or self._held) or not self.turn.is_over:
+            self._work_off()
+        else:
+            self._wait()
 
     # --- requests -------------------------------------------------------------------------------
 
-    def _read_lines(self, data: bytes) -> list[Call | Refusal | Batch]:
+    def _read_lines(self, data: bytes) -> list[_Work]:
         decode = self._host.dispatcher.decoder.line
-        found: list[Call | Refusal | Batch] = []
+        found: list[_Work] = []
         for line in self._framer.feed(data):
             if line is None:
                 found.append(Refusal(id=None, error=self._too_large()))
@@ -245,58 +278,112 @@ class Connection(asyncio.Protocol):
                 found.append(decode(line))
         return found
 
+    def _last_line(self) -> list[_Work]:
+        """Return what stands behind the last newline, at the end of all input."""
+        last = self._framer.finish()
+        return [self._host.dispatcher.decoder.line(last)] if last.strip() else []
+
     def _too_large(self) -> FrameTooLargeError:
         limit = self._host.limits.max_frame_bytes
         return FrameTooLargeError(f"a line may have up to {limit} bytes", data={"limit": limit})
 
-    def _work(
-        self, calls: Sequence[Call] | Sequence[Call | Refusal | Batch], *, plain: bool = False
-    ) -> None:
+    def _work(self, calls: Sequence[_Work], begun_ns: int, *, plain: bool = False) -> None:
         """Answer `calls`; what is too much for one turn, or for the reader, is left for later.
 
         `plain` if there are nothing but calls: where the rate limit has room for them all, it is
-        asked once.
+        asked once. `begun_ns` is when the work on them began, reading them included.
         """
         if not calls:
             return
-        now_ns = self._clock()
         limits = self._host.limits
+        until_ns = begun_ns + self.turn.left_ns
         turn = calls[: limits.requests_per_turn]
-        paid_later = plain and self.rate.available(now_ns) >= len(turn)
-        answer: Callable[..., bytes | None] = self._call if paid_later else self._answer
+        paid_later = plain and self.rate.available(begun_ns) >= len(turn)
+        answer: Callable[..., bytes | None] = self._call if paid_later else self._answer_any
         high_water = limits.write_high_water_bytes
+        clock = self._clock
         replies = []
         size = done = 0
         for call in turn:
             done += 1
-            reply = answer(self, call, now_ns)
+            reply = answer(self, call, begun_ns)
             if reply is not None:
                 replies.append(reply)
                 size += len(reply)
                 if size > high_water:
                     break
+            if clock() >= until_ns:
+                break
         if paid_later:
-            self.rate.acquire(now_ns, done)
+            self.rate.acquire(begun_ns, done)
         self._traffic.requests += done
-        self._backlog = [*calls[done:]]
+        # Before what is left of a batch that the time was too short for.
+        self._backlog += calls[done:]
         if replies:
             self.push(b"".join(replies))
+        self._note_use(clock() - begun_ns)
         if self._backlog and not self._write_paused:
-            self._transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._resume_work, context=Context())
+            self._wait()
 
-    def _resume_work(self) -> None:
+    def _answer_any(self, _line: Connection, what: _Work, begun_ns: int) -> bytes | None:
+        if isinstance(what, Batch):
+            what = OpenBatch(what, self.push)
+        if not isinstance(what, OpenBatch):
+            return self._answer(self, what, begun_ns)
+        until_ns = begun_ns + self.turn.left_ns
+        if not self._host.dispatcher.batch(
+            self, what, begun_ns, is_over=lambda: self._clock() >= until_ns
+        ):
+            self._backlog.append(what)
+        return None
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what was read for the next turn."""
+        if not self._mute:
+            self._held += data
+            self._wait()
+
+    def _wait(self) -> None:
+        """Read nothing more before there was a turn for what there is."""
+        self._transport.pause_reading()
+        if not self._waits:
+            self._waits = True
+            self._host.turns.wait(self.turn, self)
+
+    def take_turn(self) -> None:
+        """Work on some of what waits, one request at least; wait again with what is left."""
+        self._waits = False
+        self._work_off()
+
+    def _work_off(self) -> None:
         if self._write_paused or self._mute:
             return
+        begun_ns = self._clock()
         if self._backlog:
             calls, self._backlog = self._backlog, []
-            self._work(calls)
-        if self._backlog or self._write_paused:
+            self._work(calls, begun_ns)
+        elif self._held:
+            data, self._held = self._held, b""
+            found = self._read_lines(data)
+            if self._eof:
+                found += self._last_line()
+            self._work(found, begun_ns)
+        if self._backlog or self._held or self._write_paused:
+            if not (self._waits or self._write_paused):
+                self._wait()
             return
         if self._eof:
             self._close_if_done()
         else:
             self._transport.resume_reading()
+
+    def _note_use(self, spent_ns: int) -> None:
+        self.used_ns += spent_ns
+        self._charge(spent_ns)
+
+    def _charge(self, spent_ns: int) -> None:
+        if not self.unlimited:
+            self._host.turns.charge(self.turn, spent_ns)
 
     # --- what the dispatcher and the handlers use -------------------------------------------------
 
@@ -357,7 +444,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _is_idle(self) -> bool:
-        return not (self.flights or self._backlog or self.subscriptions)
+        return not (self.flights or self._backlog or self._held or self.subscriptions)
 
     def _close_if_done(self) -> None:
         if self._eof and self._is_idle() and not self._mute:

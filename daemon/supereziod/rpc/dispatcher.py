@@ -8,7 +8,7 @@ answered inline, with no task.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from inspect import isawaitable
 from typing import Any, Final, Protocol
 
@@ -27,13 +27,13 @@ from superezio.errors import (
 from superezio.wire import Meta, Params
 from supereziod.observability.correlation import current_scope
 from supereziod.rpc.access import RANK, AccessPolicy
-from supereziod.rpc.decoding import Batch, Call, Refusal, RequestDecoder, RequestId, Signature
+from supereziod.rpc.batches import BatchReply, OpenBatch
+from supereziod.rpc.decoding import Call, Refusal, RequestDecoder, RequestId, Signature
 from supereziod.rpc.method import Method
 from supereziod.rpc.replies import (
     END,
     ID,
     RESULT,
-    BatchReply,
     encode,
     error_line,
     join,
@@ -47,8 +47,8 @@ _IDEMPOTENCY_KEY: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 #: A longer deadline is none: it is past the life of any daemon, and of a timer's integers.
 _MAX_DEADLINE_MS: Final = 7 * 86_400_000
 
-#: A batch is worked on in one turn and answered in one line: with so much of an answer, its
-#: other members are refused, or a line of a few kilobytes would keep everybody else waiting.
+#: A batch is answered in one line: with so much of an answer, its other members are refused, or
+#: a line of a few kilobytes would take hundreds of megabytes.
 MAX_BATCH_ANSWER_BYTES: Final = 4 << 20
 
 _scope = current_scope.get
@@ -120,16 +120,29 @@ class CommandDispatcher:
             route.handler = _shutting_down
             route.may_wait = False
 
-    def answer(self, line: Line, what: Call | Refusal | Batch, now_ns: int) -> bytes | None:
+    def answer(self, line: Line, what: Call | Refusal, now_ns: int) -> bytes | None:
         """Work on what came in over a connection; return what is to be sent at once, if anything.
 
         What takes longer is sent by the connection when it is done. Leaves the request's scope
         current.
         """
-        if isinstance(what, Batch):
-            self._batch(line, what, now_ns)
-            return None
         return self._charged(line, what, now_ns, None)
+
+    def batch(
+        self, line: Line, batch: OpenBatch, now_ns: int, *, is_over: Callable[[], bool]
+    ) -> bool:
+        """Work on a batch, one member at least, until `is_over`; tell whether all of it is done.
+
+        It is answered by itself then. Leaves the last member's scope current.
+        """
+        while True:
+            item = batch.take()
+            what = item if batch.size <= MAX_BATCH_ANSWER_BYTES else _too_much(item)
+            batch.add(self._charged(line, what, now_ns, batch.reply))
+            if batch.close_if_done():
+                return True
+            if is_over():
+                return False
 
     def _charged(
         self, line: Line, what: Call | Refusal, now_ns: int, batch: BatchReply | None
@@ -209,18 +222,6 @@ class CommandDispatcher:
             line.wait_for(pending, result)
             return None
         return None if call.id is UNSET else result_line(call.id, result)
-
-    def _batch(self, line: Line, batch: Batch, now_ns: int) -> None:
-        reply = BatchReply(line.push)
-        lines = []
-        size = 0
-        for item in batch.items:
-            what = item if size <= MAX_BATCH_ANSWER_BYTES else _too_much(item)
-            answer = self._charged(line, what, now_ns, reply)
-            if answer is not None:
-                lines.append(answer)
-                size += len(answer)
-        reply.close(lines)
 
     def _request(
         self, line: Line, method: str | None, meta: Meta | None, now_ns: int

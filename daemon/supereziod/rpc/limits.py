@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from superezio.framing import MAX_FRAME_BYTES
 from superezio.resilience.rate_limiter import Gcra
+from supereziod.rpc.turns import Turn
 
 _SECOND_NS: Final = 1_000_000_000
 _ACCOUNTS_BEFORE_SWEEP: Final = 1024
@@ -41,7 +42,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     write_buffer_bytes: int = 8 << 20
     #: A connection that reads nothing for so long, with answers waiting, is closed.
     stall_timeout_s: float = 60.0
-    #: Requests of one connection that are worked on before the others get their turn.
+    #: Requests of one connection that are worked on before the others get their turn, if the
+    #: time of its user's turn has not passed before (see `turns`).
     requests_per_turn: int = 256
     requests_per_second: int = 20_000
     requests_burst: int = 20_000
@@ -109,11 +111,12 @@ class Boundless:
 class Account:
     """What one uid holds and has used."""
 
-    __slots__ = ("connections", "in_flight", "rate", "uid")
+    __slots__ = ("connections", "in_flight", "rate", "turn", "uid")
 
     def __init__(self, uid: int, rate: RequestRate) -> None:
         self.uid = uid
         self.rate = rate
+        self.turn = Turn()
         self.connections = 0
         self.in_flight = 0
 

@@ -1,8 +1,7 @@
-"""Answers as lines: results, errors, and the one array that answers a batch."""
+"""Answers as lines: results, errors and notifications."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -10,8 +9,6 @@ from msgspec import UNSET
 
 from superezio.errors import SuperezioError
 from supereziod.rpc.decoding import RequestId
-
-Send = Callable[[bytes], None]
 
 _ENCODER: Final = msgspec.json.Encoder()
 # The hot path puts the line of a result together itself, from these, as `result_line` does.
@@ -44,34 +41,3 @@ def error_line(request_id: RequestId, error: SuperezioError, correlation_id: str
 def notification_line(method: str, params: bytes) -> bytes:
     """Return a notification with encoded `params`."""
     return b'{"jsonrpc":"2.0","method":%b,"params":%b}\n' % (encode(method), params)
-
-
-class BatchReply:
-    """Collects the answers to the members of a batch; sent when the last one is there.
-
-    A batch of notifications alone is answered with nothing, not with an empty array.
-    """
-
-    __slots__ = ("_lines", "_outstanding", "_send")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._lines: list[bytes] = []
-        self._outstanding = 1
-
-    def expect(self) -> None:
-        """Wait for one more answer, which `add` brings."""
-        self._outstanding += 1
-
-    def add(self, line: bytes | None) -> None:
-        """Take an expected answer; None if that member is answered with nothing."""
-        if line is not None:
-            self._lines.append(line)
-        self._outstanding -= 1
-        if self._outstanding == 0 and self._lines:
-            self._send(b"[" + b",".join(line[:-1] for line in self._lines) + b"]\n")
-
-    def close(self, lines: list[bytes]) -> None:
-        """Take the answers that were there at once: no further member will be expected."""
-        self._lines.extend(lines)
-        self.add(None)

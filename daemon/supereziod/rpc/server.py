@@ -20,6 +20,7 @@ from supereziod.rpc.limits import Account, Accounts, Boundless, Limits, Traffic
 from supereziod.rpc.listener import BACKLOG, Listener
 from supereziod.rpc.sessions import Sessions
 from supereziod.rpc.subscriptions import Events, Subscriptions
+from supereziod.rpc.turns import Turns
 
 #: At most one line in this time tells of refused connections.
 _REFUSALS_QUIET_NS: Final = 10_000_000_000
@@ -52,6 +53,7 @@ class RpcServer:
         self.limits = limits
         self.traffic = traffic
         self.clock = clock
+        self.turns = Turns()
         self._sessions = sessions
         self._subscriptions = subscriptions
         self._events = events
@@ -98,6 +100,7 @@ class RpcServer:
         for connection in list(self._connections):
             connection.abort()
         await self._wait_until_all_closed(1.0)
+        self.turns.close()
         self._subscriptions.close()
         if self._listener is not None:
             self._listener.close()
@@ -124,7 +127,11 @@ class RpcServer:
         self._assign_role(connection)
         connection.account = account = self._accounts.of(peer.uid, self.clock())
         refusal = None if connection.unlimited else self._no_room(connection, account)
-        connection.rate = _BOUNDLESS if connection.unlimited else account.rate
+        if connection.unlimited:
+            connection.rate = _BOUNDLESS
+        else:
+            connection.rate = account.rate
+            connection.turn = account.turn
         if refusal is not None:
             self._note_refusal(refusal)
             return refusal
