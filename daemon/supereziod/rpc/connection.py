@@ -26,10 +26,10 @@ from supereziod.rpc.peers import Peer, PeerSocket, open_peer_pidfd, read_peer
 from supereziod.rpc.replies import error_line
 from supereziod.rpc.requests import numbered_id
 from supereziod.rpc.sessions import SessionState
-from supereziod.rpc.turns import SHORT_NS, Turn, Turns
+from supereziod.rpc.turns import Turn, Turns
 
-#: What a short request takes, by and large: those that are paid ahead are counted by it.
-_SHORT_EACH_NS: Final = 5_000
+#: The time that it takes to read so little is not worth a look.
+_SHORT_BYTES: Final = 4096
 
 #: What a connection has to work on.
 _Work = Call | Refusal | Batch | OpenBatch
@@ -64,6 +64,7 @@ class Connection(asyncio.Protocol):
         "_answer",
         "_backlog",
         "_call",
+        "_charged_ns",
         "_clock",
         "_decode_lines",
         "_eof",
@@ -127,6 +128,7 @@ class Connection(asyncio.Protocol):
         #: That of its user; its own before it is admitted.
         self.turn = Turn()
         self.used_ns = 0
+        self._charged_ns = 0
         self._backlog: list[_Work] = []
         #: What was read while its user's turn was over. It is not looked at before the next.
         self._held = b""
@@ -166,12 +168,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Work on all complete lines of one read, and send the answers with one write.
 
-        Written out for a read of one whole line, which most are. The last request's scope stays
-        current until the next one's, as setting it is not cheap. So whatever else is called, on any
-        connection, or is called later, has to be given a scope or a context of its own.
+        Written out for a read of one whole line, which most are. The last request's scope stays current until the next one's, as setting it is not cheap. So
+        whatever else is called, on any connection, or is called later, has to be given a scope or a
+        context of its own.
         """
-        turn = self.turn
-        if turn.is_over or self._held:
+        if self.turn.is_over:
             self._hold(data)
             return
         now_ns = self._clock()
@@ -180,28 +181,20 @@ class Connection(asyncio.Protocol):
                 calls = self._decode_lines(data)
             except UNREADABLE:
                 calls = []  # Read again line by line, to find which of them it is.
-            if len(calls) == 1 and not self._backlog:
-                rate = self.rate
-                if rate.paid:
-                    rate.paid -= 1
-                    reply = self._call(self, calls[0], now_ns)
-                    unnoted_ns = SHORT_NS
-                else:
-                    reply = self._answer(self, calls[0], now_ns)
-                    self._charge(rate.paid * _SHORT_EACH_NS)
-                    unnoted_ns = 0
-                self._traffic.requests += 1
-                if reply is not None:
-                    if self._mute or self._write_paused:
-                        self.push(reply)
-                    else:
-                        self._write(reply)
-                spent_ns = self._clock() - now_ns
-                if spent_ns > unnoted_ns:
-                    self._note_use(spent_ns)
-                return
             if calls and not self._backlog:
-                self._work(calls, now_ns, plain=True)
+                rate = self.rate
+                if len(calls) != 1 or not rate.paid or len(data) > _SHORT_BYTES:
+                    self._work(calls, now_ns, plain=True)
+                    return
+                rate.paid -= 1
+                reply = self._call(self, calls[0], now_ns)
+                self._traffic.requests += 1
+                if reply is None:
+                    return
+                if self._mute or self._write_paused:
+                    self.push(reply)
+                else:
+                    self._write(reply)
                 return
         if not self.admitted:
             return
@@ -294,17 +287,17 @@ class Connection(asyncio.Protocol):
         asked once. `begun_ns` is when the work on them began, reading them included.
         """
         if not calls:
+            self.charge_since(begun_ns)
             return
         limits = self._host.limits
-        until_ns = begun_ns + self.turn.left_ns
-        turn = calls[: limits.requests_per_turn]
-        paid_later = plain and self.rate.available(begun_ns) >= len(turn)
+        part = calls[: limits.requests_per_turn]
+        paid_later = plain and len(part) > 1 and self.rate.available(begun_ns) >= len(part)
         answer: Callable[..., bytes | None] = self._call if paid_later else self._answer_any
         high_water = limits.write_high_water_bytes
-        clock = self._clock
+        turn = self.turn
         replies = []
         size = done = 0
-        for call in turn:
+        for call in part:
             done += 1
             reply = answer(self, call, begun_ns)
             if reply is not None:
@@ -312,7 +305,7 @@ class Connection(asyncio.Protocol):
                 size += len(reply)
                 if size > high_water:
                     break
-            if clock() >= until_ns:
+            if turn.is_over:
                 break
         if paid_later:
             self.rate.acquire(begun_ns, done)
@@ -321,19 +314,17 @@ class Connection(asyncio.Protocol):
         self._backlog += calls[done:]
         if replies:
             self.push(b"".join(replies))
-        self._note_use(clock() - begun_ns)
+        self.charge_since(begun_ns)
         if self._backlog and not self._write_paused:
             self._wait()
 
     def _answer_any(self, _line: Connection, what: _Work, begun_ns: int) -> bytes | None:
+        """Answer whatever it is, as far as the time goes."""
         if isinstance(what, Batch):
             what = OpenBatch(what, self.push)
         if not isinstance(what, OpenBatch):
             return self._answer(self, what, begun_ns)
-        until_ns = begun_ns + self.turn.left_ns
-        if not self._host.dispatcher.batch(
-            self, what, begun_ns, is_over=lambda: self._clock() >= until_ns
-        ):
+        if not self._host.dispatcher.batch(self, what, begun_ns, self.turn):
             self._backlog.append(what)
         return None
 
@@ -377,14 +368,6 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.resume_reading()
 
-    def _note_use(self, spent_ns: int) -> None:
-        self.used_ns += spent_ns
-        self._charge(spent_ns)
-
-    def _charge(self, spent_ns: int) -> None:
-        if not self.unlimited:
-            self._host.turns.charge(self.turn, spent_ns)
-
     # --- what the dispatcher and the handlers use -------------------------------------------------
 
     @property
@@ -407,6 +390,15 @@ class Connection(asyncio.Protocol):
         if self._pidfd is None and not self.lost:
             self._pidfd = open_peer_pidfd(self._sock)
         return self._pidfd
+
+    def charge_since(self, begun_ns: int) -> None:
+        """Take the time since then off the user's turn, as far as it was not taken yet."""
+        now_ns = self._clock()
+        spent_ns = now_ns - max(begun_ns, self._charged_ns)
+        self._charged_ns = now_ns
+        self.used_ns += spent_ns
+        if not self.unlimited:
+            self._host.turns.charge(self.turn, spent_ns)
 
     def check_can_wait(self, request_id: RequestId) -> None:
         """Raise where no further request may be in flight, or not one of this id."""

@@ -8,7 +8,7 @@ answered inline, with no task.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from inspect import isawaitable
 from typing import Any, Final, Protocol
 
@@ -41,6 +41,7 @@ from supereziod.rpc.replies import (
 )
 from supereziod.rpc.requests import Origin, RequestContext
 from supereziod.rpc.sessions import Sessions, SessionState
+from supereziod.rpc.turns import Turn
 
 #: What a caller may use to mark a repeated request.
 _IDEMPOTENCY_KEY: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -75,6 +76,9 @@ class Line(Origin, Protocol):
     rate: Rate
     #: How many there have been.
     requests: int
+
+    def charge_since(self, begun_ns: int) -> None:
+        """Take the time since then off the user's turn, as far as it was not taken yet."""
 
     def check_can_wait(self, request_id: RequestId) -> None:
         """Raise where no further request may be in flight, or not one of this id."""
@@ -129,9 +133,9 @@ class CommandDispatcher:
         return self._charged(line, what, now_ns, None)
 
     def batch(
-        self, line: Line, batch: OpenBatch, now_ns: int, *, is_over: Callable[[], bool]
+        self, line: Line, batch: OpenBatch, now_ns: int, turn: Turn
     ) -> bool:
-        """Work on a batch, one member at least, until `is_over`; tell whether all of it is done.
+        """Work on a batch, one member at least, until the turn is over; tell whether it is done.
 
         It is answered by itself then. Leaves the last member's scope current.
         """
@@ -141,7 +145,7 @@ class CommandDispatcher:
             batch.add(self._charged(line, what, now_ns, batch.reply))
             if batch.close_if_done():
                 return True
-            if is_over():
+            if turn.is_over:
                 return False
 
     def _charged(
@@ -164,7 +168,9 @@ class CommandDispatcher:
         route = self._routes[type(call)]
         if not route.hot:
             request = self._request(line, route.name, call.meta, now_ns)
-            return self._call(line, call, route, Pending(self, call.id, request, batch))
+            reply = self._call(line, call, route, Pending(self, call.id, request, batch))
+            line.charge_since(now_ns)
+            return reply
         request = self._hot_request
         request.origin = line
         request.number = line.requests = line.requests + 1
@@ -262,7 +268,9 @@ class CommandDispatcher:
     ) -> bytes | None:
         request = self._request(line, method, meta, now_ns)
         _set_scope(request)
-        return self.failed(request_id, request, error)
+        reply = self.failed(request_id, request, error)
+        line.charge_since(now_ns)
+        return reply
 
     def failed(
         self, request_id: RequestId, request: RequestContext, error: SuperezioError

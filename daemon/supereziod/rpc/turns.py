@@ -19,8 +19,9 @@ from typing import Final, Protocol
 #: How long one user's requests are worked on before the others get their turn. The last request
 #: of a turn runs past it: nothing is interrupted.
 TURN_NS: Final = 10_000_000
-#: What is too short to be worth a note by itself. Many such are counted together, by their number.
-SHORT_NS: Final = 50_000
+#: What a user has used is forgotten at the end of the round from here on; less is carried over,
+#: as a round costs more than most requests do.
+_NOTED_NS: Final = TURN_NS // 2
 #: Laps of the loop between two rounds while somebody waits. A lap accepts one connection, and a
 #: new one needs three of them for its first answer.
 LAPS_BETWEEN_ROUNDS: Final = 16
@@ -85,12 +86,15 @@ class Turns:
         self._laps = 0
         self._somebody_waits = False
         self._lap: asyncio.Handle | None = None
+        # The laps are no part of the request that happened to set them off.
+        self._context = Context()
 
     def charge(self, turn: Turn, spent_ns: int) -> None:
         """Take time off a user's turn."""
-        turn.used_ns += spent_ns
-        turn.is_over = turn.used_ns >= TURN_NS
-        self._enter(turn)
+        turn.used_ns = used_ns = turn.used_ns + spent_ns
+        if used_ns >= _NOTED_NS:
+            turn.is_over = used_ns >= TURN_NS
+            self._enter(turn)
 
     def wait(self, turn: Turn, worker: Worker) -> None:
         """Have `worker` take its user's turn in the next round, or a later one."""
@@ -117,8 +121,7 @@ class Turns:
             self._await_lap()
 
     def _await_lap(self) -> None:
-        # It is no part of the request that happened to set it off.
-        self._lap = asyncio.get_running_loop().call_soon(self._pass_lap, context=Context())
+        self._lap = asyncio.get_running_loop().call_soon(self._pass_lap, context=self._context)
 
     def _pass_lap(self) -> None:
         if self._laps:
