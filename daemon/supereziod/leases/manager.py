@@ -409,15 +409,7 @@ class LeaseManager:
         """Return all leases, oldest first, and the queue in order."""
         snapshot = self._readings.snapshot()
         return LeaseList(
-            leases=[
-                self._views.lease(
-                    lease,
-                    snapshot,
-                    personal=caller.may_act_for(lease.record.uid),
-                    with_placement=False,
-                )
-                for lease in self._book
-            ],
+            leases=self._views.leases(snapshot, personal_to=caller.may_act_for),
             queue=[
                 self._views.waiter(
                     pending,

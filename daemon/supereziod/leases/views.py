@@ -11,8 +11,10 @@ from superezio.wire import HolderProcess, Lease, LeaseGpu, Placement, Revocation
 from supereziod.gpu.hardware import Snapshot
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.capacity import Capacity
+from supereziod.leases.handles import ProcessHandle
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.places import reason_code
+from supereziod.leases.processes import Identity
 from supereziod.leases.refusals import taken
 from supereziod.leases.split import ratios, tensor_split
 from supereziod.leases.store import LeaseRecord, RevokeOrder
@@ -62,6 +64,14 @@ def _granted(record: LeaseRecord) -> dict[str, int]:
     return record.placement.reserved or record.gpus
 
 
+def _command(handle: ProcessHandle, known: dict[Identity, str | None]) -> str | None:
+    """Return its command line; it is read once for all leases that the process holds."""
+    identity = handle.identity
+    if identity not in known:
+        known[identity] = handle.command
+    return known[identity]
+
+
 class LeaseViews:
     """Makes the wire's picture of leases and waiters."""
 
@@ -78,10 +88,35 @@ class LeaseViews:
         self._idle_s = idle_s
         self._clock = clock
 
+    def leases(self, snapshot: Snapshot, *, personal_to: Callable[[int], bool]) -> list[Lease]:
+        """Show all leases, oldest first, without how each was placed."""
+        commands: dict[Identity, str | None] = {}
+        return [
+            self.lease(
+                lease,
+                snapshot,
+                personal=personal_to(lease.record.uid),
+                with_placement=False,
+                commands=commands,
+            )
+            for lease in self._book
+        ]
+
     def lease(
-        self, lease: LiveLease, snapshot: Snapshot, *, personal: bool, with_placement: bool = True
+        self,
+        lease: LiveLease,
+        snapshot: Snapshot,
+        *,
+        personal: bool,
+        with_placement: bool = True,
+        commands: dict[Identity, str | None] | None = None,
     ) -> Lease:
-        """Show a lease; its name, processes, environment and correlation id if `personal`."""
+        """Show a lease; its name, processes, environment and correlation id if `personal`.
+
+        `commands` keeps what was read of its processes, for the next lease that they hold.
+        """
+        if commands is None:
+            commands = {}
         record = lease.record
         handles = self._book.holders.attached_to(record.id)
         return Lease(
@@ -97,7 +132,7 @@ class LeaseViews:
                 HolderProcess(
                     pid=handle.identity.pid,
                     start_time=handle.identity.start_time,
-                    command=handle.command,
+                    command=_command(handle, commands),
                 )
                 for handle in handles
             ]
