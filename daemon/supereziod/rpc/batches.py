@@ -1,4 +1,4 @@
-"""Batches: worked on member by member, over several turns if need be, and answered with one line."""
+"""Batches: worked on member by member, in several turns if need be, and answered with one line."""
 
 from __future__ import annotations
 

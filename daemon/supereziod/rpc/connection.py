@@ -70,10 +70,11 @@ class Connection(asyncio.Protocol):
         "_eof",
         "_fast_bytes",
         "_framer",
-        "_held",
         "_hangup",
+        "_held",
         "_host",
         "_mute",
+        "_owed_ns",
         "_pidfd",
         "_sock",
         "_stall",
@@ -128,7 +129,7 @@ class Connection(asyncio.Protocol):
         #: That of its user; its own before it is admitted.
         self.turn = Turn()
         self.used_ns = 0
-        self._charged_ns = 0
+        self._charged_ns = self._owed_ns = 0
         self._backlog: list[_Work] = []
         #: What was read while its user's turn was over. It is not looked at before the next.
         self._held = b""
@@ -168,9 +169,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Work on all complete lines of one read, and send the answers with one write.
 
-        Written out for a read of one whole line, which most are. The last request's scope stays current until the next one's, as setting it is not cheap. So
-        whatever else is called, on any connection, or is called later, has to be given a scope or a
-        context of its own.
+        Written out for a read of one whole line, which most are. The last request's scope stays
+        current until the next one's, as setting it is not cheap. So whatever else is called, on any
+        connection, or is called later, has to be given a scope or a context of its own.
         """
         if self.turn.is_over:
             self._hold(data)
@@ -294,7 +295,7 @@ class Connection(asyncio.Protocol):
         paid_later = plain and len(part) > 1 and self.rate.available(begun_ns) >= len(part)
         answer: Callable[..., bytes | None] = self._call if paid_later else self._answer_any
         high_water = limits.write_high_water_bytes
-        turn = self.turn
+        turn, used_ns = self.turn, self.used_ns
         replies = []
         size = done = 0
         for call in part:
@@ -315,6 +316,7 @@ class Connection(asyncio.Protocol):
         if replies:
             self.push(b"".join(replies))
         self.charge_since(begun_ns)
+        self._finish_batches_first(used_ns)
         if self._backlog and not self._write_paused:
             self._wait()
 
@@ -327,6 +329,18 @@ class Connection(asyncio.Protocol):
         if not self._host.dispatcher.batch(self, what, begun_ns, self.turn):
             self._backlog.append(what)
         return None
+
+    def _finish_batches_first(self, used_ns: int) -> None:
+        """Keep the place in the turn while a batch is open, and settle for it when it is done.
+
+        Batches would be begun on all connections else, and each keeps megabytes of answers.
+        """
+        if self._backlog and isinstance(self._backlog[0], OpenBatch):
+            self._owed_ns += self.used_ns - used_ns
+            self.used_ns = used_ns
+        else:
+            self.used_ns += self._owed_ns
+            self._owed_ns = 0
 
     def _hold(self, data: bytes) -> None:
         """Keep what was read for the next turn."""

@@ -132,9 +132,7 @@ class CommandDispatcher:
         """
         return self._charged(line, what, now_ns, None)
 
-    def batch(
-        self, line: Line, batch: OpenBatch, now_ns: int, turn: Turn
-    ) -> bool:
+    def batch(self, line: Line, batch: OpenBatch, now_ns: int, turn: Turn) -> bool:
         """Work on a batch, one member at least, until the turn is over; tell whether it is done.
 
         It is answered by itself then. Leaves the last member's scope current.

@@ -122,6 +122,7 @@ class RpcServer:
 
     def admit(self, connection: Connection) -> SuperezioError | None:
         """Take a new connection in (its role, account and session), or say why not."""
+        self.turns.newcomer()
         peer = connection.peer
         connection.unlimited = peer.pid == self._own_pid
         self._assign_role(connection)

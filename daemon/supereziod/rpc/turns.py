@@ -25,6 +25,8 @@ _NOTED_NS: Final = TURN_NS // 2
 #: Laps of the loop between two rounds while somebody waits. A lap accepts one connection, and a
 #: new one needs three of them for its first answer.
 LAPS_BETWEEN_ROUNDS: Final = 16
+#: Further laps for those who keep coming, one for each: so many stand in front of a newcomer.
+MAX_MORE_LAPS: Final = 256
 
 
 class Worker(Protocol):
@@ -84,6 +86,7 @@ class Turns:
         #: Who has used time in this round, or waits for the next.
         self._round: list[Turn] = []
         self._laps = 0
+        self._more_laps = 0
         self._somebody_waits = False
         self._lap: asyncio.Handle | None = None
         # The laps are no part of the request that happened to set them off.
@@ -101,6 +104,12 @@ class Turns:
         turn.put(worker)
         self._let_wait(turn)
 
+    def newcomer(self) -> None:
+        """Put the next round off by a lap, up to a limit: one was accepted, and more may come."""
+        if self._laps and self._more_laps:
+            self._laps += 1
+            self._more_laps -= 1
+
     def close(self) -> None:
         """Give no more turns."""
         if self._lap is not None:
@@ -111,6 +120,7 @@ class Turns:
         if not self._somebody_waits:
             self._somebody_waits = True
             self._laps = LAPS_BETWEEN_ROUNDS
+            self._more_laps = MAX_MORE_LAPS
         self._enter(turn)
 
     def _enter(self, turn: Turn) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gpu_views import FakeClock
 from supereziod.rpc.limits import Limits
-from supereziod.rpc.turns import LAPS_BETWEEN_ROUNDS, TURN_NS, Turn, Turns
+from supereziod.rpc.turns import LAPS_BETWEEN_ROUNDS, MAX_MORE_LAPS, TURN_NS, Turn, Turns
 from unit.rpc.serving import Client, Nothing, Served, method, serving
 
 MS = 1_000_000
@@ -99,6 +99,23 @@ async def test_the_loop_has_laps_to_itself_between_rounds_in_which_somebody_wait
         assert len(log) == done - 1
         await laps(1)
         assert len(log) == done
+
+
+async def test_while_newcomers_are_accepted_the_next_round_is_put_off_but_not_for_ever(
+    turns: Turns,
+) -> None:
+    log: list[str] = []
+    Work(turns, Turn(), log, "mine").ask(2, TURN_NS)
+    for _ in range(100):
+        turns.newcomer()
+        await laps(1)
+    assert log == []
+    await one_round()
+    assert log == ["mine"]
+    for _ in range(LAPS_BETWEEN_ROUNDS + MAX_MORE_LAPS + 1):
+        turns.newcomer()
+        await laps(1)
+    assert log == ["mine", "mine"]
 
 
 async def test_a_connection_that_asks_now_and_then_goes_before_those_that_always_do(
@@ -223,6 +240,20 @@ async def test_a_batch_is_cut_where_the_turn_ends_and_answered_as_one(
     assert answer["result"] < 500
     assert [each["id"] for each in await batch.receive()] == list(range(500))
     assert costly.done == 500
+
+
+async def test_a_batch_that_was_begun_is_answered_before_the_next_is_begun(
+    served: Served, costly: Costly
+) -> None:
+    """Each that is open keeps up to megabytes of answers."""
+    clients = [await served.client() for _ in range(10)]
+    for client in clients:
+        await client.send([{"jsonrpc": "2.0", "id": each, "method": "work"} for each in range(20)])
+    answers = [await client.receive() for client in clients]
+    spans = [each[-1]["result"] - each[0]["result"] for each in answers]
+    # One of them was begun, and cut, before any had waited for its turn.
+    assert sorted(spans)[:9] == [19] * 9
+    assert costly.done == 200
 
 
 async def test_what_came_while_the_turn_was_over_is_answered_after_the_end_of_input(
