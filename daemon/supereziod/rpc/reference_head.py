@@ -16,6 +16,7 @@ from supereziod.rpc.limits import Limits
 from supereziod.rpc.markdown import cut, json_block, table
 from supereziod.rpc.method import Method
 from supereziod.rpc.openrpc import COMMON_ERRORS
+from supereziod.rpc.turns import TURN_NS
 from supereziod.rpc.vocabulary import ERROR_DATA
 
 #: Exchanges by name. One is `request` and `answer`, or a `notification`.
@@ -145,7 +146,9 @@ def _limits(limits: Limits) -> str:
         f" {limits.in_flight_per_connection:,} of a connection;"
         f" {limits.requests_per_second:,} requests a second of a uid; and"
         f" {limits.subscriptions_per_uid} subscriptions of a uid and"
-        f" {limits.subscriptions_per_connection} of a connection.",
+        f" {limits.subscriptions_per_connection} of a connection. Costly requests are not refused,"
+        " but wait: what a user asks for, over however many connections, is worked on for"
+        f" {TURN_NS // 1_000_000} ms before the others have their turn.",
         width=100,
     )
 
