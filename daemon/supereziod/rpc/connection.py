@@ -78,7 +78,6 @@ class Connection(asyncio.Protocol):
         "_pidfd",
         "_sock",
         "_stall",
-        "_traffic",
         "_transport",
         "_waits",
         "_write",
@@ -147,7 +146,6 @@ class Connection(asyncio.Protocol):
         self._call = host.dispatcher.call
         self._decode_lines = host.dispatcher.decoder.decode_lines
         self._clock = host.clock
-        self._traffic = host.traffic
 
     # --- transport ------------------------------------------------------------------------------
 
@@ -177,24 +175,20 @@ class Connection(asyncio.Protocol):
             self._hold(data)
             return
         now_ns = self._clock()
-        if len(data) <= self._fast_bytes and data[-1] == NEWLINE and self._framer.is_clean:
+        size = len(data)
+        if size <= self._fast_bytes and data[-1] == NEWLINE and self._framer.is_clean:
             try:
                 calls = self._decode_lines(data)
             except UNREADABLE:
                 calls = []  # Read again line by line, to find which of them it is.
             if calls and not self._backlog:
                 rate = self.rate
-                if len(calls) != 1 or not rate.paid or len(data) > _SHORT_BYTES:
+                if size > _SHORT_BYTES or len(calls) != 1 or not rate.paid:
                     self._work(calls, now_ns, plain=True)
                     return
                 rate.paid -= 1
                 reply = self._call(self, calls[0], now_ns)
-                self._traffic.requests += 1
-                if reply is None:
-                    return
-                if self._mute or self._write_paused:
-                    self.push(reply)
-                else:
+                if reply is not None:
                     self._write(reply)
                 return
         if not self.admitted:
@@ -225,6 +219,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - either way it is gone
         """Cancel what is in flight; the server lets go of the rest."""
         self.lost = self._mute = True
+        self._write = self.push
         self._backlog.clear()
         self._held = b""
         if self._stall is not None:
@@ -241,6 +236,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Read nothing more from a client that does not read its answers."""
         self._write_paused = True
+        self._write = self.push
         self._transport.pause_reading()
         self._watch_stall(self._transport.get_write_buffer_size())
 
@@ -254,6 +250,7 @@ class Connection(asyncio.Protocol):
         if self._mute:
             self._watch_end()
             return
+        self._write = self._transport.write
         self._host.writable(self)
         if not (self._backlog or self._held) or not self.turn.is_over:
             self._work_off()
@@ -310,7 +307,6 @@ class Connection(asyncio.Protocol):
                 break
         if paid_later:
             self.rate.acquire(begun_ns, done)
-        self._traffic.requests += done
         # Before what is left of a batch that the time was too short for.
         self._backlog += calls[done:]
         if replies:
@@ -439,12 +435,14 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close when what is to be sent is sent, or is not read for long."""
         self._mute = True
+        self._write = self.push
         self._transport.close()
         self._watch_end()
 
     def abort(self) -> None:
         """Close without sending what is left."""
         self._mute = True
+        self._write = self.push
         if self._stall is not None:
             self._stall.cancel()
         self._transport.abort()

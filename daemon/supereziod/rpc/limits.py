@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -163,13 +163,34 @@ class Accounts:
         self._sweep_at = max(_ACCOUNTS_BEFORE_SWEEP, 2 * len(self._by_uid))
 
 
+class Counted(Protocol):
+    """A connection that counts its requests."""
+
+    requests: int
+
+
 class Traffic:
     """Counters of the control plane since the daemon started."""
 
-    __slots__ = ("connections", "in_flight", "refused_connections", "requests")
+    __slots__ = ("_lines", "_past_requests", "connections", "in_flight", "refused_connections")
 
     def __init__(self) -> None:
         self.connections = 0
         self.in_flight = 0
         self.refused_connections = 0
-        self.requests = 0
+        self._past_requests = 0
+        self._lines: set[Counted] = set()
+
+    def begin(self, line: Counted) -> None:
+        """Count what comes in over a connection, too: it is looked up when it is asked for."""
+        self._lines.add(line)
+
+    def end(self, line: Counted) -> None:
+        """Keep the count of a connection that is gone."""
+        self._lines.discard(line)
+        self._past_requests += line.requests
+
+    @property
+    def requests(self) -> int:
+        """How many requests there have been."""
+        return self._past_requests + sum(line.requests for line in self._lines)

@@ -139,6 +139,7 @@ class RpcServer:
         connection.session = self._sessions.connect(peer.uid, peer.pid)
         connection.admitted = True
         self._connections.add(connection)
+        self.traffic.begin(connection)
         if not connection.unlimited:
             account.connections += 1
             self.traffic.connections += 1
@@ -147,6 +148,7 @@ class RpcServer:
     def closed(self, connection: Connection) -> None:
         """Forget an admitted connection."""
         self._connections.discard(connection)
+        self.traffic.end(connection)
         if not connection.unlimited:
             connection.account.connections -= 1
             self.traffic.connections -= 1
