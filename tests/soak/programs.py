@@ -216,6 +216,8 @@ class Program:
             return
         self._processes.remove(heir)
         self._processes.insert(0, heir)
+        if self._line is not None:
+            self._line.close()  # one that was opened meanwhile, to renew
         self._line = run.connect(heir)
         for lease in leases:
             if lease.mode == "connection":
@@ -361,7 +363,6 @@ class Program:
 
     async def _keep_renewing(self, lease: Lease) -> None:
         assert lease.ttl_ms is not None
-        main = self._processes[0]
 
         def renew(daemon: LeaseManager, line: Line) -> Lease:
             done = daemon.renew(self._caller(line), LeaseRenewParams(lease=lease.id))
@@ -371,7 +372,7 @@ class Program:
 
         while self._keeps_up or self._random.random() < 0.7:
             await asyncio.sleep(lease.ttl_ms / 3000)
-            await self._try(main, lease, renew)
+            await self._try(self._processes[0], lease, renew)
 
     async def _try(
         self, main: Process, lease: Lease, ask: Callable[[LeaseManager, Line], object]

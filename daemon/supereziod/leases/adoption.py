@@ -58,6 +58,8 @@ def within_reach(request: Request, able: Sequence[Capacity]) -> list[Capacity]:
 def _less_own_use(request: Request, capacity: Capacity) -> Capacity:
     presence, uuid = request.presence, capacity.uuid
     own = min(presence.own_bytes(uuid), request.vram_bytes)
+    if request.split and capacity.free_bytes < 0:
+        own = 0  # what is used beyond a part makes no room for it
     if not own and uuid not in presence.used:
         return capacity
     return replace(

@@ -154,6 +154,21 @@ async def test_a_server_that_holds_no_lease_may_have_its_gpu_alone(
         host.leases.acquire(ME, _ask(1, None, avoid=[SMALL]))
 
 
+async def test_a_part_finds_no_room_where_its_server_takes_more_than_there_is(
+    host: LeaseHost, server: Child
+) -> None:
+    nobody = caller_of(0)
+    lease = host.now(nobody, vram=4, prefer=[SMALL], mode="ttl", ttl_ms=600_000)
+    use(host, server.pid, big=1, small=3)
+    with pytest.raises(NoCapacityError) as refused:
+        host.leases.acquire(ME, _ask(2, server, split=True, count=2))
+    assert code(refused.value, SMALL) == "insufficient_vram"
+    host.leases.release(nobody, lease.id)
+    host.clock.advance(1)
+    host.monitor.read()
+    assert gpus(host.now(ME, vram=8, holder_pid=server.pid, split=True, count=2))
+
+
 # --- a server cannot move -----------------------------------------------------------------------
 
 
