@@ -94,7 +94,10 @@ class Judge:
             assert not self._serving.candidates(asked), (
                 f"{asked.name} was told that it never fits: {error.message}"
             )
-        if isinstance(error, NoCapacityError) and self._queue.is_empty:
+
+    def refused_for_room(self, asked: Asked, error: NoCapacityError) -> None:
+        """Take in a refusal in the step that decided it: a later pass may show room."""
+        if self._queue.is_empty:
             assert not self._serving.could_serve(asked, exact=True), (
                 f"{asked.name} was refused what is free: {error.message}"
             )

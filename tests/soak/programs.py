@@ -19,6 +19,7 @@ from soak.processes import Process
 from soak.truth import Asked, room_of
 from soak.users import UIDS
 from superezio.errors import (
+    NoCapacityError,
     PermissionDeniedError,
     QuotaExceededError,
     ShuttingDownError,
@@ -330,14 +331,25 @@ class Program:
 
         def acquire(daemon: LeaseManager) -> Lease | Awaitable[Lease]:
             try:
-                return daemon.acquire(caller, asked.params, idempotency_key=asked.key)
+                answer = daemon.acquire(caller, asked.params, idempotency_key=asked.key)
             except QuotaExceededError as error:
                 self._judge.refused_by_quota(asked, error)
                 raise
+            except NoCapacityError as error:
+                self._judge.refused_for_room(asked, error)
+                raise
+            return answer if isinstance(answer, Lease) else self._judged(asked, answer)
 
         lease = await line.ask(acquire, lambda answer: self._judge.told(asked, answer))
         self._host.note(f"{asked.name} has {lease.id} on {[gpu.uuid for gpu in lease.gpus]}")
         return lease
+
+    async def _judged(self, asked: Asked, answer: Awaitable[Lease]) -> Lease:
+        try:
+            return await answer
+        except NoCapacityError as error:
+            self._judge.refused_for_room(asked, error)
+            raise
 
     async def _resume(self, main: Process, lease: Lease) -> None:
         def resume(daemon: LeaseManager, line: Line) -> Lease:

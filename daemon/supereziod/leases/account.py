@@ -183,6 +183,7 @@ class GpuAccount:
                 held_bytes=spoken,
                 expected_bytes=actual,
                 residual_bytes=actual,
+                found_bytes=actual,
                 pids=pids,
                 released_ns=now_ns,
             )
@@ -507,7 +508,7 @@ class GpuAccount:
 
     def _rest_bytes(self) -> int:
         """Return what neither processes nor releases explain: what estimates are made from."""
-        return self._unexplained_bytes() - self._returns.residual_bytes
+        return self._unexplained_bytes() - self._returns.found_bytes
 
     def _uncount(self, part: Part) -> None:
         """Take a part's estimate out of what was there before the leases that may still grow."""

@@ -14,13 +14,15 @@ class Return(Struct, kw_only=True):
     """A released lease whose VRAM has not been seen free.
 
     `held_bytes` stay spoken for. `expected_bytes` were in use by `pids` at the release;
-    `residual_bytes` of them still are.
+    `residual_bytes` of them still are. `found_bytes` is what explains those: they are more where
+    the processes went on and took more.
     """
 
     lease: str
     held_bytes: int
     expected_bytes: int
     residual_bytes: int
+    found_bytes: int
     pids: frozenset[int]
     released_ns: int
 
@@ -69,6 +71,11 @@ class Returns:
         """What is still in use, in all."""
         return sum([release.residual_bytes for release in self._by_lease.values()])
 
+    @property
+    def found_bytes(self) -> int:
+        """What explains that, in all."""
+        return sum([release.found_bytes for release in self._by_lease.values()])
+
     def spread(self, taken: Pass, risen_bytes: int, *, holders: Collection[str]) -> None:
         """Find what has not come back: what their processes still use, then what nobody lists.
 
@@ -78,11 +85,13 @@ class Returns:
         for release in self._by_lease.values():
             listed = taken.listed_bytes(release.pids, holders=holders)
             release.residual_bytes = min(listed, release.expected_bytes)
+            release.found_bytes = listed
             risen_bytes -= listed
         for release in reversed(self._by_lease.values()):
             missing = release.expected_bytes - release.residual_bytes
             unlisted = min(max(risen_bytes, 0), missing)
             release.residual_bytes += unlisted
+            release.found_bytes += unlisted
             risen_bytes -= unlisted
 
     def settled(self, taken_ns: int, *, timeout_ns: int) -> Iterator[Return]:

@@ -674,6 +674,25 @@ def test_a_grown_lease_that_is_released_is_back_when_its_estimate_is() -> None:
     assert (desk.free, desk.foreign) == (11, 1)
 
 
+def test_what_a_lost_process_has_taken_since_is_not_missed_of_another_lease() -> None:
+    """One lease is released while its process goes on and takes more, another one after it."""
+    desk = Desk()
+    desk.owners.update({10: "h", 11: "k"})
+    desk.claim("a", 3, holder="h")
+    desk.claim("b", 3, holder="k")
+    desk.see(4, {10: 2, 11: 2})
+    del desk.owners[10]
+    desk.ledger.release("a")
+    desk.clock.advance(4)
+    desk.see(5, {10: 3, 11: 2})
+    del desk.owners[11]
+    desk.ledger.release("b")
+    desk.clock.advance(1.5)
+    assert kinds(desk.see(4, {10: 3})) == [("unreturned", "a")], "1 GiB of b is not back yet"
+    assert kinds(desk.see(3, {10: 3})) == [("returned", "b")]
+    assert (desk.free, desk.foreign) == (9, 3)
+
+
 def test_what_an_estimate_is_too_high_by_is_not_missed_after_the_release() -> None:
     """Half of its processes had ended: that half cannot come back a second time."""
     desk = Desk()
