@@ -7,6 +7,7 @@ import time
 
 from superezio.errors import SuperezioError
 from superezio.quantities import format_duration
+from superezioctl.wording import with_users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 #: The events that say where an acquire stands.
 PLACES = ("lease.queued", "lease.position")
+
+#: Codes of a place of which there is nothing to say before the GPUs have been read.
+_NOT_KNOWN = ("", "settling")
 
 _PATIENCE_S = 1.0
 #: What is lost on the way, by rounding and between two clocks, is no shorter wait.
@@ -67,9 +71,10 @@ class QueuePlace:
         event: dict[str, Any] = json.loads(line)["params"]["event"]
         data = event["data"]
         if event["correlation_id"] == self._correlation_id and "code" in data:
-            self._told = True
             self._heed(data.get("wait_ms"))
-            self._show(data["position"], data["queue_length"], data["reason"])
+            if data["code"] not in _NOT_KNOWN:
+                self._told = True
+                self._show(data["position"], data["queue_length"], data["reason"])
 
     def look(self) -> None:
         """Show how long it has been, and ask for the place if nothing tells of it."""
@@ -125,4 +130,4 @@ class QueuePlace:
 
     def _show(self, position: int, queue_length: int, reason: str) -> None:
         place = f"waiting, place {position} of {queue_length} in the queue"
-        self.say(f"{place}: {reason}", news=place)
+        self.say(f"{place}: {with_users(reason)}", news=place)

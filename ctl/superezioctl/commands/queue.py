@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: The length of a whole id, which needs no looking up.
 _WHOLE = 16
+_HEX = frozenset("0123456789abcdef")
 
 
 def list_(context: Context) -> int:
@@ -39,7 +40,7 @@ def cancel(context: Context) -> int:
         return {"waiter": waiter, **json.loads(context.call("lease.cancel", {"waiter": waiter}))}
 
     def told(answer: dict[str, Any]) -> str:
-        what = "taken out of the queue" if answer["done"] else "was not in the queue any more"
+        what = "taken out of the queue" if answer["done"] else "is not in the queue"
         return f"{answer['waiter']} {what}"
 
     waiters = _resolve(context, context.arguments["waiter"])
@@ -55,19 +56,27 @@ def _waiter_id(text: str) -> str:
 
 
 def _resolve(context: Context, given: Sequence[str]) -> list[str]:
-    """Return the whole ids; one that no waiter begins with stays as it is. Raises UsageError."""
-    if all(len(text) >= _WHOLE for text in given):
+    """Return the whole ids, of names too. Raises UsageError for what is none, or several."""
+    if all(map(_is_whole, given)):
         return list(given)
-    known = [waiter["id"] for waiter in json.loads(context.call("lease.list"))["queue"]]
-    return [_only_match(text, known) for text in given]
+    queue = json.loads(context.call("lease.list"))["queue"]
+    return [text if _is_whole(text) else _only_match(text, queue) for text in given]
 
 
-def _only_match(text: str, known: Sequence[str]) -> str:
-    found = sorted(id_ for id_ in known if id_.startswith(text))
-    if text in found or not found:
-        return text
+def _is_whole(text: str) -> bool:
+    return len(text) == _WHOLE and _HEX.issuperset(text)
+
+
+def _only_match(text: str, queue: Sequence[dict[str, Any]]) -> str:
+    found: list[str] = sorted(
+        w["id"] for w in queue if w["id"].startswith(text) or w["name"] == text
+    )
+    if not found:
+        raise UsageError(f"nobody waits who is called {text}, or whose id begins with it")
     if len(found) > 1:
-        raise UsageError(f"{len(found)} waiters begin with {text}: {', '.join(found)}")
+        raise UsageError(
+            f"{len(found)} waiters are called {text}, or begin with it: {', '.join(found)}"
+        )
     return found[0]
 
 
@@ -83,14 +92,14 @@ COMMANDS = {
         positionals=[
             Positional(
                 "WAITER",
-                "the ids of those who wait, or their beginnings",
+                "the ids of those who wait, the beginnings of those, or their names",
                 convert=_waiter_id,
                 rest=True,
             )
         ],
         description="Whoever waits for the lease gets the error `cancelled`: `superezioctl run` "
-        "ends with 125. It has to be yours, unless you are an admin. That one does not wait any "
-        "more is no failure: the exit code is 0.",
+        "ends with 125. It has to be yours, unless you are an admin. That one with a whole id "
+        "does not wait any more is no failure: the exit code is 0.",
         examples=["superezioctl queue cancel 81f2"],
     ),
 }

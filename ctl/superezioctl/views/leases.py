@@ -86,7 +86,7 @@ def show_queue(out: Output, queue: list[Waiter], *, with_ids: bool = False) -> N
         out.line(
             fit(f"{waiter.position}. {who}: {what}, waits {waited}, {left} at most", out.width)
         )
-        for part in textwrap.wrap(waiter.reason, max(_NARROWEST, out.width - 4)):
+        for part in textwrap.wrap(with_users(waiter.reason), max(_NARROWEST, out.width - 4)):
             out.line(f"   {part}")
 
 

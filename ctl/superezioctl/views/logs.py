@@ -19,6 +19,7 @@ from superezioctl.lease_ids import is_whole, only_match, resolve
 from superezioctl.unit import UNIT
 from superezioctl.views import events
 from superezioctl.views.text import STYLES
+from superezioctl.wording import with_users
 
 #: How many past events are asked for, of which most are of something else.
 _HISTORY = 4096
@@ -151,7 +152,10 @@ def _from_events(
 
 
 def _matches(event: Event, wanted: dict[str, str]) -> bool:
-    return all(getattr(event, field) == value for field, value in wanted.items())
+    if wanted.get("gpu", event.gpu) not in (event.gpu, *event.data.get("gpus", ())):
+        return False
+    others = {field: value for field, value in wanted.items() if field != "gpu"}
+    return all(getattr(event, field) == value for field, value in others.items())
 
 
 def _event_record(event: Event) -> dict[str, Any]:
@@ -169,6 +173,7 @@ def _event_record(event: Event) -> dict[str, Any]:
 def _print(context: Context, record: dict[str, Any]) -> None:
     out = context.out
     style = STYLES.get(record["severity"])
-    message = out.style(record["message"], style) if style else record["message"]
+    message = with_users(record["message"])
+    message = out.style(message, style) if style else message
     out.line(f"{record['time']} {message}")
     out.flush()

@@ -7,6 +7,7 @@ import msgspec
 from superezio.wire import GpuProcess, GpuProcessList, GpuReason, Placement
 from superezioctl.output import Output
 from superezioctl.views.text import place, size
+from superezioctl.wording import with_users
 
 _STYLES = {"grant": "good", "wait": "warn", "never": "bad"}
 #: Reasons that say by themselves how much is free, and that it is too little.
@@ -37,7 +38,7 @@ def show(out: Output, raw: bytes, processes: bytes | None = None) -> None:
 def _top(placement: Placement) -> str:
     """Return the decision in a few words: the lines below have the reasons."""
     if placement.decision == "grant" or placement.quota is not None or not placement.gpus:
-        return placement.summary
+        return with_users(placement.summary)
     need = size(placement.vram_bytes)
     if placement.split:
         over = f"{placement.count} GPUs" if placement.count > 1 else "several GPUs"

@@ -57,10 +57,26 @@ def test_an_empty_queue_says_so(ctl: Ctl, daemon: FakeDaemon) -> None:
 def test_several_are_taken_out_by_the_beginnings_of_their_ids(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["lease.list"] = two_waiters()
     daemon.answers["lease.cancel"] = [wire.Done(done=True), wire.Done(done=False)]
-    assert ctl("queue", "cancel", "aa11", "b") == 0
-    assert ctl.out == "aa11aa11aa11aa11 taken out of the queue\nb was not in the queue any more\n"
+    gone = "bb11bb11bb11bb11"
+    assert ctl("queue", "cancel", "aa11", gone) == 0
+    assert ctl.out == f"aa11aa11aa11aa11 taken out of the queue\n{gone} is not in the queue\n"
     asked = [request["params"] for request in daemon.asked("lease.cancel")]
-    assert asked == [{"waiter": "aa11aa11aa11aa11"}, {"waiter": "b"}]
+    assert asked == [{"waiter": "aa11aa11aa11aa11"}, {"waiter": gone}]
+
+
+def test_one_is_taken_out_by_its_name(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["lease.list"] = two_waiters()
+    daemon.answers["lease.cancel"] = wire.Done(done=True)
+    assert ctl("queue", "cancel", "nightly") == 0
+    (asked,) = daemon.asked("lease.cancel")
+    assert asked["params"] == {"waiter": "aa22aa22aa22aa22"}
+
+
+def test_whom_nobody_is_called_is_told_to_be_nobody(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["lease.list"] = two_waiters()
+    assert ctl("queue", "cancel", "zz") == 2
+    assert "nobody waits who is called zz" in ctl.err
+    assert not daemon.asked("lease.cancel")
 
 
 def test_each_is_taken_out_and_told_where_another_is_not_ours(ctl: Ctl, daemon: FakeDaemon) -> None:
@@ -84,7 +100,7 @@ def test_taking_out_is_told_to_programs(ctl: Ctl, daemon: FakeDaemon) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["aa"], "2 waiters begin with aa: aa11aa11aa11aa11, aa22aa22aa22aa22"),
+        (["aa"], "2 waiters are called aa, or begin with it: aa11aa11aa11aa11, aa22aa22aa22aa22"),
         ([""], "it is empty"),
         (["aa11", "--json"], "options go before the ids"),
         ([], "WAITER"),
