@@ -211,16 +211,16 @@ class CircuitBreaker:
         return Counts(window.calls, window.failures, window.slow_calls)
 
     def retry_after_ns(self, now_ns: int) -> int:
-        """Return what a call that asked now would be told; 0: it would be let through."""
-        if self.state == "half_open" and now_ns >= self._until_ns:
-            reopened_ns = self._until_ns + self.rules.open_wait_ns(self._openings)
-            return max(reopened_ns - now_ns, 0)
+        """Return what a call that asks is told, 0 if it is let through; to be asked after `expire`.
+
+        At 0 in OPEN its time is over, and the call that asks makes it HALF_OPEN.
+        """
         return self._rejected_for_ns(now_ns)
 
     # --- over a restart -------------------------------------------------------------------------
 
     def dump(self, now_ns: int, *, boot_id: str) -> BreakerRecord:
-        """Return what has to outlive a restart."""
+        """Return what has to outlive a restart; to be asked after `expire`."""
         self._forgive(now_ns)
         return BreakerRecord(
             state=self.state,
