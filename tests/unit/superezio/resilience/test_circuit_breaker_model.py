@@ -60,11 +60,13 @@ RULES = (
     ),
 )
 HOLDERS = st.sampled_from(("a", "b", None))
-OUTCOMES: st.SearchStrategy[Outcome] = st.sampled_from(("success", "failure", "failure", "ignore"))
+OUTCOMES: st.SearchStrategy[Outcome] = st.sampled_from(
+    ("success", "success", "failure", "failure", "ignore")
+)
 LATER = st.sampled_from(
     (0, 1, SECOND // 2, SECOND - 1, SECOND, SECOND + 1, 2 * SECOND, 3 * SECOND, 11 * SECOND)
 )
-CALL_TIMES = st.sampled_from((0, 0, SECOND // 4, SECOND, SECOND + 1))
+CALL_TIMES = st.sampled_from((0, 0, SECOND // 4, SECOND, SECOND + 1, SECOND + 1))
 PICKS = st.integers(0, 30)
 
 
@@ -77,7 +79,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @initialize(rules=st.sampled_from(RULES))
     def begin(self, rules: BreakerRules) -> None:
-        self.rules = rules
+        self.given = rules
         self.story = Story(rules)
         self.breaker = CircuitBreaker(rules, now_ns=0)
         self.told: list[Transition] = []
@@ -132,6 +134,36 @@ class BreakerMachine(RuleBasedStateMachine):
             if permit is not None:
                 self._settle(permit, outcome)
 
+    @rule(times=st.integers(1, 4), outcome=OUTCOMES, took=CALL_TIMES)
+    def an_outage_goes_on(self, times: int, outcome: Outcome, took: int) -> None:
+        """Each that may call does, as soon as it may; all of the calls end alike."""
+        for _ in range(times):
+            self.now += self._left()
+            for _ in range(self.given.half_open_calls):
+                permit = self._acquire("a")
+                self.now += took
+                if permit is not None:
+                    self._settle(permit, outcome)
+
+    @rule(outcome=OUTCOMES)
+    def probes_come_back_one_by_one(self, outcome: Outcome) -> None:
+        """The first is back, and as many ask as would like to be the next."""
+        self.now += self._left()
+        permit = self._acquire("b")
+        if permit is not None:
+            self._settle(permit, outcome)
+        for _ in range(self.given.half_open_calls):
+            self._acquire("b")
+
+    @rule(intervals=st.integers(0, 4), more=st.sampled_from((-1, 0, 1, SECOND)))
+    def it_is_left_alone(self, intervals: int, more: int) -> None:
+        self.now += max(intervals * self.given.healthy_interval_ns + more, 0)
+
+    def _left(self) -> int:
+        self.the_timer_fires()
+        forced = self.breaker.state == "forced_open"
+        return 0 if forced else self.breaker.retry_after_ns(self.now)
+
     @rule(count=st.integers(2, 6), holder=HOLDERS)
     def calls_ask_at_once(self, count: int, holder: str | None) -> None:
         for _ in range(count):
@@ -164,14 +196,18 @@ class BreakerMachine(RuleBasedStateMachine):
         self.now = away if reboot else dumped + away
         now = self.now
         self.story.restart(dumped, now, reboot=reboot)
-        self.breaker = CircuitBreaker(self.rules, now_ns=now, first_permit_id=len(self.permits) + 1)
+        self.breaker = CircuitBreaker(self.given, now_ns=now, first_permit_id=len(self.permits) + 1)
         self.told += self.breaker.load(record, now, boot_id=str(self.boot))
 
     # --- an administrator, and time -------------------------------------------------------------
 
-    @rule(what=st.sampled_from(("forced_open", "disabled", "reset", "reset", "reset")))
-    def an_administrator_decides(self, what: Literal["forced_open", "disabled", "reset"]) -> None:
+    @rule(what=st.sampled_from((*[None] * 6, "forced_open", "disabled", *["reset"] * 3)))
+    def an_administrator_decides(
+        self, what: Literal["forced_open", "disabled", "reset"] | None
+    ) -> None:
         now = self.now
+        if what is None:
+            return
         if what == "reset":
             self.story.reset(now, "admin")
             self.told += self.breaker.reset(now, correlation_id="admin")
@@ -265,7 +301,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self._re_opens_where_nobody_calls(copy.deepcopy(breaker))
         for permit in self.permits:
             breaker.settle(permit.id, "ignore", self.now)
-        for _ in range(self.rules.half_open_calls):
+        for _ in range(self.given.half_open_calls):
             if breaker.state == "half_open":
                 permit_ = breaker.acquire(self.now)
                 assert isinstance(permit_, Permit), "what was given back is there again"
@@ -273,7 +309,7 @@ class BreakerMachine(RuleBasedStateMachine):
         assert breaker.state != "half_open"
 
     def _re_opens_where_nobody_calls(self, breaker: CircuitBreaker) -> None:
-        wait = max(self.rules.half_open_wait_ns or 0, self.rules.max_open_duration_ns)
+        wait = max(self.given.half_open_wait_ns or 0, self.given.max_open_duration_ns)
         breaker.expire(self.now + wait)
         assert breaker.state == "open"
 
@@ -281,12 +317,12 @@ class BreakerMachine(RuleBasedStateMachine):
         """A service that is well again is found out, whatever came before."""
         if self.breaker.state in {"forced_open", "disabled"}:
             return
-        longest = max(self.rules.max_open_duration_ns, self.rules.max_block_ns)
-        longest = max(longest, self.rules.half_open_wait_ns or 0, self.rules.permit_ttl_ns)
+        longest = max(self.given.max_open_duration_ns, self.given.max_block_ns)
+        longest = max(longest, self.given.half_open_wait_ns or 0, self.given.permit_ttl_ns)
         # In CLOSED a call that goes well can still trip over those that did not.
-        for permitted in (0, self.rules.half_open_calls):
+        for permitted in (0, self.given.half_open_calls):
             self.now += 3 * longest
-            permits = [self._call_well() for _ in range(self.rules.half_open_calls)]
+            permits = [self._call_well() for _ in range(self.given.half_open_calls)]
             assert sum(permits) >= permitted
         assert self.breaker.state == "closed"
 
@@ -301,8 +337,8 @@ TestCircuitBreaker = BreakerMachine.TestCase
 #: Against a seeded mutant only the verdict counts: one fixed run, and no smaller example sought.
 MUTANT = "SUPEREZIO_MUTANT" in os.environ
 TestCircuitBreaker.settings = settings(
-    max_examples=int(os.environ.get("SUPEREZIO_MODEL_EXAMPLES", "150")),
-    stateful_step_count=30,
+    max_examples=int(os.environ.get("SUPEREZIO_MODEL_EXAMPLES", "300")),
+    stateful_step_count=40,
     deadline=None,
     derandomize=MUTANT,
     phases=(Phase.generate,) if MUTANT else tuple(Phase),
