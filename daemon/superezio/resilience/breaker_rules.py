@@ -65,6 +65,22 @@ class BreakerRules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             )
         if self.max_open_duration_ns < self.open_duration_ns:
             raise ValueError("max_open_duration_ns is less than open_duration_ns: raise it")
+        self._refuse_less_than_a_call()
+
+    def _refuse_less_than_a_call(self) -> None:
+        """Refuse times in which a call that is not slow might not come back.
+
+        With them a service that is well again would be taken for one that is not, for ever.
+        """
+        keys = ["permit_ttl_ns", "max_open_duration_ns"]
+        if self.half_open_wait_ns is not None:
+            keys[1] = "half_open_wait_ns"
+        for key in keys:
+            if getattr(self, key) <= self.slow_call_duration_ns:
+                raise ValueError(
+                    f"{key} is {getattr(self, key)}: it has to be more than slow_call_duration_ns "
+                    f"({self.slow_call_duration_ns}), or calls could not come back in time"
+                )
 
     def open_wait_ns(self, openings: int) -> int:
         """Return for how long it opens, `openings` having come before that are not forgiven."""

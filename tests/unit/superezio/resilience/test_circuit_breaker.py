@@ -664,6 +664,28 @@ def test_rules_that_cannot_work_are_refused_by_name(key: str, value: float) -> N
         BreakerRules(**{key: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("permit_ttl_ns", 60), ("half_open_wait_ns", 60), ("max_open_duration_ns", 60)],
+)
+def test_times_in_which_no_call_could_come_back_are_refused(key: str, value: int) -> None:
+    BreakerRules(**{key: value * SECOND + 1})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"{key}.*slow_call_duration_ns"):
+        BreakerRules(**{key: value * SECOND})  # type: ignore[arg-type]
+
+
+def test_a_service_whose_calls_take_longer_than_the_first_wait_is_found_well_in_the_end() -> None:
+    service = Service(slow_call_duration_ns=25 * SECOND)
+    service.trip()
+    for _ in range(3):
+        service.wait_out()
+        permits = [service.permit(), service.permit()]
+        service.now += 25 * SECOND
+        for permit in permits:
+            service.settle(permit, "success")
+    assert service.state == "closed", "after 10 and 20 seconds it waits for 40"
+
+
 @pytest.mark.parametrize("size", [0, 10**9])
 def test_windows_that_cannot_work_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match=r"window\.calls"):
