@@ -1,0 +1,164 @@
+"""The entries of all namespaces within their quotas and the total: which go to make room.
+
+A namespace keeps what it used last in a part that is guaranteed to it, which no other namespace's
+growth touches. What no longer fits there moves to the part that all share, the total less all
+guaranteed parts, and there the least recently used entry goes first, whoever's it is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from superezio.resilience.cache_counters import Cause
+from superezio.resilience.cache_limits import Quota
+from superezio.resilience.deadlines import Deadlines
+from superezio.resilience.namespaces import Entry, Namespace
+
+
+class Entries:
+    """Bounded by bytes and by entries at every moment; the expired go before the live.
+
+    Expired is what may not be served any more: past its time to live, its grace and the time for
+    which it stands in for an error.
+    """
+
+    def __init__(self, *, max_bytes: int, max_entries: int) -> None:
+        self.used_bytes = 0
+        self._max_bytes = max_bytes
+        self._max_entries = max_entries
+        self._guaranteed_bytes = 0
+        self._guaranteed_entries = 0
+        self._shared: OrderedDict[Entry, None] = OrderedDict()
+        self._shared_bytes = 0
+        self._ends: Deadlines[Entry] = Deadlines()
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def set_quota(self, space: Namespace, quota: Quota) -> None:
+        """Give a namespace another quota, and evict what it or the total no longer holds.
+
+        Raises ValueError where the guaranteed parts together would be more than the total.
+        """
+        guaranteed_bytes = self._guaranteed_bytes - space.quota.guaranteed_bytes
+        guaranteed_bytes += quota.guaranteed_bytes
+        guaranteed_entries = self._guaranteed_entries - space.quota.guaranteed_entries
+        guaranteed_entries += quota.guaranteed_entries
+        if guaranteed_bytes > self._max_bytes or guaranteed_entries > self._max_entries:
+            raise ValueError(
+                f"cannot guarantee that much to {space.name}: all namespaces together would have "
+                f"{guaranteed_bytes} bytes and {guaranteed_entries} entries guaranteed, of a total "
+                f"of {self._max_bytes} bytes and {self._max_entries} entries"
+            )
+        self._guaranteed_bytes = guaranteed_bytes
+        self._guaranteed_entries = guaranteed_entries
+        space.quota = quota
+        self._make_room_in_quota(space, 0, 0)
+        self._make_room_in_guaranteed(space, 0, 0)
+        self._trim_shared()
+
+    def touch(self, entry: Entry) -> None:
+        """Make an entry the one that was used last."""
+        if entry.is_guaranteed:
+            entry.space.guaranteed.move_to_end(entry.key)
+        else:
+            entry.space.shared.move_to_end(entry.key)
+            self._shared.move_to_end(entry)
+
+    def store(self, entry: Entry, now_ns: int) -> bool:
+        """Keep an entry and return True, or return False where no eviction would make it fit.
+
+        There must be none of that key.
+        """
+        self.drop_expired(now_ns)
+        space, size = entry.space, entry.size
+        quota = space.quota
+        guaranteed = size <= quota.guaranteed_bytes and quota.guaranteed_entries > 0
+        if size > quota.max_bytes or not quota.max_entries:
+            return False
+        if not (guaranteed or self._fits_shared(size)):
+            return False
+        self._make_room_in_quota(space, size, 1)
+        entry.number = self._ends.add(entry.dead_at_ns, entry)
+        for tag in entry.tags:
+            space.tagged.setdefault(tag, {})[entry.key] = entry
+        space.used_bytes += size
+        self.used_bytes += size
+        if guaranteed:
+            self._make_room_in_guaranteed(space, size, 1)
+            entry.is_guaranteed = True
+            space.guaranteed[entry.key] = entry
+            space.guaranteed_bytes += size
+        else:
+            self._share(entry)
+        self._trim_shared()
+        return True
+
+    def remove(self, entry: Entry, cause: Cause) -> None:
+        """Let an entry go, and count why."""
+        space = entry.space
+        self._unlink(entry)
+        self._ends.remove(entry.number)
+        for tag in entry.tags:
+            tagged = space.tagged[tag]
+            del tagged[entry.key]
+            if not tagged:
+                del space.tagged[tag]
+        space.used_bytes -= entry.size
+        self.used_bytes -= entry.size
+        counters = space.counters
+        setattr(counters, cause, getattr(counters, cause) + 1)
+
+    def drop_expired(self, now_ns: int) -> None:
+        """Let all go that may not be served any more."""
+        while (entry := self._ends.pop_due(now_ns)) is not None:
+            self.remove(entry, "expired")
+
+    def _make_room_in_quota(self, space: Namespace, size: int, entries: int) -> None:
+        quota = space.quota
+        while (
+            space.used_bytes + size > quota.max_bytes or space.count + entries > quota.max_entries
+        ):
+            self.remove(space.least_recently_used(), "quota")
+
+    def _make_room_in_guaranteed(self, space: Namespace, size: int, entries: int) -> None:
+        quota = space.quota
+        while (
+            space.guaranteed_bytes + size > quota.guaranteed_bytes
+            or len(space.guaranteed) + entries > quota.guaranteed_entries
+        ):
+            oldest = next(iter(space.guaranteed.values()))
+            if self._fits_shared(oldest.size):
+                self._unlink(oldest)
+                self._share(oldest)
+            else:
+                self.remove(oldest, "total")
+
+    def _fits_shared(self, size: int) -> bool:
+        """Whether an entry would fit if it were alone in the part that all share."""
+        return (
+            size <= self._max_bytes - self._guaranteed_bytes
+            and self._max_entries > self._guaranteed_entries
+        )
+
+    def _share(self, entry: Entry) -> None:
+        entry.is_guaranteed = False
+        entry.space.shared[entry.key] = entry
+        self._shared[entry] = None
+        self._shared_bytes += entry.size
+
+    def _unlink(self, entry: Entry) -> None:
+        space = entry.space
+        if entry.is_guaranteed:
+            del space.guaranteed[entry.key]
+            space.guaranteed_bytes -= entry.size
+        else:
+            del space.shared[entry.key]
+            del self._shared[entry]
+            self._shared_bytes -= entry.size
+
+    def _trim_shared(self) -> None:
+        most_bytes = self._max_bytes - self._guaranteed_bytes
+        most_entries = self._max_entries - self._guaranteed_entries
+        while self._shared_bytes > most_bytes or len(self._shared) > most_entries:
+            self.remove(next(iter(self._shared)), "total")

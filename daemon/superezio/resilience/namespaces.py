@@ -1,0 +1,116 @@
+"""A namespace of the cache: its quota, what it holds, who fills its keys, and its counters."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Final
+
+from superezio.resilience.cache_answers import Value
+from superezio.resilience.cache_counters import Counters
+from superezio.resilience.cache_limits import Quota
+from superezio.resilience.fills import Pending
+
+#: What an entry takes besides its key, its value and its tags, as measured and rounded up.
+ENTRY_OVERHEAD_BYTES: Final = 900
+#: What each tag of an entry takes besides its text.
+TAG_OVERHEAD_BYTES: Final = 600
+
+
+class Entry:
+    """A value that is kept, with what it takes and until when it serves."""
+
+    __slots__ = (
+        "dead_at_ns",
+        "fresh_until_ns",
+        "grace_until_ns",
+        "is_guaranteed",
+        "key",
+        "number",
+        "size",
+        "space",
+        "stored_ns",
+        "tags",
+        "value",
+    )
+
+    def __init__(
+        self,
+        space: Namespace,
+        key: str,
+        value: Value,
+        *,
+        tags: tuple[str, ...],
+        stored_ns: int,
+        fresh_until_ns: int,
+        grace_ns: int,
+        stale_if_error_ns: int,
+    ) -> None:
+        self.space = space
+        self.key = key
+        self.value = value
+        self.tags = tags
+        self.size = entry_bytes(key, value, tags)
+        self.stored_ns = stored_ns
+        self.fresh_until_ns = fresh_until_ns
+        self.grace_until_ns = fresh_until_ns + grace_ns
+        self.dead_at_ns = fresh_until_ns + max(grace_ns, stale_if_error_ns)
+        self.is_guaranteed = False
+        self.number = 0
+
+
+class Namespace:
+    """The entries of one namespace in the order of their use, and the fills of its keys.
+
+    `guaranteed` are those that no other namespace's growth evicts, `shared` the others, which are
+    the less recently used ones.
+    """
+
+    __slots__ = (
+        "counters",
+        "guaranteed",
+        "guaranteed_bytes",
+        "name",
+        "pending",
+        "quota",
+        "shared",
+        "tagged",
+        "used_bytes",
+    )
+
+    def __init__(self, name: str, quota: Quota) -> None:
+        self.name = name
+        self.quota = quota
+        self.counters = Counters()
+        self.guaranteed: OrderedDict[str, Entry] = OrderedDict()
+        self.guaranteed_bytes = 0
+        self.shared: OrderedDict[str, Entry] = OrderedDict()
+        self.used_bytes = 0
+        self.tagged: dict[str, dict[str, Entry]] = {}
+        self.pending = Pending(name, self.counters)
+
+    @property
+    def count(self) -> int:
+        """How many entries there are."""
+        return len(self.guaranteed) + len(self.shared)
+
+    def find(self, key: str) -> Entry | None:
+        """Return the entry of a key, whether it may still serve or not."""
+        return self.shared.get(key) or self.guaranteed.get(key)
+
+    def least_recently_used(self) -> Entry:
+        """Return the entry that goes first where the quota is full. There has to be one."""
+        return next(iter((self.shared or self.guaranteed).values()))
+
+
+def entry_bytes(key: str, value: Value, tags: Iterable[str] = ()) -> int:
+    """Return what an entry counts against all bounds, in bytes."""
+    size = ENTRY_OVERHEAD_BYTES + _text_bytes(key) + len(value.data)
+    for tag in tags:
+        size += TAG_OVERHEAD_BYTES + _text_bytes(tag)
+    return size
+
+
+def _text_bytes(text: str) -> int:
+    """Return the most that Python takes for a text: one wide character makes all of them wide."""
+    return len(text) if text.isascii() else 4 * len(text)
