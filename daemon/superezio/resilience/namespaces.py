@@ -12,9 +12,9 @@ from superezio.resilience.cache_limits import Quota
 from superezio.resilience.fills import Pending
 
 #: What an entry takes besides its key, its value and its tags, as measured and rounded up.
-ENTRY_OVERHEAD_BYTES: Final = 900
+ENTRY_OVERHEAD_BYTES: Final = 800
 #: What each tag of an entry takes besides its text.
-TAG_OVERHEAD_BYTES: Final = 600
+TAG_OVERHEAD_BYTES: Final = 320
 
 
 class Entry:
