@@ -311,7 +311,7 @@ class Reference:
         if not new.guaranteed and not self._shareable([new]):
             return False
         while not _within([*self.of(new.namespace), new], quota.max_bytes, quota.max_entries):
-            oldest = sorted(self.of(new.namespace), key=lambda each: each.guaranteed)[0]
+            oldest = min(self.of(new.namespace), key=lambda each: each.guaranteed)
             self._remove(oldest, "quota")
         self.kept.append(new)
         while not _within(

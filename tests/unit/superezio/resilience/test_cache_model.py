@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -48,13 +49,14 @@ SIZES = st.sampled_from((0, 100, 1000, 2000, 2501))
 TAGS = st.sampled_from(((), (), ("t",), ("u",), ("t", "u")))
 LIVES = st.builds(
     Lifetime,
-    ttl_ns=st.sampled_from((10, 100)),
-    grace_ns=st.sampled_from((0, 20)),
-    stale_if_error_ns=st.sampled_from((0, 10, 50)),
+    ttl_ns=st.sampled_from((10, 10, 100)),
+    grace_ns=st.sampled_from((0, 30)),
+    stale_if_error_ns=st.sampled_from((0, 20, 60)),
 )
 PARTS = st.sampled_from((0.0, 0.5, 1.0))
 SPANS = st.sampled_from((5, 20, 60))
 PICKS = st.integers(0, 99)
+ASKERS = st.lists(HOLDERS, min_size=2, max_size=5)
 
 
 def _told(answer: Answer | Filled | Failed | TimedOut) -> Told:  # noqa: PLR0911 - one of each
@@ -104,7 +106,7 @@ class CacheMachine(RuleBasedStateMachine):
         elif isinstance(answer, Lead | Stale) and answer.token:
             self._issued(answer.token, holder, ns, key)
 
-    @rule(ns=NAMESPACES, key=KEYS, many=st.lists(HOLDERS, min_size=2, max_size=5), wait=SPANS)
+    @rule(ns=NAMESPACES, key=KEYS, many=ASKERS, wait=SPANS)
     def many_get(self, ns: str, key: str, many: list[str], wait: int) -> None:
         for holder in many:
             self.get(ns, key, holder, 20, wait)
@@ -140,8 +142,20 @@ class CacheMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.issued)
     @rule(pick=PICKS, size=SIZES, life=LIVES, part=PARTS, tags=TAGS)
-    def fill(self, pick: int, size: int, life: Lifetime, part: float, tags: tuple[str]) -> None:
-        token, holder = self._token(pick)
+    def fill(
+        self, pick: int, size: int, life: Lifetime, part: float, tags: tuple[str, ...]
+    ) -> None:
+        self._fills(*self._token(pick), size, life, part, tags)
+
+    def _fills(
+        self,
+        token: Token,
+        holder: str,
+        size: int,
+        life: Lifetime,
+        part: float,
+        tags: tuple[str, ...],
+    ) -> None:
         self.part = part
         value = self._value(size)
         self._settled(
@@ -152,7 +166,9 @@ class CacheMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.issued)
     @rule(pick=PICKS)
     def fail(self, pick: int) -> None:
-        token, holder = self._token(pick)
+        self._fails(*self._token(pick))
+
+    def _fails(self, token: Token, holder: str) -> None:
         self._settled(
             self.cache.fail(token, "gone", holder=holder, now_ns=self.now),
             self.model.fail(token, "gone", holder, self.now),
@@ -186,7 +202,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(ns=NAMESPACES, key=KEYS, size=SIZES, life=LIVES, part=PARTS, tags=TAGS)
     def put(
-        self, ns: str, key: str, size: int, life: Lifetime, part: float, tags: tuple[str]
+        self, ns: str, key: str, size: int, life: Lifetime, part: float, tags: tuple[str, ...]
     ) -> None:
         self.part = part
         value = self._value(size)
@@ -206,6 +222,60 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(ns=NAMESPACES)
     def clear(self, ns: str) -> None:
         assert self.cache.clear(ns) == self.model.delete(ns, "all", "")
+
+    # --- stories that chance seldom tells ---------------------------------------------------------
+
+    @rule(ns=NAMESPACES, key=KEYS, life=LIVES, age=st.integers(9, 75), many=ASKERS, pick=PICKS)
+    def a_value_grows_old(
+        self, ns: str, key: str, life: Lifetime, age: int, many: list[str], pick: int
+    ) -> None:
+        self.put(ns, key, 100, life, 0.5, ())
+        self.now += age
+        self.many_get(ns, key, many, 60)
+        token, holder = self._led(ns, key)
+        if token and pick % 3:
+            self._fails(token, holder)
+
+    @rule(puts=st.lists(st.tuples(NAMESPACES, KEYS, SIZES, st.booleans()), min_size=3, max_size=8))
+    def much_is_put_and_some_of_it_used(self, puts: list[tuple[str, str, int, bool]]) -> None:
+        for ns, key, size, used in puts:
+            self.put(ns, key, size, Lifetime(100), 0.5, ())
+            if used:
+                self.get(ns, "k", "ann", 20, 60)
+
+    @rule(
+        ns=NAMESPACES,
+        key=KEYS,
+        before=ASKERS,
+        after=ASKERS,
+        tags=TAGS,
+        kinds=st.lists(st.sampled_from(("key", "tag", "all", "put")), min_size=1, max_size=3),
+    )
+    def it_is_deleted_while_it_is_fetched(
+        self,
+        ns: str,
+        key: str,
+        before: list[str],
+        after: list[str],
+        tags: tuple[str, ...],
+        kinds: list[str],
+    ) -> None:
+        self.delete(ns, key)
+        self.many_get(ns, key, before, 60)
+        for kind in kinds:
+            if kind == "put":
+                self.put(ns, key, 100, Lifetime(1), 0.5, ())
+                self.now += 1
+            elif kind == "key":
+                self.delete(ns, key)
+            elif kind == "tag":
+                self.delete_tag(ns, "t")
+            else:
+                self.clear(ns)
+            self.many_get(ns, key, after, 60)
+        token, holder = self._led(ns, key)
+        if token:
+            self._fills(token, holder, 100, Lifetime(10), 0.5, tags)
 
     # --- what always holds ------------------------------------------------------------------------
 
@@ -265,6 +335,10 @@ class CacheMachine(RuleBasedStateMachine):
             return leading[pick % len(leading)]
         return self.issued[pick % len(self.issued)]
 
+    def _led(self, ns: str, key: str) -> tuple[Token | None, str]:
+        fill = self.model.fills.get((ns, key))
+        return (fill.token, fill.holder) if fill else (None, "")
+
     def _issued(self, token: Token, holder: str, ns: str, key: str) -> None:
         assert (token.namespace, token.key) == (ns, key)
         assert all(token.generation > each.generation for each, _ in self.issued)
@@ -281,20 +355,19 @@ class CacheMachine(RuleBasedStateMachine):
         assert isinstance(outcomes, dict)
         self._outcomes(settled.outcomes, outcomes)
 
-    def _outcomes(self, outcomes: list[Outcome] | object, expected: dict[int, Told]) -> None:
-        assert isinstance(outcomes, list | tuple)
+    def _outcomes(self, outcomes: Sequence[Outcome], expected: dict[int, Told]) -> None:
         assert {each.waiter: _told(each.answer) for each in outcomes} == expected
-        leads = sorted(
-            (each for each in outcomes if isinstance(each.answer, Lead)),
-            key=lambda each: each.answer.token.generation,
-        )
         for each in outcomes:
             assert each.holder == self.asked[each.waiter]
             assert each.waiter not in self.ended, "every waiter gets exactly one answer"
             self.ended.add(each.waiter)
-        for each in leads:
-            token = each.answer.token
-            self._issued(token, each.holder, token.namespace, token.key)
+        tokens = [
+            (each.answer.token, self.asked[each.waiter])
+            for each in outcomes
+            if isinstance(each.answer, Lead)
+        ]
+        for token, holder in sorted(tokens, key=lambda each: each[0].generation):
+            self._issued(token, holder, token.namespace, token.key)
 
 
 #: Against a mutant, whose examples are the same each time and the first failure is enough.
