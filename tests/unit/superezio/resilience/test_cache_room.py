@@ -1,0 +1,221 @@
+"""What a cache holds: bounded by bytes and by entries, by namespace and in all (semantics 3)."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import pytest
+
+from superezio.resilience.cache import Cache
+from superezio.resilience.cache_answers import Filled, Hit, Join, Lead, Value
+from superezio.resilience.cache_limits import Lifetime, Limits, Quota
+from superezio.resilience.namespaces import entry_bytes
+
+ROOMY = Quota(max_bytes=10**9, max_entries=10**6)
+LIFE = Lifetime(1000)
+VALUE = Value(b"x" * 200)
+#: What each of the entries here counts: keys of one letter, values of 200 bytes.
+SIZE = entry_bytes("k", VALUE)
+
+
+def _cache(*, entries: int, quota: Quota = ROOMY, spare: int = 0) -> Cache:
+    """Return one with room for the bytes of so many entries."""
+    limits = Limits(
+        max_bytes=entries * SIZE + spare, max_entries=10**6, max_value_bytes=1000, quota=quota
+    )
+    return Cache(limits, jitter=lambda: 0.5)
+
+
+def _put(
+    cache: Cache, keys: str, namespace: str = "n", life: Lifetime = LIFE, now: int = 0
+) -> None:
+    for key in keys:
+        cache.put(namespace, key, VALUE, life, now_ns=now)
+
+
+def _kept(cache: Cache, namespace: str = "n") -> str:
+    space = cache._spaces[namespace]
+    return "".join(sorted([*space.shared, *space.guaranteed]))
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    cache = _cache(entries=3, spare=SIZE - 1)
+    _put(cache, "abc")
+    assert isinstance(cache.get("n", "a", holder="ann", now_ns=1), Hit)
+    _put(cache, "d")
+    assert _kept(cache) == "acd"
+    assert cache.counters("n").total == 1
+
+
+def test_a_value_that_is_served_stale_was_used() -> None:
+    cache = _cache(entries=2)
+    _put(cache, "ab", life=Lifetime(10, grace_ns=100))
+    cache.get("n", "a", holder="ann", now_ns=50)
+    _put(cache, "c", now=50)
+    assert _kept(cache) == "ac"
+
+
+def test_entries_are_bounded_as_bytes_are() -> None:
+    limits = Limits(max_bytes=10**9, max_entries=2, max_value_bytes=1000, quota=ROOMY)
+    cache = Cache(limits)
+    _put(cache, "abc")
+    assert _kept(cache) == "bc"
+
+
+def test_expired_entries_go_before_live_ones() -> None:
+    cache = _cache(entries=3)
+    _put(cache, "a")
+    _put(cache, "bc", life=Lifetime(10))
+    _put(cache, "d", now=10)
+    assert _kept(cache) == "ad"
+    counters = cache.counters("n")
+    assert (counters.expired, counters.total) == (2, 0)
+
+
+def test_an_expired_entry_of_another_namespace_goes_before_a_live_one() -> None:
+    cache = _cache(entries=2)
+    _put(cache, "a")
+    _put(cache, "b", "other", life=Lifetime(10))
+    _put(cache, "c", now=10)
+    assert _kept(cache) == "ac"
+
+
+def test_what_may_still_stand_in_for_an_error_is_not_expired() -> None:
+    cache = _cache(entries=3)
+    _put(cache, "a", life=Lifetime(10, stale_if_error_ns=5))
+    cache.expire(14)
+    assert _kept(cache) == "a"
+    cache.expire(15)
+    assert _kept(cache) == ""
+
+
+def test_a_value_over_the_size_cap_reaches_its_waiters_but_is_not_stored() -> None:
+    cache = _cache(entries=10)
+    lead = cache.get("n", "k", holder="ann", now_ns=0)
+    joined = cache.get("n", "k", holder="ben", now_ns=0)
+    assert isinstance(lead, Lead)
+    assert isinstance(joined, Join)
+    large = Value(bytes(1001))
+    settled = cache.fill(lead.token, large, LIFE, holder="ann", now_ns=0)
+    assert (settled.accepted, settled.stored) == (True, False)
+    assert [each.answer for each in settled.outcomes] == [Filled(large)]
+    assert cache.usage().entries == 0
+    assert cache.counters("n").too_large == 1
+
+
+def test_a_value_of_the_size_cap_is_stored() -> None:
+    cache = _cache(entries=10)
+    assert cache.put("n", "k", Value(bytes(1000)), LIFE, now_ns=0).stored
+
+
+def test_a_value_that_is_too_large_takes_the_old_one_with_it() -> None:
+    cache = _cache(entries=10)
+    _put(cache, "k")
+    assert not cache.put("n", "k", Value(bytes(1001)), LIFE, now_ns=0).stored
+    assert _kept(cache) == ""
+
+
+def test_what_no_eviction_makes_room_for_evicts_nothing() -> None:
+    cache = _cache(entries=3, quota=Quota(max_bytes=2 * SIZE, max_entries=9))
+    _put(cache, "ab")
+    assert not cache.put("n", "c" * 1000, Value(bytes(1000)), LIFE, now_ns=0).stored
+    assert _kept(cache) == "ab"
+
+
+def test_a_quota_of_nothing_stores_nothing() -> None:
+    cache = _cache(entries=3, quota=Quota(max_bytes=10**6, max_entries=0))
+    assert not cache.put("n", "a", VALUE, LIFE, now_ns=0).stored
+
+
+def test_a_namespace_that_is_full_makes_room_among_its_own() -> None:
+    cache = _cache(entries=10, quota=Quota(max_bytes=2 * SIZE, max_entries=9))
+    _put(cache, "z", "other")
+    _put(cache, "abc")
+    assert (_kept(cache), _kept(cache, "other")) == ("bc", "z")
+    assert cache.counters("n").quota == 1
+
+
+def test_nobodys_growth_evicts_what_is_guaranteed_to_another() -> None:
+    cache = _cache(entries=4)
+    cache.declare("kept", Quota(10**9, 10**6, 2 * SIZE, 10))
+    _put(cache, "abc", "kept")
+    _put(cache, "defghi", "other")
+    assert _kept(cache, "kept") == "bc", "the two that it used last"
+    assert _kept(cache, "other") == "hi", "what is left of the total"
+    _put(cache, "jk", "kept")
+    assert _kept(cache, "kept") == "bcjk", "its older ones go to the part that all share"
+    assert _kept(cache, "other") == ""
+    _put(cache, "l", "other")
+    assert _kept(cache, "kept") == "cjk"
+
+
+def test_a_guaranteed_part_bounded_by_entries_holds_no_more_of_them() -> None:
+    cache = _cache(entries=4)
+    cache.declare("kept", Quota(10**9, 10**6, 3 * SIZE, 1))
+    _put(cache, "ab", "kept")
+    _put(cache, "xyz", "other")
+    assert _kept(cache, "kept") == "b"
+
+
+def test_more_than_there_is_cannot_be_guaranteed() -> None:
+    cache = _cache(entries=4)
+    cache.declare("first", Quota(10**9, 10**6, 3 * SIZE, 10))
+    with pytest.raises(ValueError, match=r"cannot guarantee that much to second: .* of a total"):
+        cache.declare("second", Quota(10**9, 10**6, 2 * SIZE, 10))
+    cache.declare("first", None)
+    cache.declare("second", Quota(10**9, 10**6, 2 * SIZE, 10))
+
+
+def test_a_smaller_quota_holds_at_once() -> None:
+    cache = _cache(entries=6)
+    cache.declare("n", Quota(10**9, 10**6, 4 * SIZE, 10))
+    _put(cache, "abcd")
+    cache.declare("n", Quota(3 * SIZE, 10, 1 * SIZE, 10))
+    assert _kept(cache) == "bcd"
+    assert "".join(cache._spaces["n"].guaranteed) == "d"
+    cache.declare("other", Quota(10**9, 10**6, 4 * SIZE, 10))
+    assert _kept(cache) == "cd", "the part that all share is smaller now"
+
+
+@pytest.mark.parametrize("parts", [(10, 5, 11, 0), (10, 5, 0, 6), (10, 5, -1, 0)])
+def test_a_quota_guarantees_no_more_than_it_allows(parts: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError, match="guaranteed_"):
+        Quota(*parts)
+
+
+def test_a_wide_character_counts_what_it_takes() -> None:
+    assert entry_bytes("kk€", VALUE) == entry_bytes("k" * 12, VALUE)
+
+
+@pytest.mark.parametrize("tags", [0, 4])
+@pytest.mark.parametrize("churn", [False, True])
+def test_it_takes_no_more_memory_than_it_counts(tags: int, *, churn: bool) -> None:
+    """At the worst size of each table within: they double when they are full."""
+    limits = Limits(max_bytes=10**9, max_entries=10**6, max_value_bytes=1000, quota=ROOMY)
+    many = 3000
+    worst = 0.0
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        cache = Cache(limits)
+        for number in range(many):
+            for _ in range(3 if churn else 1):
+                _fetch(cache, f"key {number:09}", number, tags)
+            if number > many // 2:
+                taken = tracemalloc.get_traced_memory()[0] - before
+                worst = max(worst, taken / cache.usage().used_bytes)
+    finally:
+        tracemalloc.stop()
+    assert worst < 1
+
+
+def _fetch(cache: Cache, key: str, number: int, tags: int) -> None:
+    now = 10**15 + number
+    cache.delete("n", key)
+    lead = cache.get("n", key, holder="ann", now_ns=now)
+    assert isinstance(lead, Lead)
+    value = Value(bytes(100))
+    names = [f"tag {each} of {number:09}" for each in range(tags)]
+    cache.fill(lead.token, value, Lifetime(10**18), holder="ann", now_ns=now, tags=names)
