@@ -11,10 +11,11 @@ from superezio.resilience.cache_counters import Counters
 from superezio.resilience.cache_limits import Quota
 from superezio.resilience.fills import Pending
 
-#: What an entry takes besides its key, its value and its tags, as measured and rounded up.
-ENTRY_OVERHEAD_BYTES: Final = 800
-#: What each tag of an entry takes besides its text.
-TAG_OVERHEAD_BYTES: Final = 320
+#: What an entry takes at most besides its key, its value and its tags: measured where keys come
+#: and go, which leaves gaps in the tables, and rounded up.
+ENTRY_OVERHEAD_BYTES: Final = 1152
+#: What each tag of an entry takes besides its text, where no other entry has it.
+TAG_OVERHEAD_BYTES: Final = 384
 
 
 class Entry:

@@ -30,16 +30,16 @@ from superezio.resilience.cache_answers import (
 from superezio.resilience.cache_limits import Lifetime, Limits, Quota
 
 LIMITS = Limits(
-    max_bytes=9000,
+    max_bytes=11_000,
     max_entries=7,
     max_value_bytes=2500,
-    quota=Quota(max_bytes=6000, max_entries=4),
+    quota=Quota(max_bytes=7500, max_entries=4),
     max_fills=4,
     max_leads_per_holder=2,
 )
 QUOTAS = {
-    "kept": Quota(5000, 3, guaranteed_bytes=2800, guaranteed_entries=2),
-    "small": Quota(3000, 2, guaranteed_bytes=1000, guaranteed_entries=1),
+    "kept": Quota(6500, 3, guaranteed_bytes=3500, guaranteed_entries=2),
+    "small": Quota(3600, 2, guaranteed_bytes=1300, guaranteed_entries=1),
     "other": LIMITS.quota,
 }
 NAMESPACES = st.sampled_from(("kept", "small", "other", "kept", "other"))
