@@ -80,6 +80,8 @@ class Cache:
 
         The caller is ready to wait for `wait_ns`, and delivers within `lead_ns` if it is to lead,
         now or when its turn comes.
+
+        Raises ValueError where it would have no time at all to lead.
         """
         space = self._spaces.get(namespace) or self._open(namespace)
         entry = space.find(key)
@@ -192,7 +194,7 @@ class Cache:
         return Settled(accepted=True, stored=stored, outcomes=outcomes)
 
     def delete(self, namespace: str, key: str) -> bool:
-        """Delete a key and outdate its fill; return whether there was a value."""
+        """Delete a key and outdate its fill; return whether an entry went, be it an expired one."""
         space = self._spaces.get(namespace)
         if space is None:
             return False
@@ -271,8 +273,8 @@ class Cache:
         space = self._spaces.get(namespace)
         if space is None:
             return Usage(0, 0, 0, 0)
-        waiting = sum(len(fill.waiters) for fill in space.pending.fills.values())
-        return Usage(space.used_bytes, space.count, len(space.pending.fills), waiting)
+        pending = space.pending
+        return Usage(space.used_bytes, space.count, len(pending.fills), pending.waiting)
 
     # --- within -----------------------------------------------------------------------------------
 
@@ -299,6 +301,8 @@ class Cache:
 
         Where somebody waits for one that is late, they are first: `expire` lets them lead.
         """
+        if lead_ns < 1:
+            raise ValueError("lead_ns has to be positive: who waits may come to lead")
         fill = space.pending.fills.get(key)
         if fill is None:
             if not self._fills.may_lead(holder):

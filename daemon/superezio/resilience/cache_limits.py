@@ -48,11 +48,11 @@ class Limits(Struct, frozen=True):
 
 
 class Lifetime(Struct, frozen=True):
-    """How long a value serves, in nanoseconds, each after the other's end or beside it.
+    """How long a value serves, in nanoseconds.
 
-    It is fresh for `ttl_ns`, made shorter or longer at random by up to a tenth. After that it is
-    served for `grace_ns` while one caller refreshes it, and for `stale_if_error_ns` only where
-    the refresh ends in an error.
+    It is fresh for `ttl_ns`, made shorter or longer at random by up to a tenth. From then on it
+    is served for `grace_ns` while one caller refreshes it, and for `stale_if_error_ns` where a
+    refresh ends in an error; both begin when it is no longer fresh.
     """
 
     ttl_ns: int

@@ -22,13 +22,14 @@ from superezio.resilience.invalidations import Invalidations
 class Pending:
     """The fills of one namespace by their keys, and what was invalidated while they ran."""
 
-    __slots__ = ("counters", "fills", "invalidations", "name")
+    __slots__ = ("counters", "fills", "invalidations", "name", "waiting")
 
     def __init__(self, name: str, counters: Counters) -> None:
         self.name = name
         self.counters = counters
         self.fills: dict[str, Fill] = {}
         self.invalidations = Invalidations()
+        self.waiting = 0
 
 
 class Waiter:
@@ -125,6 +126,7 @@ class Fills:
         )
         waiter.number = self._waits.add(deadline_ns, waiter)
         fill.waiters[waiter.number] = waiter
+        fill.pending.waiting += 1
         self._of(holder).waits[waiter.number] = waiter
         return waiter.number
 
@@ -142,7 +144,7 @@ class Fills:
         *,
         before: int | None = None,
     ) -> list[Outcome]:
-        """Answer all that wait, or only those that began to before that generation."""
+        """Answer all that wait, or only those that came before that generation."""
         outcomes = []
         while (waiter := _first(fill)) and (before is None or waiter.generation < before):
             self._leave(waiter)
@@ -212,6 +214,7 @@ class Fills:
     def _leave(self, waiter: Waiter) -> None:
         self._waits.remove(waiter.number)
         del waiter.fill.waiters[waiter.number]
+        waiter.fill.pending.waiting -= 1
         held = self._held[waiter.holder]
         del held.waits[waiter.number]
         self._let_go(waiter.holder, held)

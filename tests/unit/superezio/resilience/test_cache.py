@@ -511,3 +511,9 @@ def test_senseless_limits_are_refused(changed: dict[str, object]) -> None:
 def test_a_caller_waits_for_half_a_minute_where_it_says_nothing(asked: Asked) -> None:
     asked.cache.get("n", "k", holder="ann", now_ns=0)
     assert asked.cache.next_deadline_ns() == 30 * SECOND_NS
+
+
+def test_who_has_no_time_to_lead_is_refused_and_counts_for_nothing(asked: Asked) -> None:
+    with pytest.raises(ValueError, match="lead_ns"):
+        asked.get("ann", lead=0)
+    assert asked.cache.usage().fills == 0

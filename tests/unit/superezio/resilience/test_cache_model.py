@@ -307,6 +307,7 @@ class CacheMachine(RuleBasedStateMachine):
         usage = self.cache.usage()
         assert usage.fills == len(self.model.fills)
         assert usage.waiting == len(self.model.waiters()) == len(self.asked) - len(self.ended)
+        assert usage.waiting == sum(self.cache.usage(name).waiting for name in QUOTAS)
         assert not usage.waiting or usage.fills
         assert self.cache.next_deadline_ns() == self.model.next_deadline()
 
