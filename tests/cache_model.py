@@ -210,6 +210,11 @@ class Reference:
     def of(self, ns: str) -> list[Kept]:
         return [each for each in self.kept if each.namespace == ns]
 
+    def is_guaranteed(self, ns: str) -> bool:
+        """Whether all that a namespace holds is no more than its guaranteed part."""
+        quota = self.quotas[ns]
+        return _within(self.of(ns), quota.guaranteed_bytes, quota.guaranteed_entries)
+
     def _find(self, ns: str, key: str) -> Kept | None:
         return next((each for each in self.of(ns) if each.key == key), None)
 
@@ -325,7 +330,15 @@ class Reference:
             else:
                 self._remove(mine[0], "total")
         while not self._shareable(shared := [each for each in self.kept if not each.guaranteed]):
-            self._remove(shared[0], "total")
+            oldest = shared[0]
+            quota = self.quotas[oldest.namespace]
+            mine = [each for each in self.of(oldest.namespace) if each.guaranteed]
+            if _within([*mine, oldest], quota.guaranteed_bytes, quota.guaranteed_entries):
+                oldest.guaranteed = True
+                self.kept.remove(oldest)
+                self.kept.insert(0, oldest)
+            else:
+                self._remove(oldest, "total")
         return True
 
     def _shareable(self, entries: list[Kept]) -> bool:

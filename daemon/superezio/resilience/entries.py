@@ -1,8 +1,9 @@
 """The entries of all namespaces within their quotas and the total: which go to make room.
 
-A namespace keeps what it used last in a part that is guaranteed to it, which no other namespace's
-growth touches. What no longer fits there moves to the part that all share, the total less all
-guaranteed parts, and there the least recently used entry goes first, whoever's it is.
+A new entry goes to the part that is guaranteed to its namespace, which no other namespace's growth
+touches, and what was used least recently there moves on to the part that all share: the total less
+all guaranteed parts. There the least recently used entry goes first, whoever's it is, unless its
+namespace's own part has room for it again.
 """
 
 from __future__ import annotations
@@ -86,9 +87,7 @@ class Entries:
         self.used_bytes += size
         if guaranteed:
             self._make_room_in_guaranteed(space, size, 1)
-            entry.is_guaranteed = True
-            space.guaranteed[entry.key] = entry
-            space.guaranteed_bytes += size
+            self._guarantee(entry)
         else:
             self._share(entry)
         self._trim_shared()
@@ -141,6 +140,11 @@ class Entries:
             and self._max_entries > self._guaranteed_entries
         )
 
+    def _guarantee(self, entry: Entry) -> None:
+        entry.is_guaranteed = True
+        entry.space.guaranteed[entry.key] = entry
+        entry.space.guaranteed_bytes += entry.size
+
     def _share(self, entry: Entry) -> None:
         entry.is_guaranteed = False
         entry.space.shared[entry.key] = entry
@@ -161,4 +165,17 @@ class Entries:
         most_bytes = self._max_bytes - self._guaranteed_bytes
         most_entries = self._max_entries - self._guaranteed_entries
         while self._shared_bytes > most_bytes or len(self._shared) > most_entries:
-            self.remove(next(iter(self._shared)), "total")
+            oldest = next(iter(self._shared))
+            if self._has_guaranteed_room(oldest):
+                self._unlink(oldest)
+                self._guarantee(oldest)
+                oldest.space.guaranteed.move_to_end(oldest.key, last=False)
+            else:
+                self.remove(oldest, "total")
+
+    def _has_guaranteed_room(self, entry: Entry) -> bool:
+        space, quota = entry.space, entry.space.quota
+        return (
+            space.guaranteed_bytes + entry.size <= quota.guaranteed_bytes
+            and len(space.guaranteed) < quota.guaranteed_entries
+        )

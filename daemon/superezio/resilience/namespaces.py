@@ -64,7 +64,7 @@ class Namespace:
     """The entries of one namespace in the order of their use, and the fills of its keys.
 
     `guaranteed` are those that no other namespace's growth evicts, `shared` the others, which are
-    the less recently used ones.
+    first to go.
     """
 
     __slots__ = (

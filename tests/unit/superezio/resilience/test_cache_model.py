@@ -158,10 +158,12 @@ class CacheMachine(RuleBasedStateMachine):
     ) -> None:
         self.part = part
         value = self._value(size)
+        others = self._guaranteed_beside(token.namespace)
         self._settled(
             self.cache.fill(token, value, life, holder=holder, now_ns=self.now, tags=tags),
             self.model.fill(token, value, life, part, tags, holder, self.now),
         )
+        self._are_kept(others)
 
     @precondition(lambda self: self.issued)
     @rule(pick=PICKS)
@@ -206,10 +208,12 @@ class CacheMachine(RuleBasedStateMachine):
     ) -> None:
         self.part = part
         value = self._value(size)
+        others = self._guaranteed_beside(ns)
         self._settled(
             self.cache.put(ns, key, value, life, now_ns=self.now, tags=tags),
             self.model.put(ns, key, value, life, part, tags, self.now),
         )
+        self._are_kept(others)
 
     @rule(ns=NAMESPACES, key=KEYS)
     def delete(self, ns: str, key: str) -> None:
@@ -335,6 +339,18 @@ class CacheMachine(RuleBasedStateMachine):
         if leading and pick % 8:
             return leading[pick % len(leading)]
         return self.issued[pick % len(self.issued)]
+
+    def _guaranteed_beside(self, ns: str) -> dict[str, int]:
+        """Return how many live entries the others have that hold no more than is guaranteed."""
+        return {
+            name: sum(each.dead_at > self.now for each in self.model.of(name))
+            for name in QUOTAS
+            if name != ns and self.model.is_guaranteed(name)
+        }
+
+    def _are_kept(self, others: dict[str, int]) -> None:
+        for name, count in others.items():
+            assert self.cache.usage(name).entries >= count, "another's growth evicted them"
 
     def _led(self, ns: str, key: str) -> tuple[Token | None, str]:
         fill = self.model.fills.get((ns, key))

@@ -238,6 +238,18 @@ MUTANTS = (
         "        if guaranteed and not self._shared:\n            self._make_room_in_guaranteed",
     ),
     Mutant(
+        "guarantees nothing again that was moved on",
+        ENTRIES,
+        "            if self._has_guaranteed_room(oldest):\n",
+        "            if self._has_guaranteed_room(oldest) and not self._shared:\n",
+    ),
+    Mutant(
+        "guarantees more bytes than it may",
+        ENTRIES,
+        "space.guaranteed_bytes + entry.size <= quota.guaranteed_bytes",
+        "space.guaranteed_bytes <= quota.guaranteed_bytes",
+    ),
+    Mutant(
         "keeps in the guaranteed part what came first",
         ENTRIES,
         "oldest = next(iter(space.guaranteed.values()))",

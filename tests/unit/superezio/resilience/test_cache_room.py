@@ -150,6 +150,20 @@ def test_nobodys_growth_evicts_what_is_guaranteed_to_another() -> None:
     assert _kept(cache, "kept") == "cjk"
 
 
+def test_what_was_moved_on_is_guaranteed_again_where_there_is_room() -> None:
+    cache = _cache(entries=4)
+    cache.declare("kept", Quota(10**9, 10**6, 2 * SIZE, 10))
+    _put(cache, "abc", "kept")
+    cache.delete("kept", "b")
+    cache.delete("kept", "c")
+    _put(cache, "defg", "other")
+    assert _kept(cache, "kept") == "a"
+    assert _kept(cache, "other") == "fg"
+    _put(cache, "hi", "kept")
+    _put(cache, "j", "kept")
+    assert "".join(cache._spaces["kept"].guaranteed) == "ij"
+
+
 def test_a_guaranteed_part_bounded_by_entries_holds_no_more_of_them() -> None:
     cache = _cache(entries=4)
     cache.declare("kept", Quota(10**9, 10**6, 3 * SIZE, 1))
