@@ -233,3 +233,13 @@ def _fetch(cache: Cache, key: str, number: int, tags: int) -> None:
     value = Value(bytes(100))
     names = [f"tag {each} of {number:09}" for each in range(tags)]
     cache.fill(lead.token, value, Lifetime(10**18), holder="ann", now_ns=now, tags=names)
+
+
+def test_where_all_is_guaranteed_nobody_else_stores_anything() -> None:
+    cache = _cache(entries=2)
+    cache.declare("kept", Quota(10**9, 10**6, 2 * SIZE, 10))
+    _put(cache, "abc", "kept")
+    assert _kept(cache, "kept") == "bc"
+    assert not cache.put("other", "d", VALUE, LIFE, now_ns=0).stored
+    counters = cache.counters("kept")
+    assert (counters.total, counters.quota) == (1, 0)
