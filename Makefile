@@ -68,6 +68,7 @@ soak: $(VENV)/.dev ## a simulated month of leases, in minutes (DAYS=, SEED=, HAR
 kill-points: $(VENV)/.dev ## kill -9 at every system call of acquire, attach and release
 	SUPEREZIO_KILL_POINTS=all $(BIN)/pytest -s tests/integration/test_kill_points.py
 
+# What differs from the tree is what was packed: the programs run, and the package is used.
 wheel-test: $(VENV)/.dev
 	rm -rf build/wheel $(WHEEL_VENV)
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
@@ -75,7 +76,7 @@ wheel-test: $(VENV)/.dev
 	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-build.lock
 	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install $(LOCKED) -r requirements-dev.lock
 	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps build/wheel/superezio-*.whl
-	SUPEREZIO_TEST_INSTALLED=1 $(WHEEL_VENV)/bin/pytest tests/unit tests/integration -m "not slow"
+	SUPEREZIO_TEST_INSTALLED=1 $(WHEEL_VENV)/bin/pytest tests/unit/superezio tests/integration -m "not slow"
 
 bench: $(VENV)/.dev ## measure the budgets (SHORT=1: a quick look)
 	cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BIN)/python -m bench $(if $(SHORT),--short)
