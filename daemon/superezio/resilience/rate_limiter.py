@@ -1,59 +1,413 @@
-"""Rate limits in integer nanoseconds (GCRA): exact at any rate, with one number of state."""
+"""Rate limits over several dimensions and scopes at once, with reservations and fair waiting.
+
+A request names the budgets that apply to it (those of its host, its user, its key, ...) and what
+it costs. All are checked, then all are charged, in one call: nothing is taken where one rejects.
+What was reserved is settled with what was used. One that may wait is queued with a deadline.
+
+Everything here is decided at once: there is no clock, no lock and no I/O. Each call is given the
+time, in nanoseconds of a monotonic clock that never goes back; `next_at_ns` says when to call
+`due`. All money in one limiter is in one currency.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+from heapq import heapify, heappop, heappush
+from typing import Final
 
-class Gcra:
-    """One dimension of a limit: `limit` units a `period_ns`, of which `burst` may come at once.
+from msgspec import Struct
 
-    The state is the theoretical arrival time: when all that was granted is paid back. The clock is
-    the caller's, monotonic, so that one reading serves a whole batch of decisions.
+from superezio.resilience.budget import Budget
+from superezio.resilience.gcra import Gcra
+from superezio.resilience.limiter_snapshot import Restart, Snapshot, state_of
+from superezio.resilience.limits import (
+    Cost,
+    Dimension,
+    Limit,
+    LimiterFullError,
+    NeverPassesError,
+    Rate,
+    Rejection,
+    Scope,
+)
+from superezio.resilience.waiting import Waiter, WaitingLines
+
+__all__ = [
+    "Budget",
+    "Cost",
+    "Dimension",
+    "Due",
+    "Gcra",
+    "Limit",
+    "LimiterFullError",
+    "NeverPassesError",
+    "Rate",
+    "RateLimiter",
+    "Rejection",
+    "Reservation",
+    "Restart",
+    "Scope",
+    "Snapshot",
+    "Waiter",
+]
+
+_RESERVATIONS: Final = 100_000
+_WAITERS: Final = 20_000
+
+
+class Reservation:
+    """What a granted request has taken, until it is settled."""
+
+    __slots__ = ("budgets", "cost", "holder", "settled", "taken_ns")
+
+    def __init__(
+        self, budgets: tuple[Budget, ...], cost: Cost, holder: Hashable, taken_ns: int
+    ) -> None:
+        self.budgets = budgets
+        self.cost = cost
+        self.holder = holder
+        self.taken_ns = taken_ns
+        self.settled = False
+
+
+class Due(Struct, kw_only=True):
+    """What came of the waiters since the last look, in the order in which it was decided.
+
+    `hopeless` are those that a limit made smaller leaves no chance.
     """
 
-    __slots__ = ("_burst_ns", "_limit", "_period_ns", "_unit_ns", "burst", "tat_ns")
+    granted: list[tuple[Waiter, Reservation]]
+    late: list[Waiter]
+    hopeless: list[tuple[Waiter, NeverPassesError]]
 
-    def __init__(self, *, limit: int, period_ns: int, burst: int) -> None:
-        if limit < 1 or period_ns < 1 or burst < 1:
-            raise ValueError("limit, period_ns and burst have to be positive")
-        self._period_ns = period_ns
-        self.tat_ns = 0
-        self.set_rate(limit=limit, burst=burst)
 
-    def set_rate(self, *, limit: int, burst: int) -> None:
-        """Grant at another rate from now on; what is owed stays owed."""
-        self._limit = limit
-        self.burst = burst
-        self._unit_ns = self._interval(1)
-        self._burst_ns = self._interval(burst)
+class RateLimiter:
+    """The budgets of all scopes, who has reserved of them, and who waits for them."""
 
-    def acquire(self, now_ns: int, cost: int = 1) -> int:
-        """Take `cost` units and return 0, or take nothing and return the nanoseconds to wait.
+    def __init__(
+        self,
+        *,
+        currency: str = "USD",
+        max_reservations: int = _RESERVATIONS,
+        max_waiters: int = _WAITERS,
+        restart: Restart | None = None,
+    ) -> None:
+        if restart is not None and restart.currency not in {None, currency}:
+            raise ValueError(
+                f"the snapshot counts money in {restart.currency}, not in {currency}: leave it out"
+            )
+        self.currency = currency
+        self._max_reservations = max_reservations
+        self._max_waiters = max_waiters
+        self._budgets: dict[Scope, Budget] = {}
+        self._restart = restart
+        self._open: dict[Hashable, dict[Reservation, None]] = {}
+        self._reservations = 0
+        self._lines = WaitingLines()
+        self._waiting_by_holder: dict[Hashable, dict[Waiter, None]] = {}
+        self._next_number = 0
+        self._claimed: list[Budget] = []
+        self._look_at_ns: int | None = None
 
-        Raises ValueError where `cost` is more than the burst: no wait would ever do.
+    # --- budgets -----------------------------------------------------------------------------
+
+    def budget(self, now_ns: int, scope: Scope, limit: Limit) -> Budget:
+        """Return the budget of `scope`, under `limit` from now on.
+
+        A new one has its whole burst, or what the restart leaves of it. One that was forgotten,
+        or that another process owed, is found again by its scope: budgets are not to be kept
+        beyond the requests that they are named in.
         """
-        tat = self.tat_ns
-        if tat < now_ns:  # noqa: PLR1730 - max() is slow here
-            tat = now_ns
-        if cost == 1:
-            tat += self._unit_ns
-        elif cost <= self.burst:
-            tat += self._interval(cost)
-        else:
-            raise ValueError(f"cost {cost} is more than the burst of {self.burst}: it never passes")
-        ahead_ns = tat - now_ns
-        if ahead_ns > self._burst_ns:
-            return ahead_ns - self._burst_ns
-        self.tat_ns = tat
-        return 0
+        budget = self._budgets.get(scope)
+        if budget is None:
+            budget = self._budgets[scope] = Budget(scope, limit)
+            if self._restart is not None:
+                self._restart.apply(budget, now_ns)
+        elif budget.limit != limit:
+            budget.reconfigure(now_ns, limit)
+            self._look_again(now_ns)
+        return budget
 
-    def available(self, now_ns: int) -> int:
-        """Return a cost that would pass now: up to a unit short of the highest that does."""
-        owed_ns = self.tat_ns - now_ns
-        return (self._burst_ns - max(owed_ns, 0)) // self._unit_ns
+    def budgets(self) -> list[Budget]:
+        """Return all there are."""
+        return list(self._budgets.values())
 
-    def is_full(self, now_ns: int) -> bool:
-        """Whether the whole burst is there, so that forgetting this limiter loses nothing."""
-        return self.tat_ns <= now_ns
+    def forget_idle(self, now_ns: int) -> int:
+        """Forget the budgets that have all their burst and that nobody uses; return how many."""
+        idle = [scope for scope, each in self._budgets.items() if each.is_idle(now_ns)]
+        for scope in idle:
+            del self._budgets[scope]
+        return len(idle)
 
-    def _interval(self, cost: int) -> int:
-        return -(-cost * self._period_ns // self._limit)
+    def snapshot(self, now_ns: int, *, boot_id: str, final: bool = False) -> Snapshot:
+        """Return what is owed, for a limiter after a restart; `final` where it grants no more."""
+        states = [state_of(each) for each in self._budgets.values() if not each.is_idle(now_ns)]
+        restart = self._restart
+        return Snapshot(
+            boot_id=boot_id,
+            taken_ns=now_ns,
+            final=final,
+            currency=self.currency,
+            budgets=[*states, *(restart.not_applied() if restart else ())],
+            empty_at_ns=restart.empty_at_ns if restart else None,
+        )
+
+    # --- requests ----------------------------------------------------------------------------
+
+    def acquire(
+        self,
+        now_ns: int,
+        budgets: Sequence[Budget],
+        cost: Cost,
+        *,
+        key: Hashable = None,
+        holder: Hashable = None,
+    ) -> Reservation | Rejection:
+        """Reserve `cost` of all `budgets`, or take nothing and say what is short.
+
+        Where others wait under `key`, a newcomer does not pass them. `holder` is who has to be
+        named to `drop`. Raises NeverPassesError where waiting is pointless, ValueError for a
+        negative cost, LimiterFullError.
+        """
+        if min(cost) < 0:
+            raise ValueError(f"a cost is not negative: {cost}")
+        if self._lines and (head := self._lines.head(key)) is not None:
+            return self._behind(now_ns, budgets, cost, head)
+        for budget in budgets:
+            if not budget.admits(now_ns, cost):
+                shortage = _shortage(now_ns, budgets, cost)
+                if shortage is not None:
+                    return shortage
+                break
+        return self._reserve(now_ns, tuple(budgets), cost, holder)
+
+    def settle(self, now_ns: int, reservation: Reservation, actual: Cost | None = None) -> bool:
+        """Correct a reservation to what was used (as reserved, if None) and free its slots.
+
+        What was used may be more than was reserved, and more than the burst. Return whether it
+        was open: to settle it again changes nothing.
+        """
+        if actual is not None and min(actual) < 0:
+            raise ValueError(f"a cost is not negative: {actual}")
+        if reservation.settled:
+            return False
+        reservation.settled = True
+        held = self._open[reservation.holder]
+        del held[reservation]
+        if not held:
+            del self._open[reservation.holder]
+        self._reservations -= 1
+        cost = reservation.cost
+        for budget in reservation.budgets:
+            budget.users -= 1
+            budget.settle(now_ns, cost, actual or cost, taken_ns=reservation.taken_ns)
+        if self._lines:
+            self._look_again(now_ns)
+        return True
+
+    def drop(self, now_ns: int, holder: Hashable) -> tuple[int, int]:
+        """Settle all that a holder who is gone had reserved, and let it wait no longer.
+
+        What it used is not known, so what it reserved counts as used. Return how many
+        reservations and waiters there were.
+        """
+        reservations = list(self._open.get(holder, ()))
+        for reservation in reservations:
+            self.settle(now_ns, reservation)
+        waiters = list(self._waiting_by_holder.get(holder, ()))
+        for waiter in waiters:
+            self.cancel(now_ns, waiter)
+        return len(reservations), len(waiters)
+
+    @property
+    def reservations(self) -> int:
+        """How many are open."""
+        return self._reservations
+
+    # --- signals from the far side ---------------------------------------------------------------
+
+    def block(
+        self, now_ns: int, budget: Budget, retry_after_ns: int, dimension: Dimension | None = None
+    ) -> None:
+        """Heed a 429 with its Retry-After: see `Budget.block`."""
+        budget.block(now_ns, retry_after_ns, dimension)
+
+    def lower(
+        self,
+        now_ns: int,
+        budget: Budget,
+        dimension: Dimension,
+        *,
+        remaining: int,
+        reset_after_ns: int = 0,
+    ) -> None:
+        """Heed x-ratelimit-remaining and -reset: see `Budget.lower`."""
+        budget.lower(now_ns, dimension, remaining=remaining, reset_after_ns=reset_after_ns)
+
+    # --- waiting ---------------------------------------------------------------------------------
+
+    @property
+    def waiters(self) -> int:
+        """How many wait."""
+        return len(self._lines)
+
+    @property
+    def next_at_ns(self) -> int | None:
+        """When to call `due` next; None where nobody waits. Every call here may change it."""
+        deadline_ns = self._lines.next_deadline_ns()
+        if deadline_ns is None or self._look_at_ns is None:
+            return deadline_ns
+        return min(deadline_ns, self._look_at_ns)
+
+    def enqueue(
+        self,
+        now_ns: int,
+        budgets: Sequence[Budget],
+        cost: Cost,
+        *,
+        key: Hashable,
+        holder: Hashable = None,
+        deadline_ns: int,
+    ) -> Waiter:
+        """Wait for `cost` of all `budgets` until the deadline, behind those who wait under `key`.
+
+        Raises what `acquire` does.
+        """
+        if min(cost) < 0:
+            raise ValueError(f"a cost is not negative: {cost}")
+        if len(self._lines) >= self._max_waiters:
+            raise LimiterFullError(f"{self._max_waiters} requests wait already")
+        shortage = _shortage(now_ns, budgets, cost)
+        waiter = Waiter(
+            number=self._next_number,
+            key=key,
+            budgets=tuple(budgets),
+            cost=cost,
+            holder=holder,
+            deadline_ns=deadline_ns,
+        )
+        self._next_number += 1
+        for budget in waiter.budgets:
+            budget.users += 1
+        self._waiting_by_holder.setdefault(holder, {})[waiter] = None
+        if self._lines.add(waiter):
+            if shortage is None:
+                self._look_again(now_ns)
+            else:
+                self._keep_for(now_ns, waiter, shortage)
+        return waiter
+
+    def cancel(self, now_ns: int, waiter: Waiter) -> bool:
+        """Let `waiter` wait no longer; return whether it did."""
+        if waiter not in self._lines:
+            return False
+        self._lines.remove(waiter)
+        self._gone(waiter)
+        self._look_again(now_ns)
+        return True
+
+    def due(self, now_ns: int) -> Due:
+        """Grant what can be granted now, and take out who has waited until the deadline.
+
+        The order is that of arrival, under each key strictly; under different keys one passes
+        another only where it takes nothing that the other is short of (see `Budget.claim`).
+        """
+        due = Due(granted=[], late=self._lines.pop_late(now_ns), hopeless=[])
+        for waiter in due.late:
+            self._gone(waiter)
+        if due.late:
+            self._look_again(now_ns)
+        if self._look_at_ns is not None and self._look_at_ns <= now_ns:
+            self._look(now_ns, due)
+        return due
+
+    def _look(self, now_ns: int, due: Due) -> None:
+        self._look_at_ns = None
+        for budget in self._claimed:
+            budget.claims.clear()
+        self._claimed.clear()
+        heads = [(waiter.number, waiter) for waiter in self._lines.heads()]
+        heapify(heads)
+        while heads:
+            _, waiter = heappop(heads)
+            if not self._try(now_ns, waiter, due):
+                continue
+            self._lines.remove(waiter)
+            self._gone(waiter)
+            follower = self._lines.head(waiter.key)
+            if follower is not None:
+                heappush(heads, (follower.number, follower))
+
+    def _try(self, now_ns: int, waiter: Waiter, due: Due) -> bool:
+        """Grant a waiter that is the first of its key; return whether it is done waiting."""
+        try:
+            shortage = _shortage(now_ns, waiter.budgets, waiter.cost)
+        except NeverPassesError as error:
+            due.hopeless.append((waiter, error))
+            return True
+        if shortage is not None:
+            self._keep_for(now_ns, waiter, shortage)
+            return False
+        if self._reservations >= self._max_reservations:
+            return False
+        reservation = self._reserve(now_ns, waiter.budgets, waiter.cost, waiter.holder)
+        due.granted.append((waiter, reservation))
+        return True
+
+    def _keep_for(self, now_ns: int, waiter: Waiter, shortage: Rejection) -> None:
+        waiter.shortage = shortage
+        for budget in waiter.budgets:
+            budget.claim(now_ns, waiter.cost, shortage.retry_after_ns)
+            self._claimed.append(budget)
+        self._look_again(now_ns + shortage.retry_after_ns)
+
+    def _behind(
+        self, now_ns: int, budgets: Sequence[Budget], cost: Cost, head: Waiter
+    ) -> Rejection:
+        """Reject a newcomer that others of its key are before."""
+        shortage = _shortage(now_ns, budgets, cost) or head.shortage
+        if shortage is not None:
+            return shortage
+        # The one before it has not been looked at yet.
+        scope = budgets[0].scope if budgets else Scope("host")
+        return Rejection(dimension=Dimension.REQUESTS, scope=scope, retry_after_ns=1)
+
+    def _look_again(self, at_ns: int) -> None:
+        if self._look_at_ns is None or at_ns < self._look_at_ns:
+            self._look_at_ns = at_ns
+
+    def _gone(self, waiter: Waiter) -> None:
+        for budget in waiter.budgets:
+            budget.users -= 1
+        waiting = self._waiting_by_holder[waiter.holder]
+        del waiting[waiter]
+        if not waiting:
+            del self._waiting_by_holder[waiter.holder]
+
+    def _reserve(
+        self, now_ns: int, budgets: tuple[Budget, ...], cost: Cost, holder: Hashable
+    ) -> Reservation:
+        if self._reservations >= self._max_reservations:
+            raise LimiterFullError(f"{self._max_reservations} reservations are open already")
+        reservation = Reservation(budgets, cost, holder, now_ns)
+        for budget in budgets:
+            budget.users += 1
+            budget.take(now_ns, cost)
+        self._reservations += 1
+        held = self._open.get(holder)
+        if held is None:
+            held = self._open[holder] = {}
+        held[reservation] = None
+        return reservation
+
+
+def _shortage(now_ns: int, budgets: Sequence[Budget], cost: Cost) -> Rejection | None:
+    """Return the longest wait of all budgets, None where there is none."""
+    longest: Rejection | None = None
+    for budget in budgets:
+        shortage = budget.shortage(now_ns, cost)
+        if shortage is not None and (
+            longest is None or shortage.retry_after_ns > longest.retry_after_ns
+        ):
+            longest = shortage
+    return longest
