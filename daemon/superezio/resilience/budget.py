@@ -161,25 +161,28 @@ class Budget:
             dimension=DIMENSIONS[index], scope=self.scope, retry_after_ns=wait_ns, blocked=blocked
         )
 
-    def claim(self, now_ns: int, cost: Cost, wait_ns: int) -> None:
+    def claim(self, now_ns: int, cost: Cost, wait_ns: int) -> int:
         """Keep for one that has to wait `wait_ns` what those that came later may not take.
 
         What it is short of is closed, so that it grows until the one passes. What there is enough
         of is kept if the one comes for it no later than it could grow back: kept for longer it
-        would lie idle, given away sooner it could be short each time that the rest is there.
+        would lie idle, given away later it could be short each time that the rest is there.
+        Return the nanoseconds after which to claim anew, for more would be kept then.
         """
+        look_ns = wait_ns
         for index, meter in self._named:
             amount = cost[index]
             if not amount:
                 continue
-            claim = self.claims.get(index)
             if self._meter_wait_ns(now_ns, index, meter, amount):
-                claim = claim or self.claims.setdefault(index, Claim())
+                claim = self.claims.setdefault(index, Claim())
                 claim.closed = True
                 claim.need = max(claim.need, amount)
-            elif wait_ns <= meter.rebuild_ns(amount):
-                claim = claim or self.claims.setdefault(index, Claim())
-                claim.kept += amount
+            elif wait_ns <= (rebuild_ns := meter.rebuild_ns(amount)):
+                self.claims.setdefault(index, Claim()).kept += amount
+            else:
+                look_ns = min(look_ns, wait_ns - rebuild_ns)
+        return look_ns
 
     def block(self, now_ns: int, retry_after_ns: int, dimension: Dimension | None = None) -> None:
         """Let nothing pass for `retry_after_ns`, or nothing that takes of `dimension`.

@@ -106,7 +106,7 @@ class RateLimiter:
         self._lines = WaitingLines()
         self._waiting_by_holder: dict[Hashable, dict[Waiter, None]] = {}
         self._next_number = 0
-        self._claimed: list[Budget] = []
+        self._claimed: dict[Budget, None] = {}
         self._look_at_ns: int | None = None
 
     # --- budgets -----------------------------------------------------------------------------
@@ -323,9 +323,7 @@ class RateLimiter:
 
     def _look(self, now_ns: int, due: Due) -> None:
         self._look_at_ns = None
-        for budget in self._claimed:
-            budget.claims.clear()
-        self._claimed.clear()
+        self._end_claims()
         heads = [(waiter.number, waiter) for waiter in self._lines.heads()]
         heapify(heads)
         while heads:
@@ -356,10 +354,11 @@ class RateLimiter:
 
     def _keep_for(self, now_ns: int, waiter: Waiter, shortage: Rejection) -> None:
         waiter.shortage = shortage
+        look_ns = shortage.retry_after_ns
         for budget in waiter.budgets:
-            budget.claim(now_ns, waiter.cost, shortage.retry_after_ns)
-            self._claimed.append(budget)
-        self._look_again(now_ns + shortage.retry_after_ns)
+            look_ns = min(look_ns, budget.claim(now_ns, waiter.cost, shortage.retry_after_ns))
+            self._claimed[budget] = None
+        self._look_again(now_ns + look_ns)
 
     def _behind(
         self, now_ns: int, budgets: Sequence[Budget], cost: Cost, head: Waiter
@@ -383,6 +382,13 @@ class RateLimiter:
         del waiting[waiter]
         if not waiting:
             del self._waiting_by_holder[waiter.holder]
+        if not self._lines:
+            self._end_claims()
+
+    def _end_claims(self) -> None:
+        for budget in self._claimed:
+            budget.claims.clear()
+        self._claimed.clear()
 
     def _reserve(
         self, now_ns: int, budgets: tuple[Budget, ...], cost: Cost, holder: Hashable

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superezio.resilience.rate_limiter import Gcra
+from superezio.resilience.gcra import Gcra
 
 SECOND = 1_000_000_000
 
