@@ -167,14 +167,16 @@ class Budget:
         What it is short of is closed, so that it grows until the one passes. What there is enough
         of is kept if the one comes for it no later than it could grow back: kept for longer it
         would lie idle, given away later it could be short each time that the rest is there.
-        Return the nanoseconds after which to claim anew, for more would be kept then.
+        Return the nanoseconds after which to claim anew, for something else would be kept then.
         """
         look_ns = wait_ns
         for index, meter in self._named:
             amount = cost[index]
             if not amount:
                 continue
-            if self._meter_wait_ns(now_ns, index, meter, amount):
+            short_ns = self._meter_wait_ns(now_ns, index, meter, amount)
+            if short_ns:
+                look_ns = min(look_ns, short_ns)
                 claim = self.claims.setdefault(index, Claim())
                 claim.closed = True
                 claim.need = max(claim.need, amount)

@@ -242,15 +242,18 @@ def test_a_big_request_does_not_starve_behind_small_ones_of_other_keys() -> None
 
 
 def test_one_that_waits_for_its_own_limit_leaves_the_others_served() -> None:
+    """It is short of both at first; then the host's is there each time, long before its own."""
     limiter = RateLimiter()
     host = limiter.budget(NOW, HOST, Limit(requests=TEN))
-    ann = limiter.budget(NOW, ANN, Limit(requests=Rate(limit=1, period_ns=3600 * SECOND)))
-    granted(limiter.acquire(NOW, [host, ann], Cost()))
-    waiter = limiter.enqueue(NOW, [host, ann], Cost(), key="ann", deadline_ns=YEAR)
-    for second in range(3599):
+    hourly = Rate(limit=8, period_ns=3600 * SECOND)
+    ann = limiter.budget(NOW, ANN, Limit(requests=hourly))
+    granted(limiter.acquire(NOW, [host, ann], Cost(8)))
+    waiter = limiter.enqueue(NOW, [host, ann], Cost(8), key="ann", deadline_ns=YEAR)
+    for second in range(1, 3600):
         now = NOW + second * SECOND
         assert limiter.due(now).granted == []
-        granted(limiter.acquire(now, [host], Cost(), key="bob"))
+        if second % 10 == 0:
+            granted(limiter.acquire(now, [host], Cost(10), key="bob"))
     assert limiter.due(NOW + 3600 * SECOND).granted[0][0] is waiter
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from limiter_model import Amounts, LimiterModel, Place, ScopeModel
 from limiter_model import Rate as RateModel
@@ -62,8 +62,11 @@ LIMITS = (
         for scope in (HOST, ANN, BOB)
     },
 )
-USES = ((HOST,), (HOST, ANN), (HOST, BOB), (ANN,), (ANN, BOB))
-KEYS = st.sampled_from(("a", "b", "c"))
+USED = st.sampled_from(((HOST,), (HOST, ANN), (HOST, BOB), (ANN,), (ANN, BOB)))
+PATIENCE = st.sampled_from((0, 20, 100, 500, 500))
+#: Few, so that some wait for each; a newcomer has one more, under which nobody waits.
+KEYS = st.sampled_from(("a", "b"))
+NEWCOMERS = st.sampled_from(("a", "b", "c", "c", "c"))
 HOLDERS = st.sampled_from(("left", "right"))
 COSTS = st.builds(
     Cost,
@@ -80,6 +83,7 @@ ACTUALS = st.builds(
     concurrency=st.just(0),
 )
 PICKS = st.integers(0, 9)
+ELAPSED = st.sampled_from((0, 0, 1, 3, 9, 30))
 RATED = st.sampled_from((Dimension.REQUESTS, Dimension.TOKENS, Dimension.MONEY))
 
 
@@ -129,7 +133,12 @@ class LimiterMachine(RuleBasedStateMachine):
     def time_passes(self, elapsed: int) -> None:
         self.now += elapsed
 
-    @rule(use=st.sampled_from(USES), cost=COSTS, key=KEYS, holder=HOLDERS)
+    @rule(asks=st.lists(st.tuples(ELAPSED, USED, COSTS, NEWCOMERS, HOLDERS), min_size=1))
+    def newcomers_come(self, asks: list[tuple[int, tuple[Scope, ...], Cost, str, str]]) -> None:
+        for elapsed, use, cost, key, holder in asks:
+            self.now += elapsed
+            self.acquire(use, cost, key, holder)
+
     def acquire(self, use: tuple[Scope, ...], cost: Cost, key: str, holder: str) -> None:
         budgets = self.budgets(use)
         asked, scopes = amounts(cost), names(budgets)
@@ -156,7 +165,11 @@ class LimiterMachine(RuleBasedStateMachine):
         else:
             assert answer.retry_after_ns >= max(waits.values(), default=1)
 
-    @rule(use=st.sampled_from(USES), cost=COSTS, key=KEYS, holder=HOLDERS, patience=PICKS)
+    @rule(asks=st.lists(st.tuples(USED, COSTS, KEYS, HOLDERS, PATIENCE), min_size=1, max_size=4))
+    def some_wait(self, asks: list[tuple[tuple[Scope, ...], Cost, str, str, int]]) -> None:
+        for use, cost, key, holder, patience in asks:
+            self.enqueue(use, cost, key, holder, patience)
+
     def enqueue(
         self, use: tuple[Scope, ...], cost: Cost, key: str, holder: str, patience: int
     ) -> None:
@@ -164,7 +177,7 @@ class LimiterMachine(RuleBasedStateMachine):
         asked, scopes = amounts(cost), names(budgets)
         if self.model.never(scopes, asked):
             return
-        deadline_ns = self.now + 25 * patience
+        deadline_ns = self.now + patience
         first = not any(each.key == key for each in self.waiting)
         waiter = self.limiter.enqueue(
             self.now, budgets, cost, key=key, holder=holder, deadline_ns=deadline_ns
@@ -173,8 +186,9 @@ class LimiterMachine(RuleBasedStateMachine):
         if first:
             self.closed[waiter] = self.model.short(self.now, scopes, asked)
 
-    @rule()
-    def look(self) -> None:
+    @rule(elapsed=ELAPSED)
+    def look(self, elapsed: int) -> None:
+        self.now += elapsed
         next_at = self.limiter.next_at_ns
         heads = self.heads()
         short = {each: self.short(each) for each in self.waiting}
@@ -202,6 +216,12 @@ class LimiterMachine(RuleBasedStateMachine):
                 if earlier.number < waiter.number:
                     assert not taken & short[earlier], "a later one took what it is short of"
 
+    @rule(times=st.integers(1, 6))
+    def loop_wakes_when_it_was_told_to(self, times: int) -> None:
+        for _ in range(times):
+            self.now = max(self.now, self.limiter.next_at_ns or 0)
+            self.look(0)
+
     @rule(pick=PICKS)
     def cancel(self, pick: int) -> None:
         if self.waiting:
@@ -209,18 +229,15 @@ class LimiterMachine(RuleBasedStateMachine):
             assert self.limiter.cancel(self.now, waiter)
             assert not self.limiter.cancel(self.now, waiter)
 
-    @rule(pick=PICKS, actual=st.none() | ACTUALS)
-    def settle(self, pick: int, actual: Cost | None) -> None:
-        if self.open:
+    @rule(picks=st.lists(PICKS, min_size=1, max_size=4), actual=st.none() | ACTUALS)
+    def settle(self, picks: list[int], actual: Cost | None) -> None:
+        for pick in picks[: len(self.open)]:
             reservation = self.open.pop(pick % len(self.open))
             assert self.limiter.settle(self.now, reservation, actual)
             self.settle_model(reservation, actual or reservation.cost)
-
-    @rule(pick=PICKS, actual=ACTUALS)
-    def settle_again(self, pick: int, actual: Cost) -> None:
-        if self.settled:
-            reservation = self.settled[pick % len(self.settled)]
-            assert not self.limiter.settle(self.now, reservation, actual)
+            # A double settle is a no-op, at once or later.
+            for settled in (reservation, self.settled[0]):
+                assert not self.limiter.settle(self.now, settled, Cost(1, 2, 3))
 
     @rule(holder=HOLDERS)
     def holder_goes(self, holder: str) -> None:
@@ -241,7 +258,7 @@ class LimiterMachine(RuleBasedStateMachine):
     @rule(
         scope=st.sampled_from((HOST, ANN)),
         dimension=RATED,
-        remaining=st.sampled_from((0, 1, 2, 5, 1000)),
+        remaining=st.sampled_from((0, 1, 2, 5, 5, 5, 1000)),
         reset=st.sampled_from((0, 15, 10**12)),
     )
     def far_side_tells_what_is_left(
@@ -259,7 +276,8 @@ class LimiterMachine(RuleBasedStateMachine):
     def idle_budgets_are_forgotten(self) -> None:
         self.limiter.forget_idle(self.now)
 
-    @rule(final=st.booleans(), down=st.sampled_from((0, 5, 40)))
+    @precondition(lambda self: self.settled or self.waiting)
+    @rule(final=st.sampled_from((True, True, False)), down=st.sampled_from((0, 5, 40)))
     def process_restarts(self, *, final: bool, down: int) -> None:
         snapshot = self.limiter.snapshot(self.now, boot_id=BOOT, final=final)
         self.now += down
@@ -311,7 +329,7 @@ class LimiterMachine(RuleBasedStateMachine):
 
 MUTANT = "SUPEREZIO_MUTANT" in os.environ
 LimiterMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("SUPEREZIO_MODEL_EXAMPLES", "150")),
+    max_examples=int(os.environ.get("SUPEREZIO_MODEL_EXAMPLES", "200")),
     stateful_step_count=40,
     deadline=None,
     derandomize=MUTANT,
