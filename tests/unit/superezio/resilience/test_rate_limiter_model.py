@@ -201,6 +201,10 @@ class LimiterMachine(RuleBasedStateMachine):
             assert waiter.key not in {e.key for e in self.waiting if e.number < waiter.number}
             asked, scopes = amounts(waiter.cost), names(waiter.budgets)
             assert not self.model.waits(self.now, scopes, asked), "it over-grants"
+            first = min(self.waiting, key=lambda each: each.number)
+            if first is not waiter:
+                first_asked = amounts(first.cost)
+                assert self.model.waits(self.now, names(first.budgets), first_asked), "passed over"
             self.model.take(self.now, scopes, asked)
             self.waiting.remove(waiter)
             self.open.append(reservation)

@@ -24,10 +24,10 @@ def judges(mutant: Mutant) -> tuple[Path, ...]:
         return (HERE / "test_spend_cap.py",)
     if mutant.module == SNAPSHOT:
         return (HERE / "test_limiter_snapshot.py",)
+    examples = HERE / "test_rate_limiter.py"
     if mutant in EXAMPLES:
-        return (HERE / "test_rate_limiter.py",)
-    # By the model alone: the examples would see many of these, and say less of the model.
-    return (HERE / "test_rate_limiter_model.py",)
+        return (examples,)
+    return (HERE / "test_rate_limiter_model.py", examples)
 
 
 #: What the model leaves open, and examples hold.
