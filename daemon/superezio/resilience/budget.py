@@ -71,12 +71,14 @@ class Claim(Struct):
     """What waiters keep of one dimension from those that came later.
 
     `closed`: one of them is short of it, so that nobody passes until there is `need` for that
-    one. `kept`: units that are there for one that is short of something else only.
+    one. `kept`: units that are there for one that is short of something else only. `until_ns`: when
+    the last of them hopes to have what it is short of.
     """
 
     need: int = 0
     kept: int = 0
     closed: bool = False
+    until_ns: int = 0
 
 
 class Budget:
@@ -180,8 +182,11 @@ class Budget:
                 claim = self.claims.setdefault(index, Claim())
                 claim.closed = True
                 claim.need = max(claim.need, amount)
+                claim.until_ns = max(claim.until_ns, now_ns + short_ns)
             elif wait_ns <= (rebuild_ns := meter.rebuild_ns(amount)):
-                self.claims.setdefault(index, Claim()).kept += amount
+                claim = self.claims.setdefault(index, Claim())
+                claim.kept += amount
+                claim.until_ns = max(claim.until_ns, now_ns + wait_ns)
             else:
                 look_ns = min(look_ns, wait_ns - rebuild_ns)
         return look_ns
@@ -237,12 +242,14 @@ class Budget:
         claim = self.claims.get(index)
         if claim is None:
             return wait_ns
+        beside = amount + claim.kept
+        if beside <= meter.burst:
+            wait_ns = max(wait_ns, meter.wait_ns(now_ns, beside))
         if claim.closed:
-            wait_ns = max(wait_ns, meter.wait_ns(now_ns, min(claim.need, meter.burst)), 1)
-        if claim.kept:
-            beside = amount + claim.kept
-            kept_ns = meter.wait_ns(now_ns, min(beside, meter.burst))
-            wait_ns = max(wait_ns, kept_ns, beside > meter.burst)
+            wait_ns = max(wait_ns, meter.wait_ns(now_ns, min(claim.need, meter.burst)))
+        if claim.closed or beside > meter.burst:
+            # Not before the other one has what it waits for, and is looked at.
+            wait_ns = max(wait_ns, claim.until_ns - now_ns, 1)
         return wait_ns
 
     def _set_rate(self, now_ns: int, index: int, rate: Rate | None) -> None:

@@ -3,6 +3,7 @@
 A request names the budgets that apply to it (those of its host, its user, its key, ...) and what
 it costs. All are checked, then all are charged, in one call: nothing is taken where one rejects.
 What was reserved is settled with what was used. One that may wait is queued with a deadline.
+What the far side says of its own limits is told to the budget: `Budget.block`, `Budget.lower`.
 
 Everything here is decided at once: there is no clock, no lock and no I/O. Each call is given the
 time, in nanoseconds of a monotonic clock that never goes back; `next_at_ns` says when to call
@@ -165,9 +166,9 @@ class RateLimiter:
     ) -> Reservation | Rejection:
         """Reserve `cost` of all `budgets`, or take nothing and say what is short.
 
-        Where others wait under `key`, a newcomer does not pass them. `holder` is who has to be
-        named to `drop`. Raises NeverPassesError where waiting is pointless, ValueError for a
-        negative cost, LimiterFullError.
+        Each budget is named once. Where others wait under `key`, a newcomer does not pass them.
+        `holder` is who has to be named to `drop`. Raises NeverPassesError where waiting is
+        pointless, ValueError for a negative cost, LimiterFullError.
         """
         if min(cost) < 0:
             raise ValueError(f"a cost is not negative: {cost}")
@@ -223,26 +224,6 @@ class RateLimiter:
     def reservations(self) -> int:
         """How many are open."""
         return self._reservations
-
-    # --- signals from the far side ---------------------------------------------------------------
-
-    def block(
-        self, now_ns: int, budget: Budget, retry_after_ns: int, dimension: Dimension | None = None
-    ) -> None:
-        """Heed a 429 with its Retry-After: see `Budget.block`."""
-        budget.block(now_ns, retry_after_ns, dimension)
-
-    def lower(
-        self,
-        now_ns: int,
-        budget: Budget,
-        dimension: Dimension,
-        *,
-        remaining: int,
-        reset_after_ns: int = 0,
-    ) -> None:
-        """Heed x-ratelimit-remaining and -reset: see `Budget.lower`."""
-        budget.lower(now_ns, dimension, remaining=remaining, reset_after_ns=reset_after_ns)
 
     # --- waiting ---------------------------------------------------------------------------------
 

@@ -30,11 +30,9 @@ def before(*, tokens: int, final: bool) -> Snapshot:
     answer = limiter.acquire(NOW, [budget], Cost(tokens=1))
     assert isinstance(answer, Reservation)
     limiter.settle(NOW, answer, Cost(tokens=tokens))
-    limiter.block(NOW, limiter.budget(NOW, ANN, LIMIT), 30 * SECOND)
-    limiter.lower(
-        NOW, limiter.budget(NOW, ANN, LIMIT), Dimension.TOKENS, remaining=0,
-        reset_after_ns=40 * SECOND,
-    )  # fmt: skip
+    ann = limiter.budget(NOW, ANN, LIMIT)
+    ann.block(NOW, 30 * SECOND)
+    ann.lower(NOW, Dimension.TOKENS, remaining=0, reset_after_ns=40 * SECOND)
     snapshot = limiter.snapshot(NOW, boot_id="this", final=final)
     saved = msgspec.json.encode(snapshot)
     return msgspec.json.decode(saved, type=Snapshot)

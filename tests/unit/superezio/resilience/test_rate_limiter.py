@@ -174,14 +174,14 @@ def test_a_holder_that_goes_frees_its_slots_and_waits_no_longer_but_has_used_wha
 def test_a_retry_after_shorter_than_the_block_does_not_end_it_and_a_year_is_capped() -> None:
     limiter = RateLimiter()
     budget = limiter.budget(NOW, HOST, Limit(requests=TEN, longest_block_ns=60 * SECOND))
-    limiter.block(NOW, budget, 30 * SECOND)
-    limiter.block(NOW, budget, 5 * SECOND)
+    budget.block(NOW, 30 * SECOND)
+    budget.block(NOW, 5 * SECOND)
     rejection = rejected(limiter.acquire(NOW, [budget], Cost()))
     assert rejection.retry_after_ns == 30 * SECOND
     assert rejection.blocked
-    limiter.block(NOW, budget, YEAR)
+    budget.block(NOW, YEAR)
     assert rejected(limiter.acquire(NOW, [budget], Cost())).retry_after_ns == 60 * SECOND
-    limiter.block(NOW, budget, -YEAR)
+    budget.block(NOW, -YEAR)
     rejected(limiter.acquire(NOW + 60 * SECOND - 1, [budget], Cost()))
     granted(limiter.acquire(NOW + 60 * SECOND, [budget], Cost()))
 
@@ -190,9 +190,9 @@ def test_what_the_far_side_has_left_only_lowers_the_budget() -> None:
     limiter = RateLimiter()
     budget = limiter.budget(NOW, HOST, Limit(tokens=TEN))
     slot = granted(limiter.acquire(NOW, [budget], Cost(tokens=2)))
-    limiter.lower(NOW, budget, Dimension.TOKENS, remaining=1000)
+    budget.lower(NOW, Dimension.TOKENS, remaining=1000)
     assert rejected(limiter.acquire(NOW, [budget], Cost(tokens=9))).retry_after_ns == SECOND
-    limiter.lower(NOW, budget, Dimension.TOKENS, remaining=3)
+    budget.lower(NOW, Dimension.TOKENS, remaining=3)
     assert rejected(limiter.acquire(NOW, [budget], Cost(tokens=4))).retry_after_ns == SECOND
     limiter.settle(NOW, slot, Cost(tokens=0))
     assert rejected(limiter.acquire(NOW, [budget], Cost(tokens=4))).retry_after_ns == SECOND
@@ -202,7 +202,7 @@ def test_what_the_far_side_has_left_only_lowers_the_budget() -> None:
 def test_where_the_far_side_has_nothing_left_that_dimension_waits_for_its_reset() -> None:
     limiter = RateLimiter()
     budget = limiter.budget(NOW, HOST, Limit(requests=TEN, tokens=TEN))
-    limiter.lower(NOW, budget, Dimension.TOKENS, remaining=0, reset_after_ns=100 * SECOND)
+    budget.lower(NOW, Dimension.TOKENS, remaining=0, reset_after_ns=100 * SECOND)
     assert rejected(limiter.acquire(NOW, [budget], Cost(tokens=1))) == Rejection(
         dimension=Dimension.TOKENS, scope=HOST, retry_after_ns=100 * SECOND, blocked=True
     )
@@ -275,6 +275,24 @@ def test_one_that_needs_two_busy_budgets_is_not_kept_out_by_turns() -> None:
                 limiter.acquire(now, [budget], Cost(tokens=1), key="small")
     assert [waiter for waiter, _ in due] == [big]
     assert now - NOW <= 10 * SECOND, "about what the slower one takes to have 9"
+
+
+def test_one_that_is_kept_out_by_another_is_looked_at_when_that_one_may_pass() -> None:
+    limiter = RateLimiter()
+    host = limiter.budget(NOW, HOST, Limit(tokens=TEN))
+    ann = limiter.budget(NOW, ANN, Limit(requests=Rate(limit=1, period_ns=4 * SECOND)))
+    granted(limiter.acquire(NOW, [ann], Cost()))
+    kept_for = limiter.enqueue(NOW, [host, ann], Cost(1, 8), key="ann", deadline_ns=YEAR)
+    others = [
+        limiter.enqueue(NOW, [host], Cost(tokens=tokens), key=f"bob {tokens}", deadline_ns=YEAR)
+        for tokens in (5, 2, 1)
+    ]
+    served = []
+    looks = 0
+    while (now := limiter.next_at_ns) is not None and looks < 8:
+        looks += 1
+        served += [waiter for waiter, _ in limiter.due(now).granted]
+    assert served == [kept_for, *others], "each look is for something"
 
 
 def test_one_that_waits_until_its_deadline_is_told_so_and_holds_nobody_up() -> None:
@@ -359,7 +377,7 @@ def test_only_a_budget_that_owes_nothing_and_that_nobody_uses_is_forgotten() -> 
         for name in ("owing", "blocked", "used", "idle")
     )
     granted(limiter.acquire(NOW, [owing], Cost()))
-    limiter.block(NOW, blocked, SECOND)
+    blocked.block(NOW, SECOND)
     slot = granted(limiter.acquire(NOW, [used], Cost(0)))
     assert limiter.forget_idle(NOW) == 1
     assert limiter.budgets() == [owing, blocked, used]

@@ -256,7 +256,7 @@ class LimiterMachine(RuleBasedStateMachine):
     @rule(scope=st.sampled_from((HOST, ANN)), retry_after=st.sampled_from((-5, 0, 10, 40, 10**15)))
     def far_side_blocks(self, scope: Scope, retry_after: int) -> None:
         (budget,) = self.budgets((scope,))
-        self.limiter.block(self.now, budget, retry_after)
+        budget.block(self.now, retry_after)
         self.model.scopes[str(scope)].block(self.now, retry_after)
 
     @rule(
@@ -269,7 +269,7 @@ class LimiterMachine(RuleBasedStateMachine):
         self, scope: Scope, dimension: Dimension, remaining: int, reset: int
     ) -> None:
         (budget,) = self.budgets((scope,))
-        self.limiter.lower(self.now, budget, dimension, remaining=remaining, reset_after_ns=reset)
+        budget.lower(self.now, dimension, remaining=remaining, reset_after_ns=reset)
         model = self.model.scopes[str(scope)]
         if dimension in model.rates:
             model.rates[dimension].lower(self.now, remaining)

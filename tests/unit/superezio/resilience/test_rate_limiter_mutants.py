@@ -33,6 +33,12 @@ def judges(mutant: Mutant) -> tuple[Path, ...]:
 #: What the model leaves open, and examples hold.
 EXAMPLES = (
     Mutant(
+        "looks at one that is kept out again and again",
+        BUDGET,
+        "max(wait_ns, claim.until_ns - now_ns, 1)",
+        "max(wait_ns, 1)",
+    ),
+    Mutant(
         "keeps nothing for one that needs two busy budgets",
         BUDGET,
         "elif wait_ns <= (rebuild_ns := meter.rebuild_ns(amount)):",
