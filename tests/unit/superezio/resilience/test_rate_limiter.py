@@ -307,6 +307,22 @@ def test_one_that_waits_until_its_deadline_is_told_so_and_holds_nobody_up() -> N
     assert [waiter for waiter, _ in due.granted] == [next_one]
 
 
+def test_one_that_is_cancelled_holds_nobody_up() -> None:
+    limiter = RateLimiter()
+    budget = limiter.budget(NOW, HOST, Limit(requests=TEN))
+    granted(limiter.acquire(NOW, [budget], Cost(9)))
+    big = limiter.enqueue(NOW, [budget], Cost(9), key="k", deadline_ns=YEAR)
+    same_key = limiter.enqueue(NOW, [budget], Cost(1), key="k", deadline_ns=YEAR)
+    another = limiter.enqueue(NOW, [budget], Cost(1), key="another", deadline_ns=YEAR)
+    assert limiter.due(NOW).granted == []
+    assert limiter.cancel(NOW, big)
+    assert limiter.next_at_ns == NOW
+    assert [waiter for waiter, _ in limiter.due(NOW).granted] == [same_key]
+    assert not limiter.cancel(NOW, same_key)
+    assert limiter.cancel(NOW, another)
+    assert limiter.next_at_ns in {None, NOW}
+
+
 def test_a_slot_that_comes_free_is_the_first_waiters_at_once() -> None:
     limiter = RateLimiter()
     budget = limiter.budget(NOW, HOST, Limit(concurrency=2))
