@@ -9,6 +9,7 @@ from soak.serving import Serving, fewest, least_part
 from soak.truth import SECOND_NS, Held, Truth, room_of
 from superezio.wire import Lease
 
+_MOMENT_NS: Final = 1_000_000
 _GROWING_NS: Final = 300 * SECOND_NS
 #: How old a pass may be that a decision goes by.
 _FRESH_NS: Final = SECOND_NS + SECOND_NS // 20
@@ -90,7 +91,8 @@ class GrantJudge:
         """Tell whether a lease that sizes itself cannot be known to have grown."""
         if not held.asked.params.sizes_itself or held.ready:
             return False
-        if self._host.clock.now_ns - held.granted_ns >= _GROWING_NS:
+        # The daemon counts from the grant, which is told a moment after.
+        if self._host.clock.now_ns - held.granted_ns >= _GROWING_NS - _MOMENT_NS:
             return False
         return held.used_passes[uuid] < _STABLE_PASSES
 

@@ -310,7 +310,9 @@ class GpuMonitor:
         )
         for track in expected:
             track.ask(pending.id, now_ns)
-        self._supervisor.ask_pass(pending.id, pending.missing)
+        # Those that nobody waits for are asked, too: how else would they be known to answer again?
+        late = (t.uuid for t in self._roster if not t.is_worth_waiting_for(for_all=for_all))
+        self._supervisor.ask_pass(pending.id, [*pending.missing, *late])
         return pending
 
     def _gpus_lag(self, uuids: Collection[str]) -> None:

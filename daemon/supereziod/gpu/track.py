@@ -73,7 +73,8 @@ class GpuTrack:
         """Take in a reading; False if it is older than what is known."""
         if self.unanswered is not None:
             asked_id, asked_ns = self.unanswered
-            if pass_id >= asked_id:
+            is_later = sample.processes is not None and sample.taken_ns > asked_ns
+            if pass_id >= asked_id or is_later:
                 self.unanswered = None
                 self.answers_late = False
             elif sample.taken_ns <= asked_ns:

@@ -403,6 +403,35 @@ async def test_a_laggard_is_waited_for_only_until_it_is_unknown(bench: Bench) ->
     assert (await waiting).gpus[0].status == "unknown"
 
 
+async def test_a_gpu_that_nobody_waits_for_is_asked_too(bench: Bench) -> None:
+    """It would never be known to answer again."""
+    probe = await bench.start(0, 1)
+    bench.clock.advance(2)
+    waiting = ask(bench, for_all=True)
+    await turn_loop()
+    bench.read(1, pass_id=1)
+    bench.run(1.5, 1)
+    assert (await waiting).gpus[0].status == "unknown"
+    bench.clock.advance(0.5)
+    hurried = ask(bench, max_age_s=0)
+    await turn_loop()
+    assert probe.told[-1] == Pass(id=2, uuids=frozenset({uuid(0), uuid(1)}))
+    bench.read(0, 1, pass_id=2)
+    assert (await hurried).gpus[0].status == "ok"
+
+
+async def test_a_later_pass_of_its_own_answers_for_one_that_was_lost(bench: Bench) -> None:
+    await bench.start(0)
+    bench.clock.advance(2)
+    waiting = ask(bench, for_all=True)
+    await turn_loop()
+    bench.run(1.5)
+    assert (await waiting).gpus[0].status == "unknown"
+    bench.read(0, pass_id=0)
+    bench.monitor.tick()
+    assert bench.gpu().status == "ok"
+
+
 async def test_where_no_gpu_answers_the_patience_of_the_caller_decides(bench: Bench) -> None:
     await bench.start(0)
     bench.clock.advance(2)
