@@ -309,6 +309,21 @@ async def test_who_was_not_told_yet_stays_when_the_gpu_has_cooled(host: LeaseHos
     assert is_there(host, high)
 
 
+async def test_a_gpu_that_cannot_be_read_for_a_moment_is_not_given_more_time(
+    host: LeaseHost,
+) -> None:
+    host.now(ME, vram=1, prefer=[SMALL])
+    high = host.now(ME, vram=1, priority=5, prefer=[SMALL])
+    heat(host, "critical")
+    pass_time(host, STEP_S - 1)
+    heat(host, "unknown")
+    pass_time(host, 6)
+    heat(host, "critical")
+    order = host.leases.get(ME, high.id).revocation
+    assert order is not None, "it is told when it would have been"
+    assert order.remaining_s == pytest.approx(DRAIN_S - STEP_S - 5)
+
+
 async def test_a_drained_lease_is_lost_at_the_end_of_the_grace(host: LeaseHost) -> None:
     lease = host.now(ME, vram=1, prefer=[SMALL])
     heat(host, "critical")
