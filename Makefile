@@ -10,7 +10,7 @@ WHEEL_VENV := build/wheel-venv
 PREFIX := /opt/superezio
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo docs test lint unit system soak kill-points wheel-test coverage bench bench-placement bench-short lock install clean
+.PHONY: help setup dev demo docs test lint unit system soak soak-short kill-points wheel-test coverage bench bench-placement bench-short lock install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -47,11 +47,11 @@ lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint coverage wheel-test bench-short ## everything this machine can run; says what it could not and why
+test: lint coverage soak-short wheel-test bench-short ## everything this machine can run; says what it could not and why
 
 coverage: $(VENV)/.dev
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --ignore=tests/soak
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=90
 
@@ -60,6 +60,10 @@ unit: $(VENV)/.dev ## the quick tests
 
 system: $(VENV)/.dev ## the tests in a booted systemd (root)
 	$(BIN)/pytest tests/system
+
+# Without coverage, which would take as long again.
+soak-short: $(VENV)/.dev
+	$(BIN)/pytest tests/soak
 
 soak: $(VENV)/.dev ## a simulated month of leases, in minutes (DAYS=, SEED=, HARDSHIP=)
 	cd tests && PYTHONHASHSEED=0 ../$(BIN)/python -m soak \
