@@ -123,8 +123,8 @@ class Acquirer:
 
     def explain(self, caller: Caller, params: PlacementParams) -> Placement | Awaitable[Placement]:
         """Say what an acquire of these parameters would be answered now, and why."""
-        capacities = self._readings.capacities()
         request = request_of(params, uid=caller.uid)
+        capacities = self._readings.capacities()
         if self._readings.late(capacities) or self._readings.returning():
             return self._explain_later(caller, request)
         return self._place(caller, request)

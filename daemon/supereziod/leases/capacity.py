@@ -31,9 +31,8 @@ class Request(Struct, frozen=True, kw_only=True):
     lease. GPUs in `avoid` are never taken. `min_capability`, `compute_mode` and `no_display` are
     what a GPU has to meet; one of which it is not known does not. GPUs that a lease with the same
     `model` is on go before others. `presence`: where its holder is already, which it counts on, and
-    which binds it to those GPUs. `fills`: it may have a GPU alone only if it asks for all of
-    it, as whoever is held to a quota.
-    Raises InvalidParamsError for a size or count nobody can mean.
+    which binds it to those GPUs. `fills`: it may have a GPU alone only if it asks for all of it,
+    as whoever is held to a quota. Raises InvalidParamsError for a size or count nobody can mean.
     """
 
     vram_bytes: int

@@ -63,7 +63,7 @@ def may_serve(request: Request, capacity: Capacity) -> bool:
 
 
 def _is_wasted_on(request: Request, capacity: Capacity) -> bool:
-    """Tell whether a GPU would be lost to others for less than it counts against a quota."""
+    """Tell whether all of a GPU would be lost to others, and less counted against a quota."""
     if request.policy != "exclusive" or not request.fills:
         return False
     return capacity.largest_bytes > request.vram_bytes + EXCLUSIVE_TOLERANCE_BYTES
