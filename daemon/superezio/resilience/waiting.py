@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
-from heapq import heapify, heappop, heappush
-from typing import Final
 
 from superezio.resilience.budget import Budget
+from superezio.resilience.deadlines import Deadlines
 from superezio.resilience.limits import Cost, Rejection
-
-_STALE_BEFORE_SWEEP: Final = 64
 
 
 class Waiter:
     """A request that waits. `shortage` is what it was short of when it was last looked at."""
 
-    __slots__ = ("budgets", "cost", "deadline_ns", "holder", "key", "number", "shortage")
+    __slots__ = (
+        "alarm", "budgets", "cost", "deadline_ns", "holder", "key", "number", "shortage",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -35,6 +34,8 @@ class Waiter:
         self.holder = holder
         self.deadline_ns = deadline_ns
         self.shortage: Rejection | None = None
+        #: The number of its deadline, while it waits.
+        self.alarm = 0
 
 
 class WaitingLines:
@@ -43,8 +44,7 @@ class WaitingLines:
     def __init__(self) -> None:
         self._lines: dict[Hashable, OrderedDict[int, Waiter]] = {}
         self._by_number: dict[int, Waiter] = {}
-        #: Deadlines and numbers; those of waiters that are gone stay until they come up.
-        self._deadlines: list[tuple[int, int]] = []
+        self._deadlines: Deadlines[Waiter] = Deadlines()
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -70,7 +70,7 @@ class WaitingLines:
         if line is None:
             line = self._lines[waiter.key] = OrderedDict()
         line[waiter.number] = self._by_number[waiter.number] = waiter
-        heappush(self._deadlines, (waiter.deadline_ns, waiter.number))
+        waiter.alarm = self._deadlines.add(waiter.deadline_ns, waiter)
         return len(line) == 1
 
     def remove(self, waiter: Waiter) -> None:
@@ -80,21 +80,16 @@ class WaitingLines:
         del line[waiter.number]
         if not line:
             del self._lines[waiter.key]
-        if len(self._deadlines) > 2 * len(self._by_number) + _STALE_BEFORE_SWEEP:
-            self._deadlines = [each for each in self._deadlines if each[1] in self._by_number]
-            heapify(self._deadlines)
+        self._deadlines.remove(waiter.alarm)
 
     def next_deadline_ns(self) -> int | None:
         """Return the earliest deadline; None where nobody waits."""
-        while self._deadlines and self._deadlines[0][1] not in self._by_number:
-            heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else None
+        return self._deadlines.next_ns()
 
     def pop_late(self, now_ns: int) -> list[Waiter]:
         """Take out those whose deadline has come."""
         late = []
-        while (deadline_ns := self.next_deadline_ns()) is not None and deadline_ns <= now_ns:
-            waiter = self._by_number[self._deadlines[0][1]]
+        while (waiter := self._deadlines.pop_due(now_ns)) is not None:
             self.remove(waiter)
             late.append(waiter)
         return late

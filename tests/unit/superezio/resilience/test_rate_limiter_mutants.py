@@ -233,9 +233,9 @@ MUTANTS = (
     ),
     Mutant(
         "grants one whose deadline has passed",
-        WAITING,
-        "deadline_ns <= now_ns:",
-        "deadline_ns < now_ns:",
+        "superezio.resilience.deadlines",
+        "at_ns > now_ns:",
+        "at_ns >= now_ns:",
     ),
     Mutant(
         "does not look again after a settle",
