@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import pwd
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from msgspec.structs import asdict
 
 from supereziod.config import Config
 from supereziod.config.schema import Gpu, Leases, Quotas
+from supereziod.config.section import Shared
 from supereziod.gpu.frames import ProbeSpec, SimulatedSpec
 from supereziod.gpu.roster import MonitorRules
 from supereziod.leases.manager import LeasePolicies, LeaseTimes
 from supereziod.leases.quotas import GroupQuota, Quota, QuotaRules
+from supereziod.resilience.sharing import Audience
 from supereziod.rpc.access import AccessPolicy, resolve_access
 from supereziod.rpc.limits import Limits
 
@@ -117,6 +120,24 @@ def _gid(name: str) -> int | None:
         return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
     except (KeyError, ValueError):
         return None
+
+
+def audiences(shared: Mapping[str, Shared]) -> dict[str, Audience]:
+    """Ask the host who may use what is shared by a name, which may block.
+
+    A user or a group that the host does not know is left out until it does, and a reload.
+    """
+    return {name: _audience(each) for name, each in shared.items()}
+
+
+def _audience(shared: Shared) -> Audience:
+    uids, gids = map(_uid, shared.users), map(_gid, shared.groups)
+    return Audience(
+        everyone=shared.everyone,
+        uids=frozenset(uid for uid in uids if uid is not None),
+        gids=frozenset(gid for gid in gids if gid is not None),
+        group_names=tuple(shared.groups),
+    )
 
 
 def rpc_limits(config: Config) -> Limits:

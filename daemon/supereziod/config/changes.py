@@ -8,7 +8,8 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import fields
 
-from supereziod.config.schema import Config, Section
+from supereziod.config.schema import Config
+from supereziod.config.section import Section
 
 #: Keys, or sections (with a dot at the end), that take effect at once. All others need a restart.
 LIVE: Final = (

@@ -12,7 +12,8 @@ from msgspec.structs import FieldInfo, fields
 
 from superezio.quantities import format_duration
 from supereziod.config.changes import is_live
-from supereziod.config.schema import Config, Section
+from supereziod.config.schema import Config
+from supereziod.config.section import Section
 from supereziod.config.values import describe
 
 _HEAD = """\

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import grp
 import pwd
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from msgspec.structs import fields
+
 from supereziod.config.loader import Loaded, Problem
+from supereziod.config.section import Shared
 from supereziod.config.toml_lines import KeyPath
 
 _LOOK_UP: Final[dict[str, Callable[[str], object]]] = {
@@ -49,12 +52,24 @@ def _named(loaded: Loaded) -> Iterator[tuple[KeyPath, KeyPath, str, str]]:
         path: KeyPath = ("access", key)
         if path in loaded.origins:
             yield from ((path, path, kind, name) for name in names)
+    for section, shared in _shared(loaded):
+        for kind, names in (("user", shared.users), ("group", shared.groups)):
+            path = (*section, f"{kind}s")
+            if path in loaded.origins:
+                yield from ((path, path, kind, name) for name in names)
     quota = loaded.config.leases.quota
     for kind, named in (("user", quota.user), ("group", quota.group)):
         for name in named:
             key_path = ("leases", "quota", kind, name)
             # The line of its first limit: a table is told of by what is in it.
             yield from ((p, key_path, kind, name) for p in _inside(loaded, key_path)[:1])
+
+
+def _shared(loaded: Loaded) -> Iterator[tuple[KeyPath, Shared]]:
+    """Yield what is shared by a name, with where that stands."""
+    for field in fields(loaded.config):
+        named: Mapping[str, Shared] = getattr(getattr(loaded.config, field.name), "shared", {})
+        yield from (((field.encode_name, "shared", name), each) for name, each in named.items())
 
 
 def _inside(loaded: Loaded, section: KeyPath) -> list[KeyPath]:

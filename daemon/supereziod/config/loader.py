@@ -17,7 +17,8 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 from msgspec import Struct
 from msgspec.structs import asdict, fields
 
-from supereziod.config.schema import Config, Gpu, GpuOverride, Section, Thermal
+from supereziod.config.schema import Config, Gpu, GpuOverride, Thermal
+from supereziod.config.section import Section
 from supereziod.config.toml_lines import KeyPath, key_lines
 from supereziod.config.values import read_value
 

@@ -9,23 +9,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 from msgspec.structs import asdict
 
+from supereziod.config.section import Section
 from supereziod.gpu.fitness import APPLICATION_XIDS, FATAL_XIDS, FitnessRules
 from supereziod.gpu.patience import Patience
 from supereziod.gpu.thermal import Thresholds
 
 _MIB = 1 << 20
-
-
-def key_of(name: str) -> str:
-    """Return the key in the file of a field: the name without its unit."""
-    return name.removesuffix("_bytes").removesuffix("_s")
-
-
-class Section(Struct, frozen=True, kw_only=True, rename=key_of):
-    """Base of all sections."""
 
 
 class Limits(Section, frozen=True):
@@ -248,7 +240,7 @@ class Gpu(Section, frozen=True):
     thermal: Thermal = Thermal()
     fitness: Fitness = Fitness()
     probe: Probe = Probe()
-    override: dict[str, GpuOverride] = {}
+    override: dict[str, GpuOverride] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a scenario for real GPUs: simulated ones are never chosen silently."""
@@ -286,8 +278,8 @@ class Quotas(Section, frozen=True):
     """`default` is for each user without a quota of its own; a group's is one for its members."""
 
     default: Quota = Quota()
-    user: dict[str, Quota] = {}
-    group: dict[str, Quota] = {}
+    user: dict[str, Quota] = field(default_factory=dict)
+    group: dict[str, Quota] = field(default_factory=dict)
 
 
 class Leases(Section, frozen=True):
