@@ -190,6 +190,8 @@ class CommandDispatcher:
                 _check_meta(meta)
             result = route.handler(request, call.params)
             request_id = call.id
+            if result is None:
+                return self._after_hot(line, call, route, batch)
             if request_id is UNSET:
                 return None
             return join((RESULT, result, ID, encode(request_id), END))
@@ -197,6 +199,23 @@ class CommandDispatcher:
             return self.failed(call.id, request, error)
         except Exception as error:  # noqa: BLE001 - the edge of a request
             return self.failed(call.id, request, self.unexpected(error))
+
+    def _after_hot(
+        self, line: Line, call: Call, route: _Route, batch: BatchReply | None
+    ) -> bytes | None:
+        """Have a hot method's request wait, under a request of its own, of the same number."""
+        hot = self._hot_request
+        request = RequestContext(
+            line, route.name, hot.session, hot.meta, hot.received_ns, hot.number
+        )
+        request.accepted_id = hot.accepted_id
+        _set_scope(request)
+        pending = Pending(self, call.id, request, batch)
+        line.check_can_wait(call.id)
+        awaitable = route.waiting(request, call.params)
+        pending.expect()
+        line.wait_for(pending, awaitable)
+        return None
 
     def _call(self, line: Line, call: Call, route: _Route, pending: Pending) -> bytes | None:
         """Do what `call` does, for a method that may wait, or that is not hot."""
@@ -341,15 +360,20 @@ class Pending:
 class _Route:
     """What the hot path needs of a method, as plain attributes."""
 
-    __slots__ = ("handler", "hot", "may_wait", "name", "rank", "role")
+    __slots__ = ("handler", "hot", "may_wait", "name", "rank", "role", "waiting")
 
     def __init__(self, method: Method, rank: int) -> None:
         self.name = method.name
         self.handler = method.handler
         self.may_wait = method.may_wait
-        self.hot = method.hot and not method.may_wait
+        self.hot = method.hot and (method.waiting is not None or not method.may_wait)
+        self.waiting = method.waiting or _never_waits
         self.role = method.role
         self.rank = rank
+
+
+def _never_waits(_request: RequestContext, _params: Params) -> Awaitable[Any]:
+    raise TypeError("a hot handler returned None, and there is none that waits")
 
 
 def _shutting_down(_request: RequestContext, _params: Params) -> None:

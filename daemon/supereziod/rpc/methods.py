@@ -35,6 +35,7 @@ def _method(
     *,
     may_wait: bool = False,
     hot: bool = False,
+    waiting: Callable[..., Any] | None = None,
     errors: tuple[str, ...] = (),
 ) -> Method:
     return Method(
@@ -45,8 +46,9 @@ def _method(
         params=params,
         result=result,
         summary=summary,
-        may_wait=may_wait,
+        may_wait=may_wait or waiting is not None,
         hot=hot,
+        waiting=waiting,
         errors=errors,
     )
 
@@ -167,13 +169,22 @@ METHODS: Final[tuple[Method, ...]] = (
 
 def bind(methods: Sequence[Method], commands: Sequence[object]) -> list[Method]:
     """Tie each method to the object among `commands` whose class has its handler."""
-    return [structs.replace(method, handler=_bound(method, commands)) for method in methods]
+    return [
+        structs.replace(
+            method,
+            handler=_bound(method, method.handler, commands),
+            waiting=None if method.waiting is None else _bound(method, method.waiting, commands),
+        )
+        for method in methods
+    ]
 
 
-def _bound(method: Method, commands: Sequence[object]) -> Callable[..., Any]:
-    name = method.handler.__name__
+def _bound(
+    method: Method, handler: Callable[..., Any], commands: Sequence[object]
+) -> Callable[..., Any]:
+    name = handler.__name__
     for each in commands:
-        if getattr(type(each), name, None) is method.handler:
+        if getattr(type(each), name, None) is handler:
             bound: Callable[..., Any] = getattr(each, name)
             return bound
     raise ValueError(f"nothing handles {method.name}")

@@ -53,6 +53,7 @@ def method(
     role: Any = "observer",
     may_wait: bool = False,
     hot: bool = False,
+    waiting: Callable[..., object] | None = None,
 ) -> Method:
     return Method(
         name=name,
@@ -62,8 +63,9 @@ def method(
         visibility="public",
         handler=handler,
         summary=name,
-        may_wait=may_wait,
+        may_wait=may_wait or waiting is not None,
         hot=hot,
+        waiting=waiting,
     )
 
 

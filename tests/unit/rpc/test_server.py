@@ -22,7 +22,16 @@ from supereziod.rpc.method import Method
 from supereziod.rpc.replies import encode
 from supereziod.rpc.requests import RequestContext
 from unit.rpc.built import OneRole
-from unit.rpc.serving import Client, Nothing, Parking, Served, example_methods, method, serving
+from unit.rpc.serving import (
+    Client,
+    Nothing,
+    Numbers,
+    Parking,
+    Served,
+    example_methods,
+    method,
+    serving,
+)
 
 SECOND = 1_000_000_000
 
@@ -48,6 +57,14 @@ def table(parking: Parking) -> list[Method]:
     return [
         *example_methods(),
         *parking.methods(),
+        method(
+            "hot.park",
+            Numbers,
+            lambda _request, p: encode(p.a) if p.a else None,
+            hot=True,
+            waiting=parking.park,
+        ),
+        method("hot.no_wait", Nothing, lambda _request, _p: None, hot=True, waiting=refuse),
         method("rpc.cancel", CancelParams, cancel),
         method("big", Size, lambda _request, p: "x" * p.size),
         method("fault", Nothing, lambda _request, _p: 1 / 0),
@@ -108,6 +125,42 @@ async def test_a_batch_is_worked_on_until_its_answer_is_long_enough(served: Serv
     assert {answers[number]["error"]["data"]["limit"] for number in (2, 3, 4)} == {
         "batch_answer_bytes"
     }
+
+
+async def test_a_hot_method_may_have_to_wait_and_then_is_as_any_other(
+    served: Served, parking: Parking
+) -> None:
+    client = await served.client()
+    assert (await client.call("hot.park", [7]))["result"] == 7
+    await client.send({"jsonrpc": "2.0", "id": "w", "method": "hot.park"})
+    assert (await client.call("hot.park", [8]))["result"] == 8
+    parking.waiting[0].set_result("there")
+    assert await client.receive() == {"jsonrpc": "2.0", "result": "there", "id": "w"}
+    await client.send({"jsonrpc": "2.0", "id": "x", "method": "hot.park"})
+    await parking.wait_for(2)
+    assert (await client.call("rpc.cancel", {"id": "x"}))["result"] == {"done": True}
+    assert kind(await client.receive()) == "cancelled"
+    refused = await client.call("hot.no_wait", meta={"correlation_id": "its-own"})
+    assert refused["error"]["message"] == "its-own"
+
+
+async def test_a_hot_method_that_waits_is_waited_for_by_its_batch(
+    served: Served, parking: Parking
+) -> None:
+    client = await served.client()
+    await client.send(
+        [
+            {"jsonrpc": "2.0", "id": 1, "method": "hot.park"},
+            {"jsonrpc": "2.0", "id": 2, "method": "hot.no_wait"},
+            {"jsonrpc": "2.0", "id": 3, "method": "hot.park", "params": [9]},
+        ]
+    )
+    await parking.wait_for(1)
+    parking.waiting[0].set_result("late")
+    answers = {each["id"]: each for each in await client.receive()}
+    assert answers[1]["result"] == "late"
+    assert kind(answers[2]) == "conflict"
+    assert answers[3]["result"] == 9
 
 
 async def test_a_batch_is_answered_when_its_last_member_is(
