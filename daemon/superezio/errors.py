@@ -190,6 +190,41 @@ class QuotaExceededError(SuperezioError):
     code = -32030
 
 
+class BreakerOpenError(SuperezioError):
+    """The circuit breaker lets no call through now; `retry_after_ms` says when it may."""
+
+    kind = "breaker_open"
+    code = -32040
+
+
+class RateLimitedError(SuperezioError):
+    """A limit has no room for the request now; `data` names the dimension and the scope."""
+
+    kind = "rate_limited"
+    code = -32041
+
+
+class NeverPassesError(SuperezioError):
+    """The request takes more than a limit ever has at once, so that waiting is pointless."""
+
+    kind = "never_passes"
+    code = -32042
+
+
+class FillFailedError(SuperezioError):
+    """The caller that fetched the value for all who wait for it reported this error."""
+
+    kind = "fill_failed"
+    code = -32050
+
+
+class FillTimeoutError(SuperezioError):
+    """Another caller was still fetching the value when the wait for it ended."""
+
+    kind = "fill_timeout"
+    code = -32051
+
+
 #: Every error class by its kind. Part of the published interface: kinds are never renamed.
 BY_KIND: Final[dict[str, type[SuperezioError]]] = {
     cls.kind: cls
@@ -217,6 +252,11 @@ BY_KIND: Final[dict[str, type[SuperezioError]]] = {
         StateNotWritableError,
         GpusUnavailableError,
         QuotaExceededError,
+        BreakerOpenError,
+        RateLimitedError,
+        NeverPassesError,
+        FillFailedError,
+        FillTimeoutError,
     )
 }
 

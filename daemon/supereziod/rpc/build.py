@@ -37,6 +37,13 @@ class LeaseService(Leases, QuotaBook, Protocol):
         """Hear that a connection ended."""
 
 
+class Holding(Protocol):
+    """What may be held over a connection, and returns with its end."""
+
+    def connection_closed(self, connection: str) -> None:
+        """Hear that a connection ended."""
+
+
 class Parts(Struct, frozen=True, kw_only=True):
     """What the control plane serves."""
 
@@ -110,8 +117,16 @@ def build_server(
         events=parts.events,
         limits=limits,
         traffic=traffic,
-        on_closed=parts.leases.connection_closed,
+        on_closed=_each_of(parts.leases),
         drain_s=drain_s,
         clock=clock,
         logger=logger,
     )
+
+
+def _each_of(*holding: Holding) -> Callable[[str], None]:
+    def closed(connection: str) -> None:
+        for each in holding:
+            each.connection_closed(connection)
+
+    return closed

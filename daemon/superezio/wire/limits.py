@@ -1,0 +1,147 @@
+"""Rate limits: room for a request, what it used, and what is left.
+
+A limit is named. The name is private to the caller's uid, and the caller says its rates, unless
+the configuration shares it: then it has budgets of several scopes, all of which have to have room.
+Money is in millionths of the configured currency.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from superezio.wire.message import Params, Result
+
+LimitDimension = Literal["requests", "tokens", "money", "concurrency"]
+LimitScope = Literal["host", "group", "user", "session", "key"]
+
+
+class LimitRate(Params):
+    """`limit` units in each `period_ms`; up to `burst` at once (as many as `limit`, if null)."""
+
+    limit: int
+    period_ms: int = 1000
+    burst: int | None = None
+
+
+class LimitRates(Params):
+    """What is limited, and to what. A dimension that is null is not. `concurrency` is slots."""
+
+    requests: LimitRate | None = None
+    tokens: LimitRate | None = None
+    money_micros: LimitRate | None = None
+    concurrency: int | None = None
+
+
+class LimitAcquireParams(Params):
+    """Reserve room for one request. What it takes of each dimension; more is settled later.
+
+    `wait_ms` 0 answers at once; more waits so long for room, in the order of arrival. `key` is
+    whose request it is, where the limit has a scope of keys (a customer, a model). `rates` are for
+    a limit of one's own, which has none before; a shared one has its own. Whatever takes slots,
+    or is to be settled, is to be settled over this connection.
+    """
+
+    name: str
+    requests: int = 1
+    tokens: int = 0
+    money_micros: int = 0
+    concurrency: int = 0
+    key: str | None = None
+    wait_ms: int = 0
+    rates: LimitRates | None = None
+
+
+class LimitReservation(Result):
+    """Room for one request. It is settled as reserved when the connection ends."""
+
+    name: str
+    reservation: int
+    shared: bool
+    waited_ms: int
+
+
+class LimitRemaining(Params):
+    """What the far side said is left (x-ratelimit-remaining-*), and until when (reset).
+
+    It only ever lowers what is left here.
+    """
+
+    requests: int | None = None
+    requests_reset_ms: int | None = None
+    tokens: int | None = None
+    tokens_reset_ms: int | None = None
+
+
+class LimitSettleParams(Params):
+    """Say what was used. What is null was used as reserved.
+
+    `retry_after_ms`: the far side wants no request for so long (HTTP 429). It is capped, and never
+    ends a block sooner.
+    """
+
+    reservation: int
+    requests: int | None = None
+    tokens: int | None = None
+    money_micros: int | None = None
+    retry_after_ms: int | None = None
+    remaining: LimitRemaining | None = None
+
+
+class LimitSettlement(Result):
+    """`settled` is false where the reservation is not open any more."""
+
+    settled: bool
+
+
+class LimitParams(Params):
+    """A limit by name. `key` as for limit.acquire; `uid`: that of another user, for admins."""
+
+    name: str
+    key: str | None = None
+    uid: int | None = None
+
+
+class LimitBudget(Result):
+    """What one scope has left of one dimension.
+
+    `available`: what would pass now. `limit` a `period_ms` and `burst`: null for slots, where
+    `burst` is how many there are. `blocked_ms`: for how long the far side wants nothing.
+    """
+
+    scope: LimitScope
+    scope_name: str
+    dimension: LimitDimension
+    available: int
+    burst: int
+    limit: int | None
+    period_ms: int | None
+    in_use: int | None
+    blocked_ms: int | None
+
+
+class SpendWindow(Result):
+    """Money spent in a day or a month of the host's calendar (UTC), of what may be."""
+
+    scope: LimitScope
+    scope_name: str
+    window: Literal["day", "month"]
+    key: str
+    spent_micros: int
+    cap_micros: int
+
+
+class LimitState(Result):
+    """A limit as it is. `uid` is its owner's, null where it is shared."""
+
+    name: str
+    uid: int | None
+    shared: bool
+    currency: str
+    budgets: list[LimitBudget]
+    spend: list[SpendWindow]
+    reservations: int
+    waiters: int
+
+
+class LimitList(Result):
+    limits: list[LimitState]
