@@ -7,7 +7,16 @@ from collections.abc import Awaitable, Callable
 
 from superezio.errors import ConflictError
 from superezio.wire import ReloadResult
-from supereziod.config import Changes, Config, ConfigError, Loaded, Source, diff
+from supereziod.config import (
+    Changes,
+    Config,
+    ConfigError,
+    Loaded,
+    Problem,
+    Source,
+    diff,
+    unknown_names,
+)
 from supereziod.observability.events import EventLog
 
 
@@ -58,23 +67,31 @@ class Reloader:
                 raise
 
     async def _read_and_apply(self) -> ReloadResult:
-        loaded = await asyncio.to_thread(self._source.load)
+        loaded, unknown = await asyncio.to_thread(self._read)
         changes = diff(self._in_force.config, loaded.config)
         await self._apply(loaded.config)
         self._in_force = loaded
         self.fault = None
-        return self._tell(changes)
+        return self._tell(changes, unknown)
+
+    def _read(self) -> tuple[Loaded, list[Problem]]:
+        """Read the files, and ask the host whom they name: both may block."""
+        loaded = self._source.load()
+        return loaded, unknown_names(loaded)
 
     def _note_fault(self, fault: str) -> None:
         self.fault = fault
         self._events.emit("config.refused", fault, severity="warning")
 
-    def _tell(self, changes: Changes) -> ReloadResult:
+    def _tell(self, changes: Changes, unknown: list[Problem]) -> ReloadResult:
         # A restart is pending for all that differs from what the parts were built with, not only
         # for what this reload changed.
         pending = diff(self._started_with, self._in_force.config).restart
         result = ReloadResult(
-            applied=changes.live, restart_required=pending, config_files=self.files()
+            applied=changes.live,
+            restart_required=pending,
+            config_files=self.files(),
+            warnings=[str(problem) for problem in unknown],
         )
         self._events.emit(
             "config.reloaded",

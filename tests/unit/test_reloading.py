@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
 from superezio.errors import ConflictError
-from supereziod.config import Config, Source
+from supereziod import reloading
+from supereziod.config import Config, Loaded, Problem, Source, unknown_names
 from supereziod.observability.events import EventLog
 from supereziod.reloading import Reloader
 
@@ -70,3 +72,31 @@ async def test_a_reload_that_is_cancelled_is_no_fault(daemon: Daemon) -> None:
     with pytest.raises(asyncio.CancelledError):
         await daemon.reloader.reload()
     assert (daemon.reloader.fault, daemon.types()) == (None, [])
+
+
+async def test_a_name_that_the_host_does_not_know_is_told_with_file_line_and_key(
+    daemon: Daemon,
+) -> None:
+    daemon.file.write_text('[access]\nusers = ["nobody-of-that-name"]\n')
+    result = await daemon.reloader.reload()
+    assert result.applied == ["access.users"], "it is no mistake in the file"
+    assert result.warnings == [
+        f"{daemon.file}:2: access.users: this host has no user nobody-of-that-name"
+    ]
+    daemon.file.write_text("")
+    assert (await daemon.reloader.reload()).warnings == []
+
+
+async def test_the_host_is_not_asked_for_names_on_the_loop(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_on: list[int] = []
+
+    def asked(loaded: Loaded) -> list[Problem]:
+        asked_on.append(threading.get_ident())
+        return unknown_names(loaded)
+
+    monkeypatch.setattr(reloading, "unknown_names", asked)
+    await daemon.reloader.reload()
+    assert len(asked_on) == 1
+    assert threading.get_ident() not in asked_on

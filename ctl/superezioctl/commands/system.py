@@ -86,6 +86,9 @@ def reload(context: Context) -> int:
             context.out.line(f"{title}: {', '.join(result[key])}")
     if not result["applied"] and not result["restart_required"]:
         context.out.line("nothing has changed")
+    # An older daemon names none.
+    for warning in result.get("warnings", ()):
+        context.out.note(f"superezioctl: warning: {warning}")
     return DONE
 
 
@@ -144,7 +147,8 @@ COMMANDS = {
     "reload": Command(
         reload,
         description="A file with a mistake in it is refused as a whole and named; what was in "
-        "force stays. For admins.",
+        "force stays. Users and groups that it names and this host does not know are told of: "
+        "they count from the first reload that finds them. For admins.",
         examples=["superezioctl reload"],
     ),
     "log-level": Command(

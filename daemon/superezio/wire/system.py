@@ -31,11 +31,16 @@ class SystemInfo(Result):
 
 
 class ReloadResult(Result):
-    """What a reload did: keys in force at once, and keys that wait for a restart."""
+    """What a reload did: keys in force at once, and keys that wait for a restart.
+
+    `warnings`: users and groups that the files name and this host does not know, each in a
+    sentence with file, line and key. They have no rights and no quota until a reload finds them.
+    """
 
     applied: list[str]
     restart_required: list[str]
     config_files: list[str]
+    warnings: list[str] = []
 
 
 class LogLevelParams(Params):
