@@ -40,10 +40,13 @@ _OVERRIDE = """
 """
 
 _QUOTA = """
-# What a user of that name (or number) may lease, instead of the default, and what the members of a
-# group may lease together. All that apply have to hold; admins are held to none. What is over its
-# quota waits, if the acquire does, and is refused otherwise, or where it could never be within it.
-# A member of a group is who was in it when it connected.
+# The same limits for one user, by name or number, in place of leases.quota.default; what is left
+# out here has no limit. Those of a group are for the leases of all its members together, and each
+# member is held to its own besides. A lease counts for the groups that its user was in when it
+# connected. (live)
+#
+# What would exceed a quota waits where the acquire may wait (--wait), and is refused otherwise;
+# what is larger than the quota itself is refused at once.
 #
 # [leases.quota.user.alice]
 # vram = "16GiB"
@@ -80,9 +83,18 @@ def _key(path: str, field: FieldInfo, type_: Any, value: object) -> Iterator[str
     mark = " (live)" if is_live(path) else ""
     text = _description(type_) + mark
     if value is None:
-        text += f" Not set by default ({describe(get_args(get_args(type_)[0])[0])})."
+        text += f" Not set by default ({_kind(field.name, get_args(type_)[0])})."
     yield from (f"# {line}\n" for line in textwrap.wrap(text, 97))
     yield f"#{field.encode_name} = {_toml(field.name, value)}".rstrip() + "\n"
+
+
+def _kind(name: str, type_: Any) -> str:  # noqa: ANN401 - a type form
+    """Return what is to be written for a key that has no default."""
+    if name.endswith("_bytes"):
+        return 'a size, such as "16GiB"'
+    if name.endswith("_s"):
+        return 'a duration, such as "30s"'
+    return describe(type_)
 
 
 def _description(type_: Any) -> str:  # noqa: ANN401 - a type form

@@ -264,9 +264,15 @@ class Gpu(Section, frozen=True):
 
 class Quota(Section, frozen=True):
     vram_bytes: Annotated[
-        int | None, Meta(description="VRAM that may be leased at a time, over all GPUs.")
+        int | None,
+        Meta(
+            description="The most VRAM that each user may have leased at a time, all GPUs added up."
+            " Nobody is held to a limit that is not set, and admins are held to none."
+        ),
     ] = None
-    leases: Annotated[int | None, Meta(description="Leases at a time.")] = None
+    leases: Annotated[
+        int | None, Meta(description="The most leases that each user may have at a time.")
+    ] = None
 
     def __post_init__(self) -> None:
         """Refuse what is no amount."""
