@@ -26,8 +26,13 @@ PLACEMENT = (
         convert=one_of("best_fit", "spread", "exclusive", "coolest"),
         default="best_fit",
     ),
-    Option("--prefer", "a GPU to take if it fits, by UUID or index", metavar="UUID", repeat=True),
-    Option("--avoid", "a GPU never to take, by UUID or index", metavar="UUID", repeat=True),
+    Option(
+        "--prefer",
+        "a GPU to take if it fits, by its UUID, the beginning of one, or its index",
+        metavar="GPU",
+        repeat=True,
+    ),
+    Option("--avoid", "a GPU never to take, by the same", metavar="GPU", repeat=True),
     Option(
         "--split",
         "one amount: over as few GPUs as hold it, or over exactly --gpus N, from 2 up",

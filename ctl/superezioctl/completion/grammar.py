@@ -16,7 +16,6 @@ from superezioctl.command_line import load
 #: By the metavar of an option or the name of a positional.
 _SOURCES = {
     "GPU": "gpus",
-    "UUID": "gpus",
     "LEASE": "leases",
     "METHOD": "methods",
     "PATH": "files",
