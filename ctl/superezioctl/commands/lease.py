@@ -42,8 +42,22 @@ def acquire(context: Context) -> int:
         from superezioctl.views import leases  # noqa: PLC0415 - for shells only
 
         leases.show_exports(context.out, raw)
-        return DONE
-    return _print(context, raw)
+    else:
+        _print(context, raw)
+    _remark(context, raw)
+    return DONE
+
+
+def _remark(context: Context, raw: bytes) -> None:
+    """Say what of a lease that was granted may not be as it was meant."""
+    import json  # noqa: PLC0415 - not for what is done with leases otherwise
+
+    from superezioctl import remarks  # noqa: PLC0415 - as above
+
+    lease = json.loads(raw)
+    remarks.on_priority(context, lease, command="lease acquire")
+    if any(context.arguments[key] is not None for key in ("pid", "unit", "container")):
+        remarks.on_holder(context, lease, command="lease acquire")
 
 
 def _acquire(context: Context) -> bytes:
@@ -104,13 +118,19 @@ def ready(context: Context) -> int:
 
 def revoke(context: Context) -> int:
     """Order a lease to end."""
+    from superezioctl import remarks  # noqa: PLC0415 - not for what is done with leases otherwise
+
     (lease,) = resolve(context, [context.arguments["lease"]])
+    before = remarks.Deadline(context, lease)
     params = {
         "lease": lease,
         "deadline_s": context.arguments["deadline"],
         "reason": context.arguments["reason"] or "",
     }
-    return _print(context, context.call("lease.revoke", params))
+    raw = context.call("lease.revoke", params)
+    _print(context, raw)
+    before.compare(raw, command="lease revoke")
+    return DONE
 
 
 def acknowledge(context: Context) -> int:
@@ -164,7 +184,8 @@ _LEASE = Positional(
 COMMANDS = {
     "lease list": Command(
         list_,
-        description="What belongs to other users is shown as far as your role goes: "
+        description="RESERVED and ACTUAL are those of all its GPUs together; `superezioctl lease "
+        "show` has each. What belongs to other users is shown as far as your role goes: "
         "`superezioctl access`.",
         examples=["superezioctl lease list", "superezioctl --json lease list | jq .leases"],
     ),
@@ -252,7 +273,8 @@ COMMANDS = {
         description="Tells the holder that the lease is to end, and takes the lease from it if it "
         "has not ended by the deadline. The daemon ends no process: `superezioctl run` ends what "
         "it started; what others go on using counts as foreign. To revoke it again can only "
-        "bring the deadline forward. Your own leases; as an admin, anybody's.",
+        "bring the deadline forward; where the earlier one stands, that is said. Your own leases; "
+        "as an admin, anybody's.",
         examples=[
             "superezioctl lease revoke 3f2a --deadline 5m --reason 'a new driver at noon'",
             "superezioctl lease revoke 3f2a --deadline 0s",

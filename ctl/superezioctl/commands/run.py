@@ -38,6 +38,10 @@ def run(context: Context) -> int:
     try:
         raw = _acquire(context, caller, attendant)
         lease = _confirmed(caller, raw, None if attendant is None else attendant.pid)
+        if lease["priority"] < context.arguments["priority"]:
+            from superezioctl import remarks  # noqa: PLC0415 - most ask for none
+
+            remarks.on_priority(context, lease, command="run")
         command: list[str] = context.arguments["command"]
         environment = _environment(lease)
         if context.out.json:
