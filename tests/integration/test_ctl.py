@@ -39,6 +39,7 @@ COMMANDS_THAT_ONLY_LOOK = [
     "version",
     "logs -n 5",
     "events --replay 1 --count 1",
+    "events --no-follow --count 1",
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from superezioctl.arguments import Command, Option, positive, whole
 from superezioctl.exit_codes import DONE
 
@@ -9,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from superezioctl.context import Context
 
+#: As many events as the daemon keeps, and gives.
+_REMEMBERED = 4096
 #: The types there are, for a shell to complete; a newer daemon may have more.
 TYPES = (
     "daemon.started", "daemon.stopping", "config.reloaded", "config.refused", "health.changed",
@@ -30,11 +34,16 @@ def events(context: Context) -> int:
     from superezioctl.views import events as view  # noqa: PLC0415 - imports the typed client
 
     arguments = context.arguments
+    count, follows = arguments["count"], not arguments["no_follow"]
+    replay = arguments["replay"]
+    if not (follows or replay):
+        replay = min(count or _REMEMBERED, _REMEMBERED)
     places = view.Places(context)
-    with view.follow(context, types=arguments["type"], replay=arguments["replay"]) as stream:
-        for number, notification in enumerate(stream, start=1):
+    with view.follow(context, types=arguments["type"], replay=replay) as stream:
+        shown = stream if follows else islice(stream, stream.replayed)
+        for number, notification in enumerate(shown, start=1):
             view.show(context.out, notification, places)
-            if number == arguments["count"]:
+            if number == count:
                 break
     return DONE
 
@@ -57,13 +66,24 @@ COMMANDS = {
                 convert=whole,
                 default=0,
             ),
-            Option("--count", "end after so many", metavar="N", convert=positive),
+            Option(
+                "--count",
+                "end after so many, past ones included",
+                metavar="N",
+                convert=positive,
+            ),
+            Option(
+                "--no-follow",
+                "print the past events that there are, or the last --replay N of them, and end",
+            ),
         ],
         description="Ends with Ctrl-C. When the daemon restarts it is waited for. Events that "
         "were lost because they were not read in time are counted. With --json each line has "
-        "`event` and `lost`.",
+        "`event` and `lost`.\n\nWhere fewer events than --count have happened, it waits for the "
+        "rest; with --no-follow it does not. The daemon remembers the last 4,096 since it started.",
         examples=[
             "superezioctl events",
+            "superezioctl events --no-follow --replay 50",
             "superezioctl events --type lease. --type health. --replay 20",
             "superezioctl --json events --type gpu.level | jq .event.message",
         ],

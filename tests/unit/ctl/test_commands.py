@@ -576,6 +576,24 @@ def test_a_reload_says_what_waits_for_a_restart(ctl: Ctl, daemon: FakeDaemon) ->
     )
     ctl("reload")
     assert "nothing has changed" in ctl.out
+    assert not ctl.err
+
+
+def test_a_reload_says_whom_the_host_does_not_know(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["system.reload"] = wire.ReloadResult(
+        applied=["access.users"],
+        restart_required=[],
+        config_files=["/etc/x.toml"],
+        warnings=["/etc/x.toml:2: access.users: this host has no user ann"],
+    )
+    assert ctl("reload") == 0
+    assert ctl.err == (
+        "superezioctl: warning: /etc/x.toml:2: access.users: this host has no user ann\n"
+    )
+    older: dict[str, list[str]] = {"applied": [], "restart_required": [], "config_files": []}
+    daemon.answers["system.reload"] = older
+    assert ctl("reload") == 0
+    assert not ctl.err
 
 
 def test_the_methods_are_listed(ctl: Ctl, daemon: FakeDaemon) -> None:
@@ -605,6 +623,25 @@ def test_events_are_followed(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert ctl("--json", "events", "--count", "2") == 0
     lines = [json.loads(line) for line in ctl.out.splitlines()]
     assert [(line["event"]["seq"], line["lost"]) for line in lines] == [(1, 0), (2, 0)]
+
+
+def test_past_events_are_printed_without_waiting_for_more(ctl: Ctl, daemon: FakeDaemon) -> None:
+    past = [wire_samples.event(number) for number in (1, 2, 3)]
+    daemon.answers["events.subscribe"] = wire_samples.subscribed(4, past)
+    assert ctl("events", "--no-follow") == 0
+    assert len(ctl.out.splitlines()) == 3
+    assert daemon.params_of("events.subscribe")["replay"] == 4096, "all that there are"
+    assert ctl("events", "--no-follow", "--count", "5") == 0
+    assert len(ctl.out.splitlines()) == 3, "there are no five, and none is waited for"
+    assert daemon.params_of("events.subscribe")["replay"] == 5, "the newest are meant"
+    assert ctl("events", "--no-follow", "--count", "9999") == 0
+    assert daemon.params_of("events.subscribe")["replay"] == 4096
+    assert ctl("events", "--no-follow", "--replay", "20", "--count", "2") == 0
+    assert len(ctl.out.splitlines()) == 2
+    assert daemon.params_of("events.subscribe")["replay"] == 20
+    daemon.answers["events.subscribe"] = wire_samples.subscribed(1)
+    assert ctl("events", "--no-follow") == 0
+    assert not ctl.out
 
 
 def test_lost_events_are_counted(ctl: Ctl, daemon: FakeDaemon) -> None:
