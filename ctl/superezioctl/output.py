@@ -24,6 +24,9 @@ _CODES = frozenset({"0"}.union(*(codes.split(";") for codes in _SGR.values())))
 
 #: Width where there is no terminal to ask.
 DEFAULT_WIDTH = 80
+#: Of a column that is cut as much is left as tells one row from the next.
+_LEAST_COLUMNS = 5
+_BETWEEN_COLUMNS = 2
 
 
 class OutputError(Exception):
@@ -55,6 +58,11 @@ class Output:
             return DEFAULT_WIDTH
 
     @property
+    def on_terminal(self) -> bool:
+        """Whether a person looks at standard output as it comes."""
+        return self._stdout.isatty()
+
+    @property
     def interactive(self) -> bool:
         """Whether a person looks at standard error as it comes."""
         return self._stderr.isatty() and not self.json
@@ -72,6 +80,14 @@ class Output:
     def line(self, text: str = "") -> None:
         """Print a line for people."""
         put(self._stdout, f"{harmless(text)}\n")
+
+    def paragraph(self, text: str, *, indent: int = 4) -> None:
+        """Print a line for people; a terminal that is narrower gets it broken between words.
+
+        What follows the first line is indented. Programs such as grep get it in one line.
+        """
+        for part in broken(text, self.width, indent) if self.on_terminal else (text,):
+            self.line(part)
 
     def raw(self, text: str) -> None:
         """Print text of our own that a program reads, tabs included."""
@@ -103,17 +119,33 @@ class Output:
         rows: Sequence[Sequence[str]],
         *,
         right: Sequence[int] = (),
+        spare: Sequence[int] = (),
+        cut: int | None = None,
         indent: str = "",
     ) -> None:
-        """Print columns as wide as they need; those in `right` are aligned to the right."""
-        rows = [[cell.replace("\n", " ") for cell in row] for row in rows]
-        widths = [max(printed_width(row[i]) for row in (header, *rows)) for i in range(len(header))]
-        for number, row in enumerate((header, *rows)):
+        """Print columns as wide as they need; those in `right` are aligned to the right.
+
+        On a terminal that is too narrow the columns in `spare` are left out, the first one first,
+        and then the one that is `cut`, which has no style, is given what room there is.
+        """
+        lines = [[cell.replace("\n", " ") for cell in row] for row in (header, *rows)]
+        widths = [max(map(printed_width, column)) for column in zip(*lines, strict=True)]
+        shown = list(range(len(header)))
+        if self.on_terminal:
+            room = self.width - len(indent)
+            shown = _as_fit(widths, room, spare)
+            over = _taken(widths, shown) - room
+            if cut is not None and over > 0:
+                widths[cut] = max(_LEAST_COLUMNS, widths[cut] - over)
+                for row in lines:
+                    row[cut] = shortened(row[cut], widths[cut])
+        for number, row in enumerate(lines):
             cells = []
-            for column, text in enumerate(row):
+            for column in shown:
+                text = row[column]
                 gap = " " * (widths[column] - printed_width(text))
                 cells.append(gap + text if column in right else text + gap)
-            line = "  ".join(cells).rstrip()
+            line = (" " * _BETWEEN_COLUMNS).join(cells).rstrip()
             self.line(indent + (self.style(line, "dim") if number == 0 else line))
 
     def _json(self, raw: bytes, *, indent: int | None) -> str:
@@ -123,6 +155,39 @@ class Output:
         import json  # noqa: PLC0415 - programs, who do not read from terminals, need none
 
         return json.dumps(json.loads(raw), indent=indent, ensure_ascii=not self.unicode)
+
+
+def _taken(widths: Sequence[int], shown: Sequence[int]) -> int:
+    """Return how wide a table of these columns is."""
+    return sum(widths[column] for column in shown) + _BETWEEN_COLUMNS * (len(shown) - 1)
+
+
+def _as_fit(widths: Sequence[int], room: int, spare: Sequence[int]) -> list[int]:
+    """Return the columns that are left when there is not room for all."""
+    shown = list(range(len(widths)))
+    for column in spare:
+        if _taken(widths, shown) <= room:
+            break
+        shown.remove(column)
+    return shown
+
+
+def shortened(text: str, width: int) -> str:
+    """Return `text` cut to `width` columns."""
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def broken(text: str, width: int, indent: int) -> list[str]:
+    """Return `text` in lines of up to `width` columns; a word that is longer stays whole."""
+    lines: list[str] = []
+    line = ""
+    for number, word in enumerate(text.split(" ")):
+        longer = f"{line} {word}" if number else word
+        if line.strip() and printed_width(longer.rstrip()) > width:
+            lines.append(line.rstrip())
+            longer = " " * indent + word
+        line = longer
+    return [*lines, line]
 
 
 def put(stream: TextIO, text: str) -> None:

@@ -70,7 +70,8 @@ COMMANDS = {
         list_,
         description="LEASABLE is what a new lease could get now: total VRAM less the driver's "
         "part, what leases hold and what other programs use. It is 0 on a GPU that admits nothing; "
-        "STATE says why. A GPU that MIG cuts up is leased by its instances, which stand under it.",
+        "STATE says why. A GPU that MIG cuts up is leased by its instances, which stand under it. "
+        "A terminal that is too narrow for all columns gets those without which the rest is clear.",
         examples=[
             "superezioctl gpu list",
             "superezioctl --json gpu list | jq -r '.gpus[] | [.uuid, .temperature_c] | @tsv'",

@@ -9,6 +9,8 @@ import msgspec
 from superezioctl.doctor.finding import Finding
 from superezioctl.output import Output
 
+#: Where what follows a line on a terminal begins: under the names of the checks.
+_MESSAGES_FROM = 6
 _STYLES = {"ok": "good", "warn": "warn", "fail": "bad"}
 
 
@@ -22,5 +24,12 @@ def show(out: Output, findings: Sequence[Finding]) -> None:
     for finding in findings:
         word = "FAIL" if finding.status == "fail" else finding.status
         mark = out.style(f"{word:<4}", _STYLES[finding.status])
-        mend = f" {arrow} {finding.action}" if finding.action else ""
-        out.line(f"{mark}  {finding.check:<{columns}}  {finding.message}{mend}".replace("\n", " "))
+        found = f"{mark}  {finding.check:<{columns}}  {finding.message}".replace("\n", " ")
+        mend = f"{arrow} {finding.action}".replace("\n", " ") if finding.action else ""
+        if not out.on_terminal:
+            out.line(f"{found} {mend}".rstrip())
+            continue
+        out.paragraph(found, indent=_MESSAGES_FROM)
+        if mend:
+            # Not broken: a command in it is there to be copied.
+            out.line(f"{' ' * _MESSAGES_FROM}{mend}")

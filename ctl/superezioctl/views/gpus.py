@@ -50,13 +50,15 @@ def show_list(out: Output, raw: bytes) -> None:
             for gpu in gpus
         ],
         right=(2, 3, 4, 5, 6, 7, 8),
+        spare=(4, 3, 8),
+        cut=1,
     )
     down = {gpu.uuid for gpu in gpus if _is_down(gpu)}
     for gpu in gpus:
         # What is said of a GPU goes for its instances too.
         if gpu.blocked_reason is not None and gpu.parent not in down:
             which = place(gpu.index, gpu.mig_index)
-            out.line(f"gpu {which} admits no lease: {gpu.blocked_reason}")
+            out.paragraph(f"gpu {which} admits no lease: {gpu.blocked_reason}")
 
 
 def _is_down(gpu: Gpu) -> bool:
@@ -105,7 +107,7 @@ def show_one(out: Output, raw: bytes) -> None:
     rows = [*_states(out, gpu), *_memory(gpu), *_figures(gpu), *_identity(gpu)]
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        out.line(f"  {out.style(f'{name:<{width}}', 'dim')}  {text}")
+        out.paragraph(f"  {out.style(f'{name:<{width}}', 'dim')}  {text}", indent=width + 4)
 
 
 def _states(out: Output, gpu: Gpu) -> list[tuple[str, str]]:
@@ -191,9 +193,10 @@ def show_instances(out: Output, raw: bytes, gpus: bytes) -> None:
         which = place(part.index, part.mig_index)
         free = f"{size(part.vram_leasable_bytes)} of {size(part.vram_total_bytes)} leasable"
         reason = "" if part.blocked_reason is None else f": {part.blocked_reason}"
-        out.line(
+        out.paragraph(
             f"  {which}  {part.mig_profile or NOTHING}  {free}, leases: {part.leases},"
-            f" {state(out, part)}{reason}  {part.uuid}"
+            f" {state(out, part)}{reason}  {part.uuid}",
+            indent=len(which) + 4,
         )
 
 
@@ -223,4 +226,6 @@ def show_processes(out: Output, raw: bytes, gpus: bytes) -> None:
             for process in processes
         ],
         right=(1, 3),
+        spare=(2,),
+        cut=7,
     )

@@ -38,9 +38,10 @@ def show(out: Output, raw: bytes, *, every_check: bool) -> str:
 def show_reason(out: Output, reason: HealthReason) -> None:
     """Print one reason and what mends it."""
     since = format_duration(reason.since_s)
-    out.line(f"  {styled(out, reason.severity)} {reason.message} (for {since}) [{reason.check}]")
+    severity = styled(out, reason.severity)
+    out.paragraph(f"  {severity} {reason.message} (for {since}) [{reason.check}]")
     if reason.action:
-        out.line(f"    {reason.action}")
+        out.paragraph(f"    {reason.action}")
 
 
 def _state(*, passing: bool, hidden_by: str | None) -> str:

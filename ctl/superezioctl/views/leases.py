@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
+from collections.abc import Iterable
 
 import msgspec
 
@@ -47,8 +48,8 @@ def show_leases(out: Output, leases: list[Lease]) -> None:
                 for gpu in lease.gpus
             )
             + (" alone" if lease.policy == "exclusive" else ""),
-            "+".join(size(gpu.reserved_bytes) for gpu in lease.gpus),
-            "+".join(size(gpu.actual_bytes) for gpu in lease.gpus),
+            size(_total(gpu.reserved_bytes for gpu in lease.gpus)),
+            size(_total(gpu.actual_bytes for gpu in lease.gpus)),
             fit(user(lease.uid), _USER_COLUMNS),
             format_duration(lease.age_s),
             fit(lease.name or NOTHING, _NAME_COLUMNS),
@@ -59,7 +60,17 @@ def show_leases(out: Output, leases: list[Lease]) -> None:
     room = max(_HOLDER_LEAST_COLUMNS, out.width - taken)
     for row, lease in zip(rows, leases, strict=True):
         row.append(fit(_holder(lease), room))
-    out.table([*header, "HOLDER"], rows, right=(3, 4))
+    out.table([*header, "HOLDER"], rows, right=(3, 4), spare=(6,), cut=7)
+
+
+def _total(sizes: Iterable[int | None]) -> int | None:
+    """Return what a lease has on all its GPUs; None where one of them is not known."""
+    total = 0
+    for each in sizes:
+        if each is None:
+            return None
+        total += each
+    return total
 
 
 def show_waiters(out: Output, raw: bytes) -> None:
@@ -83,9 +94,8 @@ def show_queue(out: Output, queue: list[Waiter], *, with_ids: bool = False) -> N
         if with_ids:
             who = f"{waiter.id[:SHOWN_COLUMNS]} {who}"
         waited, left = format_duration(waiter.waited_s), format_duration(waiter.remaining_s)
-        out.line(
-            fit(f"{waiter.position}. {who}: {what}, waits {waited}, {left} at most", out.width)
-        )
+        line = f"{waiter.position}. {who}: {what}, waits {waited}, {left} at most"
+        out.paragraph(line if out.on_terminal else fit(line, out.width))
         for part in textwrap.wrap(with_users(waiter.reason), max(_NARROWEST, out.width - 4)):
             out.line(f"   {part}")
 
@@ -124,7 +134,12 @@ def show_one(out: Output, raw: bytes) -> None:
         rows.append(("tensor split", lease.tensor_split))
     rows += [("set", f"{name}={value}") for name, value in sorted(lease.environment.items())]
     for name, text in rows:
-        out.line(f"{out.style(f'{name:<12}', 'dim')} {text}")
+        line = f"{out.style(f'{name:<12}', 'dim')} {text}"
+        # What is to be copied stays in one.
+        if name == "set":
+            out.line(line)
+        else:
+            out.paragraph(line, indent=13)
 
 
 def show_exports(out: Output, raw: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from superezio.wire import GpuProcess, GpuProcessList, GpuReason, Placement
-from superezioctl.output import Output
+from superezioctl.output import Output, printed_width
 from superezioctl.views.text import place, size
 from superezioctl.wording import with_users
 
@@ -19,7 +19,8 @@ def show(out: Output, raw: bytes, processes: bytes | None = None) -> None:
     """Print the decision, and a line for each GPU, with who uses it without a lease."""
     placement = msgspec.json.decode(raw, type=Placement)
     users = _foreign_users(processes)
-    out.line(f"{out.style(placement.decision, _STYLES[placement.decision])}: {_top(placement)}")
+    decision = out.style(placement.decision, _STYLES[placement.decision])
+    out.paragraph(f"{decision}: {_top(placement)}")
     lines = [
         (
             f"GPU {place(gpu.index, gpu.mig_index)} ({_short_name(gpu)}):",
@@ -29,8 +30,12 @@ def show(out: Output, raw: bytes, processes: bytes | None = None) -> None:
         for gpu in placement.gpus
     ]
     width = max((len(gpu) for gpu, _, _ in lines), default=0)
-    for gpu, room, answer in lines:
-        out.line(f"{gpu:<{width}} {room}: {answer}")
+    aligned = [f"{gpu:<{width}} {room}: {answer}" for gpu, room, answer in lines]
+    if out.on_terminal and any(printed_width(line) > out.width for line in aligned):
+        # They are not lines of a table any more, and have better use for the room.
+        aligned = [f"{gpu} {room}: {answer}" for gpu, room, answer in lines]
+    for line in aligned:
+        out.paragraph(line)
     if placement.tensor_split is not None and len(placement.chosen) > 1:
         out.line(f"split: --tensor-split {placement.tensor_split}")
 

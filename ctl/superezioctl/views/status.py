@@ -44,7 +44,7 @@ def _show_gpus(out: Output, gpus: list[Gpu]) -> None:
         out.line("no GPUs")
         return
     for gpu in gpus:
-        out.line(
+        out.paragraph(
             f"{out.style(f'gpu {place(gpu.index, gpu.mig_index)}', 'bold')}  {short_name(gpu)}  "
             f"{figure(gpu.temperature_c, '°C')} (margin {figure(gpu.margin_c)})  "
             f"{figure(gpu.power_w)}/{figure(gpu.power_limit_w, 'W')}  "
@@ -56,7 +56,7 @@ def _show_gpus(out: Output, gpus: list[Gpu]) -> None:
             continue
         out.line(f"  {bar(out, gpu)} {_figures(gpu)}")
         if gpu.blocked_reason is not None:
-            out.line(f"  admits no lease: {gpu.blocked_reason}")
+            out.paragraph(f"  admits no lease: {gpu.blocked_reason}")
     out.line(out.style(f"  {legend(out)}", "dim"))
 
 

@@ -6,6 +6,7 @@ import pwd
 from typing import TYPE_CHECKING
 
 from superezio.quantities import format_size
+from superezioctl.output import shortened
 
 if TYPE_CHECKING:
     from superezioctl.output import Output
@@ -71,5 +72,4 @@ def user(uid: int | None) -> str:
 
 def fit(text: str, width: int) -> str:
     """Return `text` as one line, cut to `width` columns."""
-    text = text.replace("\n", " ")
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+    return shortened(text.replace("\n", " "), width)

@@ -6,11 +6,15 @@ import os
 import pty
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from msgspec import structs
 
+import wire_samples
 from fake_daemon import FakeDaemon
-from superezioctl.output import Output, printed_width
+from superezio import wire
+from superezioctl.output import Output, plain, printed_width
 
 
 class Terminal(io.StringIO):
@@ -61,8 +65,8 @@ def test_without_a_terminal_the_width_is_eighty() -> None:
     assert Output(json=False, stdout=io.StringIO()).width == 80
 
 
-def run_on_terminal(*words: str, **environment: str) -> str:
-    """Return what superezioctl prints to a real pseudo-terminal."""
+def run_on_terminal(*words: str, code: int = 0, **environment: str) -> str:
+    """Return what superezioctl prints to a real pseudo-terminal of 80 columns."""
     ours, theirs = pty.openpty()
     done = subprocess.Popen(
         [sys.executable, "-m", "superezioctl", *words],
@@ -80,8 +84,90 @@ def run_on_terminal(*words: str, **environment: str) -> str:
             break
         printed += chunk
     os.close(ours)
-    assert done.wait(20) == 0
+    assert done.wait(20) == code
     return printed.decode()
+
+
+WIDE = ("N" * 30, "LEFT OUT FIRST", "V" * 30, "THEN THIS", "STATE")
+
+
+def table(stream: io.StringIO, **options: Any) -> list[str]:
+    Output(json=False, stdout=stream).table(WIDE, [("n" * 30, "1", "v", "2", "ok")], **options)
+    return [plain(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_terminal_that_is_too_narrow_gets_fewer_columns() -> None:
+    header, _ = table(Terminal(), spare=(1, 3, 2))
+    assert header.split() == [WIDE[0], WIDE[2], "THEN", "THIS", "STATE"], "no more than needed"
+    assert len(header) == 80
+    header, row = table(Terminal(), spare=(3,), cut=0)
+    assert header.split()[:4] == ["N" * 24 + "…", "LEFT", "OUT", "FIRST"]
+    assert row.startswith("n" * 24 + "…  1 ")
+    assert len(header) == 80
+
+
+def test_a_program_gets_all_columns() -> None:
+    header, row = table(io.StringIO(), spare=(1, 3, 2), cut=0)
+    assert header.split() == " ".join(WIDE).split()
+    assert row.startswith("n" * 30)
+
+
+def test_a_line_is_broken_between_words_on_a_terminal_alone() -> None:
+    words = "  info  " + "word " * 20 + "x" * 90
+    out = Output(json=False, stdout=(screen := Terminal()))
+    out.paragraph(out.style("GPU", "bold") + words, indent=6)
+    first, second, long = screen.getvalue().splitlines()
+    assert first.startswith("\x1b[1mGPU\x1b[0m  info  word word")
+    assert 76 <= printed_width(first) <= 80, "a style takes no room"
+    assert second.startswith("      word")
+    assert long == "      " + "x" * 90, "what is to be copied stays whole"
+    Output(json=False, stdout=(file := io.StringIO())).paragraph(words)
+    assert file.getvalue() == f"{words}\n"
+
+
+def crowded(daemon: FakeDaemon) -> None:
+    """Let the daemon answer with what is long: names, reasons, and a lease of several GPUs."""
+    gpus = [wire_samples.gpu(), wire_samples.hot_gpu(), *wire_samples.mig_gpus()]
+    reason = "it is cordoned: a new fan is on its way and it will be here on thursday or later"
+    gpus[0] = structs.replace(gpus[0], name="NVIDIA RTX PRO 6000 Blackwell Server Edition")
+    gpus[1] = structs.replace(gpus[1], blocked_reason=reason, power_w=160.0)
+    daemon.answers["gpu.list"] = wire.GpuList(gpus=gpus)
+    daemon.answers["gpu.get"] = gpus[1]
+    (part,) = wire_samples.lease().gpus
+    parts = [structs.replace(part, index=index) for index in range(2)]
+    lease = wire_samples.lease(
+        id="1ea5e1ea5e1ea5e1ea5e1ea5",
+        gpus=parts, policy="exclusive", idle_s=86_000.0, name="a-rather-long-name", uid=42_424_242
+    )
+    waiter = wire_samples.waiter(name="a-rather-long-name", priority=1000, split=True)
+    daemon.answers["lease.list"] = wire.LeaseList(leases=[lease], queue=[waiter])
+    daemon.answers["lease.get"] = lease
+    (process, *_) = wire_samples.processes().processes
+    process = structs.replace(process, command="python -m server " + "--option " * 20)
+    daemon.answers["gpu.processes"] = wire.GpuProcessList(processes=[process])
+    placement = wire_samples.placement()
+    told = [structs.replace(gpu, message=reason, code="cordoned") for gpu in placement.gpus]
+    daemon.answers["placement.explain"] = structs.replace(placement, gpus=told)
+    health = wire_samples.health()
+    long = [structs.replace(each, message=f"GPU 1 is {reason}") for each in health.reasons]
+    daemon.answers["health.get"] = structs.replace(health, reasons=long)
+
+
+NARROW = [
+    *("gpu list", "gpu show 1", "gpu processes", "lease list", "lease show 1ea5e", "queue"),
+    *("explain --vram 8GiB", "status", "health", "doctor"),
+]
+
+
+@pytest.mark.parametrize("words", NARROW)
+def test_nothing_is_wider_than_a_terminal_of_eighty_columns(daemon: FakeDaemon, words: str) -> None:
+    crowded(daemon)
+    code = 1 if words == "doctor" else 0  # its directories are nowhere on this host
+    lines = run_on_terminal(*words.split(), code=code, LC_ALL="C.UTF-8").splitlines()
+    # What is there to be copied is not broken: an environment, and what mends a fault.
+    lines = [line for line in map(plain, lines) if not line.startswith(("set ", "      →"))]
+    assert lines
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_a_real_terminal_gets_colour_unless_it_says_no(daemon: FakeDaemon) -> None:
