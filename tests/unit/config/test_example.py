@@ -32,3 +32,20 @@ def test_every_key_is_documented() -> None:
     for key, _ in flatten(Config()):
         assert f"#{key.rpartition('.')[2]} =" in text, key
     assert "(live)" in text
+
+
+def test_a_key_without_a_default_says_what_is_to_be_written() -> None:
+    text = " ".join(render_example().replace("\n# ", " ").split())
+    assert 'held to none. (live) Not set by default (a size, such as "16GiB"). #vram' in text
+    assert (
+        "each user may have at a time. (live) Not set by default (a whole number). #leases" in text
+    )
+
+
+def test_the_quotas_it_shows_can_be_used(tmp_path: Path) -> None:
+    shown = render_example().partition("#\n# [leases.quota.user.alice]")
+    file = tmp_path / "superezio.toml"
+    file.write_text((shown[1] + shown[2]).replace("# ", "").replace("#\n", "\n"))
+    quota = Source(file=file).load().config.leases.quota
+    assert (quota.user["alice"].vram_bytes, quota.user["alice"].leases) == (16 << 30, 4)
+    assert quota.group["students"].vram_bytes == 24 << 30

@@ -596,6 +596,14 @@ def test_a_reload_says_whom_the_host_does_not_know(ctl: Ctl, daemon: FakeDaemon)
     assert not ctl.err
 
 
+@pytest.mark.parametrize("words", ["run", "explain", "lease acquire"])
+def test_a_gpu_to_prefer_is_named_as_any_gpu_is(ctl: Ctl, words: str) -> None:
+    assert ctl(*words.split(), "--help") == 0
+    assert "--prefer GPU " in ctl.out
+    assert "--avoid GPU " in ctl.out
+    assert "by its UUID, the beginning of one, or its index" in " ".join(ctl.out.split())
+
+
 def test_the_methods_are_listed(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert ctl("rpc", "--list") == 0
     assert "gpu.list" in ctl.out

@@ -137,7 +137,11 @@ def crowded(daemon: FakeDaemon) -> None:
     parts = [structs.replace(part, index=index) for index in range(2)]
     lease = wire_samples.lease(
         id="1ea5e1ea5e1ea5e1ea5e1ea5",
-        gpus=parts, policy="exclusive", idle_s=86_000.0, name="a-rather-long-name", uid=42_424_242
+        gpus=parts,
+        policy="exclusive",
+        idle_s=86_000.0,
+        name="a-rather-long-name",
+        uid=42_424_242,
     )
     waiter = wire_samples.waiter(name="a-rather-long-name", priority=1000, split=True)
     daemon.answers["lease.list"] = wire.LeaseList(leases=[lease], queue=[waiter])
