@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from superezio.wire import (
     LeaseList,
     LeaseRenewParams,
     LeaseRevokeParams,
+    LeaseState,
     Placement,
     PlacementParams,
     QuotaList,
@@ -252,6 +254,10 @@ class LeaseManager:
     def counts(self) -> tuple[int, int]:
         """How many leases there are, and how many acquires wait."""
         return len(self._book), len(self._room)
+
+    def by_state(self) -> Counter[LeaseState]:
+        """Return how many leases are in each state."""
+        return Counter(self._book.state(lease) for lease in self._book)
 
     @property
     def fault(self) -> str | None:
