@@ -94,6 +94,10 @@ class AsyncClient:
         """Return the verdict on the host, with reasons."""
         return await self._call(calls.health_get(), timeout_s)
 
+    async def metrics_get(self, *, timeout_s: float | None = None) -> wire.MetricsText:
+        """Return all metrics of the daemon in Prometheus' text format."""
+        return await self._call(calls.metrics_get(), timeout_s)
+
     async def gpu_list(self, *, timeout_s: float | None = None) -> wire.GpuList:
         """Return every GPU with its latest sample."""
         return await self._call(calls.gpu_list(), timeout_s)

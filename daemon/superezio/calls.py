@@ -130,6 +130,10 @@ def health_get() -> Call[wire.Health]:
     return Call(method="health.get", result=wire.Health)
 
 
+def metrics_get() -> Call[wire.MetricsText]:
+    return Call(method="metrics.get", result=wire.MetricsText)
+
+
 def gpu_list() -> Call[wire.GpuList]:
     return Call(method="gpu.list", result=wire.GpuList)
 

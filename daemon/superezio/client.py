@@ -108,6 +108,10 @@ class Client:
         """Return the verdict on the host, with reasons, and an action for each reason."""
         return self._call(calls.health_get(), timeout_s)
 
+    def metrics_get(self, *, timeout_s: float | None = None) -> wire.MetricsText:
+        """Return all metrics of the daemon in Prometheus' text format."""
+        return self._call(calls.metrics_get(), timeout_s)
+
     def gpu_list(self, *, timeout_s: float | None = None) -> wire.GpuList:
         """Return every GPU with its latest sample; what a card does not tell is None."""
         return self._call(calls.gpu_list(), timeout_s)

@@ -22,6 +22,7 @@ from superezio.aio import AsyncClient
 from superezio.wire import ReloadResult
 from supereziod import settings
 from supereziod.config import Config
+from supereziod.gpu.metrics import GpuMetrics
 from supereziod.gpu.monitor import GpuMonitor
 from supereziod.gpu.records import GpuRecords
 from supereziod.gpu.suspend import SuspendWatch
@@ -29,6 +30,7 @@ from supereziod.health.checks import Observed, declared_checks
 from supereziod.health.lag import LoopLag
 from supereziod.health.losses import RecentLosses
 from supereziod.health.manager import HealthManager
+from supereziod.health.metrics import HealthMetrics
 from supereziod.health.notifier import Notifier, WatchdogRequest
 from supereziod.health.record import WatchdogRecord
 from supereziod.health.self_check import SelfCheck
@@ -36,12 +38,16 @@ from supereziod.health.watchdog import Watchdog
 from supereziod.instance import SecondInstanceError, only_instance, refuse_beside_system_daemon
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.manager import LeaseManager
+from supereziod.leases.metrics import LeaseMetrics
 from supereziod.leases.processes import read_boot_id
 from supereziod.leases.queue import LeaseQueue
 from supereziod.leases.store import LeaseStore
 from supereziod.lifecycle import first_snapshot, hangup_signals, on_hangup, stop_signals
+from supereziod.observability.daemon_metrics import DaemonMetrics
+from supereziod.observability.event_counts import EventCounts
 from supereziod.observability.events import EventLog
 from supereziod.observability.logging_setup import Logging, parse_level
+from supereziod.observability.metrics import MetricSource
 from supereziod.open_files import allow_many_files, shortage_of_files
 from supereziod.options import Options
 from supereziod.reloading import Reloader
@@ -50,6 +56,7 @@ from supereziod.rpc.build import build_server
 from supereziod.rpc.commands.system import DaemonFacts, LogLevel
 from supereziod.rpc.listener import Listener, ListenError
 from supereziod.rpc.server import RpcServer
+from supereziod.rpc.vocabulary import EVENT_TYPES
 from supereziod.storage import Database, Documents
 
 #: READY=1 goes out after this at the latest; GPUs that have not answered by then are UNKNOWN.
@@ -235,7 +242,13 @@ def _wire(
             watchdog.ready()
 
     server = build_server(
-        ServedParts(monitor=core.monitor, leases=core.leases, health=health, events=core.events),
+        ServedParts(
+            monitor=core.monitor,
+            leases=core.leases,
+            health=health,
+            events=core.events,
+            metrics=_metrics(core, health, logging),
+        ),
         facts=_facts(options, socket),
         access=settings.access_policy(config),
         reload=reload,
@@ -268,6 +281,20 @@ def _build_watchdog(
         leases=lambda: core.leases.counts,
         forget_after_s=config.watchdog.forget_after_s,
         self_check=self_check,
+    )
+
+
+def _metrics(core: _Core, health: HealthManager, logging: Logging) -> tuple[MetricSource, ...]:
+    return (
+        DaemonMetrics(
+            version=__version__,
+            started_s=time.time(),
+            log_lines_dropped=lambda: logging.dropped,
+        ),
+        GpuMetrics(core.monitor.snapshot, clock=time.monotonic_ns),
+        LeaseMetrics(core.leases, snapshot=core.monitor.snapshot),
+        HealthMetrics(health.evaluate, loop_lag_s=health.lag.worst_s),
+        EventCounts(core.events, types=EVENT_TYPES),
     )
 
 

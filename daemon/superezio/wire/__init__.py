@@ -110,6 +110,7 @@ from superezio.wire.message import (
     Role,
     Severity,
 )
+from superezio.wire.metrics import MetricsText
 from superezio.wire.placement import (
     GpuReason,
     LeasableComputeMode,
@@ -206,6 +207,7 @@ __all__ = [
     "LogLevelParams",
     "LogLevelResult",
     "Meta",
+    "MetricsText",
     "NoParams",
     "OptionalGpuParams",
     "Params",

@@ -9,11 +9,13 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from supereziod.gpu.processes import ProcessDescriber
+from supereziod.observability.metrics import MetricSource
 from supereziod.rpc.access import AccessPolicy
 from supereziod.rpc.commands.events import EventCommands
 from supereziod.rpc.commands.gpu import GpuCommands, LeasedGpu, Monitor
 from supereziod.rpc.commands.health import Doctor, HealthCommands
 from supereziod.rpc.commands.lease import LeaseCommands, Leases
+from supereziod.rpc.commands.metrics import MetricsCommands
 from supereziod.rpc.commands.quota import QuotaBook, QuotaCommands
 from supereziod.rpc.commands.rpc import RpcCommands
 from supereziod.rpc.commands.session import SessionCommands
@@ -25,6 +27,7 @@ from supereziod.rpc.openrpc import openrpc_document
 from supereziod.rpc.server import RpcServer
 from supereziod.rpc.sessions import Sessions
 from supereziod.rpc.subscriptions import Events, Subscriptions
+from supereziod.rpc.traffic_metrics import TrafficMetrics
 
 
 class LeaseService(Leases, QuotaBook, Protocol):
@@ -51,6 +54,8 @@ class Parts(Struct, frozen=True, kw_only=True):
     leases: LeaseService
     health: Doctor
     events: Events
+    #: What is monitored besides the control plane itself.
+    metrics: tuple[MetricSource, ...] = ()
 
 
 def build_server(
@@ -101,6 +106,7 @@ def build_server(
         QuotaCommands(parts.leases),
         EventCommands(subscriptions),
         SessionCommands(sessions),
+        MetricsCommands((*parts.metrics, TrafficMetrics(traffic))),
         RpcCommands(lambda: openrpc_document(METHODS, version=facts.version)),
     )
     dispatcher = CommandDispatcher(

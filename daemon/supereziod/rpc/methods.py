@@ -17,6 +17,7 @@ from supereziod.rpc.commands.events import EventCommands
 from supereziod.rpc.commands.gpu import GpuCommands
 from supereziod.rpc.commands.health import HealthCommands
 from supereziod.rpc.commands.lease import LeaseCommands
+from supereziod.rpc.commands.metrics import MetricsCommands
 from supereziod.rpc.commands.quota import QuotaCommands
 from supereziod.rpc.commands.rpc import RpcCommands
 from supereziod.rpc.commands.session import SessionCommands
@@ -158,6 +159,10 @@ METHODS: Final[tuple[Method, ...]] = (
             wire.SessionCloseParams, wire.Done, "End a session"),
     _method("session.list", "observer", "own", SessionCommands.list,
             wire.NoParams, wire.SessionList, "The sessions"),
+
+    _method("metrics.get", "observer", "public", MetricsCommands.get,
+            wire.NoParams, wire.MetricsText, "Figures for a monitoring system, as Prometheus"
+            " reads them", may_wait=True),
 
     _method("rpc.discover", "observer", "public", RpcCommands.discover,
             wire.NoParams, dict[str, Any], "The OpenRPC document of these methods"),

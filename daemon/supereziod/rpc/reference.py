@@ -49,6 +49,7 @@ _FAMILIES: Final = {
     "placement": "Decisions",
     "events": "Subscriptions",
     "session": "Sessions",
+    "metrics": "Metrics",
     "rpc": "The protocol",
 }
 
