@@ -33,6 +33,7 @@ CATALOGUE = {
     "lease quota": ("quota", "Show how much you may have leased, and have"),
     "events": ("events", "Follow what changes: GPUs, leases, health"),
     "logs": ("logs", "Show what the daemon logged of a request, a lease or a GPU"),
+    "metrics": ("metrics", "Print figures for a monitoring system, as Prometheus reads them"),
     "access": ("access", "Show who may call what, and what of others is visible"),
     "wait": ("system", "Wait until the daemon answers and knows its GPUs"),
     "reload": ("system", "Let the daemon read its configuration again"),
