@@ -35,11 +35,12 @@ dev: $(VENV)/.dev ## install what the tests need, too
 demo: $(VENV)/.runtime ## the main job on simulated GPUs, on one screen
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo.sh
 
-docs: $(VENV)/.runtime ## write docs/rpc.md and docs/superezio.toml anew from the sources
+docs: $(VENV)/.runtime ## write docs/rpc.md, docs/metrics.md and docs/superezio.toml anew from the sources
 	mkdir -p build
 	$(BIN)/python -m supereziod.config.example >build/superezio.toml
 	$(BIN)/python -m supereziod.rpc.reference docs/rpc-examples.json >build/rpc.md
-	mv build/superezio.toml build/rpc.md docs/
+	$(BIN)/python -m supereziod.rpc.metrics_page >build/metrics.md
+	mv build/superezio.toml build/rpc.md build/metrics.md docs/
 
 lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -92,6 +92,7 @@ def record(directory: Path) -> dict[str, Json]:
         _resume(wire, daemon)
         _renew(wire)
         wire.ask("gpu.history", {"gpu": "0", "since_s": 5})
+        wire.ask("metrics.get")
         _administer(wire)
         return _as_installed(wire.exchanges, directory)
 
@@ -208,6 +209,11 @@ def _as_installed(exchanges: dict[str, Json], directory: Path) -> dict[str, Json
     ):
         text = text.replace(str(path), installed)
     named: dict[str, Json] = json.loads(text)
+    # Some hundred lines, of which docs/metrics.md tells.
+    metrics = named["metrics.get"]["answer"]["result"]
+    metrics["text"] = "".join(
+        line + "\n" for line in metrics["text"].splitlines() if "superezio_up" in line
+    )
     # Some thousand lines, and the daemon's own account of what docs/rpc.md says.
     named["rpc.discover"]["answer"]["result"] = {"openrpc": "1.3.2", "methods": []}
     return named

@@ -12,6 +12,12 @@ GIB = 1 << 30
 UUID_3060 = "GPU-3060aaaa-0000-0000-0000-000000000000"
 UUID_2060 = "GPU-2060bbbb-0000-0000-0000-000000000000"
 TIME = "2026-11-22T10:00:00.000+00:00"
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+METRICS = """\
+# HELP superezio_leases Leases there are, by their state.
+# TYPE superezio_leases gauge
+superezio_leases{state="granted"} 1.0
+"""
 
 
 def gpu(**changes: Any) -> wire.Gpu:
@@ -392,6 +398,7 @@ def everything() -> dict[str, Any]:
         ),
         "system.log_level": wire.LogLevelResult(level="debug", previous="info"),
         "health.get": health(),
+        "metrics.get": wire.MetricsText(content_type=METRICS_TYPE, text=METRICS),
         "gpu.list": gpu_list(),
         "gpu.get": gpu(),
         "gpu.history": history(),

@@ -69,7 +69,7 @@ _ECC: Final = counter(
     "kind",
 )
 
-_THROTTLE_REASONS: Final = {
+THROTTLE_REASONS: Final = {
     "sw_thermal_slowdown": SW_THERMAL_SLOWDOWN,
     "hw_thermal_slowdown": HW_THERMAL_SLOWDOWN,
     "hw_power_brake": HW_POWER_BRAKE,
@@ -241,7 +241,7 @@ def _figures(views: Sequence[GpuView], measured: _Measured) -> Iterator[Sample]:
 def _throttling(views: Sequence[GpuView]) -> Iterator[Sample]:
     for view, sample in _answering(views):
         if sample.throttle_mask is not None:
-            for reason, bit in _THROTTLE_REASONS.items():
+            for reason, bit in THROTTLE_REASONS.items():
                 yield (*gpu_labels(view), reason), float(bool(sample.throttle_mask & bit))
 
 

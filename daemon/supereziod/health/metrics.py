@@ -11,7 +11,7 @@ from supereziod.observability.metrics import Family, Metric, gauge, single, stat
 _VERDICT: Final = gauge("superezio_health_verdict", "1 for the verdict on the host", "verdict")
 _FAILING: Final = gauge(
     "superezio_health_check_failing",
-    "1 where the check has found something that counts, on any GPU",
+    "1 where the verdict has a reason by this check, on any GPU",
     "check",
 )
 _ENABLED: Final = gauge(
@@ -39,10 +39,10 @@ class HealthMetrics:
         health = self._evaluate()
         verdicts = state_samples((), get_args(Verdict), health.verdict)
         yield Metric(_VERDICT, verdicts)
-        failing = dict.fromkeys((each.check for each in health.checks), False)
-        for each in health.checks:
-            failing[each.check] |= each.visible and not each.passing
-        yield Metric(_FAILING, [((check,), float(fails)) for check, fails in failing.items()])
+        failing = {reason.check for reason in health.reasons}
+        # A check has an entry for each of its findings.
+        checks = dict.fromkeys(each.check for each in health.checks)
+        yield Metric(_FAILING, [((check,), float(check in failing)) for check in checks])
         yield single(_ENABLED, float(health.watchdog_enabled))
         yield single(_WITHHELD, float(health.watchdog_withheld))
         yield single(_LAG, self._loop_lag_s())

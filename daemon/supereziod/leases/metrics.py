@@ -12,7 +12,7 @@ from supereziod.leases.views import GpuUsage
 from supereziod.observability.metrics import Family, Metric, gauge, single
 
 #: What a lease that is there can be; the other states are of those that wait, or are gone.
-_STATES: Final[tuple[LeaseState, ...]] = ("granted", "growing", "active", "draining", "orphaned")
+STATES: Final[tuple[LeaseState, ...]] = ("granted", "growing", "active", "draining", "orphaned")
 
 _LEASES: Final = gauge("superezio_leases", "Leases there are, by their state", "state")
 _QUEUE: Final = gauge("superezio_lease_queue_length", "Acquires that wait for a lease")
@@ -67,7 +67,7 @@ class LeaseMetrics:
     def collect(self) -> Iterator[Metric]:
         """Return what holds now."""
         counts = self._leases.by_state()
-        yield Metric(_LEASES, [((state,), counts.get(state, 0)) for state in _STATES])
+        yield Metric(_LEASES, [((state,), counts.get(state, 0)) for state in STATES])
         yield single(_QUEUE, self._leases.counts[1])
         usage = self._leases.usage()
         found = [

@@ -28,7 +28,7 @@ OBSERVER = {
     "system.ping", "system.info", "health.get", "gpu.list", "gpu.get", "gpu.history",
     "gpu.processes", "lease.list", "lease.get", "lease.quota",
     "events.subscribe", "events.unsubscribe", "session.open", "session.close", "session.list",
-    "rpc.discover", "rpc.cancel",
+    "metrics.get", "rpc.discover", "rpc.cancel",
 }  # fmt: skip
 USER = {
     "lease.acquire",

@@ -28,6 +28,7 @@ CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("system_reload", {}, "system.reload"),
     ("system_log_level", {"level": "debug"}, "system.log_level"),
     ("health_get", {}, "health.get"),
+    ("metrics_get", {}, "metrics.get"),
     ("gpu_list", {}, "gpu.list"),
     ("gpu_get", {"gpu": "0"}, "gpu.get"),
     ("gpu_history", {"gpu": "0", "since": 60}, "gpu.history"),

@@ -37,6 +37,7 @@ CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
     ("system_reload", {}, "system.reload", None),
     ("system_log_level", {"level": "debug"}, "system.log_level", {"level": "debug"}),
     ("health_get", {}, "health.get", None),
+    ("metrics_get", {}, "metrics.get", None),
     ("gpu_list", {}, "gpu.list", None),
     ("gpu_get", {"gpu": "0"}, "gpu.get", {"gpu": "0"}),
     ("gpu_history", {"gpu": "0", "since": "1m"}, "gpu.history", {"gpu": "0", "since_s": 60.0}),

@@ -1,0 +1,50 @@
+"""metrics.get over the socket."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from metrics_lint import problems, value
+from supereziod.rpc.limits import Limits
+from unit.rpc.built import daemon
+
+
+async def test_anyone_is_told_what_goes_over_the_socket(tmp_path: Path) -> None:
+    async with daemon(tmp_path, role="observer") as built:
+        client = await built.client()
+        for _ in range(3):
+            await client.call("system.ping")
+        result = (await client.call("metrics.get"))["result"]
+    text = result["text"]
+    assert result["content_type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert problems(text) == []
+    assert value(text, "superezio_connections") == built.server.traffic.connections
+    assert value(text, "superezio_requests_total") == 4
+    assert value(text, "superezio_in_flight_requests") == 1, "the first one waits for the library"
+
+
+async def test_the_first_ones_are_answered_together(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as built:
+        clients = [await built.client() for _ in range(8)]
+        answers = await asyncio.gather(*(client.call("metrics.get") for client in clients))
+    assert [value(each["result"]["text"], "superezio_requests_total") for each in answers] == [
+        8
+    ] * 8
+
+
+async def test_connections_that_were_refused_are_counted(tmp_path: Path) -> None:
+    limits = Limits(connections=2, connections_reserved=0)
+    async with daemon(tmp_path, role="user", limits=limits) as built:
+        built.server._own_pid = -1
+        first, _, third = [await built.client() for _ in range(3)]
+        assert (await third.receive())["error"]["data"]["limit"] == "connections"
+        text = await _text(first)
+    assert value(text, "superezio_refused_connections_total") == 1
+    assert value(text, "superezio_connections") == 2
+
+
+async def _text(client: Any) -> str:
+    text: str = (await client.call("metrics.get"))["result"]["text"]
+    return text
