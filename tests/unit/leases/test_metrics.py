@@ -54,7 +54,7 @@ async def test_leases_are_counted_by_state_and_those_who_wait_too(tmp_path: Path
     assert value(text, "superezio_lease_queue_length") == 1
     assert by_gpu(text, "gpu_leases") == {BIG: 3, SMALL: 1}
     assert by_gpu(text, "lease_reserved_bytes") == {BIG: 3 * GIB, SMALL: 2 * GIB}
-    assert by_gpu(text, "gpu_admissible") == {BIG: 1, SMALL: 0}, "nothing starts beside one growing"
+    assert by_gpu(text, "gpu_admissible") == {BIG: 1, SMALL: 1}
 
 
 async def test_what_others_use_is_told_from_the_first_reading_on(tmp_path: Path) -> None:
@@ -74,3 +74,10 @@ async def test_a_gpu_that_admits_nothing_has_nothing_to_lease(tmp_path: Path) ->
         text = told(host)
     assert by_gpu(text, "gpu_admissible") == {BIG: 0, SMALL: 1}
     assert by_gpu(text, "gpu_leasable_bytes") == {BIG: 0, SMALL: 6 * GIB}
+
+
+async def test_a_gpu_that_one_lease_has_to_itself_admits_no_other(tmp_path: Path) -> None:
+    async with lease_host(tmp_path) as host:
+        host.now(caller_of(), vram=1, policy="exclusive", prefer=[SMALL])
+        text = told(host)
+    assert by_gpu(text, "gpu_admissible") == {BIG: 1, SMALL: 0}
