@@ -28,6 +28,7 @@ BOUND_S = 2.0
 NEWCOMERS, ANSWERS = 15, 5
 #: By number, so that the host need not know them.
 USER, OTHER, USERS = 51001, 51002, 52000
+METRICS = b'{"jsonrpc":"2.0","id":1,"method":"metrics.get"}\n'
 LIST = b'{"jsonrpc":"2.0","id":1,"method":"lease.list"}\n'
 BATCH = b"[" + b",".join([LIST.rstrip()] * 50) + b"]\n"
 ROOT = os.geteuid() == 0
@@ -150,6 +151,17 @@ def test_lists_in_flight_on_hundreds_of_connections_leave_newcomers_served(
         f"\nworst of {len(waited)} first answers {max(waited) * 1000:.0f} ms,"
         f" beside {answered} answers to the flood"
     )
+    assert max(waited) < BOUND_S
+
+
+@AS_ROOT
+def test_metrics_that_one_user_asks_for_all_the_time_leave_newcomers_served(
+    daemon: LiveDaemon,
+) -> None:
+    with flooding(daemon, USER, METRICS, 50) as flood:
+        waited = first_answers_s(daemon, OTHER, flood)
+        answered = flood.answers
+    print(f"\nworst first answer {max(waited) * 1000:.0f} ms, beside {answered} pages of metrics")
     assert max(waited) < BOUND_S
 
 

@@ -18,24 +18,33 @@ class MetricsCommands:
     """Handlers of metrics.*.
 
     The library that writes the text is imported when it is first asked for, on a thread: a host
-    that is not monitored pays nothing for it, and no other caller waits for it.
+    that is not monitored pays nothing for it, and no other caller waits for it. Those who ask
+    meanwhile share one answer, so that many at once are not written for one by one outside of
+    their user's turn.
     """
 
     def __init__(self, sources: Sequence[MetricSource]) -> None:
         self._sources = tuple(sources)
         self._exposition: Exposition | None = None
+        self._first: asyncio.Future[MetricsText] | None = None
 
     def get(
         self, _request: RequestContext, _params: NoParams
     ) -> MetricsText | Awaitable[MetricsText]:
         """Return all metrics as they stand."""
-        return self._first() if self._exposition is None else _written(self._exposition)
+        if self._exposition is not None:
+            return _written(self._exposition)
+        if self._first is None:
+            self._first = asyncio.ensure_future(self._written_first())
+        # Whoever asked first may go away: the others wait for it, too.
+        return asyncio.shield(self._first)
 
-    async def _first(self) -> MetricsText:
-        exposition = await asyncio.to_thread(_exposition, self._sources)
-        if self._exposition is None:
-            self._exposition = exposition
-        return _written(self._exposition)
+    async def _written_first(self) -> MetricsText:
+        try:
+            self._exposition = await asyncio.to_thread(_exposition, self._sources)
+            return _written(self._exposition)
+        finally:
+            self._first = None
 
 
 def _exposition(sources: Sequence[MetricSource]) -> Exposition:

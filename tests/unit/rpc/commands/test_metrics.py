@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from metrics_lint import problems, value
+from superezio.wire import MetricsText, NoParams
+from supereziod.observability.metrics import Family, Metric, counter, single
+from supereziod.rpc.commands.metrics import MetricsCommands
 from supereziod.rpc.limits import Limits
 from unit.rpc.built import daemon
 
@@ -25,7 +28,35 @@ async def test_anyone_is_told_what_goes_over_the_socket(tmp_path: Path) -> None:
     assert value(text, "superezio_in_flight_requests") == 1, "the first one waits for the library"
 
 
-async def test_the_first_ones_are_answered_together(tmp_path: Path) -> None:
+class Asked:
+    """A source that counts how often it is asked."""
+
+    families: Final[tuple[Family, ...]] = (counter("superezio_asked_total", "How often it was"),)
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def collect(self) -> list[Metric]:
+        self.times += 1
+        return [single(self.families[0], self.times)]
+
+
+async def test_those_who_ask_while_the_library_is_imported_share_an_answer() -> None:
+    source = Asked()
+    commands = MetricsCommands([source])
+    request: Any = None
+    waiting = [commands.get(request, NoParams()) for _ in range(5000)]
+    assert all(isinstance(each, asyncio.Future) for each in waiting)
+    first, *others = [each for each in waiting if isinstance(each, asyncio.Future)]
+    first.cancel()
+    texts = {answer.text for answer in await asyncio.gather(*others)}
+    assert (len(texts), source.times) == (1, 1)
+    at_once = commands.get(request, NoParams())
+    assert isinstance(at_once, MetricsText)
+    assert value(at_once.text, "superezio_asked_total") == 2
+
+
+async def test_the_first_ones_are_answered_over_the_socket(tmp_path: Path) -> None:
     async with daemon(tmp_path) as built:
         clients = [await built.client() for _ in range(8)]
         answers = await asyncio.gather(*(client.call("metrics.get") for client in clients))
