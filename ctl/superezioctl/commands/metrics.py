@@ -47,10 +47,10 @@ def _to_file(context: Context, path: str) -> int:
         try:
             textfile.replace(path, DOWN)
         except OSError as error:
-            _tell(context, path, error)
+            context.out.note(_not_written(path, error))
         raise
     except OSError as error:
-        _tell(context, path, error)
+        _fail(context, _not_written(path, error))
         return FAILED
     if context.out.json:
         context.out.document(raw)
@@ -64,8 +64,17 @@ def _text(raw: bytes) -> str:
     return text
 
 
-def _tell(context: Context, path: str, error: OSError) -> None:
-    context.out.note(f"superezioctl metrics: cannot write {path}: {error.strerror}")
+def _not_written(path: str, error: OSError) -> str:
+    return f"superezioctl metrics: cannot write {path}: {error.strerror}"
+
+
+def _fail(context: Context, message: str) -> None:
+    if context.out.json:
+        import json  # noqa: PLC0415 - a failure has the time
+
+        body = {"kind": "file_not_written", "message": message}
+        context.out.document(json.dumps({"error": body}).encode())
+    context.out.note(message)
 
 
 COMMANDS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import threading
@@ -91,6 +92,9 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(
     assert f"cannot write {folder}: Is a directory" in ctl.err
     assert ctl("metrics", "--textfile", str(tmp_path / "none" / "x.prom")) == 1
     assert "No such file or directory" in ctl.err
+    assert ctl("--json", "metrics", "--textfile", str(folder)) == 1
+    failed = json.loads(ctl.out)["error"]
+    assert (failed["kind"], "Is a directory" in failed["message"]) == ("file_not_written", True)
     assert list(tmp_path.iterdir()) == [folder]
 
 
