@@ -56,6 +56,36 @@ async def test_those_who_ask_while_the_library_is_imported_share_an_answer() -> 
     assert value(at_once.text, "superezio_asked_total") == 2
 
 
+class NotYet:
+    """A source that cannot say what it has the first time."""
+
+    def __init__(self) -> None:
+        self.declared = 0
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        self.declared += 1
+        if self.declared == 1:
+            raise LookupError("not yet")
+        return Asked.families
+
+    def collect(self) -> list[Metric]:
+        return [single(Asked.families[0], 1)]
+
+
+async def test_after_a_failure_the_next_one_tries_again() -> None:
+    commands = MetricsCommands([NotYet()])
+    request: Any = None
+    first, second = (commands.get(request, NoParams()) for _ in range(2))
+    assert isinstance(first, asyncio.Future)
+    assert isinstance(second, asyncio.Future)
+    failed = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(each) for each in failed] == [LookupError, LookupError]
+    again = commands.get(request, NoParams())
+    assert isinstance(again, asyncio.Future)
+    assert "superezio_asked_total 1.0" in (await again).text
+
+
 async def test_the_first_ones_are_answered_over_the_socket(tmp_path: Path) -> None:
     async with daemon(tmp_path) as built:
         clients = [await built.client() for _ in range(8)]
