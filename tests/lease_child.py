@@ -62,6 +62,7 @@ async def main(directory: Path, point: str, number: int) -> None:
         directory, store=store, clock=time.monotonic_ns, events=EventLog(logger=Silent())
     )
     await host.leases.start()
+    host.leases.ready()
     host.monitor.read()
     Dying(store, point=point, number=number)
     for line in iter(sys.stdin.readline, ""):

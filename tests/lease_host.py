@@ -203,11 +203,13 @@ class LeaseHost:
 
 @asynccontextmanager
 async def lease_host(
-    directory: Path, *, read: bool = True, **options: Any
+    directory: Path, *, read: bool = True, ready: bool = True, **options: Any
 ) -> AsyncIterator[LeaseHost]:
-    """Run the lease part; its GPUs have been read once, unless told otherwise."""
+    """Run the lease part; it is ready and its GPUs have been read once, unless told otherwise."""
     host = LeaseHost(directory, **options)
     await host.leases.start()
+    if ready:
+        host.leases.ready()
     if read:
         host.monitor.read()
     try:

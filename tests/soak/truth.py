@@ -268,7 +268,7 @@ class Truth:
             if line.open and line.run is self.run:
                 return None
             ends_ns = line.closed_ns + _GRACE_NS
-            if line.run is not self.run:
+            if line.run is not self.run or line.closed_ns <= self.run.ready_ns:
                 ends_ns = self.run.ready_ns + _RESTART_GRACE_NS
         else:
             assert held.ttl_ends_ns is not None

@@ -199,11 +199,12 @@ class LeaseManager:
             clock=clock,
         )
         self._stop_listening: Callable[[], None] | None = None
+        self._is_ready = False
 
     async def start(self) -> None:
         """Take up the leases of an earlier run. Nothing is granted before the GPUs were read."""
         self._book.restore(self._opener)
-        self.ready()
+        self._resume_clocks()
         self._acquirer.open()
         self._stop_listening = self._monitor.on_change(self._on_monitor_change)
         self._refresher.start()
@@ -211,6 +212,10 @@ class LeaseManager:
 
     def ready(self) -> None:
         """Count the time of leases from now: clients can reconnect, and renew, from now on."""
+        self._is_ready = True
+        self._resume_clocks()
+
+    def _resume_clocks(self) -> None:
         self._book.resume_clocks(self._times.restart_grace_s)
         self._revoker.resume_clocks(self._times.restart_grace_s)
 
@@ -341,10 +346,15 @@ class LeaseManager:
                 raise
 
     def connection_closed(self, connection: str) -> None:
-        """Start the grace of the connection's leases, and end its waits."""
+        """Start the grace of the connection's leases, and end its waits.
+
+        Until the daemon is ready it is that of a start: clients may still be kept from it.
+        """
         self._room.connection_closed(connection)
+        times = self._times
+        grace_s = times.grace_s if self._is_ready else max(times.grace_s, times.restart_grace_s)
         for lease in self._book.of_connection(connection):
-            self._book.orphan(lease, self._times.grace_s)
+            self._book.orphan(lease, grace_s)
 
     def renew(self, caller: Caller, params: LeaseRenewParams) -> Lease:
         """Let a ttl lease last its TTL from now.

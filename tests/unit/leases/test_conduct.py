@@ -335,6 +335,7 @@ async def test_gpus_that_were_read_before_the_leases_were_taken_up_say_nothing_o
     after = LeaseHost(tmp_path, clock=before.clock)
     after.monitor.read()
     await after.leases.start()
+    after.leases.ready()
     try:
         pause(after, 2)
         assert idle_s(after, lease) == pytest.approx(120, abs=1)

@@ -70,6 +70,7 @@ class Hoarding(RuleBasedStateMachine):
         for old, new in zip(before.monitor.gpus if before else (), host.monitor.gpus, strict=False):
             new.processes, new.lost = old.processes, old.lost
         await host.leases.start()
+        host.leases.ready()
         return host
 
     def teardown(self) -> None:

@@ -297,6 +297,7 @@ class Lifetimes(RuleBasedStateMachine):
     async def started(self, clock: Any) -> LeaseHost:
         host = LeaseHost(Path(self.scratch.name), clock=clock, boot_id=f"boot-{self.boots}")
         await host.leases.start()
+        host.leases.ready()
         host.monitor.read()
         return host
 

@@ -809,6 +809,7 @@ async def test_a_pass_from_before_the_start_does_not_count(tmp_path: Path) -> No
     host = LeaseHost(tmp_path, store=host.store, clock=host.clock)
     host.monitor.gpus[0].read(host.clock() - 1)
     await host.leases.start()
+    host.leases.ready()
     try:
         assert host.leases.usage()[BIG].leasable_bytes == 0
         assert await host.later(ME)
@@ -850,6 +851,25 @@ async def test_connection_leases_have_a_longer_grace_after_a_restart(tmp_path: P
         host.monitor.read()
         assert [each.id for each in host.leases.list(ME).leases] == [lease.id]
         assert host.only("lease.lost")[0].lease == other.id
+
+
+async def test_a_connection_lost_before_the_daemon_is_ready_has_the_grace_of_a_start(
+    tmp_path: Path,
+) -> None:
+    async with lease_host(tmp_path) as host:
+        lease = host.now(ME, mode="connection", vram=1)
+    async with lease_host(tmp_path, ready=False) as host:
+        host.leases.resume(caller_of(connection="new"), lease.id)
+        host.leases.connection_closed("new")
+        assert host.only("lease.orphaned")[-1].data["grace_s"] == 30
+        host.clock.advance(1)
+        host.leases.ready()
+        host.clock.advance(29)
+        host.monitor.read()
+        assert host.leases.get(ME, lease.id).state == "orphaned"
+        host.leases.resume(caller_of(connection="newer"), lease.id)
+        host.leases.connection_closed("newer")
+        assert host.only("lease.orphaned")[-1].data["grace_s"] == 5
 
 
 async def test_a_corrupt_file_of_leases_is_said_and_replaced(tmp_path: Path) -> None:

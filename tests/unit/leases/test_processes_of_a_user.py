@@ -85,6 +85,7 @@ async def started_without_files(directory: Path, before: LeaseHost) -> LeaseHost
     after = LeaseHost(directory, clock=before.clock)
     with free_files(0):
         await after.leases.start()
+        after.leases.ready()
     return after
 
 

@@ -142,6 +142,7 @@ class QuotaMachine(RuleBasedStateMachine):
             events=EventLog(logger=Silent()),
         )
         await host.leases.start()
+        host.leases.ready()
         host.monitor.read()
         return host
 

@@ -445,6 +445,7 @@ class Ladder(RuleBasedStateMachine):
         host = LeaseHost(Path(self.scratch.name), clock=clock)
         host.small.level = self.level
         await host.leases.start()
+        host.leases.ready()
         host.monitor.read()
         return host
 

@@ -71,6 +71,7 @@ class Waiting(RuleBasedStateMachine):
     async def started(self) -> LeaseHost:
         host = LeaseHost(Path(self.scratch.name))
         await host.leases.start()
+        host.leases.ready()
         host.monitor.read()
         return host
 
