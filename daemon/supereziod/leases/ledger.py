@@ -177,7 +177,10 @@ class Ledger:
 
     def is_growing(self, lease: str) -> bool:
         """Tell whether the lease still grows on any of its GPUs, so that nothing else starts."""
-        return any(account.is_growing(lease) for account in self._accounts.values())
+        claim = self._claims.get(lease)
+        if claim is None:
+            return False
+        return any(self._accounts[uuid].is_growing(lease) for uuid in claim.reserved)
 
     @property
     def awaits_pass(self) -> bool:
