@@ -165,3 +165,11 @@ def test_what_its_holder_loses_hides_no_growth() -> None:
     del desk.owners[1]
     desk.see(*[{1: 4, 2: 3}] * 3)
     assert not desk.growing
+
+
+def test_a_lease_that_is_gone_does_not_grow() -> None:
+    desk = Desk()
+    desk.claim("b")
+    assert desk.growing
+    desk.ledger.release("b")
+    assert not desk.growing
