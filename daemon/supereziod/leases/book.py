@@ -16,8 +16,8 @@ from superezio.errors import (
     StateNotWritableError,
 )
 from superezio.wire import AcquireParams, LeaseState, Placement
+from supereziod.deadlines import Deadlines
 from supereziod.leases.capacity import Subject
-from supereziod.leases.deadlines import Deadlines
 from supereziod.leases.handles import HandleOpener, HeldBy, ProcessHandle
 from supereziod.leases.holders import Holders
 from supereziod.leases.ledger import Claim, Ledger

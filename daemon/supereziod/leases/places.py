@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from superezio.wire import Placement
-from supereziod.leases.deadlines import Deadlines
+from supereziod.deadlines import Deadlines
 from supereziod.leases.queue import Waiting
 from supereziod.observability.correlation import Scope, in_scope
 from supereziod.observability.events import EventLog

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sized
 from contextlib import suppress
 from typing import Final
 
-from supereziod.leases.deadlines import Deadlines
+from supereziod.deadlines import Deadlines
 from supereziod.leases.ledger import Ledger
 from supereziod.leases.readings import Monitor, Readings
 

@@ -14,8 +14,8 @@ from msgspec import structs
 from superezio.errors import ConflictError, InvalidParamsError, StateNotWritableError
 from superezio.quantities import format_duration
 from superezio.wire import RevokeReason
+from supereziod.deadlines import Deadlines
 from supereziod.leases.book import LeaseBook
-from supereziod.leases.deadlines import Deadlines
 from supereziod.leases.live_lease import LeaseNews, LiveLease
 from supereziod.leases.store import RevokeOrder
 from supereziod.observability.events import EventLog

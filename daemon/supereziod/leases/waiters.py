@@ -16,9 +16,9 @@ from superezio.errors import (
     WaitTimeoutError,
 )
 from superezio.wire import AcquireParams, Lease, Placement
+from supereziod.deadlines import Deadlines
 from supereziod.leases.book import LeaseBook, LiveLease
 from supereziod.leases.capacity import Capacity, Request
-from supereziod.leases.deadlines import Deadlines
 from supereziod.leases.handles import Caller, ProcessHandle
 from supereziod.leases.places import Place, PlaceNews, reason_code
 from supereziod.leases.presence import NOWHERE

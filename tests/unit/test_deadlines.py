@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from gpu_views import FakeClock
-from supereziod.leases.deadlines import Deadlines
+from supereziod.deadlines import Deadlines
 
 
 class Due:
