@@ -63,6 +63,7 @@ class CircuitBreaker:
         self._open_wait_ns = rules.open_duration_ns
         self._until_ns = now_ns  # when OPEN, or HALF_OPEN, is over
         self._healthy_since_ns = now_ns
+        self._next_rules: BreakerRules | None = None  # HALF_OPEN decides by those it began with
 
     # --- calls ----------------------------------------------------------------------------------
 
@@ -183,6 +184,30 @@ class CircuitBreaker:
         moved += (self._move("closed", "reset", now_ns, correlation_id),)
         self._openings = 0
         self._open_wait_ns = self.rules.open_duration_ns
+        return moved
+
+    def set_rules(self, rules: BreakerRules, now_ns: int) -> tuple[Transition, ...]:
+        """Go by other rules from now on, with all that is known of the service kept.
+
+        HALF_OPEN decides by those it began with, and then they change. OPEN stays for as long as
+        was told. A window of another kind or size begins with the counts of the one before, the
+        calls that went badly as the newest; it decides with the next call that is recorded.
+        What other times make due is told by `expire`.
+        """
+        moved = self._catch_up(now_ns)
+        if self.state == "half_open":
+            self._next_rules = rules
+            return moved
+        if self.state == "closed":
+            self._forgive(now_ns)
+            if rules.window != self.rules.window:
+                counts = self.counts(now_ns)
+                self._window = empty_window(rules.window)
+                self._window.fill(now_ns, counts)
+        self.rules = rules
+        self._open_wait_ns = min(
+            max(self._open_wait_ns, rules.open_duration_ns), rules.max_open_duration_ns
+        )
         return moved
 
     # --- to look at -----------------------------------------------------------------------------
@@ -381,6 +406,8 @@ class CircuitBreaker:
         self._generation += 1
         self._out = 0
         self.changed_ns = at_ns
+        if self._next_rules is not None:
+            self.rules, self._next_rules = self._next_rules, None
         if state == "half_open":
             self._window = CallRing(self.rules.half_open_calls)
         elif state == "closed":

@@ -692,3 +692,69 @@ def test_windows_that_cannot_work_are_refused(size: int) -> None:
         CountWindow(calls=size)
     with pytest.raises(ValueError, match=r"window\.seconds"):
         TimeWindow(seconds=size)
+
+
+# --- other rules --------------------------------------------------------------------------------
+
+
+def test_other_rules_keep_what_was_recorded_and_decide_with_the_next_call() -> None:
+    service = Service()
+    for _ in range(3):
+        service.settle(service.permit(), "failure")
+    other = msgspec.structs.replace(RULES, window=TimeWindow(seconds=60), minimum_calls=3)
+    assert service.breaker.set_rules(other, service.now) == ()
+    assert service.breaker.counts(service.now) == Counts(3, 3, 0)
+    assert service.state == "closed", "a decision follows a call"
+    service.settle(service.permit(), "failure")
+    assert service.state == "open"
+    assert service.steps[-1].calls == 4
+
+
+def test_a_smaller_window_keeps_the_calls_that_went_badly() -> None:
+    service = Service()
+    for outcome in ("success", "success", "success", "failure", "failure", "success", "success"):
+        service.settle(service.permit(), outcome)  # type: ignore[arg-type]
+    smaller = msgspec.structs.replace(RULES, window=CountWindow(calls=3))
+    service.breaker.set_rules(smaller, service.now)
+    assert service.breaker.counts(service.now) == Counts(3, 2, 0)
+
+
+def test_open_stays_for_as_long_as_was_told_whatever_the_rules_become() -> None:
+    service = Service()
+    service.trip()
+    told = service.rejection().retry_after_ns
+    assert told == 10 * SECOND
+    other = msgspec.structs.replace(
+        RULES, open_duration_ns=SECOND, max_open_duration_ns=2 * SECOND, half_open_calls=1
+    )
+    service.breaker.set_rules(other, service.now)
+    assert service.rejection().retry_after_ns == told
+    service.now += told
+    service.permit()
+    # As many probes as the rules of now say, which have as long as those let OPEN last at most.
+    assert service.rejection().retry_after_ns == 2 * SECOND
+    assert service.state == "half_open"
+
+
+def test_a_half_open_breaker_decides_by_the_rules_it_began_with() -> None:
+    service = Service()
+    service.trip()
+    service.wait_out()
+    permits = [service.permit(), service.permit()]
+    other = msgspec.structs.replace(RULES, half_open_calls=5, open_duration_ns=20 * SECOND)
+    service.breaker.set_rules(other, service.now)
+    assert isinstance(service.acquire(), Rejection), "it still lets two through"
+    for permit in permits:
+        service.settle(permit, "success")
+    assert service.state == "closed"
+    assert service.breaker.rules == other
+
+
+def test_a_shorter_time_for_permits_counts_for_those_that_are_out() -> None:
+    service = Service()
+    permit = service.permit()
+    service.now += 5 * SECOND
+    assert service.expire() == []
+    shorter = msgspec.structs.replace(RULES, permit_ttl_ns=5 * SECOND)
+    service.breaker.set_rules(shorter, service.now)
+    assert [each.id for each in service.expire()] == [permit.id]
