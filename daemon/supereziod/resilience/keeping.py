@@ -34,6 +34,13 @@ class Keeper:
         self._interval_s = interval_s
         self._task: asyncio.Task[None] | None = None
 
+    def found(self, name: str) -> bytes | None:
+        """Return what a part said last before this start; None where that cannot be read."""
+        try:
+            return self._documents.get(name)
+        except StorageError:
+            return None
+
     async def start(self) -> None:
         """Write from now on."""
         self._task = asyncio.create_task(self._run(), name="keeper")

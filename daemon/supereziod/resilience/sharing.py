@@ -49,6 +49,11 @@ class Owned(NamedTuple):
     name: str
 
 
+def is_name(name: str) -> bool:
+    """Whether anything may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 class SharedNames:
     """The names of one kind (`breaker`, `limit`, `namespace`) that the configuration shares."""
 
@@ -90,7 +95,7 @@ class SharedNames:
         return audience is not None and audience.includes(asker)
 
     def _remember(self, uid: int, name: str) -> Owned:
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise InvalidParamsError(
                 "name has to be 1 to 64 letters, digits or any of . _ : / -, and begin with a"
                 f" letter or a digit, not {name[:80]!r}"

@@ -1,0 +1,87 @@
+"""What a breaker did, told as events: one for each transition, by the call that caused it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Final, Protocol
+
+from superezio.resilience.breaker_answers import BreakerState, Transition, TransitionReason
+from superezio.wire import Event, Severity
+from supereziod.observability.correlation import RequestScope, correlation_id, in_scope
+from supereziod.resilience.sharing import Owned
+
+_SECOND: Final = 1_000_000_000
+#: Why, in words.
+_REASONS: Final[dict[TransitionReason, str]] = {
+    "failure_rate": "too many of its calls failed",
+    "slow_call_rate": "too many of its calls were slow",
+    "retry_after": "its service asks for a pause",
+    "half_open_wait": "the calls that were to decide did not come back in time",
+    "open_over": "its time is over, and the next calls decide",
+    "recovered": "the calls that were to decide went well",
+    "restored": "the daemon restarted while it was half-open",
+    "forced_open": "it was ordered to reject all calls",
+    "disabled": "it was ordered to let all calls through",
+    "reset": "it was reset",
+}
+_WORDS: Final[dict[BreakerState, str]] = {
+    "open": "open",
+    "half_open": "half-open",
+    "closed": "closed",
+    "forced_open": "held open",
+    "disabled": "disabled",
+}
+
+
+class Emitter(Protocol):
+    """The log of events."""
+
+    @property
+    def emit(self) -> Callable[..., Event]: ...
+
+
+class BreakerEvents:
+    """Tells of transitions. Private breakers' events are their owner's."""
+
+    def __init__(self, events: Emitter) -> None:
+        self._emit: Mapping[BreakerState, Callable[..., Event]] = {
+            "open": partial(events.emit, "breaker.opened"),
+            "half_open": partial(events.emit, "breaker.half_open"),
+            "closed": partial(events.emit, "breaker.closed"),
+            "forced_open": partial(events.emit, "breaker.forced_open"),
+            "disabled": partial(events.emit, "breaker.disabled"),
+        }
+
+    def tell(self, owned: Owned, transitions: Iterable[Transition]) -> None:
+        """Tell of transitions that have come about, in their order."""
+        for each in transitions:
+            if each.correlation_id == correlation_id():
+                self._tell(owned, each)
+                continue
+            # The call that caused it came earlier, or time did: not the request that is worked on.
+            cause = each.correlation_id
+            with in_scope(None if cause is None else RequestScope(correlation_id=cause)):
+                self._tell(owned, each)
+
+    def _tell(self, owned: Owned, step: Transition) -> None:
+        severity: Severity = "warning" if step.state in {"open", "forced_open"} else "info"
+        data: dict[str, Any] = {
+            "name": owned.name,
+            "state": step.state,
+            "previous": step.previous,
+            "reason": step.reason,
+            "calls": step.calls,
+            "failures": step.failures,
+            "slow_calls": step.slow_calls,
+            "failure_rate": round(step.failure_rate, 6),
+            "slow_call_rate": round(step.slow_call_rate, 6),
+            "rejected": step.rejected,
+            "open_s": None if step.open_ns is None else step.open_ns / _SECOND,
+        }
+        self._emit[step.state](
+            f"the breaker {owned.name} is {_WORDS[step.state]}: {_REASONS[step.reason]}",
+            severity=severity,
+            uid=owned.owner,
+            **data,
+        )
