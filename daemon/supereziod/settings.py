@@ -13,12 +13,14 @@ import structlog
 from msgspec.structs import asdict
 
 from supereziod.config import Config
+from supereziod.config.breakers import Breaker
 from supereziod.config.schema import Gpu, Leases, Quotas
 from supereziod.config.section import Shared
 from supereziod.gpu.frames import ProbeSpec, SimulatedSpec
 from supereziod.gpu.roster import MonitorRules
 from supereziod.leases.manager import LeasePolicies, LeaseTimes
 from supereziod.leases.quotas import GroupQuota, Quota, QuotaRules
+from supereziod.resilience.breaker_settings import BreakerSettings
 from supereziod.resilience.sharing import Audience
 from supereziod.rpc.access import AccessPolicy, resolve_access
 from supereziod.rpc.limits import Limits
@@ -137,6 +139,16 @@ def _audience(shared: Shared) -> Audience:
         uids=frozenset(uid for uid in uids if uid is not None),
         gids=frozenset(gid for gid in gids if gid is not None),
         group_names=tuple(shared.groups),
+    )
+
+
+def breaker_settings(given: Breaker) -> BreakerSettings:
+    """Return what breakers go by. Asks the host who shares them, which may block."""
+    return BreakerSettings(
+        default=given.rules(),
+        shared=given.shared_rules(),
+        audiences=audiences(given.shared),
+        limits=given.limits(),
     )
 
 

@@ -14,6 +14,7 @@ from supereziod.config.section import Section
 #: Keys, or sections (with a dot at the end), that take effect at once. All others need a restart.
 LIVE: Final = (
     "access.",
+    "breaker.",
     "leases.priority_maximum_admin",
     "leases.priority_maximum_user",
     "leases.quota.",

@@ -55,10 +55,21 @@ _QUOTA = """
 # vram = "24GiB"
 """
 
+_BREAKER = """
+# A circuit breaker of that name is one for those who may use it: what one of them finds out about a
+# service, all know. Rules are as in [breaker], but for those that are set here. Any other name is
+# each user's own. Only an admin forces a shared one open, or resets it.
+#
+# [breaker.shared.openai]
+# groups = ["ai"]
+# failure_rate = 0.3
+# open = "1m"
+"""
+
 
 def render_example() -> str:
     """Return the text of the documented configuration file."""
-    return _HEAD + "".join(_section("", Config())) + _OVERRIDE + _QUOTA
+    return _HEAD + "".join(_section("", Config())) + _OVERRIDE + _QUOTA + _BREAKER
 
 
 def _section(path: str, section: Section) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 from msgspec.structs import asdict
 
+from supereziod.config.breakers import Breaker
 from supereziod.config.section import Section
 from supereziod.gpu.fitness import APPLICATION_XIDS, FATAL_XIDS, FitnessRules
 from supereziod.gpu.patience import Patience
@@ -443,3 +444,4 @@ class Config(Section, frozen=True):
     watchdog: Watchdog = Watchdog()
     access: Access = Access()
     logging: Logging = Logging()
+    breaker: Breaker = Breaker()
