@@ -388,6 +388,58 @@ def discovered() -> dict[str, Any]:
     }
 
 
+def breaker(**changes: Any) -> wire.Breaker:
+    """Return the breaker of a service that fails."""
+    sample = wire.Breaker(
+        name="openai",
+        uid=None,
+        shared=True,
+        state="open",
+        state_s=4.5,
+        retry_after_ms=25_500,
+        calls=20,
+        failures=12,
+        slow_calls=1,
+        failure_rate=0.6,
+        slow_call_rate=0.05,
+        permits=2,
+        rejected=40,
+        generation=2,
+        rules=wire.BreakerRules(
+            window_calls=100,
+            minimum_calls=20,
+            failure_rate=0.5,
+            slow_call_rate=1.0,
+            slow_call_s=60.0,
+            open_s=30.0,
+            open_limit_s=300.0,
+            half_open_calls=3,
+            healthy_interval_s=60.0,
+            permit_s=600.0,
+            block_limit_s=900.0,
+        ),
+    )
+    return structs.replace(sample, **changes)
+
+
+def breakers() -> wire.BreakerList:
+    """Return it, and one of a user's own that is well."""
+    own = breaker(
+        name="mine/llm",
+        uid=1000,
+        shared=False,
+        state="closed",
+        retry_after_ms=None,
+        failures=0,
+        slow_calls=0,
+        failure_rate=0.0,
+        slow_call_rate=0.0,
+        rejected=0,
+        generation=1,
+    )
+    return wire.BreakerList(breakers=[own, breaker()])
+
+
 def everything() -> dict[str, Any]:
     """Return an answer for each method."""
     return {
@@ -423,4 +475,13 @@ def everything() -> dict[str, Any]:
         "session.list": wire.SessionList(sessions=[]),
         "rpc.discover": discovered(),
         "rpc.cancel": wire.Done(done=True),
+        "breaker.acquire": wire.BreakerPermit(
+            name="openai", permit=7, state="closed", shared=True, expires_in_ms=600_000
+        ),
+        "breaker.settle": wire.BreakerSettlement(effect="settled", state="closed"),
+        "breaker.get": breaker(),
+        "breaker.list": breakers(),
+        "breaker.force_open": breaker(state="forced_open"),
+        "breaker.disable": breaker(state="disabled"),
+        "breaker.reset": breaker(state="closed", retry_after_ms=None),
     }

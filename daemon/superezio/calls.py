@@ -297,3 +297,43 @@ def session_list() -> Call[wire.SessionList]:
 
 def rpc_discover() -> Call[dict[str, Any]]:
     return Call(method="rpc.discover", result=dict[str, Any])
+
+
+def breaker_acquire(name: str, rules: wire.BreakerRules | None) -> Call[wire.BreakerPermit]:
+    # Again is safe: what the connection that ended was given has returned with it.
+    params = wire.BreakerAcquireParams(name=name, rules=rules)
+    return Call(method="breaker.acquire", result=wire.BreakerPermit, params=params)
+
+
+def breaker_settle(
+    name: str, permit: int, outcome: wire.CallOutcome, retry_after: float | str | None
+) -> Call[wire.BreakerSettlement]:
+    retry_after_ms = None if retry_after is None else round(duration_s(retry_after) * 1000)
+    params = wire.BreakerSettleParams(
+        name=name, permit=permit, outcome=outcome, retry_after_ms=retry_after_ms
+    )
+    return Call(method="breaker.settle", result=wire.BreakerSettlement, params=params)
+
+
+def breaker_get(name: str, uid: int | None) -> Call[wire.Breaker]:
+    params = wire.BreakerParams(name=name, uid=uid)
+    return Call(method="breaker.get", result=wire.Breaker, params=params)
+
+
+def breaker_list() -> Call[wire.BreakerList]:
+    return Call(method="breaker.list", result=wire.BreakerList)
+
+
+def breaker_force_open(name: str, uid: int | None) -> Call[wire.Breaker]:
+    params = wire.BreakerParams(name=name, uid=uid)
+    return Call(method="breaker.force_open", result=wire.Breaker, params=params)
+
+
+def breaker_disable(name: str, uid: int | None) -> Call[wire.Breaker]:
+    params = wire.BreakerParams(name=name, uid=uid)
+    return Call(method="breaker.disable", result=wire.Breaker, params=params)
+
+
+def breaker_reset(name: str, uid: int | None) -> Call[wire.Breaker]:
+    params = wire.BreakerParams(name=name, uid=uid)
+    return Call(method="breaker.reset", result=wire.Breaker, params=params)

@@ -329,6 +329,67 @@ class Client:
         """
         return self._call(calls.placement_explain(vram, options), timeout_s)
 
+    # --- circuit breakers -----------------------------------------------------------------------
+
+    def breaker_acquire(
+        self,
+        name: str,
+        *,
+        rules: wire.BreakerRules | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.BreakerPermit:
+        """Ask for leave to call the service that `name` stands for; settle it when the call ends.
+
+        The permit is this client's connection's, and returns with it. `rules` are for a name of
+        one's own. Raises BreakerOpenError, with `retry_after_ms`.
+        """
+        return self._call(calls.breaker_acquire(name, rules), timeout_s)
+
+    def breaker_settle(
+        self,
+        name: str,
+        permit: int,
+        outcome: wire.CallOutcome,
+        *,
+        retry_after: float | str | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.BreakerSettlement:
+        """Tell how the call of a permit ended: success, failure, ignore or throttled.
+
+        `retry_after` goes with throttled: how long the service wants to be left alone. Doing it
+        twice is fine: the second one changes nothing.
+        """
+        call = calls.breaker_settle(name, permit, outcome, retry_after)
+        return self._call(call, timeout_s)
+
+    def breaker_get(
+        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
+    ) -> wire.Breaker:
+        """Return one breaker, for admins that of user `uid`. Raises NotFoundError."""
+        return self._call(calls.breaker_get(name, uid), timeout_s)
+
+    def breaker_list(self, *, timeout_s: float | None = None) -> wire.BreakerList:
+        """Return one's own breakers and the shared ones that one may use; for admins all."""
+        return self._call(calls.breaker_list(), timeout_s)
+
+    def breaker_force_open(
+        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
+    ) -> wire.Breaker:
+        """Have a breaker reject every call. Shared ones are for admins."""
+        return self._call(calls.breaker_force_open(name, uid), timeout_s)
+
+    def breaker_disable(
+        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
+    ) -> wire.Breaker:
+        """Have a breaker let every call through and record none. Shared ones are for admins."""
+        return self._call(calls.breaker_disable(name, uid), timeout_s)
+
+    def breaker_reset(
+        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
+    ) -> wire.Breaker:
+        """Have a breaker begin anew, closed. Shared ones are for admins. Raises NotFoundError."""
+        return self._call(calls.breaker_reset(name, uid), timeout_s)
+
     # --- events, sessions, rpc ------------------------------------------------------------------
 
     def events(

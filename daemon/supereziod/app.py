@@ -51,6 +51,8 @@ from supereziod.observability.metrics import MetricSource
 from supereziod.open_files import allow_many_files, shortage_of_files
 from supereziod.options import Options
 from supereziod.reloading import Reloader
+from supereziod.resilience.breakers import Breakers
+from supereziod.resilience.keeping import Keeper
 from supereziod.rpc.build import Parts as ServedParts
 from supereziod.rpc.build import build_server
 from supereziod.rpc.commands.system import DaemonFacts, LogLevel
@@ -72,6 +74,8 @@ class _Core:
     monitor: GpuMonitor
     ledger: Ledger
     leases: LeaseManager
+    breakers: Breakers
+    keeper: Keeper
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,7 +141,7 @@ async def _serve(options: Options, listener: Listener, logging: Logging) -> None
 async def _start(parts: _Parts, listener: Listener, stack: AsyncExitStack) -> None:
     """Start in the order of the arrows; the stack closes in the opposite one."""
     core = parts.core
-    for part in (core.monitor, core.leases, parts.health):
+    for part in (core.monitor, core.leases, parts.health, core.keeper):
         stack.push_async_callback(part.aclose)
         await part.start()
     stack.push_async_callback(parts.server.aclose)
@@ -192,7 +196,21 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         resumed_ns=suspend.resumed_ns,
         quotas=settings.quota_rules(config.leases.quota),
     )
-    return _Core(events=events, database=database, monitor=monitor, ledger=ledger, leases=leases)
+    breakers = Breakers(
+        settings.breaker_settings(config.breaker), events=events, boot_id=read_boot_id()
+    )
+    stack.callback(breakers.close)
+    keeper = Keeper(Documents(database), {"breakers": breakers})
+    breakers.load(keeper.found("breakers"))
+    return _Core(
+        events=events,
+        database=database,
+        monitor=monitor,
+        ledger=ledger,
+        leases=leases,
+        breakers=breakers,
+        keeper=keeper,
+    )
 
 
 def _wire(
@@ -204,7 +222,7 @@ def _wire(
     reloader = Reloader(
         source=options.source,
         loaded=options.loaded,
-        apply=lambda new: _apply(new, server=server, leases=core.leases, logging=logging),
+        apply=lambda new: _apply(new, core, server=server, logging=logging),
         events=core.events,
     )
     observed = Observed(
@@ -248,6 +266,7 @@ def _wire(
             health=health,
             events=core.events,
             metrics=_metrics(core, health, logging),
+            breakers=core.breakers,
         ),
         facts=_facts(options, socket),
         access=settings.access_policy(config),
@@ -316,11 +335,11 @@ def _state_faults(core: _Core) -> list[str]:
     return faults + [f"a corrupt file was found and moved to {path}" for path in aside]
 
 
-async def _apply(
-    config: Config, *, server: RpcServer, leases: LeaseManager, logging: Logging
-) -> None:
+async def _apply(config: Config, core: _Core, *, server: RpcServer, logging: Logging) -> None:
     quotas = await asyncio.to_thread(settings.quota_rules, config.leases.quota)
+    breakers = await asyncio.to_thread(settings.breaker_settings, config.breaker)
     server.set_access(await asyncio.to_thread(settings.access_policy, config))
-    leases.set_quotas(quotas)
+    core.leases.set_quotas(quotas)
+    core.breakers.set_settings(breakers)
     server.set_limits(settings.rpc_limits(config))
     logging.set_level(config.logging.level)

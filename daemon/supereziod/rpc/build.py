@@ -11,6 +11,7 @@ from msgspec import Struct
 from supereziod.gpu.processes import ProcessDescriber
 from supereziod.observability.metrics import MetricSource
 from supereziod.rpc.access import AccessPolicy
+from supereziod.rpc.commands.breaker import BreakerCommands, BreakerService
 from supereziod.rpc.commands.events import EventCommands
 from supereziod.rpc.commands.gpu import GpuCommands, LeasedGpu, Monitor
 from supereziod.rpc.commands.health import Doctor, HealthCommands
@@ -47,6 +48,10 @@ class Holding(Protocol):
         """Hear that a connection ended."""
 
 
+class BreakerHolding(BreakerService, Holding, Protocol):
+    """The breakers: what handlers ask, and what the server tells them."""
+
+
 class Parts(Struct, frozen=True, kw_only=True):
     """What the control plane serves."""
 
@@ -56,6 +61,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     events: Events
     #: What is monitored besides the control plane itself.
     metrics: tuple[MetricSource, ...] = ()
+    breakers: BreakerHolding
 
 
 def build_server(
@@ -108,6 +114,7 @@ def build_server(
         SessionCommands(sessions),
         MetricsCommands((*parts.metrics, TrafficMetrics(traffic))),
         RpcCommands(lambda: openrpc_document(METHODS, version=facts.version)),
+        BreakerCommands(parts.breakers),
     )
     dispatcher = CommandDispatcher(
         bind(METHODS, commands),
@@ -123,7 +130,7 @@ def build_server(
         events=parts.events,
         limits=limits,
         traffic=traffic,
-        on_closed=_each_of(parts.leases),
+        on_closed=_each_of(parts.leases, parts.breakers),
         drain_s=drain_s,
         clock=clock,
         logger=logger,

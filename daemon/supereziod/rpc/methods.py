@@ -13,6 +13,7 @@ from msgspec import structs
 
 from superezio import wire
 from supereziod.rpc.access import Visibility
+from supereziod.rpc.commands.breaker import BreakerCommands
 from supereziod.rpc.commands.events import EventCommands
 from supereziod.rpc.commands.gpu import GpuCommands
 from supereziod.rpc.commands.health import HealthCommands
@@ -168,6 +169,26 @@ METHODS: Final[tuple[Method, ...]] = (
             wire.NoParams, dict[str, Any], "The OpenRPC document of these methods"),
     _method("rpc.cancel", "observer", "own", RpcCommands.cancel,
             wire.CancelParams, wire.Done, "Cancel a request in flight on this connection"),
+
+    _method("breaker.acquire", "user", "own", BreakerCommands.acquire,
+            wire.BreakerAcquireParams, wire.BreakerPermit, "Ask for leave to call a service",
+            hot=True, errors=("breaker_open",)),
+    _method("breaker.settle", "user", "own", BreakerCommands.settle,
+            wire.BreakerSettleParams, wire.BreakerSettlement, "Tell how a call ended", hot=True),
+    _method("breaker.get", "user", "own", BreakerCommands.get,
+            wire.BreakerParams, wire.Breaker, "One breaker",
+            errors=("not_found",)),
+    _method("breaker.list", "user", "own", BreakerCommands.list,
+            wire.NoParams, wire.BreakerList, "One's own breakers, and the shared ones"),
+    _method("breaker.force_open", "user", "own", BreakerCommands.force_open,
+            wire.BreakerParams, wire.Breaker, "Have a breaker reject every call",
+            errors=("not_found",)),
+    _method("breaker.disable", "user", "own", BreakerCommands.disable,
+            wire.BreakerParams, wire.Breaker, "Have a breaker let every call through",
+            errors=("not_found",)),
+    _method("breaker.reset", "user", "own", BreakerCommands.reset,
+            wire.BreakerParams, wire.Breaker, "Have a breaker begin anew, closed",
+            errors=("not_found",)),
 )
 # fmt: on
 

@@ -51,6 +51,7 @@ _FAMILIES: Final = {
     "session": "Sessions",
     "metrics": "Metrics",
     "rpc": "The protocol",
+    "breaker": "Circuit breakers",
 }
 
 

@@ -56,6 +56,15 @@ EVENT_TYPES: Final[dict[str, str]] = {
     "lease.overrun": "The holder uses more than it reserved on a GPU; the lease is raised to it.",
     "lease.idle": "Nothing has been used of the lease for long (`idle_s`).",
     "lease.unreturned": "The VRAM of a released lease is still in use.",
+    "breaker.opened": "A breaker rejects calls for `open_s`. `data` of each event of a breaker has"
+    " `name`, `state`, `previous`, `reason` (failure_rate, slow_call_rate, retry_after,"
+    " half_open_wait, open_over, recovered, restored, forced_open, disabled, reset), what the state"
+    " that ended was judged by (`calls`, `failures`, `slow_calls`, `failure_rate`,"
+    " `slow_call_rate`), the calls that it `rejected`, and `open_s`.",
+    "breaker.half_open": "The time of an open breaker is over: a few calls decide.",
+    "breaker.closed": "A breaker lets calls through again: these went well, or it was reset.",
+    "breaker.forced_open": "A breaker rejects every call, as ordered.",
+    "breaker.disabled": "A breaker lets every call through, as ordered.",
 }
 
 #: `code` of a GPU in a placement: why it was chosen or passed over.
@@ -113,5 +122,6 @@ ERROR_DATA: Final[dict[str, tuple[str, ...]]] = {
     "stale_lease": ("lease",),
     "holder_gone": ("pid",),
     "gpus_unavailable": ("retry_after_ms",),
+    "breaker_open": ("name", "state", "retry_after_ms"),
     "quota_exceeded": ("scope", "name", "resource", "limit", "used", "needed"),
 }

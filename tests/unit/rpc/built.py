@@ -15,7 +15,7 @@ from supereziod.rpc.commands.system import DaemonFacts, LogLevel
 from supereziod.rpc.limits import Limits
 from supereziod.rpc.listener import Listener
 from supereziod.rpc.peers import Peer
-from unit.rpc.fakes import FakeDoctor, FakeLeases, FakeMonitor, gpu_view
+from unit.rpc.fakes import FakeBreakers, FakeDoctor, FakeLeases, FakeMonitor, gpu_view
 from unit.rpc.serving import Client
 
 GPU_A = "GPU-aaaa1111-0000-0000-0000-000000000000"
@@ -48,13 +48,18 @@ class Daemon:
         self.path = path
         self.monitor = FakeMonitor(gpu_view(0, GPU_A), gpu_view(1, GPU_B))
         self.leases = FakeLeases()
+        self.breakers = FakeBreakers()
         self.events = EventLog()
         self.level = "info"
         self.bad_config = False
         self.clients: list[Client] = []
         self.server = build_server(
             Parts(
-                monitor=self.monitor, leases=self.leases, health=FakeDoctor(), events=self.events
+                monitor=self.monitor,
+                leases=self.leases,
+                health=FakeDoctor(),
+                events=self.events,
+                breakers=self.breakers,
             ),
             facts=FACTS,
             access=access,

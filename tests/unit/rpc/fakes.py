@@ -7,8 +7,16 @@ from typing import Any
 
 from msgspec import Struct
 
+from superezio import wire
+from superezio.resilience.breaker_answers import Permit
+from superezio.resilience.breaker_rules import BreakerRules
+from superezio.resilience.circuit_breaker import CircuitBreaker
 from superezio.wire import (
     AcquireParams,
+    Breaker,
+    BreakerList,
+    BreakerSettlement,
+    CallOutcome,
     Done,
     GpuHistory,
     Health,
@@ -34,6 +42,8 @@ from supereziod.gpu.hardware import (
     Snapshot,
 )
 from supereziod.leases.handles import Caller
+from supereziod.resilience.breakers import Granted, Who
+from supereziod.resilience.sharing import Asker
 
 GIB = 1 << 30
 TAKEN_NS = 5_000_000_000
@@ -274,3 +284,88 @@ class FakeDoctor:
             watchdog_enabled=False,
             watchdog_withheld=False,
         )
+
+
+def breaker_of(name: str, uid: int | None) -> Breaker:
+    return Breaker(
+        name=name,
+        uid=uid,
+        shared=uid is None,
+        state="closed",
+        state_s=1.0,
+        retry_after_ms=None,
+        calls=0,
+        failures=0,
+        slow_calls=0,
+        failure_rate=0.0,
+        slow_call_rate=0.0,
+        permits=0,
+        rejected=0,
+        generation=1,
+        rules=wire.BreakerRules(),
+    )
+
+
+class FakeBreakers:
+    """Lets every call through; remembers who asked for what."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.closed: list[str] = []
+
+    def connection_closed(self, connection: str) -> None:
+        self.closed.append(connection)
+
+    def acquire(
+        self,
+        name: str,
+        *,
+        asker: Asker,
+        connection: str,
+        rules: wire.BreakerRules | None = None,
+        correlation_id: str | None = None,
+    ) -> Granted:
+        self.calls.append(("acquire", name, asker.uid, connection, rules, correlation_id))
+        breaker = CircuitBreaker(BreakerRules(), now_ns=0)
+        return Granted(Permit(id=7, generation=1, started_ns=0), breaker, shared=False)
+
+    def settle(
+        self,
+        name: str,
+        permit_id: int,
+        outcome: CallOutcome,
+        *,
+        asker: Asker,
+        connection: str,
+        retry_after_ms: int | None = None,
+        correlation_id: str | None = None,
+    ) -> BreakerSettlement:
+        asked = (name, permit_id, outcome, asker.uid, connection, retry_after_ms, correlation_id)
+        self.calls.append(("settle", *asked))
+        return BreakerSettlement(effect="settled", state="closed")
+
+    def get(self, name: str, who: Who, *, uid: int | None = None) -> Breaker:
+        self.calls.append(("get", name, who.is_admin, uid))
+        return breaker_of(name, uid)
+
+    def list(self, who: Who) -> BreakerList:
+        self.calls.append(("list", who.is_admin))
+        return BreakerList(breakers=[breaker_of("openai", who.asker.uid)])
+
+    def force_open(
+        self, name: str, who: Who, *, uid: int | None = None, correlation_id: str | None = None
+    ) -> Breaker:
+        self.calls.append(("force_open", name, who.is_admin, uid, correlation_id))
+        return breaker_of(name, uid)
+
+    def disable(
+        self, name: str, who: Who, *, uid: int | None = None, correlation_id: str | None = None
+    ) -> Breaker:
+        self.calls.append(("disable", name, who.is_admin, uid, correlation_id))
+        return breaker_of(name, uid)
+
+    def reset(
+        self, name: str, who: Who, *, uid: int | None = None, correlation_id: str | None = None
+    ) -> Breaker:
+        self.calls.append(("reset", name, who.is_admin, uid, correlation_id))
+        return breaker_of(name, uid)

@@ -41,6 +41,13 @@ USER = {
     "lease.release",
     "lease.cancel",
     "placement.explain",
+    "breaker.acquire",
+    "breaker.settle",
+    "breaker.get",
+    "breaker.list",
+    "breaker.force_open",
+    "breaker.disable",
+    "breaker.reset",
 }
 ADMIN = {
     "system.reload", "system.log_level", "gpu.cordon", "gpu.uncordon", "gpu.detach", "gpu.attach",
@@ -67,6 +74,12 @@ PARAMS: dict[str, dict[str, object]] = {
     "events.unsubscribe": {"subscription": "x"},
     "session.close": {"session_id": "x"},
     "rpc.cancel": {"id": 99},
+    "breaker.acquire": {"name": "x"},
+    "breaker.settle": {"name": "x", "permit": 1, "outcome": "success"},
+    "breaker.get": {"name": "x"},
+    "breaker.force_open": {"name": "x"},
+    "breaker.disable": {"name": "x"},
+    "breaker.reset": {"name": "x"},
 }
 
 

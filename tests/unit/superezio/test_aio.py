@@ -49,6 +49,13 @@ CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("session_close", {"session_id": "s"}, "session.close"),
     ("session_list", {}, "session.list"),
     ("rpc_discover", {}, "rpc.discover"),
+    ("breaker_acquire", {"name": "a", "rules": wire.BreakerRules(open_s=1)}, "breaker.acquire"),
+    ("breaker_settle", {"name": "a", "permit": 7, "outcome": "ignore"}, "breaker.settle"),
+    ("breaker_get", {"name": "a"}, "breaker.get"),
+    ("breaker_list", {}, "breaker.list"),
+    ("breaker_force_open", {"name": "a"}, "breaker.force_open"),
+    ("breaker_disable", {"name": "a"}, "breaker.disable"),
+    ("breaker_reset", {"name": "a"}, "breaker.reset"),
 ]
 
 

@@ -97,6 +97,23 @@ CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
     ("session_close", {"session_id": "s"}, "session.close", {"session_id": "s"}),
     ("session_list", {}, "session.list", None),
     ("rpc_discover", {}, "rpc.discover", None),
+    (
+        "breaker_acquire",
+        {"name": "openai"},
+        "breaker.acquire",
+        {"name": "openai", "rules": None},
+    ),
+    (
+        "breaker_settle",
+        {"name": "openai", "permit": 7, "outcome": "throttled", "retry_after": "1m"},
+        "breaker.settle",
+        {"name": "openai", "permit": 7, "outcome": "throttled", "retry_after_ms": 60_000},
+    ),
+    ("breaker_get", {"name": "a"}, "breaker.get", {"name": "a", "uid": None}),
+    ("breaker_list", {}, "breaker.list", None),
+    ("breaker_force_open", {"name": "a"}, "breaker.force_open", {"name": "a", "uid": None}),
+    ("breaker_disable", {"name": "a", "uid": 7}, "breaker.disable", {"name": "a", "uid": 7}),
+    ("breaker_reset", {"name": "a"}, "breaker.reset", {"name": "a", "uid": None}),
 ]
 
 
