@@ -27,6 +27,7 @@ BY_KIND = {
     "state_not_writable": REFUSED,
     "gpus_unavailable": REFUSED,
     "quota_exceeded": REFUSED,
+    "breaker_open": REFUSED,
     "daemon_not_running": NO_DAEMON,
     "reply_timeout": TIMED_OUT,
     "deadline_exceeded": TIMED_OUT,

@@ -18,9 +18,10 @@ SOURCES = {
     "gpus": ("gpu.list", "gpus"),
     "leases": ("lease.list", "leases"),
     "methods": ("rpc.discover", "methods"),
+    "breakers": ("breaker.list", "breakers"),
 }
 #: A shell acts on other characters; nothing that is named here has them.
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-")
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-/")
 
 
 def ask(source: str, socket_path: str) -> list[tuple[str, str]]:
@@ -44,6 +45,8 @@ def ask(source: str, socket_path: str) -> list[tuple[str, str]]:
 def _described(source: str, entry: dict[str, Any]) -> list[tuple[str, str]]:
     if source == "methods":
         return [(entry["name"], entry.get("summary", ""))]
+    if source == "breakers":
+        return [(entry["name"], entry["state"].replace("_", "-"))]
     if source == "leases":
         where = "+".join("?" if gpu["index"] is None else _place(gpu) for gpu in entry["gpus"])
         reserved = "+".join(format_size(gpu["reserved_bytes"]) for gpu in entry["gpus"])

@@ -18,6 +18,7 @@ _SOURCES = {
     "GPU": "gpus",
     "LEASE": "leases",
     "METHOD": "methods",
+    "BREAKER": "breakers",
     "PATH": "files",
     "FILE": "files",
     "PID": "pids",

@@ -31,6 +31,11 @@ STYLES = {
     "lost": "bad",
     "quarantined": "bad",
     "unhealthy": "bad",
+    "closed": "good",
+    "half-open": "warn",
+    "disabled": "warn",
+    "open": "bad",
+    "forced-open": "bad",
 }
 
 

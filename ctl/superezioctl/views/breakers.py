@@ -1,0 +1,97 @@
+"""Circuit breakers as text."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import msgspec
+
+from superezio.quantities import format_duration
+from superezio.wire import Breaker, BreakerList, BreakerRules
+from superezioctl.output import Output
+from superezioctl.views.text import NOTHING, fit, styled, user
+
+_NAME_COLUMNS = 32
+_USER_COLUMNS = 12
+
+
+def show_list(out: Output, raw: bytes) -> None:
+    """Print a line for each breaker."""
+    breakers = msgspec.json.decode(raw, type=BreakerList).breakers
+    if not breakers:
+        out.line("no breakers: one is there from its first call on")
+        return
+    header = ["BREAKER", "STATE", "FOR", "CALLS", "FAILED", "SLOW", "OUT", "REJECTED", "OF"]
+    rows = [
+        [
+            fit(each.name, _NAME_COLUMNS),
+            _state(out, each),
+            format_duration(ceil(each.state_s)),
+            str(each.calls),
+            f"{each.failure_rate:.0%}",
+            f"{each.slow_call_rate:.0%}",
+            str(each.permits),
+            str(each.rejected),
+            "shared" if each.shared else fit(user(each.uid), _USER_COLUMNS),
+        ]
+        for each in breakers
+    ]
+    out.table(header, rows, right=(3, 4, 5, 6, 7))
+
+
+def show_one(out: Output, raw: bytes) -> None:
+    """Print all of one breaker."""
+    each = msgspec.json.decode(raw, type=Breaker)
+    rows = [
+        ("breaker", out.style(each.name, "bold")),
+        ("of", "those who share it" if each.shared else user(each.uid)),
+        ("state", f"{_state(out, each)}, for {format_duration(ceil(each.state_s))}"),
+        ("next call", _next_call(each)),
+        ("calls", f"{each.calls} counted, {each.permits} out, {each.rejected} rejected"),
+        ("failed", f"{each.failures} ({each.failure_rate:.1%})"),
+        ("slow", f"{each.slow_calls} ({each.slow_call_rate:.1%})"),
+        *_rules(each.rules),
+    ]
+    for name, text in rows:
+        out.line(f"{out.style(f'{name:<12}', 'dim')} {text}")
+
+
+def _state(out: Output, breaker: Breaker) -> str:
+    return styled(out, breaker.state.replace("_", "-"))
+
+
+def _next_call(breaker: Breaker) -> str:
+    if breaker.retry_after_ms is None:
+        return "is let through"
+    if breaker.state == "forced_open":
+        return "is rejected, until `superezioctl breaker close`"
+    return f"in {format_duration(ceil(breaker.retry_after_ms / 1000))}"
+
+
+def _rules(rules: BreakerRules) -> list[tuple[str, str]]:
+    window = f"the last {rules.window_calls} calls"
+    if rules.window_s is not None:
+        window = f"the calls of the last {format_duration(rules.window_s)}"
+    wait = "as long as it was open"
+    if rules.half_open_wait_s is not None:
+        wait = format_duration(rules.half_open_wait_s)
+    opens = (
+        f"where {_part(rules.failure_rate)} of {window} failed, or {_part(rules.slow_call_rate)}"
+        f" took longer than {_time(rules.slow_call_s)}; from {rules.minimum_calls} on"
+    )
+    return [
+        ("opens", opens),
+        ("for", f"{_time(rules.open_s)}, doubling up to {_time(rules.open_limit_s)}"),
+        ("then", f"{rules.half_open_calls} calls decide, within {wait}"),
+        ("forgives", f"one doubling for each {_time(rules.healthy_interval_s)} that it is closed"),
+        ("a call", f"is not counted when it is not back after {_time(rules.permit_s)}"),
+        ("Retry-After", f"is believed up to {_time(rules.block_limit_s)}"),
+    ]
+
+
+def _part(rate: float | None) -> str:
+    return NOTHING if rate is None else f"{rate:.0%}"
+
+
+def _time(seconds: float | None) -> str:
+    return NOTHING if seconds is None else format_duration(seconds)

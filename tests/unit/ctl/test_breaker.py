@@ -1,0 +1,132 @@
+"""superezioctl breaker."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from typing import Any
+
+import pytest
+
+import wire_samples
+from ctl_runner import Ctl
+from fake_daemon import FakeDaemon
+from superezio import errors, wire
+from superezioctl.completion.candidates import ask
+
+METHODS = {
+    "show": "breaker.get",
+    "open": "breaker.force_open",
+    "close": "breaker.reset",
+    "disable": "breaker.disable",
+    "reset": "breaker.reset",
+}
+
+
+def test_the_list_has_a_line_for_each_breaker(ctl: Ctl, daemon: FakeDaemon) -> None:
+    mine = wire_samples.breaker(
+        name="mine/llm", uid=os.getuid(), shared=False, state="half_open", failure_rate=0.0
+    )
+    daemon.answers["breaker.list"] = wire.BreakerList(breakers=[mine, wire_samples.breaker()])
+    assert ctl("breaker", "list") == 0
+    head, own, shared = ctl.out.splitlines()
+    assert head.split()[:3] == ["BREAKER", "STATE", "FOR"]
+    assert own.split()[:2] == ["mine/llm", "half-open"]
+    assert own.split()[-1] == getpass.getuser()
+    assert shared.split() == ["openai", "open", "5s", "20", "60%", "5%", "2", "40", "shared"]
+    assert ctl.json("breaker", "list")["breakers"][1]["name"] == "openai"
+
+
+def test_where_there_are_none_it_says_when_there_will_be(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["breaker.list"] = wire.BreakerList(breakers=[])
+    assert ctl("breaker", "list") == 0
+    assert ctl.out == "no breakers: one is there from its first call on\n"
+
+
+@pytest.mark.usefixtures("daemon")
+def test_one_breaker_is_shown_with_its_rules_in_words(ctl: Ctl) -> None:
+    assert ctl("breaker", "show", "openai") == 0
+    text = " ".join(ctl.out.split())
+    for said in (
+        "breaker openai",
+        "of those who share it",
+        "state open, for 5s",
+        "next call in 26s",
+        "calls 20 counted, 2 out, 40 rejected",
+        "failed 12 (60.0%)",
+        "opens where 50% of the last 100 calls failed, or 100% took longer than 1m; from 20 on",
+        "for 30s, doubling up to 5m",
+        "then 3 calls decide, within as long as it was open",
+        "Retry-After is believed up to 15m",
+    ):
+        assert said in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"state": "closed", "retry_after_ms": None}, "next call is let through"),
+        ({"state": "forced_open"}, "next call is rejected, until `superezioctl breaker close`"),
+        ({"shared": False, "uid": os.getuid()}, f"of {getpass.getuser()}"),
+        (
+            {"rules": wire.BreakerRules(window_s=60, half_open_wait_s=5.0)},
+            "opens where - of the calls of the last 1m failed",
+        ),
+    ],
+)
+def test_what_there_is_to_know_is_said(
+    ctl: Ctl, daemon: FakeDaemon, changes: dict[str, Any], said: str
+) -> None:
+    daemon.answers["breaker.get"] = wire_samples.breaker(**changes)
+    assert ctl("breaker", "show", "openai") == 0
+    assert said in " ".join(ctl.out.split())
+
+
+@pytest.mark.parametrize(("command", "method"), METHODS.items())
+def test_each_command_is_a_call_and_json_its_answer(
+    ctl: Ctl, daemon: FakeDaemon, command: str, method: str
+) -> None:
+    assert ctl.json("breaker", command, "openai")["name"] == "openai"
+    assert daemon.params_of(method) == {"name": "openai"}
+    assert ctl("breaker", command, "mine", "--user", "4711") == 0
+    assert daemon.params_of(method) == {"name": "mine", "uid": 4711}
+    assert ctl("breaker", command, "mine", "--user", getpass.getuser()) == 0
+    assert daemon.params_of(method) == {"name": "mine", "uid": os.getuid()}
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("open", "breaker openai rejects every call"),
+        ("close", "breaker openai lets calls through\n"),
+        ("disable", "breaker openai lets every call through, and counts none"),
+        ("reset", "breaker openai begins anew, closed\n"),
+    ],
+)
+def test_what_was_done_is_said(ctl: Ctl, command: str, said: str) -> None:
+    assert ctl("breaker", command, "openai") == 0
+    assert ctl.out.startswith(said)
+
+
+def test_help_says_that_close_and_reset_are_one(ctl: Ctl) -> None:
+    assert ctl("breaker", "close", "--help") == 0
+    assert "It is the same as `breaker reset`" in " ".join(ctl.out.split())
+
+
+def test_a_user_whom_the_host_does_not_know_is_a_mistake(ctl: Ctl) -> None:
+    assert ctl("breaker", "show", "mine", "--user", "no-such-user") == 2
+    assert "--user: this host has no user 'no-such-user'" in ctl.err
+
+
+def test_a_refusal_is_exit_code_4(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["breaker.force_open"] = errors.PermissionDeniedError("only an admin may")
+    assert ctl("breaker", "open", "openai") == 4
+    daemon.answers["breaker.acquire"] = errors.BreakerOpenError("it is open", retry_after_ms=5)
+    assert ctl("rpc", "breaker.acquire", '{"name": "openai"}') == 4
+    daemon.answers["breaker.get"] = errors.NotFoundError("there is no breaker x")
+    assert ctl("breaker", "show", "x") == 1
+
+
+def test_names_are_completed(daemon: FakeDaemon) -> None:
+    assert ask("breakers", str(daemon.path)) == [("mine/llm", "closed"), ("openai", "open")]
