@@ -109,7 +109,7 @@ class Story:
         if self.now.state == "open" and at >= self.now.until:
             wait = self.rules.half_open_wait_ns or self.open_wait
             self._enter(Period("half_open", at, "open_over", cause, until=at + wait))
-        wait = self._to_wait(at)
+        wait = self.to_wait(at)
         if wait:
             self.now.rejected += 1
             return Answer(retry_after=wait)
@@ -117,7 +117,8 @@ class Story:
         self.tickets.append(ticket)
         return Answer(permit=ticket.id)
 
-    def _to_wait(self, at: int) -> int:
+    def to_wait(self, at: int) -> int:
+        """Return what a call that asks is told; less than 0 where OPEN is over."""
         if self.now.state == "forced_open":
             return self.rules.open_duration_ns
         if self.now.state == "open":

@@ -213,6 +213,19 @@ def test_one_that_knows_of_nothing_bad_makes_room_the_one_used_longest_ago_first
     assert names == ["bad", "busy", "next", "old", "openai"]
 
 
+def test_one_that_is_blocked_decided_over_or_called_makes_no_room(host: BreakerHost) -> None:
+    force_open(host, "forced", ANNA)
+    disable(host, "disabled", ANNA)
+    host.settle(ANNA, host.acquire(ANNA, "busy"), "throttled", "busy", retry_after_s=100)
+    host.acquire(ANNA, "called")
+    with pytest.raises(BusyError):
+        host.acquire(ANNA, "next")
+    host.advance(30)
+    host.acquire(ANNA, "next")
+    with pytest.raises(NotFoundError):
+        host.view("called", ANNA)
+
+
 def test_a_connection_has_so_many_permits_out_and_may_settle_some(host: BreakerHost) -> None:
     permits = [host.acquire(ANNA, name) for name in ("mine", "openai") for _ in range(4)]
     with pytest.raises(BusyError, match="this connection has as many permits") as caught:
@@ -278,6 +291,14 @@ def test_one_whose_open_time_is_over_is_forgotten_when_nobody_calls(host: Breake
     host.advance(3600)
     with pytest.raises(NotFoundError):
         host.view("mine", ANNA)
+
+
+def test_a_shared_one_stays_though_nobody_calls(host: BreakerHost) -> None:
+    limits = msgspec.structs.replace(SETTINGS.limits, idle_s=5.0)
+    host.breakers.set_settings(msgspec.structs.replace(SETTINGS, limits=limits))
+    host.acquire(ANNA)
+    host.advance(40)
+    assert host.view().permits == 0
 
 
 @pytest.mark.parametrize("decide", [force_open, disable])

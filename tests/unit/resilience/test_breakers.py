@@ -229,17 +229,14 @@ def test_a_retry_after_without_429_is_refused(host: BreakerHost) -> None:
 # --- rejections ---------------------------------------------------------------------------------
 
 
-def test_those_turned_away_do_not_come_back_at_once() -> None:
-    host = BreakerHost(with_rules(open_duration_ns=5 * SECOND))
-    try:
-        host.trip(ANNA)
-        waits = []
-        for spread in (0.0, 0.5, 0.999):
-            host.spread = spread
-            waits.append(host.refused(BEN).retry_after_ms)
-        assert waits == [5000, 5250, 5500]
-    finally:
-        host.close()
+def test_those_turned_away_do_not_come_back_at_once(host: BreakerHost) -> None:
+    host.breakers.set_settings(with_rules(open_duration_ns=5 * SECOND))
+    host.trip(ANNA)
+    waits = []
+    for spread in (0.0, 0.5, 0.999):
+        host.spread = spread
+        waits.append(host.refused(BEN).retry_after_ms)
+    assert waits == [5000, 5250, 5500]
 
 
 def test_the_spread_of_a_long_wait_is_a_second_at_most(host: BreakerHost) -> None:

@@ -1,0 +1,357 @@
+"""The tests of shared breakers see each of these faults: a kept list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mutants import Mutant, kept_list
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+MODEL = [HERE / "test_breakers_model.py"]
+EXAMPLES = [
+    HERE / f"test_{name}.py"
+    for name in ("breakers", "breaker_names", "breaker_rules", "breaker_restart")
+]
+
+BREAKERS = "supereziod.resilience.breakers"
+BOOK = "supereziod.resilience.breaker_book"
+EVENTS = "supereziod.resilience.breaker_events"
+HOLDERS = "supereziod.resilience.permit_holders"
+RECORDS = "supereziod.resilience.breaker_records"
+SETTINGS = "supereziod.resilience.breaker_settings"
+PURE = "superezio.resilience.circuit_breaker"
+
+#: Those that the model has to see: what is lost, and whose it is.
+MODELLED = (
+    Mutant(
+        "lets anyone settle what is out",
+        BOOK,
+        "return holder if permit is not None and permit.holder is holder else None",
+        "return holder if permit is not None and holder is not None else None",
+    ),
+    Mutant(
+        "keeps what a connection held that ended",
+        BOOK,
+        "        for kept in tuple(holder.of):\n            self.expire(kept, now_ns)\n",
+        "        for kept in ():\n            self.expire(kept, now_ns)\n",
+    ),
+    Mutant(
+        "takes back what a connection held of one breaker alone",
+        BOOK,
+        "for kept in tuple(holder.of):",
+        "for kept in tuple(holder.of)[:1]:",
+    ),
+    Mutant(
+        "forgets who holds a permit that is settled",
+        BREAKERS,
+        "        holder.give_back(kept)\n",
+        "",
+    ),
+    Mutant(
+        "counts a permit that time took back as out",
+        BOOK,
+        "                permit.holder.give_back(kept)\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "takes one user's name for all users'",
+        "supereziod.resilience.sharing",
+        "own = self._private[uid, name] = Owned(uid, name)",
+        "own = self._private[uid, name] = Owned(1000, name)",
+    ),
+    Mutant(
+        "lets those who share a breaker decide over it",
+        BREAKERS,
+        "if owned.owner is None and not who.is_admin:",
+        "if owned.owner is None and not who.asker:",
+    ),
+    Mutant(
+        "lets anyone name another user",
+        BREAKERS,
+        "if uid is not None and uid != who.asker.uid and not who.is_admin:\n            raise",
+        "if uid is not None and uid != who.asker.uid and not who.is_admin:\n"
+        "            return Owned(uid, name)\n            raise",
+    ),
+    Mutant(
+        "never sets the timer for a half-open breaker",
+        BREAKERS,
+        "        if answer.transitions or now_ns + kept.breaker.rules.permit_ttl_ns < kept.due_ns:",
+        "        if now_ns + kept.breaker.rules.permit_ttl_ns < kept.due_ns:",
+    ),
+    Mutant(
+        "never sets the timer for a permit",
+        BREAKERS,
+        "        if answer.transitions or now_ns + kept.breaker.rules.permit_ttl_ns < kept.due_ns:",
+        "        if answer.transitions:",
+    ),
+    Mutant(
+        "does not make up for what is due before a settle",
+        BREAKERS,
+        "        if now_ns >= kept.due_ns:\n            book.expire(kept, now_ns)\n"
+        "        holder = book.holder_of",
+        "        holder = book.holder_of",
+    ),
+    Mutant(
+        "does not make up for what is due before an acquire",
+        BREAKERS,
+        "        if now_ns >= kept.due_ns:\n            book.expire(kept, now_ns)\n"
+        "        holder = book.holder(",
+        "        holder = book.holder(",
+    ),
+    Mutant(
+        "sees no more due after the timer came once",
+        BOOK,
+        "kept.breaker.expire(now_ns))\n        self.arm(kept, now_ns)\n",
+        "kept.breaker.expire(now_ns))\n",
+    ),
+    Mutant(
+        "counts 429 as a failure",
+        BREAKERS,
+        '    "throttled": "ignore",',
+        '    "throttled": "failure",',
+    ),
+    Mutant(
+        "does not block for 429",
+        BREAKERS,
+        '        if outcome == "throttled":\n            # Of',
+        "        if outcome is None:\n            # Of",
+    ),
+    Mutant(
+        "leaves out 429 of calls that began before it opened",
+        BREAKERS,
+        '        if outcome == "throttled":\n            # Of',
+        '        if outcome == "throttled" and settlement.effect == "settled":\n            # Of',
+    ),
+    Mutant(
+        "takes milliseconds for nanoseconds",
+        BREAKERS,
+        "None if retry_after_ms is None else retry_after_ms * _MILLISECOND",
+        "retry_after_ms",
+    ),
+    Mutant(
+        "begins anew with each start",
+        BREAKERS,
+        "        if body is not None:\n",
+        "        if body is None:\n",
+    ),
+    Mutant(
+        "does not tell of what a restart brings about",
+        BOOK,
+        "            self.moved(kept, moved, now_ns)\n\n    def snapshot",
+        "            self.arm(kept, now_ns)\n\n    def snapshot",
+    ),
+    Mutant(
+        "writes down what was and not what is",
+        BOOK,
+        "        kept.record = None\n        self._changed = True\n",
+        "        self._changed = True\n",
+    ),
+    Mutant(
+        "does not notice that there is something to write",
+        BOOK,
+        "        kept.record = None\n        self._changed = True\n",
+        "        kept.record = None\n",
+    ),
+    Mutant(
+        "takes the clock of another boot for its own",
+        BOOK,
+        "kept.breaker.load(saved.record, now_ns, boot_id=self._boot_id)",
+        "kept.breaker.load(saved.record, now_ns, boot_id=saved.record.boot_id)",
+    ),
+    Mutant(
+        "tells of a transition by whatever request is worked on",
+        EVENTS,
+        "            if each.correlation_id == correlation_id():\n",
+        "            if True:\n",
+    ),
+    Mutant(
+        "tells everyone of what is private",
+        EVENTS,
+        "            uid=owned.owner,\n",
+        "",
+    ),
+    Mutant(
+        "forgets the rules that a caller gave when it restarts",
+        BOOK,
+        "rules=kept.given, record=record",
+        "rules=None, record=record",
+    ),
+)
+EXEMPLIFIED = (
+    Mutant(
+        "begins anew with other rules",
+        BOOK,
+        "        self.moved(kept, kept.breaker.set_rules(rules, now_ns), now_ns)\n",
+        "        kept.breaker = CircuitBreaker(rules, now_ns=now_ns)\n",
+    ),
+    Mutant(
+        "lets a caller change the rules of a shared one",
+        BREAKERS,
+        "rules != kept.given and kept.user is not None)",
+        "rules != kept.given)",
+    ),
+    Mutant(
+        "sends all back at once",
+        BREAKERS,
+        "        wait_ns += int(min(wait_ns * _SPREAD, _MOST_SPREAD_NS) * self._spread())\n",
+        "",
+    ),
+    Mutant(
+        "sends some back too early",
+        BREAKERS,
+        "        wait_ns += int(",
+        "        wait_ns -= int(",
+    ),
+    Mutant(
+        "sends some back much too late",
+        BREAKERS,
+        "min(wait_ns * _SPREAD, _MOST_SPREAD_NS)",
+        "wait_ns * _SPREAD",
+    ),
+    Mutant(
+        "tells those who ask at the end to wait no time",
+        BREAKERS,
+        "wait_ms = -(-wait_ns // _MILLISECOND)\n        name",
+        "wait_ms = wait_ns // _MILLISECOND\n        name",
+    ),
+    Mutant(
+        "has no bound for breakers",
+        BOOK,
+        "if len(user.own) < self.limits.breakers_per_uid:",
+        "if len(user.own) >= 0:",
+    ),
+    Mutant(
+        "forgets one that is open to make room",
+        BOOK,
+        'if breaker.state != "closed" or breaker.out:\n            return False',
+        "if breaker.out:\n            return False",
+    ),
+    Mutant(
+        "forgets one that is being called to make room",
+        BOOK,
+        'if breaker.state != "closed" or breaker.out:\n            return False',
+        'if breaker.state != "closed":\n            return False',
+    ),
+    Mutant(
+        "makes room by the one that was used last",
+        BOOK,
+        "            kept.user.own.move_to_end(kept)\n        self.mark(kept)",
+        "            kept.user.own.move_to_end(kept, last=False)\n        self.mark(kept)",
+    ),
+    Mutant(
+        "has no bound for the permits of a connection",
+        BOOK,
+        "if holder.permits >= limits.permits_per_connection:",
+        "if holder.permits < 0:",
+    ),
+    Mutant(
+        "has no bound for the permits of a user",
+        BOOK,
+        "elif holder.user.permits >= limits.permits_per_uid:",
+        "elif holder.user.permits < 0:",
+    ),
+    Mutant(
+        "never forgets a name",
+        BOOK,
+        "        if self._is_idle(kept, now_ns):\n            self.forget(kept)\n",
+        "",
+    ),
+    Mutant(
+        "forgets what its owner decided",
+        BOOK,
+        'and breaker.state in {"closed", "open"}\n            and breaker.retry_after',
+        "and breaker.retry_after_ns(now_ns) >= 0 and breaker.retry_after",
+    ),
+    Mutant(
+        "forgets a shared one",
+        BOOK,
+        "            kept.user is not None\n            and now_ns - kept.used_ns",
+        "            now_ns - kept.used_ns",
+    ),
+    Mutant(
+        "keeps users who have nothing",
+        HOLDERS,
+        "            self._by_uid.pop(user.uid, None)",
+        "            return",
+    ),
+    Mutant(
+        "hands out the permits of a name that was forgotten again",
+        BOOK,
+        "self._range = (self._range + 1) % _RANGES",
+        "self._range = self._range % _RANGES",
+    ),
+    Mutant(
+        "loses all for one that makes no sense",
+        RECORDS,
+        "            found.append(saved)\n    return found",
+        "            found.append(saved)\n    return found if len(found) == len(parts) else []",
+    ),
+    Mutant(
+        "says nothing of what it lost",
+        RECORDS,
+        "    structlog.get_logger().warning(",
+        "    structlog.get_logger().debug(",
+    ),
+    Mutant(
+        "takes any owner that a file names",
+        RECORDS,
+        "owner: Annotated[int, Meta(ge=0)] | None",
+        "owner: int | None",
+    ),
+    Mutant(
+        "lets a caller have any window",
+        SETTINGS,
+        '    "window_calls": (1, 1000),\n',
+        "",
+    ),
+    Mutant(
+        "shares a name no longer and keeps its breaker",
+        BREAKERS,
+        "                self._book.forget(kept)\n",
+        "                continue\n",
+    ),
+    Mutant(
+        "forgets to return what is held of one that goes",
+        BOOK,
+        "                self._take_back(kept, kept.breaker.drop(holder, now_ns))\n        del",
+        "                kept.breaker.drop(holder, now_ns)\n        del",
+    ),
+    Mutant(
+        "opens for less than was told when its rules change",
+        PURE,
+        "        self.rules = rules\n        self._open_wait_ns = min(",
+        "        self.rules = rules\n        self._until_ns = now_ns\n"
+        "        self._open_wait_ns = min(",
+    ),
+    Mutant(
+        "changes the rules of a half-open breaker at once",
+        PURE,
+        "            self._next_rules = rules\n            return moved\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "never comes to the rules that a half-open breaker is to have",
+        PURE,
+        "self.rules, self._next_rules = self._next_rules, None",
+        "self._next_rules = None",
+    ),
+    Mutant(
+        "forgets what was recorded when its window changes",
+        PURE,
+        "                self._window.fill(now_ns, counts)\n        self.rules",
+        "        self.rules",
+    ),
+)
+MUTANTS = MODELLED + EXEMPLIFIED
+
+
+def judges(mutant: Mutant) -> list[Path]:
+    """The model alone, where it is to see the fault; the examples are quicker and see more."""
+    return MODEL if mutant in MODELLED else EXAMPLES
+
+
+mutants, test_passes, test_the_tests_notice_breakers_that = kept_list(MUTANTS, tests=judges)
