@@ -93,6 +93,7 @@ def record(directory: Path) -> dict[str, Json]:
         _renew(wire)
         wire.ask("gpu.history", {"gpu": "0", "since_s": 5})
         wire.ask("metrics.get")
+        _call_services(wire)
         _administer(wire)
         return _as_installed(wire.exchanges, directory)
 
@@ -156,6 +157,19 @@ def _renew(wire: Wire) -> None:
     lease = wire.receive(wire.send("lease.acquire", params)["id"])["result"]["id"]
     wire.ask("lease.renew", {"lease": lease})
     wire.receive(wire.send("lease.release", {"lease": lease})["id"])
+
+
+def _call_services(wire: Wire) -> None:
+    rules = {"minimum_calls": 1, "open_s": 20}
+    call = {"name": "openai/gpt"}
+    permit = wire.ask("breaker.acquire", {**call, "rules": rules})["permit"]
+    outcome = {"outcome": "throttled", "retry_after_ms": 45_000}
+    wire.ask("breaker.settle", {**call, "permit": permit, **outcome})
+    wire.ask("breaker.get", call)
+    wire.ask("breaker.list")
+    wire.ask("breaker.force_open", call)
+    wire.ask("breaker.disable", call)
+    wire.ask("breaker.reset", call)
 
 
 def _administer(wire: Wire) -> None:

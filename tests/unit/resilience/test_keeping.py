@@ -62,3 +62,15 @@ async def test_a_directory_that_cannot_be_written_is_said_and_stops_nothing(
     Keeper(Documents(database), {"a": part, "b": other}).keep()
     assert database.fault is not None
     assert other.asked == [False]
+
+
+def test_what_was_said_last_is_found_and_what_cannot_be_read_is_nothing(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "state.db", schema=Documents.SCHEMA)
+    part = Part()
+    keeper = Keeper(Documents(database), {"breakers": part})
+    assert keeper.found("breakers") is None
+    part.news = b"one"
+    keeper.keep()
+    assert keeper.found("breakers") == b"one"
+    database.close()
+    assert keeper.found("breakers") is None

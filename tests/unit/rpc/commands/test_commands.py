@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from superezio.wire import AcquireParams, Gpu
+from superezio.wire import AcquireParams, BreakerRules, Gpu, Role
 from supereziod.gpu.hardware import Block, ProcessUse
 from supereziod.rpc.limits import Limits
 from unit.rpc.built import GPU_A, GPU_B, Daemon, daemon
@@ -323,6 +323,67 @@ async def test_a_session_is_named_in_meta_and_counts_its_requests(tmp_path: Path
 async def test_a_session_of_too_long_a_name_is_refused(tmp_path: Path) -> None:
     async with daemon(tmp_path) as built:
         assert (await error(built, "session.open", {"name": "x" * 129}))["code"] == -32602
+
+
+# --- breakers -----------------------------------------------------------------------------------
+
+
+async def test_a_call_of_a_breaker_is_its_connections_under_its_correlation_id(
+    tmp_path: Path,
+) -> None:
+    async with daemon(tmp_path, role="user") as built:
+        client, me = await built.client(), os.getuid()
+        meta = {"correlation_id": "job-1"}
+        granted = await client.call("breaker.acquire", {"name": "a", "rules": {}}, meta=meta)
+        assert granted["result"] == {
+            "name": "a",
+            "permit": 7,
+            "state": "closed",
+            "shared": False,
+            "expires_in_ms": 600_000,
+        }
+        params = {"name": "a", "permit": 7, "outcome": "throttled", "retry_after_ms": 5}
+        settled = await client.call("breaker.settle", params)
+        assert settled["result"] == {"effect": "settled", "state": "closed"}
+        (_, *asked), (_, *told) = built.breakers.calls
+        over = asked[2]
+        assert asked == ["a", me, over, BreakerRules(), "job-1"]
+        assert told == ["a", 7, "throttled", me, over, 5, f"{over}.2"]
+    assert built.breakers.closed == built.leases.closed == [over], "both hear of its end"
+
+
+@pytest.mark.parametrize("role", ["user", "admin"])
+@pytest.mark.parametrize("what", ["get", "force_open", "disable", "reset"])
+async def test_who_looks_at_a_breaker_or_decides_is_passed_on(
+    tmp_path: Path, what: str, role: Role
+) -> None:
+    async with daemon(tmp_path, role=role) as built:
+        found = await result(built, f"breaker.{what}", {"name": "a", "uid": 7})
+        assert (found["name"], found["uid"]) == ("a", 7)
+        await result(built, "breaker.list")
+    (asked, *members), listed = built.breakers.calls
+    assert (asked, members[:3]) == (what, ["a", role == "admin", 7])
+    assert listed == ("list", role == "admin")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"name": 7},
+        {"name": "a", "rule": {}},
+        {"name": "a", "rules": {"open": 5}},
+        {"name": "a", "rules": {"open_s": "5s"}},
+    ],
+)
+async def test_what_is_no_call_of_a_breaker_is_refused_by_the_name_at_fault(
+    tmp_path: Path, params: dict[str, Any]
+) -> None:
+    async with daemon(tmp_path) as built:
+        assert (await error(built, "breaker.acquire", params))["code"] == -32602
+        outcome = {"name": "a", "permit": 1, "outcome": "fine"}
+        assert (await error(built, "breaker.settle", outcome))["code"] == -32602
+        assert built.breakers.calls == []
 
 
 # --- policy -------------------------------------------------------------------------------------
