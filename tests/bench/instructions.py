@@ -24,6 +24,12 @@ PING: Final = b'{"jsonrpc":"2.0","id":1,"method":"system.ping"}\n'
 DECIDE: Final = (
     b'{"jsonrpc":"2.0","id":1,"method":"bench.decide","params":{"key":"openai/gpt","cost":1}}\n'
 )
+ACQUIRE: Final = b'{"jsonrpc":"2.0","id":1,"method":"breaker.acquire","params":{"name":"openai"}}\n'
+SETTLE: Final = (
+    b'{"jsonrpc":"2.0","id":1,"method":"breaker.settle",'
+    b'"params":{"name":"openai","permit":%b,"outcome":"success"}}\n'
+)
+_PERMIT: Final = re.compile(rb'"permit":(\d+)')
 REQUESTS: Final = 6400
 #: Past the point where the interpreter has specialised the path.
 WARM_UP: Final = 640
@@ -36,8 +42,11 @@ AT_64: Final = Budget(14_000, 10_000)
 
 
 class Scenario(NamedTuple):
+    """A request, and, where there is one, the request that follows from the permit it gets."""
+
     line: bytes
     depth: int
+    then: bytes | None = None
 
 
 def instruction_rows(directory: Path) -> Iterator[Row]:
@@ -51,10 +60,15 @@ def instruction_rows(directory: Path) -> Iterator[Row]:
     counts = per_request(directory, [Scenario(line, depth) for _, line, depth, _ in cases])
     for (name, _, depth, budget), count in zip(cases, counts, strict=True):
         yield judged(f"{name}: instructions, {depth} to a read", f"{count:,.0f}", count, budget)
+    pairs = [Scenario(ACQUIRE, depth, SETTLE) for depth, _ in depths]
+    for pair, count in zip(pairs, per_request(directory / "breaker", pairs), strict=True):
+        name = f"breaker.acquire and settle: instructions, {pair.depth} to a read"
+        yield Row(name, f"{count:,.0f}")
 
 
 def per_request(directory: Path, scenarios: Sequence[Scenario]) -> Iterator[float]:
     """Yield the instructions that each scenario's request takes."""
+    directory.mkdir(exist_ok=True)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         runs = [
             pool.submit(_count, directory / f"count{number}", scenarios, measured)
@@ -110,10 +124,18 @@ def _connected(path: Path, server: subprocess.Popen[str]) -> socket.socket:
 
 
 def _ask(connection: socket.socket, scenario: Scenario, count: int) -> None:
-    """Have `count` requests answered, `depth` at a time."""
+    """Have `count` requests answered, `depth` at a time, and as many that follow from them."""
     chunk = scenario.line * scenario.depth
     for _ in range(count // scenario.depth):
-        connection.sendall(chunk)
-        lines = 0
-        while lines < scenario.depth:
-            lines += connection.recv(1 << 20).count(b"\n")
+        answers = _exchange(connection, chunk, scenario.depth)
+        if scenario.then is not None:
+            permits = _PERMIT.findall(answers)
+            _exchange(connection, b"".join(scenario.then % each for each in permits), len(permits))
+
+
+def _exchange(connection: socket.socket, chunk: bytes, depth: int) -> bytes:
+    connection.sendall(chunk)
+    answers = b""
+    while answers.count(b"\n") < depth:
+        answers += connection.recv(1 << 20)
+    return answers

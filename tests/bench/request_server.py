@@ -2,9 +2,10 @@
 
     python request_server.py SOCKET
 
-It has the daemon's whole table of methods, of which system.ping works, and one method more that
-does what one decision of a rate limiter takes. Nothing runs on a timer, so that the instructions of
-two runs differ by their requests alone. Ends with SIGTERM.
+It has the daemon's whole table of methods, of which system.ping and the calls of breakers work, and
+one method more that does what one decision of a rate limiter takes. Nothing runs on a timer while
+it is measured, so that the instructions of two runs differ by their requests alone. Ends with
+SIGTERM.
 """
 
 import asyncio
@@ -23,7 +24,10 @@ from superezio.resilience.rate_limiter import Gcra
 from superezio.wire import Params, ReloadResult, Result
 from supereziod.gpu.hardware import Snapshot
 from supereziod.observability.events import EventLog
+from supereziod.resilience.breaker_settings import BreakerSettings
+from supereziod.resilience.breakers import Breakers
 from supereziod.rpc.access import AccessPolicy
+from supereziod.rpc.commands.breaker import BreakerCommands
 from supereziod.rpc.commands.system import DaemonFacts, LogLevel, SystemCommands
 from supereziod.rpc.dispatcher import CommandDispatcher
 from supereziod.rpc.limits import Limits, Traffic
@@ -69,7 +73,7 @@ class Decisions:
         return GRANTED % (now_ns & 1023)
 
 
-def methods(traffic: Traffic) -> list[Method]:
+def methods(traffic: Traffic, breakers: Breakers) -> list[Method]:
     facts = DaemonFacts(
         version="1", started_at="", started_ns=time.monotonic_ns(), gpu_driver="none",
         socket="", runtime_dir="", state_dir="",
@@ -92,7 +96,12 @@ def methods(traffic: Traffic) -> list[Method]:
         hot=True,
     )
     ping = structs.replace(METHODS[0], handler=system.ping)
-    return [ping, *METHODS[1:], decide]
+    calls = BreakerCommands(breakers)
+    bound = {"breaker.acquire": calls.acquire, "breaker.settle": calls.settle}
+    others = [
+        structs.replace(each, handler=bound.get(each.name, each.handler)) for each in METHODS[1:]
+    ]
+    return [ping, *others, decide]
 
 
 def _nothing_to_show() -> Snapshot:
@@ -105,9 +114,10 @@ def _nothing_to_reload() -> ReloadResult:
 
 async def serve(path: Path) -> None:
     traffic, sessions, events = Traffic(), Sessions(), EventLog()
+    breakers = Breakers(BreakerSettings(), events=events, boot_id="bench")
     server = RpcServer(
         dispatcher=CommandDispatcher(
-            methods(traffic), access=AccessPolicy(own_uid=0), sessions=sessions
+            methods(traffic, breakers), access=AccessPolicy(own_uid=0), sessions=sessions
         ),
         sessions=sessions,
         subscriptions=Subscriptions(events),
