@@ -713,7 +713,7 @@ def test_other_rules_keep_what_was_recorded_and_decide_with_the_next_call() -> N
 def test_a_smaller_window_keeps_the_calls_that_went_badly() -> None:
     service = Service()
     for outcome in ("success", "success", "success", "failure", "failure", "success", "success"):
-        service.settle(service.permit(), outcome)  # type: ignore[arg-type]
+        service.settle(service.permit(), outcome)
     smaller = msgspec.structs.replace(RULES, window=CountWindow(calls=3))
     service.breaker.set_rules(smaller, service.now)
     assert service.breaker.counts(service.now) == Counts(3, 2, 0)
