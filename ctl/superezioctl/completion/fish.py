@@ -106,6 +106,7 @@ _OFFERS = {
     "gpus": "(__superezioctl_ask gpus)",
     "leases": "(__superezioctl_ask leases)",
     "methods": "(__superezioctl_ask methods)",
+    "breakers": "(__superezioctl_ask breakers)",
 }
 
 

@@ -77,6 +77,7 @@ _ACTIONS = {
     "gpus": " _superezioctl_ask gpus",
     "leases": " _superezioctl_ask leases",
     "methods": " _superezioctl_ask methods",
+    "breakers": " _superezioctl_ask breakers",
 }
 
 
