@@ -110,10 +110,10 @@ REASON_CODES: Final[dict[str, str]] = {
 #: Members of an error's `data` besides `kind` and `correlation_id`, by the kind.
 ERROR_DATA: Final[dict[str, tuple[str, ...]]] = {
     "frame_too_large": ("limit",),
-    "permission_denied": ("role", "needs", "group"),
+    "permission_denied": ("role", "needs", "group", "name", "groups"),
     "busy": ("limit", "retry_after_ms"),
     "shutting_down": ("retry_after_ms",),
-    "not_found": ("gpu",),
+    "not_found": ("gpu", "name"),
     "no_capacity": ("placement", "retry_after_ms"),
     "never_fits": ("placement",),
     "cancelled": ("waiter",),
