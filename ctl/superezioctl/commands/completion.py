@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 SHELLS = ("bash", "zsh", "fish")
 #: What the scripts ask for while somebody types.
-CANDIDATES = ("gpus", "leases", "methods")
+CANDIDATES = ("gpus", "leases", "methods", "breakers")
 
 
 def completion(context: Context) -> int:
@@ -36,7 +36,7 @@ COMMANDS = {
         positionals=[
             Positional(
                 "WHAT",
-                "bash, zsh or fish; the scripts themselves ask for gpus, leases or methods",
+                "bash, zsh or fish; the scripts themselves ask for gpus, leases, methods, breakers",
                 convert=one_of(*SHELLS, *CANDIDATES),
             )
         ],

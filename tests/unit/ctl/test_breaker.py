@@ -130,3 +130,11 @@ def test_a_refusal_is_exit_code_4(ctl: Ctl, daemon: FakeDaemon) -> None:
 
 def test_names_are_completed(daemon: FakeDaemon) -> None:
     assert ask("breakers", str(daemon.path)) == [("mine/llm", "closed"), ("openai", "open")]
+
+
+def test_shells_get_them_by_the_command_that_their_scripts_call(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    assert ctl("completion", "breakers") == 0
+    assert [line.split("\t")[0] for line in ctl.out.splitlines()] == ["mine/llm", "openai"]
+    assert daemon.asked("breaker.list")
