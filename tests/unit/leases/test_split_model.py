@@ -135,6 +135,9 @@ class SplitMachine(RuleBasedStateMachine):
 
     @rule(uuid=GPU, quarters=st.integers(0, 20))
     def others_use_a_gpu(self, uuid: str, quarters: int) -> None:
+        if self.returning:
+            # In one and the same pass it could not be told from VRAM that did not come back.
+            self.look()
         self.foreign[uuid] = quarters * QUARTER
         self.look()
 
