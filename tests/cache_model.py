@@ -54,9 +54,18 @@ class Filling:
 
 
 class Reference:
-    def __init__(self, limits: Limits, quotas: dict[str, Quota]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        quotas: dict[str, Quota],
+        owners: dict[str, str] | None = None,
+        users: dict[str, str] | None = None,
+    ) -> None:
         self.limits = limits
         self.quotas = quotas
+        self.owners = owners or {}
+        self.users = users or {}
+        self.promised: list[str] = []
         self.kept: list[Kept] = []
         self.fills: dict[tuple[str, str], Filling] = {}
         self.diary: list[tuple[str, str, str]] = []
@@ -84,6 +93,27 @@ class Reference:
             return ("refused",)
         self.counts[ns, "coalesced"] += 1
         return ("join", now + wait)
+
+    def get_at_once(self, ns: str, key: str, holder: str, lead: int, now: int) -> Told | None:
+        answer = self.get(ns, key, holder, lead, 0, now)
+        if answer[0] != "join":
+            return answer
+        for counted in ("misses", "coalesced"):
+            self.counts[ns, counted] -= 1
+        return None
+
+    def peek(self, ns: str, key: str, now: int) -> Told:
+        kept = self._find(ns, key)
+        if kept and now < kept.grace_until:
+            self._use(kept)
+            fresh = now < kept.fresh_until
+            self.counts[ns, "hits" if fresh else "stale_served"] += 1
+            age = now - kept.stored
+            return ("hit", kept.value, age) if fresh else ("stale", kept.value, age, None)
+        if kept and now >= kept.dead_at:
+            self._remove(kept, "expired")
+        self.counts[ns, "misses"] += 1
+        return ("miss",)
 
     def joined(self, ns: str, key: str, waiting: Waiting) -> None:
         waiting.page = len(self.diary)
@@ -210,10 +240,24 @@ class Reference:
     def of(self, ns: str) -> list[Kept]:
         return [each for each in self.kept if each.namespace == ns]
 
+    def together(self, ns: str) -> list[Kept]:
+        """Return what a namespace holds, with the others of its owner."""
+        owner = self.owners.get(ns)
+        if owner is None:
+            return self.of(ns)
+        return [each for each in self.kept if self.owners.get(each.namespace) == owner]
+
     def is_guaranteed(self, ns: str) -> bool:
-        """Whether all that a namespace holds is no more than its guaranteed part."""
-        quota = self.quotas[ns]
-        return _within(self.of(ns), quota.guaranteed_bytes, quota.guaranteed_entries)
+        """Whether all that a namespace, or its owner, holds is no more than its guaranteed part."""
+        return _within(self.together(ns), *self._part(ns))
+
+    def _part(self, ns: str) -> tuple[int, int]:
+        """Return the bytes and entries that nobody else's growth evicts."""
+        owner = self.owners.get(ns)
+        quota = self.quotas[ns] if owner is None else self.limits.owner
+        if quota is None or (owner is not None and owner not in self.promised):
+            return 0, 0
+        return quota.guaranteed_bytes, quota.guaranteed_entries
 
     def _find(self, ns: str, key: str) -> Kept | None:
         return next((each for each in self.of(ns) if each.key == key), None)
@@ -224,6 +268,9 @@ class Reference:
 
     def _remove(self, kept: Kept, cause: str) -> None:
         self.kept.remove(kept)
+        owner = self.owners.get(kept.namespace)
+        if owner in self.promised and not self.together(kept.namespace):
+            self.promised.remove(owner)
         self.counts[kept.namespace, cause] += 1
 
     def _drop_expired(self, now: int) -> None:
@@ -237,6 +284,10 @@ class Reference:
             if len(self.fills) >= self.limits.max_fills:
                 return False
             if led >= self.limits.max_leads_per_holder:
+                return False
+            user = self.users.get(holder)
+            led = sum(self.users.get(each.holder) == user for each in self.fills.values())
+            if user is not None and led >= self.limits.max_leads_per_user:
                 return False
         elif fill.waiters or fill.deadline > now:
             return False
@@ -310,19 +361,38 @@ class Reference:
         if len(new.value.data) > self.limits.max_value_bytes:
             return False
         self._drop_expired(now)
-        new.guaranteed = new.size <= quota.guaranteed_bytes and quota.guaranteed_entries >= 1
-        if new.size > quota.max_bytes or quota.max_entries < 1:
+        owner, owner_quota = self.owners.get(new.namespace), self.limits.owner
+        already = list(self.promised)
+        if owner and owner not in already and len(already) < self.limits.max_promised:
+            self.promised.append(owner)
+        part = self._part(new.namespace)
+        new.guaranteed = _within([new], *part)
+        fits = _within([new], quota.max_bytes, quota.max_entries)
+        if owner and owner_quota:
+            fits = fits and _within([new], owner_quota.max_bytes, owner_quota.max_entries)
+        if not fits or not (new.guaranteed or self._shareable([new])):
+            self.promised = already
             return False
-        if not new.guaranteed and not self._shareable([new]):
-            return False
+        promised = owner in self.promised
         while not _within([*self.of(new.namespace), new], quota.max_bytes, quota.max_entries):
             oldest = min(self.of(new.namespace), key=lambda each: each.guaranteed)
             self._remove(oldest, "quota")
+        while (
+            owner
+            and owner_quota
+            and not _within(
+                [*self.together(new.namespace), new],
+                owner_quota.max_bytes,
+                owner_quota.max_entries,
+            )
+        ):
+            oldest = min(self.together(new.namespace), key=lambda each: each.guaranteed)
+            self._remove(oldest, "quota")
+        if owner and promised and owner not in self.promised:
+            self.promised.append(owner)
         self.kept.append(new)
         while not _within(
-            mine := [each for each in self.of(new.namespace) if each.guaranteed],
-            quota.guaranteed_bytes,
-            quota.guaranteed_entries,
+            mine := [each for each in self.together(new.namespace) if each.guaranteed], *part
         ):
             if self._shareable([mine[0]]):
                 mine[0].guaranteed = False
@@ -331,9 +401,8 @@ class Reference:
                 self._remove(mine[0], "total")
         while not self._shareable(shared := [each for each in self.kept if not each.guaranteed]):
             oldest = shared[0]
-            quota = self.quotas[oldest.namespace]
-            mine = [each for each in self.of(oldest.namespace) if each.guaranteed]
-            if _within([*mine, oldest], quota.guaranteed_bytes, quota.guaranteed_entries):
+            mine = [each for each in self.together(oldest.namespace) if each.guaranteed]
+            if _within([*mine, oldest], *self._part(oldest.namespace)):
                 oldest.guaranteed = True
                 self.kept.remove(oldest)
                 self.kept.insert(0, oldest)
@@ -342,7 +411,9 @@ class Reference:
         return True
 
     def _shareable(self, entries: list[Kept]) -> bool:
-        guaranteed = self.quotas.values()
+        guaranteed = [each for name, each in self.quotas.items() if name not in self.owners]
+        if self.limits.owner:
+            guaranteed += [self.limits.owner] * len(self.promised)
         return _within(
             entries,
             self.limits.max_bytes - sum(each.guaranteed_bytes for each in guaranteed),

@@ -16,7 +16,7 @@ end, as no key is ever fetched twice at once, and then the first of them fetches
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Final
 
 from superezio.resilience.cache_answers import (
@@ -39,6 +39,7 @@ from superezio.resilience.cache_limits import Lifetime, Limits, Quota
 from superezio.resilience.entries import Entries
 from superezio.resilience.fills import Fill, Fills
 from superezio.resilience.namespaces import Entry, Namespace
+from superezio.resilience.owners import Owner
 
 SECOND_NS: Final = 1_000_000_000
 #: The part of a time to live by which it is made shorter or longer at random.
@@ -54,12 +55,25 @@ class Cache:
     asks; a token counts only in the hands of the holder that got it.
     """
 
-    def __init__(self, limits: Limits, *, jitter: Callable[[], float] = random.random) -> None:
-        """Take the bounds, and what gives random numbers from 0 to 1, 1 excluded."""
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        jitter: Callable[[], float] = random.random,
+        owner_of: Callable[[str], Hashable] = lambda _namespace: None,
+        user_of: Callable[[Holder], Hashable] = lambda holder: holder,
+    ) -> None:
+        """Take the bounds, and what gives random numbers from 0 to 1, 1 excluded.
+
+        `owner_of` says whose a namespace is, by its name: those of one owner have `limits.owner`
+        together. What it gives None for stands alone. `user_of` says whose a holder is.
+        """
         self._limits = limits
         self._jitter = jitter
-        self._entries = Entries(max_bytes=limits.max_bytes, max_entries=limits.max_entries)
-        self._fills = Fills(max_fills=limits.max_fills, max_leads=limits.max_leads_per_holder)
+        self._owner_of = owner_of
+        self._entries = Entries(limits)
+        self._fills = Fills(limits, user_of)
+        self._owners: dict[Hashable, Owner] = {}
         self._spaces: dict[str, Namespace] = {}
         self._declared: set[str] = set()
         self._sweep_at = _SPARE_NAMESPACES
@@ -83,21 +97,55 @@ class Cache:
 
         Raises ValueError where it would have no time at all to lead.
         """
+        answer = self.get_at_once(namespace, key, holder=holder, now_ns=now_ns, lead_ns=lead_ns)
+        if answer is not None:
+            return answer
+        space = self._spaces[namespace]
+        space.counters.misses += 1
+        space.counters.coalesced += 1
+        deadline_ns = now_ns + wait_ns
+        fill = space.pending.fills[key]
+        waiter = self._fills.join(fill, holder, lead_ns=lead_ns, deadline_ns=deadline_ns)
+        return Join(waiter, deadline_ns)
+
+    def get_at_once(
+        self,
+        namespace: str,
+        key: str,
+        *,
+        holder: Holder,
+        now_ns: int,
+        lead_ns: int = 30 * SECOND_NS,
+    ) -> Hit | Stale | Lead | Refused | None:
+        """Do what `get` does, but where the caller would have to wait count nothing; return None.
+
+        Raises ValueError as `get` does.
+        """
         space = self._spaces.get(namespace) or self._open(namespace)
-        entry = space.find(key)
-        if entry is not None:
-            if now_ns < entry.fresh_until_ns:
-                self._entries.touch(entry)
-                space.counters.hits += 1
-                return Hit(entry.value, now_ns - entry.stored_ns)
-            if now_ns < entry.grace_until_ns:
-                self._entries.touch(entry)
-                space.counters.stale_served += 1
-                token = self._lead(space, key, holder, lead_ns, now_ns)
-                return Stale(entry.value, now_ns - entry.stored_ns, token)
-            if now_ns >= entry.dead_at_ns:
-                self._entries.remove(entry, "expired")
-        return self._miss(space, key, holder, wait_ns, lead_ns, now_ns)
+        served = self._serve(space, key, now_ns)
+        if isinstance(served, Hit):
+            return served
+        token = self._lead(space, key, holder, lead_ns, now_ns)
+        if served is not None:
+            return served if token is None else Stale(served.value, served.age_ns, token)
+        if token is None and key in space.pending.fills:
+            return None
+        space.counters.misses += 1
+        if token is not None:
+            return Lead(token)
+        space.counters.refused += 1
+        return Refused()
+
+    def peek(self, namespace: str, key: str, *, now_ns: int) -> Hit | Stale | None:
+        """Return the value, if there is one that may be served: a look by who will not fetch it.
+
+        It counts, and counts as use of the value, as `get` does; nobody leads or waits for it.
+        """
+        space = self._spaces.get(namespace) or self._open(namespace)
+        served = self._serve(space, key, now_ns)
+        if served is None:
+            space.counters.misses += 1
+        return served
 
     def leave(self, waiter: int) -> None:
         """Let a waiter go that does not wait any more; it gets no outcome."""
@@ -247,9 +295,12 @@ class Cache:
     def declare(self, namespace: str, quota: Quota | None) -> None:
         """Give a namespace a quota of its own, or with None that of the undeclared again.
 
-        Raises ValueError where the guaranteed parts together would be more than the total.
+        Raises ValueError where the guaranteed parts together would be more than the total, and for
+        a part of a namespace that has an owner, who has one over all of them.
         """
         space = self._spaces.get(namespace) or self._open(namespace)
+        if space.owner is not None and quota is not None and quota.guaranteed_bytes:
+            raise ValueError(f"{namespace} has its guaranteed part with its owner's others")
         self._entries.set_quota(space, quota or self._limits.quota)
         if quota is None:
             self._declared.discard(namespace)
@@ -278,21 +329,21 @@ class Cache:
 
     # --- within -----------------------------------------------------------------------------------
 
-    def _miss(
-        self, space: Namespace, key: str, holder: Holder, wait_ns: int, lead_ns: int, now_ns: int
-    ) -> Answer:
-        space.counters.misses += 1
-        token = self._lead(space, key, holder, lead_ns, now_ns)
-        if token is not None:
-            return Lead(token)
-        fill = space.pending.fills.get(key)
-        if fill is None:
-            space.counters.refused += 1
-            return Refused()
-        space.counters.coalesced += 1
-        deadline_ns = now_ns + wait_ns
-        waiter = self._fills.join(fill, holder, lead_ns=lead_ns, deadline_ns=deadline_ns)
-        return Join(waiter, deadline_ns)
+    def _serve(self, space: Namespace, key: str, now_ns: int) -> Hit | Stale | None:
+        entry = space.find(key)
+        if entry is None:
+            return None
+        if now_ns < entry.fresh_until_ns:
+            self._entries.touch(entry)
+            space.counters.hits += 1
+            return Hit(entry.value, now_ns - entry.stored_ns)
+        if now_ns < entry.grace_until_ns:
+            self._entries.touch(entry)
+            space.counters.stale_served += 1
+            return Stale(entry.value, now_ns - entry.stored_ns)
+        if now_ns >= entry.dead_at_ns:
+            self._entries.remove(entry, "expired")
+        return None
 
     def _lead(
         self, space: Namespace, key: str, holder: Holder, lead_ns: int, now_ns: int
@@ -363,6 +414,19 @@ class Cache:
                 for each, space in self._spaces.items()
                 if space.count or space.pending.fills or each in self._declared
             }
+            kept = {self._owner_of(each) for each in self._spaces}
+            self._owners = {each: owner for each, owner in self._owners.items() if each in kept}
             self._sweep_at = 2 * len(self._spaces) + _SPARE_NAMESPACES
-        space = self._spaces[name] = Namespace(name, self._limits.quota)
+        space = Namespace(name, self._limits.quota, self._owner(name))
+        self._spaces[name] = space
         return space
+
+    def _owner(self, namespace: str) -> Owner | None:
+        """Return who has a namespace together with others."""
+        key = self._owner_of(namespace)
+        if key is None or self._limits.owner is None:
+            return None
+        owner = self._owners.get(key)
+        if owner is None:
+            owner = self._owners[key] = Owner(self._limits.owner)
+        return owner

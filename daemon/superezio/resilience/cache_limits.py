@@ -25,7 +25,11 @@ class Quota(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """The bounds of a cache in all, and the quota of a namespace that has none of its own."""
+    """The bounds of a cache in all, and the quota of a namespace that has none of its own.
+
+    `owner` is the quota of each owner over all its namespaces; its guaranteed part is for as many
+    owners at a time as `max_promised` says, who come first. A user may have many holders.
+    """
 
     max_bytes: int
     max_entries: int
@@ -33,6 +37,9 @@ class Limits(Struct, frozen=True):
     quota: Quota
     max_fills: int = 65_536
     max_leads_per_holder: int = 1024
+    max_leads_per_user: int = 65_536
+    owner: Quota | None = None
+    max_promised: int = 0
 
     def __post_init__(self) -> None:
         """Refuse bounds that make no sense.
@@ -41,10 +48,25 @@ class Limits(Struct, frozen=True):
         """
         if min(self.max_bytes, self.max_entries, self.max_value_bytes) < 0:
             raise ValueError("max_bytes, max_entries and max_value_bytes have to be 0 or more")
-        if min(self.max_fills, self.max_leads_per_holder) < 1:
-            raise ValueError("max_fills and max_leads_per_holder have to be positive")
+        if min(self.max_fills, self.max_leads_per_holder, self.max_leads_per_user) < 1:
+            raise ValueError(
+                "max_fills, max_leads_per_holder and max_leads_per_user have to be positive"
+            )
         if self.quota.guaranteed_bytes or self.quota.guaranteed_entries:
             raise ValueError("only a namespace with a quota of its own is guaranteed a part")
+        promised_bytes, promised_entries = self.promised
+        if promised_bytes > self.max_bytes or promised_entries > self.max_entries:
+            raise ValueError("what is promised to owners is more than there is")
+
+    @property
+    def promised(self) -> tuple[int, int]:
+        """The bytes and the entries that are guaranteed to all owners who may be promised some."""
+        if self.owner is None:
+            return 0, 0
+        return (
+            self.owner.guaranteed_bytes * self.max_promised,
+            self.owner.guaranteed_entries * self.max_promised,
+        )
 
 
 class Lifetime(Struct, frozen=True):

@@ -4,16 +4,24 @@ A new entry goes to the part that is guaranteed to its namespace, which no other
 touches, and what was used least recently there moves on to the part that all share: the total less
 all guaranteed parts. There the least recently used entry goes first, whoever's it is, unless its
 namespace's own part has room for it again.
+
+The namespaces of one owner have their guaranteed part together. It is taken off the part that all
+share only while the owner holds something, and for so many owners at a time as it was promised to:
+those that came first.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Final
 
 from superezio.resilience.cache_counters import Cause
-from superezio.resilience.cache_limits import Quota
+from superezio.resilience.cache_limits import Limits, Quota
 from superezio.resilience.deadlines import Deadlines
 from superezio.resilience.namespaces import Entry, Namespace
+from superezio.resilience.owners import Owner
+
+_NOTHING: Final = Quota(0, 0)
 
 
 class Entries:
@@ -23,10 +31,15 @@ class Entries:
     which it stands in for an error.
     """
 
-    def __init__(self, *, max_bytes: int, max_entries: int) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.used_bytes = 0
-        self._max_bytes = max_bytes
-        self._max_entries = max_entries
+        self._max_bytes = limits.max_bytes
+        self._max_entries = limits.max_entries
+        self._max_promised = limits.max_promised
+        self._set_aside = limits.promised
+        self._promised = 0
+        self._declared_bytes = 0
+        self._declared_entries = 0
         self._guaranteed_bytes = 0
         self._guaranteed_entries = 0
         self._shared: OrderedDict[Entry, None] = OrderedDict()
@@ -41,18 +54,21 @@ class Entries:
 
         Raises ValueError where the guaranteed parts together would be more than the total.
         """
-        guaranteed_bytes = self._guaranteed_bytes - space.quota.guaranteed_bytes
-        guaranteed_bytes += quota.guaranteed_bytes
-        guaranteed_entries = self._guaranteed_entries - space.quota.guaranteed_entries
-        guaranteed_entries += quota.guaranteed_entries
+        more_bytes = quota.guaranteed_bytes - space.quota.guaranteed_bytes
+        more_entries = quota.guaranteed_entries - space.quota.guaranteed_entries
+        owners_bytes, owners_entries = self._set_aside
+        guaranteed_bytes = self._declared_bytes + more_bytes + owners_bytes
+        guaranteed_entries = self._declared_entries + more_entries + owners_entries
         if guaranteed_bytes > self._max_bytes or guaranteed_entries > self._max_entries:
             raise ValueError(
                 f"cannot guarantee that much to {space.name}: all namespaces together would have "
                 f"{guaranteed_bytes} bytes and {guaranteed_entries} entries guaranteed, of a total "
                 f"of {self._max_bytes} bytes and {self._max_entries} entries"
             )
-        self._guaranteed_bytes = guaranteed_bytes
-        self._guaranteed_entries = guaranteed_entries
+        self._declared_bytes += more_bytes
+        self._declared_entries += more_entries
+        self._guaranteed_bytes += more_bytes
+        self._guaranteed_entries += more_entries
         space.quota = quota
         self._make_room_in_quota(space, 0, 0)
         self._make_room_in_guaranteed(space, 0, 0)
@@ -65,6 +81,8 @@ class Entries:
         else:
             entry.space.shared.move_to_end(entry.key)
             self._shared.move_to_end(entry)
+        if entry.space.owner is not None:
+            entry.space.owner.touch(entry)
 
     def store(self, entry: Entry, now_ns: int) -> bool:
         """Keep an entry and return True, or return False where no eviction would make it fit.
@@ -72,21 +90,25 @@ class Entries:
         There must be none of that key.
         """
         self.drop_expired(now_ns)
-        space, size = entry.space, entry.size
-        quota = space.quota
-        guaranteed = size <= quota.guaranteed_bytes and quota.guaranteed_entries > 0
-        if size > quota.max_bytes or not quota.max_entries:
+        space, size, owner = entry.space, entry.size, entry.space.owner
+        new = self._new_promise(owner)
+        part = new or _part_of(space)
+        guaranteed = size <= part.guaranteed_bytes and part.guaranteed_entries > 0
+        if not all(_may_fit(size, each.quota) for each in (space, owner) if each is not None):
             return False
-        if not (guaranteed or self._fits_shared(size)):
+        if not (guaranteed or self._fits_shared(size, new)):
             return False
         self._make_room_in_quota(space, size, 1)
+        if owner is not None:
+            self._make_room_of_owner(owner, size, 1)
+            self._promise(owner)
         entry.number = self._ends.add(entry.dead_at_ns, entry)
         for tag in entry.tags:
             space.tagged.setdefault(tag, {})[entry.key] = entry
         space.used_bytes += size
         self.used_bytes += size
         if guaranteed:
-            self._make_room_in_guaranteed(space, size, 1)
+            self._make_room_in_guaranteed(owner or space, size, 1)
             self._guarantee(entry)
         else:
             self._share(entry)
@@ -97,6 +119,8 @@ class Entries:
         """Let an entry go, and count why."""
         space = entry.space
         self._unlink(entry)
+        if space.owner is not None and not space.owner.count:
+            self._take_back(space.owner)
         self._ends.remove(entry.number)
         for tag in entry.tags:
             tagged = space.tagged[tag]
@@ -120,39 +144,76 @@ class Entries:
         ):
             self.remove(space.least_recently_used(), "quota")
 
-    def _make_room_in_guaranteed(self, space: Namespace, size: int, entries: int) -> None:
-        quota = space.quota
+    def _make_room_of_owner(self, owner: Owner, size: int, entries: int) -> None:
+        quota = owner.quota
         while (
-            space.guaranteed_bytes + size > quota.guaranteed_bytes
-            or len(space.guaranteed) + entries > quota.guaranteed_entries
+            owner.used_bytes + size > quota.max_bytes or owner.count + entries > quota.max_entries
         ):
-            oldest = next(iter(space.guaranteed.values()))
+            self.remove(owner.least_recently_used(), "quota")
+
+    def _make_room_in_guaranteed(self, whose: Namespace | Owner, size: int, entries: int) -> None:
+        quota = whose.quota
+        while (
+            whose.guaranteed_bytes + size > quota.guaranteed_bytes
+            or whose.guaranteed_count + entries > quota.guaranteed_entries
+        ):
+            oldest = whose.oldest_guaranteed()
             if self._fits_shared(oldest.size):
                 self._unlink(oldest)
                 self._share(oldest)
             else:
                 self.remove(oldest, "total")
 
-    def _fits_shared(self, size: int) -> bool:
-        """Whether an entry would fit if it were alone in the part that all share."""
+    def _fits_shared(self, size: int, besides: Quota | None = None) -> bool:
+        """Whether an entry would fit if it were alone in the part that all share.
+
+        That is less the guaranteed part of `besides`, where that is about to be promised.
+        """
+        part = besides or _NOTHING
         return (
-            size <= self._max_bytes - self._guaranteed_bytes
-            and self._max_entries > self._guaranteed_entries
+            size <= self._max_bytes - self._guaranteed_bytes - part.guaranteed_bytes
+            and self._max_entries > self._guaranteed_entries + part.guaranteed_entries
         )
+
+    def _new_promise(self, owner: Owner | None) -> Quota | None:
+        """Return what an owner that stores something is promised with that, if anything."""
+        if owner is None or owner.promised or self._promised >= self._max_promised:
+            return None
+        return owner.quota
+
+    def _promise(self, owner: Owner) -> None:
+        if self._new_promise(owner) is not None:
+            owner.promised = True
+            self._promised += 1
+            self._guaranteed_bytes += owner.quota.guaranteed_bytes
+            self._guaranteed_entries += owner.quota.guaranteed_entries
+
+    def _take_back(self, owner: Owner) -> None:
+        if owner.promised:
+            owner.promised = False
+            self._promised -= 1
+            self._guaranteed_bytes -= owner.quota.guaranteed_bytes
+            self._guaranteed_entries -= owner.quota.guaranteed_entries
 
     def _guarantee(self, entry: Entry) -> None:
         entry.is_guaranteed = True
         entry.space.guaranteed[entry.key] = entry
         entry.space.guaranteed_bytes += entry.size
+        if entry.space.owner is not None:
+            entry.space.owner.add(entry)
 
     def _share(self, entry: Entry) -> None:
         entry.is_guaranteed = False
         entry.space.shared[entry.key] = entry
         self._shared[entry] = None
         self._shared_bytes += entry.size
+        if entry.space.owner is not None:
+            entry.space.owner.add(entry)
 
     def _unlink(self, entry: Entry) -> None:
         space = entry.space
+        if space.owner is not None:
+            space.owner.discard(entry)
         if entry.is_guaranteed:
             del space.guaranteed[entry.key]
             space.guaranteed_bytes -= entry.size
@@ -170,12 +231,25 @@ class Entries:
                 self._unlink(oldest)
                 self._guarantee(oldest)
                 oldest.space.guaranteed.move_to_end(oldest.key, last=False)
+                if oldest.space.owner is not None:
+                    oldest.space.owner.make_oldest(oldest)
             else:
                 self.remove(oldest, "total")
 
     def _has_guaranteed_room(self, entry: Entry) -> bool:
-        space, quota = entry.space, entry.space.quota
+        whose, quota = entry.space.owner or entry.space, _part_of(entry.space)
         return (
-            space.guaranteed_bytes + entry.size <= quota.guaranteed_bytes
-            and len(space.guaranteed) < quota.guaranteed_entries
+            whose.guaranteed_bytes + entry.size <= quota.guaranteed_bytes
+            and whose.guaranteed_count < quota.guaranteed_entries
         )
+
+
+def _part_of(space: Namespace) -> Quota:
+    """Return the quota whose guaranteed part the entries of a namespace may be in."""
+    if space.owner is None:
+        return space.quota
+    return space.owner.quota if space.owner.promised else _NOTHING
+
+
+def _may_fit(size: int, quota: Quota) -> bool:
+    return size <= quota.max_bytes and quota.max_entries > 0

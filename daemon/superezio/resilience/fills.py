@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable
 
 from superezio.resilience.cache_answers import (
     Failed,
@@ -15,6 +16,7 @@ from superezio.resilience.cache_answers import (
     Token,
 )
 from superezio.resilience.cache_counters import Counters
+from superezio.resilience.cache_limits import Limits
 from superezio.resilience.deadlines import Deadlines
 from superezio.resilience.invalidations import Invalidations
 
@@ -79,10 +81,13 @@ class Fills:
     so that a token, an invalidation and a waiter always tell which of them came first.
     """
 
-    def __init__(self, *, max_fills: int, max_leads: int) -> None:
+    def __init__(self, limits: Limits, user_of: Callable[[Holder], Hashable]) -> None:
         self.generation = 0
-        self._max_fills = max_fills
-        self._max_leads = max_leads
+        self._max_fills = limits.max_fills
+        self._max_leads = limits.max_leads_per_holder
+        self._max_leads_per_user = limits.max_leads_per_user
+        self._user_of = user_of
+        self._users: Counter[Hashable] = Counter()
         self._leads: Deadlines[Fill] = Deadlines()
         self._waits: Deadlines[Waiter] = Deadlines()
         self._held: dict[Holder, _Held] = {}
@@ -101,10 +106,12 @@ class Fills:
         return self.generation
 
     def may_lead(self, holder: Holder) -> bool:
-        """Whether there is room for one more fill, and for one more of that holder."""
+        """Whether there is room for one more fill, one of that holder, and one of its user."""
         held = self._held.get(holder)
-        return len(self._leads) < self._max_fills and (
-            held is None or len(held.leads) < self._max_leads
+        return (
+            len(self._leads) < self._max_fills
+            and (held is None or len(held.leads) < self._max_leads)
+            and self._users[self._user_of(holder)] < self._max_leads_per_user
         )
 
     def begin(
@@ -203,6 +210,7 @@ class Fills:
         fill.token = Token(fill.pending.name, fill.key, self.advance(), deadline_ns)
         fill.number = self._leads.add(deadline_ns, fill)
         self._of(holder).leads[fill] = None
+        self._users[self._user_of(holder)] += 1
         return fill.token
 
     def _dismiss(self, fill: Fill) -> None:
@@ -210,6 +218,10 @@ class Fills:
         held = self._held[fill.holder]
         del held.leads[fill]
         self._let_go(fill.holder, held)
+        user = self._user_of(fill.holder)
+        self._users[user] -= 1
+        if not self._users[user]:
+            del self._users[user]
 
     def _leave(self, waiter: Waiter) -> None:
         self._waits.remove(waiter.number)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from superezio.resilience.cache_answers import Value
 from superezio.resilience.cache_counters import Counters
 from superezio.resilience.cache_limits import Quota
 from superezio.resilience.fills import Pending
+
+if TYPE_CHECKING:
+    from superezio.resilience.owners import Owner
 
 #: What an entry takes at most besides its key, its value and its tags: measured where keys come
 #: and go, which leaves gaps in the tables, and rounded up.
@@ -64,7 +67,7 @@ class Namespace:
     """The entries of one namespace in the order of their use, and the fills of its keys.
 
     `guaranteed` are those that no other namespace's growth evicts, `shared` the others, which are
-    first to go.
+    first to go. One that has an `owner` shares that one's guaranteed part with its others.
     """
 
     __slots__ = (
@@ -72,6 +75,7 @@ class Namespace:
         "guaranteed",
         "guaranteed_bytes",
         "name",
+        "owner",
         "pending",
         "quota",
         "shared",
@@ -79,9 +83,10 @@ class Namespace:
         "used_bytes",
     )
 
-    def __init__(self, name: str, quota: Quota) -> None:
+    def __init__(self, name: str, quota: Quota, owner: Owner | None = None) -> None:
         self.name = name
         self.quota = quota
+        self.owner = owner
         self.counters = Counters()
         self.guaranteed: OrderedDict[str, Entry] = OrderedDict()
         self.guaranteed_bytes = 0
@@ -94,6 +99,15 @@ class Namespace:
     def count(self) -> int:
         """How many entries there are."""
         return len(self.guaranteed) + len(self.shared)
+
+    @property
+    def guaranteed_count(self) -> int:
+        """How many of them no other's growth evicts."""
+        return len(self.guaranteed)
+
+    def oldest_guaranteed(self) -> Entry:
+        """Return what was used least recently of the guaranteed part. There has to be one."""
+        return next(iter(self.guaranteed.values()))
 
     def find(self, key: str) -> Entry | None:
         """Return the entry of a key, whether it may still serve or not."""

@@ -30,19 +30,28 @@ from superezio.resilience.cache_answers import (
 from superezio.resilience.cache_limits import Lifetime, Limits, Quota
 
 LIMITS = Limits(
-    max_bytes=11_000,
-    max_entries=7,
+    max_bytes=13_000,
+    max_entries=9,
     max_value_bytes=2500,
     quota=Quota(max_bytes=7500, max_entries=4),
-    max_fills=4,
+    max_fills=5,
     max_leads_per_holder=2,
+    max_leads_per_user=3,
+    owner=Quota(7000, 4, guaranteed_bytes=2600, guaranteed_entries=2),
+    max_promised=1,
 )
 QUOTAS = {
     "kept": Quota(6500, 3, guaranteed_bytes=3500, guaranteed_entries=2),
     "small": Quota(3600, 2, guaranteed_bytes=1300, guaranteed_entries=1),
     "other": LIMITS.quota,
+    "eva 1": LIMITS.quota,
+    "eva 2": LIMITS.quota,
+    "fay": LIMITS.quota,
 }
-NAMESPACES = st.sampled_from(("kept", "small", "other", "kept", "other"))
+#: Who has namespaces together, and whose a holder is.
+OWNERS = {"eva 1": "eva", "eva 2": "eva", "fay": "fay"}
+USERS = {"ann": "one", "ben": "one", "cleo": "two", "dan": "three"}
+NAMESPACES = st.sampled_from(("kept", "small", "other", "kept", "other", "eva 1", "eva 2", "fay"))
 KEYS = st.sampled_from(("k", "k", "k", "l", "m", "n"))
 HOLDERS = st.sampled_from(("ann", "ben", "cleo", "dan"))
 SIZES = st.sampled_from((0, 100, 1000, 2000, 2501))
@@ -83,10 +92,15 @@ class CacheMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.part = 0.5
-        self.cache = Cache(LIMITS, jitter=lambda: min(self.part, 1 - 2**-53))
+        self.cache = Cache(
+            LIMITS,
+            jitter=lambda: min(self.part, 1 - 2**-53),
+            owner_of=OWNERS.get,
+            user_of=USERS.__getitem__,
+        )
         for name in ("kept", "small"):
             self.cache.declare(name, QUOTAS[name])
-        self.model = Reference(LIMITS, QUOTAS)
+        self.model = Reference(LIMITS, QUOTAS, OWNERS, USERS)
         self.now = 1000
         self.made = 0
         self.issued: list[tuple[Token, str]] = []
@@ -105,6 +119,20 @@ class CacheMachine(RuleBasedStateMachine):
             self.model.joined(ns, key, Waiting(answer.waiter, holder, answer.deadline_ns, lead, 0))
         elif isinstance(answer, Lead | Stale) and answer.token:
             self._issued(answer.token, holder, ns, key)
+
+    @rule(ns=NAMESPACES, key=KEYS, holder=HOLDERS, lead=SPANS)
+    def get_at_once(self, ns: str, key: str, holder: str, lead: int) -> None:
+        answer = self.cache.get_at_once(ns, key, holder=holder, now_ns=self.now, lead_ns=lead)
+        told = self.model.get_at_once(ns, key, holder, lead, self.now)
+        assert (answer and _told(answer)) == told
+        if isinstance(answer, Lead | Stale) and answer.token:
+            self._issued(answer.token, holder, ns, key)
+
+    @rule(ns=NAMESPACES, key=KEYS)
+    def peek(self, ns: str, key: str) -> None:
+        seen = self.cache.peek(ns, key, now_ns=self.now)
+        told = ("miss",) if seen is None else _told(seen)
+        assert told == self.model.peek(ns, key, self.now)
 
     @rule(ns=NAMESPACES, key=KEYS, many=ASKERS, wait=SPANS)
     def many_get(self, ns: str, key: str, many: list[str], wait: int) -> None:
@@ -292,6 +320,11 @@ class CacheMachine(RuleBasedStateMachine):
             held = self.cache.usage(name)
             assert held.used_bytes <= quota.max_bytes
             assert held.entries <= quota.max_entries
+        assert LIMITS.owner is not None
+        for owner in set(OWNERS.values()):
+            mine = [self.cache.usage(name) for name in OWNERS if OWNERS[name] == owner]
+            assert sum(each.used_bytes for each in mine) <= LIMITS.owner.max_bytes
+            assert sum(each.entries for each in mine) <= LIMITS.owner.max_entries
 
     @invariant()
     def it_holds_what_the_rules_say(self) -> None:
@@ -325,6 +358,7 @@ class CacheMachine(RuleBasedStateMachine):
             self._outcomes(self.cache.expire(late), self.model.expire(late))
         assert self.ended == set(self.asked)
         assert self.cache._fills._held == {}, "nothing is remembered of who is gone"
+        assert not self.cache._fills._users
 
     # --- within -----------------------------------------------------------------------------------
 
@@ -345,7 +379,7 @@ class CacheMachine(RuleBasedStateMachine):
         return {
             name: sum(each.dead_at > self.now for each in self.model.of(name))
             for name in QUOTAS
-            if name != ns and self.model.is_guaranteed(name)
+            if OWNERS.get(name, name) != OWNERS.get(ns, ns) and self.model.is_guaranteed(name)
         }
 
     def _are_kept(self, others: dict[str, int]) -> None:

@@ -19,6 +19,7 @@ ENTRIES = "superezio.resilience.entries"
 INVALIDATIONS = "superezio.resilience.invalidations"
 DEADLINES = "superezio.resilience.deadlines"
 NAMESPACES = "superezio.resilience.namespaces"
+OWNERS = "superezio.resilience.owners"
 
 MUTANTS = (
     # --- fills ------------------------------------------------------------------------------------
@@ -170,6 +171,144 @@ MUTANTS = (
         "        while heap and heap[0][1] not in self._items:\n            heappop(heap)\n",
         "",
     ),
+    Mutant(
+        "lets a user lead as much as it likes, with many holders",
+        FILLS,
+        "self._users[self._user_of(holder)] < self._max_leads_per_user",
+        "self._users[self._user_of(holder)] <= self._max_leads_per_user",
+    ),
+    Mutant(
+        "never forgets what a user has led",
+        FILLS,
+        "        self._users[user] -= 1\n",
+        "        pass\n",
+    ),
+    # --- who looks, and who would have to wait ----------------------------------------------------
+    Mutant(
+        "counts no miss of who only looks",
+        CACHE,
+        "        if served is None:\n            space.counters.misses += 1\n",
+        "",
+    ),
+    Mutant(
+        "counts a miss twice where the caller has to wait",
+        CACHE,
+        "        if token is None and key in space.pending.fills:\n            return None\n"
+        "        space.counters.misses += 1\n",
+        "        space.counters.misses += 1\n"
+        "        if token is None and key in space.pending.fills:\n            return None\n",
+    ),
+    Mutant(
+        "refuses who would have to wait",
+        CACHE,
+        "        if token is None and key in space.pending.fills:\n            return None\n",
+        "",
+    ),
+    Mutant(
+        "lets a look keep alive what may not be served",
+        CACHE,
+        "        if now_ns >= entry.dead_at_ns:\n"
+        '            self._entries.remove(entry, "expired")\n        return None\n',
+        "        return None\n",
+    ),
+    Mutant(
+        "lets who refreshes a value do so for all",
+        CACHE,
+        "return served if token is None else Stale(served.value, served.age_ns, token)",
+        "return served",
+    ),
+    # --- owners -----------------------------------------------------------------------------------
+    Mutant(
+        "lets an owner have as much as its namespaces together",
+        ENTRIES,
+        "            self._make_room_of_owner(owner, size, 1)\n",
+        "",
+    ),
+    Mutant(
+        "lets an owner grow past its bytes",
+        ENTRIES,
+        "owner.used_bytes + size > quota.max_bytes",
+        "owner.used_bytes > quota.max_bytes",
+    ),
+    Mutant(
+        "lets an owner grow past its entries",
+        ENTRIES,
+        "or owner.count + entries > quota.max_entries",
+        "or owner.count > quota.max_entries",
+    ),
+    Mutant(
+        "evicts first what the owner used last",
+        OWNERS,
+        "return next(iter(self.shared or self.guaranteed))",
+        "return next(reversed(self.shared or self.guaranteed))",
+    ),
+    Mutant(
+        "evicts first what is guaranteed to the owner",
+        OWNERS,
+        "return next(iter(self.shared or self.guaranteed))",
+        "return next(iter(self.guaranteed or self.shared))",
+    ),
+    Mutant(
+        "keeps in an owner's part what came first",
+        OWNERS,
+        "return next(iter(self.guaranteed))",
+        "return next(reversed(self.guaranteed))",
+    ),
+    Mutant(
+        "forgets that an owner has used an entry",
+        OWNERS,
+        "(self.guaranteed if entry.is_guaranteed else self.shared).move_to_end(entry)",
+        "pass",
+    ),
+    Mutant(
+        "takes what an owner gets back into its part for the newest",
+        OWNERS,
+        "self.guaranteed.move_to_end(entry, last=False)",
+        "self.guaranteed.move_to_end(entry)",
+    ),
+    Mutant(
+        "loses count of an owner's part",
+        OWNERS,
+        "            self.guaranteed_bytes -= entry.size\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "promises a part to every owner",
+        ENTRIES,
+        "or owner.promised or self._promised >= self._max_promised",
+        "or owner.promised",
+    ),
+    Mutant(
+        "promises an owner a part that it takes off nobody",
+        ENTRIES,
+        "            self._guaranteed_bytes += owner.quota.guaranteed_bytes\n",
+        "",
+    ),
+    Mutant(
+        "never takes a promise back from who holds nothing",
+        ENTRIES,
+        "            self._take_back(space.owner)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "guarantees a part to who was not promised it",
+        ENTRIES,
+        "return space.owner.quota if space.owner.promised else _NOTHING",
+        "return space.owner.quota",
+    ),
+    Mutant(
+        "gives each namespace of an owner the whole part",
+        ENTRIES,
+        "            self._make_room_in_guaranteed(owner or space, size, 1)\n",
+        "            if owner is None:\n"
+        "                self._make_room_in_guaranteed(space, size, 1)\n",
+    ),
+    Mutant(
+        "counts on the room that it is about to promise",
+        ENTRIES,
+        "if not (guaranteed or self._fits_shared(size, new)):",
+        "if not (guaranteed or self._fits_shared(size)):",
+    ),
     # --- entries ----------------------------------------------------------------------------------
     Mutant(
         "serves what is past its grace",
@@ -246,14 +385,14 @@ MUTANTS = (
     Mutant(
         "guarantees more bytes than it may",
         ENTRIES,
-        "space.guaranteed_bytes + entry.size <= quota.guaranteed_bytes",
-        "space.guaranteed_bytes <= quota.guaranteed_bytes",
+        "whose.guaranteed_bytes + entry.size <= quota.guaranteed_bytes",
+        "whose.guaranteed_bytes <= quota.guaranteed_bytes",
     ),
     Mutant(
         "keeps in the guaranteed part what came first",
-        ENTRIES,
-        "oldest = next(iter(space.guaranteed.values()))",
-        "oldest = next(reversed(space.guaranteed.values()))",
+        NAMESPACES,
+        "return next(iter(self.guaranteed.values()))",
+        "return next(reversed(self.guaranteed.values()))",
     ),
     Mutant(
         "loses count of bytes where an entry is moved",

@@ -243,3 +243,86 @@ def test_where_all_is_guaranteed_nobody_else_stores_anything() -> None:
     assert not cache.put("other", "d", VALUE, LIFE, now_ns=0).stored
     counters = cache.counters("kept")
     assert (counters.total, counters.quota) == (1, 0)
+
+
+# --- many namespaces of one owner -----------------------------------------------------------------
+
+
+def _owned(*, entries: int, most: int, guaranteed: int, promised: int = 2) -> Cache:
+    """Return one whose namespaces are those of the owner before the slash in their names."""
+    limits = Limits(
+        max_bytes=entries * SIZE,
+        max_entries=10**6,
+        max_value_bytes=1000,
+        quota=ROOMY,
+        owner=Quota(most * SIZE, 10**6, guaranteed * SIZE, 10**5 if guaranteed else 0),
+        max_promised=promised if guaranteed else 0,
+    )
+    return Cache(
+        limits,
+        jitter=lambda: 0.5,
+        owner_of=lambda name: name.partition("/")[0] if "/" in name else None,
+    )
+
+
+def test_a_thousand_namespaces_of_one_owner_are_no_more_than_one() -> None:
+    cache = _owned(entries=20, most=5, guaranteed=0)
+    _put(cache, "abcdefgh", "ann/n")
+    for number in range(1000):
+        _put(cache, "k", f"eve/{number}")
+    assert _kept(cache, "ann/n") == "defgh", "ann's own quota is five"
+    assert cache.usage().entries == 10
+
+
+def test_an_owners_least_recently_used_goes_first_whatever_namespace_it_is_in() -> None:
+    cache = _owned(entries=20, most=3, guaranteed=0)
+    _put(cache, "ab", "ann/1")
+    _put(cache, "c", "ann/2")
+    cache.peek("ann/1", "a", now_ns=1)
+    _put(cache, "de", "ann/3")
+    assert (_kept(cache, "ann/1"), _kept(cache, "ann/2"), _kept(cache, "ann/3")) == ("a", "", "de")
+    assert cache.counters("ann/1").quota == 1
+
+
+def test_no_growth_of_another_owner_evicts_what_is_guaranteed_to_one() -> None:
+    cache = _owned(entries=6, most=6, guaranteed=2)
+    _put(cache, "ab", "ann/n")
+    for number in range(1000):
+        _put(cache, "k", f"eve/{number}")
+    assert _kept(cache, "ann/n") == "ab"
+    assert cache.usage().entries == 6, "what ann does not use of hers is still hers"
+
+
+def test_a_guaranteed_part_is_taken_off_the_others_only_while_its_owner_holds_something() -> None:
+    cache = _owned(entries=6, most=6, guaranteed=2)
+    _put(cache, "abcdef", "eve/n")
+    assert _kept(cache, "eve/n") == "abcdef"
+    _put(cache, "k", "ann/n")
+    assert _kept(cache, "eve/n") == "cdef"
+    cache.delete("ann/n", "k")
+    _put(cache, "gh", "eve/n")
+    assert _kept(cache, "eve/n") == "cdefgh"
+
+
+def test_who_comes_when_all_is_promised_has_what_all_share_alone() -> None:
+    cache = _owned(entries=5, most=6, guaranteed=2, promised=1)
+    _put(cache, "ab", "ann/n")
+    _put(cache, "cdefg", "eve/n")
+    assert _kept(cache, "eve/n") == "efg"
+    _put(cache, "xyz", "ann/n")
+    assert _kept(cache, "ann/n") == "abxyz"
+    assert _kept(cache, "eve/n") == ""
+
+
+def test_a_namespace_of_an_owner_has_no_part_of_its_own() -> None:
+    cache = _owned(entries=5, most=6, guaranteed=2)
+    with pytest.raises(ValueError, match="has its guaranteed part with its owner's others"):
+        cache.declare("ann/n", Quota(10**6, 10, SIZE, 1))
+
+
+def test_what_owners_are_promised_is_there() -> None:
+    with pytest.raises(ValueError, match="what is promised to owners is more than there is"):
+        _owned(entries=5, most=6, guaranteed=2, promised=3)
+    cache = _owned(entries=5, most=6, guaranteed=2, promised=2)
+    with pytest.raises(ValueError, match="cannot guarantee that much to shared"):
+        cache.declare("shared", Quota(10**6, 10, 2 * SIZE, 0))
