@@ -53,6 +53,7 @@ from supereziod.options import Options
 from supereziod.reloading import Reloader
 from supereziod.resilience.breakers import Breakers
 from supereziod.resilience.keeping import Keeper
+from supereziod.resilience.caches import Caches
 from supereziod.rpc.build import Parts as ServedParts
 from supereziod.rpc.build import build_server
 from supereziod.rpc.commands.system import DaemonFacts, LogLevel
@@ -76,6 +77,7 @@ class _Core:
     leases: LeaseManager
     breakers: Breakers
     keeper: Keeper
+    caches: Caches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,6 +204,12 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
     stack.callback(breakers.close)
     keeper = Keeper(Documents(database), {"breakers": breakers})
     breakers.load(keeper.found("breakers"))
+    caches = Caches(
+        rules=settings.cache_rules(config.cache),
+        events=events,
+        shared=settings.shared_namespaces(config.cache),
+    )
+    stack.callback(caches.close)
     return _Core(
         events=events,
         database=database,
@@ -210,6 +218,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         leases=leases,
         breakers=breakers,
         keeper=keeper,
+        caches=caches,
     )
 
 
@@ -267,6 +276,7 @@ def _wire(
             events=core.events,
             metrics=_metrics(core, health, logging),
             breakers=core.breakers,
+            caches=core.caches,
         ),
         facts=_facts(options, socket),
         access=settings.access_policy(config),
@@ -341,5 +351,11 @@ async def _apply(config: Config, core: _Core, *, server: RpcServer, logging: Log
     server.set_access(await asyncio.to_thread(settings.access_policy, config))
     core.leases.set_quotas(quotas)
     core.breakers.set_settings(breakers)
+    namespaces = await asyncio.to_thread(settings.shared_namespaces, config.cache)
+    access = await asyncio.to_thread(settings.access_policy, config)
+    # First, as it may refuse: then nothing has changed.
+    core.caches.set_shared(namespaces)
+    server.set_access(access)
+    core.leases.set_quotas(quotas)
     server.set_limits(settings.rpc_limits(config))
     logging.set_level(config.logging.level)

@@ -12,8 +12,10 @@ from pathlib import Path
 import structlog
 from msgspec.structs import asdict
 
+from superezio.resilience import cache_limits
 from supereziod.config import Config
 from supereziod.config.breakers import Breaker
+from supereziod.config.cache import Cache
 from supereziod.config.schema import Gpu, Leases, Quotas
 from supereziod.config.section import Shared
 from supereziod.gpu.frames import ProbeSpec, SimulatedSpec
@@ -21,6 +23,8 @@ from supereziod.gpu.roster import MonitorRules
 from supereziod.leases.manager import LeasePolicies, LeaseTimes
 from supereziod.leases.quotas import GroupQuota, Quota, QuotaRules
 from supereziod.resilience.breaker_settings import BreakerSettings
+from supereziod.resilience.cache_namespaces import SharedNamespace
+from supereziod.resilience.cache_rules import CacheRules
 from supereziod.resilience.sharing import Audience
 from supereziod.rpc.access import AccessPolicy, resolve_access
 from supereziod.rpc.limits import Limits
@@ -150,6 +154,53 @@ def breaker_settings(given: Breaker) -> BreakerSettings:
         audiences=audiences(given.shared),
         limits=given.limits(),
     )
+
+
+def cache_rules(given: Cache) -> CacheRules:
+    """Return what bounds the cache."""
+    return CacheRules(
+        limits=cache_limits.Limits(
+            max_bytes=given.max_bytes,
+            max_entries=given.max_entries,
+            max_value_bytes=given.max_value_bytes,
+            quota=cache_limits.Quota(given.namespace_bytes, given.namespace_entries),
+            max_fills=given.fills,
+            max_leads_per_holder=given.fills_per_connection,
+            max_leads_per_user=given.fills_per_uid,
+            owner=cache_limits.Quota(
+                given.uid_bytes,
+                given.uid_entries,
+                given.uid_guaranteed_bytes,
+                given.uid_guaranteed_entries,
+            ),
+            max_promised=given.guaranteed_uids,
+        ),
+        namespaces_per_uid=given.namespaces_per_uid,
+        waiters_per_uid=given.waiters_per_uid,
+        key_length=given.key_length,
+        tags=given.tags,
+        tag_length=given.tag_length,
+        max_ttl_ns=round(given.max_ttl_s * 1e9),
+        max_wait_ns=round(given.max_wait_s * 1e9),
+        max_lead_ns=round(given.max_lead_s * 1e9),
+    )
+
+
+def shared_namespaces(given: Cache) -> dict[str, SharedNamespace]:
+    """Return what users share of the cache. Asks the host who they are, which may block."""
+    who = audiences(given.shared)
+    return {
+        name: SharedNamespace(
+            audience=who[name],
+            quota=cache_limits.Quota(
+                each.max_bytes,
+                each.max_entries,
+                each.guaranteed_bytes,
+                each.guaranteed_entries,
+            ),
+        )
+        for name, each in given.shared.items()
+    }
 
 
 def rpc_limits(config: Config) -> Limits:

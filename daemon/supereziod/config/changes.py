@@ -15,6 +15,7 @@ from supereziod.config.section import Section
 LIVE: Final = (
     "access.",
     "breaker.",
+    "cache.shared.",
     "leases.priority_maximum_admin",
     "leases.priority_maximum_user",
     "leases.quota.",

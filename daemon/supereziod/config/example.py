@@ -64,12 +64,24 @@ _BREAKER = """
 # groups = ["ai"]
 # failure_rate = 0.3
 # open = "1m"
+_CACHE = """
+# A namespace of the cache that those who may use it have together; any other name is each user's
+# own. `guaranteed` and `guaranteed_entries` are what no other namespace's growth evicts. Only an
+# admin clears a shared one.
+#
+# [cache.shared.embeddings]
+# groups = ["ai"]
+# size = "128MiB"
+# entries = 100000
+# guaranteed = "32MiB"
+# guaranteed_entries = 25000
 """
 
 
 def render_example() -> str:
     """Return the text of the documented configuration file."""
     return _HEAD + "".join(_section("", Config())) + _OVERRIDE + _QUOTA + _BREAKER
+    return _HEAD + "".join(_section("", Config())) + _OVERRIDE + _QUOTA + _CACHE
 
 
 def _section(path: str, section: Section) -> Iterator[str]:

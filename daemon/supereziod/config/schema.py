@@ -13,6 +13,7 @@ from msgspec import Meta, field
 from msgspec.structs import asdict
 
 from supereziod.config.breakers import Breaker
+from supereziod.config.cache import Cache
 from supereziod.config.section import Section
 from supereziod.gpu.fitness import APPLICATION_XIDS, FATAL_XIDS, FitnessRules
 from supereziod.gpu.patience import Patience
@@ -445,3 +446,4 @@ class Config(Section, frozen=True):
     access: Access = Access()
     logging: Logging = Logging()
     breaker: Breaker = Breaker()
+    cache: Cache = Cache()

@@ -12,6 +12,7 @@ from supereziod.gpu.processes import ProcessDescriber
 from supereziod.observability.metrics import MetricSource
 from supereziod.rpc.access import AccessPolicy
 from supereziod.rpc.commands.breaker import BreakerCommands, BreakerService
+from supereziod.rpc.commands.cache import CacheCommands, CacheService
 from supereziod.rpc.commands.events import EventCommands
 from supereziod.rpc.commands.gpu import GpuCommands, LeasedGpu, Monitor
 from supereziod.rpc.commands.health import Doctor, HealthCommands
@@ -50,6 +51,8 @@ class Holding(Protocol):
 
 class BreakerHolding(BreakerService, Holding, Protocol):
     """The breakers: what handlers ask, and what the server tells them."""
+class CacheHolding(CacheService, Holding, Protocol):
+    """The cache: what handlers ask, and what the server tells it."""
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -62,6 +65,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     #: What is monitored besides the control plane itself.
     metrics: tuple[MetricSource, ...] = ()
     breakers: BreakerHolding
+    caches: CacheHolding
 
 
 def build_server(
@@ -115,6 +119,7 @@ def build_server(
         MetricsCommands((*parts.metrics, TrafficMetrics(traffic))),
         RpcCommands(lambda: openrpc_document(METHODS, version=facts.version)),
         BreakerCommands(parts.breakers),
+        CacheCommands(parts.caches),
     )
     dispatcher = CommandDispatcher(
         bind(METHODS, commands),
@@ -131,6 +136,7 @@ def build_server(
         limits=limits,
         traffic=traffic,
         on_closed=_each_of(parts.leases, parts.breakers),
+        on_closed=_each_of(parts.leases, parts.caches),
         drain_s=drain_s,
         clock=clock,
         logger=logger,

@@ -14,6 +14,7 @@ from msgspec import structs
 from superezio import wire
 from supereziod.rpc.access import Visibility
 from supereziod.rpc.commands.breaker import BreakerCommands
+from supereziod.rpc.commands.cache import CacheCommands
 from supereziod.rpc.commands.events import EventCommands
 from supereziod.rpc.commands.gpu import GpuCommands
 from supereziod.rpc.commands.health import HealthCommands
@@ -164,6 +165,19 @@ METHODS: Final[tuple[Method, ...]] = (
     _method("metrics.get", "observer", "public", MetricsCommands.get,
             wire.NoParams, wire.MetricsText, "Figures for a monitoring system, as Prometheus"
             " reads them", may_wait=True),
+    _method("cache.get", "user", "own", CacheCommands.get,
+            wire.CacheGetParams, wire.CacheAnswer, "Look a key up, or be the one who fetches it",
+            hot=True, waiting=CacheCommands.wait, errors=("fill_failed", "fill_timeout")),
+    _method("cache.set", "user", "own", CacheCommands.set,
+            wire.CacheSetParams, wire.CacheStored, "Set a value, and give it to all who wait"),
+    _method("cache.fail", "user", "own", CacheCommands.fail,
+            wire.CacheFailParams, wire.CacheFailed, "Give the fetching of a value up"),
+    _method("cache.delete", "user", "own", CacheCommands.delete,
+            wire.CacheDeleteParams, wire.CacheDeleted, "Delete a key, or all with a tag"),
+    _method("cache.clear", "user", "own", CacheCommands.clear,
+            wire.CacheNamespaceParams, wire.CacheDeleted, "Delete all of a namespace"),
+    _method("cache.stats", "user", "own", CacheCommands.stats,
+            wire.NoParams, wire.CacheStats, "What the caller's namespaces hold, and how they do"),
 
     _method("rpc.discover", "observer", "public", RpcCommands.discover,
             wire.NoParams, dict[str, Any], "The OpenRPC document of these methods"),

@@ -50,6 +50,7 @@ _FAMILIES: Final = {
     "events": "Subscriptions",
     "session": "Sessions",
     "metrics": "Metrics",
+    "cache": "The cache",
     "rpc": "The protocol",
     "breaker": "Circuit breakers",
 }

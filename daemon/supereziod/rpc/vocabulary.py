@@ -65,6 +65,8 @@ EVENT_TYPES: Final[dict[str, str]] = {
     "breaker.closed": "A breaker lets calls through again: these went well, or it was reset.",
     "breaker.forced_open": "A breaker rejects every call, as ordered.",
     "breaker.disabled": "A breaker lets every call through, as ordered.",
+    "cache.cleared": "A namespace of the cache was emptied. `data` has `namespace`, how many"
+    " `entries` went, and `by_uid`.",
 }
 
 #: `code` of a GPU in a placement: why it was chosen or passed over.
@@ -124,4 +126,6 @@ ERROR_DATA: Final[dict[str, tuple[str, ...]]] = {
     "gpus_unavailable": ("retry_after_ms",),
     "breaker_open": ("name", "state", "retry_after_ms"),
     "quota_exceeded": ("scope", "name", "resource", "limit", "used", "needed"),
+    "fill_failed": ("namespace",),
+    "fill_timeout": ("namespace",),
 }

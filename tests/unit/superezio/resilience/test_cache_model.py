@@ -30,14 +30,14 @@ from superezio.resilience.cache_answers import (
 from superezio.resilience.cache_limits import Lifetime, Limits, Quota
 
 LIMITS = Limits(
-    max_bytes=13_000,
+    max_bytes=11_000,
     max_entries=9,
     max_value_bytes=2500,
     quota=Quota(max_bytes=7500, max_entries=4),
     max_fills=5,
     max_leads_per_holder=2,
     max_leads_per_user=3,
-    owner=Quota(7000, 4, guaranteed_bytes=2600, guaranteed_entries=2),
+    owner=Quota(7000, 3, guaranteed_bytes=2600, guaranteed_entries=2),
     max_promised=1,
 )
 QUOTAS = {
@@ -51,7 +51,9 @@ QUOTAS = {
 #: Who has namespaces together, and whose a holder is.
 OWNERS = {"eva 1": "eva", "eva 2": "eva", "fay": "fay"}
 USERS = {"ann": "one", "ben": "one", "cleo": "two", "dan": "three"}
-NAMESPACES = st.sampled_from(("kept", "small", "other", "kept", "other", "eva 1", "eva 2", "fay"))
+NAMESPACES = st.sampled_from(
+    ("kept", "small", "other", "kept", "small", "eva 1", "eva 2", "fay")
+)
 KEYS = st.sampled_from(("k", "k", "k", "l", "m", "n"))
 HOLDERS = st.sampled_from(("ann", "ben", "cleo", "dan"))
 SIZES = st.sampled_from((0, 100, 1000, 2000, 2501))
