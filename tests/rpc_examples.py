@@ -94,6 +94,7 @@ def record(directory: Path) -> dict[str, Json]:
         wire.ask("gpu.history", {"gpu": "0", "since_s": 5})
         wire.ask("metrics.get")
         _call_services(wire)
+        _cache(wire, daemon)
         _administer(wire)
         return _as_installed(wire.exchanges, directory)
 
@@ -170,6 +171,28 @@ def _call_services(wire: Wire) -> None:
     wire.ask("breaker.force_open", call)
     wire.ask("breaker.disable", call)
     wire.ask("breaker.reset", call)
+
+
+def _cache(wire: Wire, daemon: LiveDaemon) -> None:
+    at = {"namespace": "embeddings", "key": "sha256:8c1f"}
+    lead = wire.ask("cache.get", {**at, "fill": True}, name="cache.lead")
+    wire.ask(
+        "cache.set",
+        {**at, "text": "[0.12, 0.97]", "tags": ["model-2"], "token": lead["token"]},
+    )
+    wire.ask("cache.get", {**at, "fill": True})
+    other = {"namespace": "embeddings", "key": "sha256:77aa"}
+    lead = wire.ask("cache.get", {**other, "fill": True}, name="cache.other")
+    waiting = Wire(daemon.socket_path)
+    request = waiting.send("cache.get", {**other, "fill": True})
+    while wire.ask("cache.stats")["namespaces"][0]["waiting"] == 0:
+        pass
+    wire.ask("cache.fail", {**other, "token": lead["token"], "error": "HTTP 503"})
+    failed = {"request": request, "answer": waiting.receive(request["id"])}
+    wire.exchanges["fill_failed"] = failed
+    waiting.close()
+    wire.ask("cache.delete", {"namespace": "embeddings", "tag": "model-2"})
+    wire.ask("cache.clear", {"namespace": "embeddings"})
 
 
 def _administer(wire: Wire) -> None:

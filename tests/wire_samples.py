@@ -293,6 +293,29 @@ def placement(decision: str = "grant") -> wire.Placement:
     )
 
 
+def cache_stats() -> wire.CacheStats:
+    counted = dict.fromkeys(wire.CacheCounters.__struct_fields__, 0)
+    own = wire.CacheNamespace(
+        namespace="embeddings",
+        uid=1000,
+        shared=False,
+        used_bytes=3 << 20,
+        max_bytes=64 << 20,
+        entries=900,
+        max_entries=50_000,
+        fills=1,
+        waiting=4,
+        counters=wire.CacheCounters(**{**counted, "hits": 750, "misses": 240, "stale_served": 10}),
+    )
+    return wire.CacheStats(
+        used_bytes=5 << 20,
+        max_bytes=256 << 20,
+        entries=1200,
+        max_entries=200_000,
+        namespaces=[own],
+    )
+
+
 def quotas() -> wire.QuotaList:
     own = wire.QuotaUse(
         scope="user",
@@ -466,6 +489,12 @@ def everything() -> dict[str, Any]:
         "lease.cancel": wire.Done(done=True),
         "lease.list": lease_list(),
         "lease.quota": quotas(),
+        "cache.get": wire.CacheAnswer(status="hit", text="v", age_ms=1),
+        "cache.set": wire.CacheStored(accepted=True, stored=True),
+        "cache.fail": wire.CacheFailed(accepted=True),
+        "cache.delete": wire.CacheDeleted(entries=1),
+        "cache.clear": wire.CacheDeleted(entries=2),
+        "cache.stats": cache_stats(),
         "lease.get": lease(),
         "placement.explain": placement(),
         "events.subscribe": subscribed(),

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar, Unpack
 from superezio import calls, wire
 from superezio.aio_conversation import AsyncConversation
 from superezio.aio_events import AsyncEvents
-from superezio.calls import Call, LeaseOptions, PlacementOptions
+from superezio.calls import CacheOptions, Call, LeaseOptions, PlacementOptions
 from superezio.client import no_correlation_id
 from superezio.conversation import COURTESY_S
 from superezio.errors import StaleLeaseError, SuperezioError
@@ -336,6 +336,67 @@ class AsyncClient:
     ) -> wire.Breaker:
         """Have a breaker begin anew, closed. Shared ones are for admins. Raises NotFoundError."""
         return await self._call(calls.breaker_reset(name, uid), timeout_s)
+
+    # --- the cache ------------------------------------------------------------------------------
+
+    async def cache_get(
+        self,
+        namespace: str,
+        key: str,
+        *,
+        fill: bool = False,
+        wait: float | str = 30.0,
+        lead: float | str = 30.0,
+        timeout_s: float | None = None,
+    ) -> wire.CacheAnswer:
+        """Return what the cache has for a key; with `fill`, be ready to be the one who fetches it."""
+        call = calls.cache_get(namespace, key, fill=fill, wait=wait, lead=lead)
+        return await self._call(call, timeout_s)
+
+    async def cache_set(
+        self,
+        namespace: str,
+        key: str,
+        value: str | bytes,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[CacheOptions],
+    ) -> wire.CacheStored:
+        """Set a value; with the `token` of a lead, deliver it to all who wait."""
+        return await self._call(calls.cache_set(namespace, key, value, options), timeout_s)
+
+    async def cache_fail(
+        self,
+        namespace: str,
+        key: str,
+        token: str,
+        *,
+        error: str | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.CacheFailed:
+        """Give a lead up, with an `error` for all who wait or for the next one to lead."""
+        return await self._call(calls.cache_fail(namespace, key, token, error), timeout_s)
+
+    async def cache_delete(
+        self,
+        namespace: str,
+        *,
+        key: str | None = None,
+        tag: str | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.CacheDeleted:
+        """Delete a key, or all that has a tag."""
+        return await self._call(calls.cache_delete(namespace, key, tag), timeout_s)
+
+    async def cache_clear(
+        self, namespace: str, *, uid: int | None = None, timeout_s: float | None = None
+    ) -> wire.CacheDeleted:
+        """Delete all of a namespace."""
+        return await self._call(calls.cache_clear(namespace, uid), timeout_s)
+
+    async def cache_stats(self, *, timeout_s: float | None = None) -> wire.CacheStats:
+        """Return what the caller's namespaces hold, and what happened in them."""
+        return await self._call(calls.cache_stats(), timeout_s)
 
     # --- events, sessions, rpc ------------------------------------------------------------------
 

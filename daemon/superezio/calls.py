@@ -35,7 +35,10 @@ class Call(Struct, Generic[T], frozen=True, kw_only=True):
 
     def made_again(self, after_s: float) -> Call[T]:
         """Return what to send that long after the call began: it waits no longer than was asked."""
-        if not isinstance(self.params, wire.AcquireParams) or self.params.wait_ms <= 0:
+        if (
+            not isinstance(self.params, wire.AcquireParams | wire.CacheGetParams)
+            or self.params.wait_ms <= 0
+        ):
             return self
         # Not 0, which is not to wait at all, and is answered otherwise.
         left_ms = max(1, self.params.wait_ms - round(after_s * 1000))
@@ -97,7 +100,7 @@ def duration_s(duration: float | str) -> float:
     return parse_duration(duration) if isinstance(duration, str) else float(duration)
 
 
-def _refuse_unknown(options: PlacementOptions, names: frozenset[str]) -> None:
+def _refuse_unknown(options: PlacementOptions | CacheOptions, names: frozenset[str]) -> None:
     """Raise TypeError for a name that is no option: a typo must not pass for the default."""
     unknown = sorted(options.keys() - names)
     if unknown:
@@ -293,6 +296,82 @@ def session_close(session_id: str) -> Call[wire.Done]:
 
 def session_list() -> Call[wire.SessionList]:
     return Call(method="session.list", result=wire.SessionList)
+
+
+def cache_get(
+    namespace: str, key: str, *, fill: bool, wait: float | str, lead: float | str
+) -> Call[wire.CacheAnswer]:
+    wait_s = duration_s(wait)
+    params = wire.CacheGetParams(
+        namespace=namespace,
+        key=key,
+        fill=fill,
+        wait_ms=round(wait_s * 1000),
+        lead_ms=round(duration_s(lead) * 1000),
+    )
+    # Sent again over another connection it is another caller's: what the first led has passed on.
+    return Call(
+        method="cache.get",
+        result=wire.CacheAnswer,
+        params=params,
+        wait_s=wait_s if fill else 0.0,
+    )
+
+
+class CacheOptions(TypedDict, total=False):
+    """What may be said of a value besides the key.
+
+    It is fresh for `ttl` (seconds, or text such as `1h`; an hour if it is not given), then served
+    for `grace` while one caller refreshes it, and for `stale_if_error` where that fails. `tags` are
+    names to delete it by. `token` is that of a lead.
+    """
+
+    ttl: float | str
+    grace: float | str
+    stale_if_error: float | str
+    tags: Sequence[str]
+    token: str | None
+
+
+def cache_set(
+    namespace: str, key: str, value: str | bytes, options: CacheOptions
+) -> Call[wire.CacheStored]:
+    _refuse_unknown(options, CacheOptions.__optional_keys__)
+    params = wire.CacheSetParams(
+        namespace=namespace,
+        key=key,
+        text=value if isinstance(value, str) else None,
+        data=None if isinstance(value, str) else value,
+        ttl_ms=_milliseconds(options.get("ttl", 3600.0)),
+        grace_ms=_milliseconds(options.get("grace", 0.0)),
+        stale_if_error_ms=_milliseconds(options.get("stale_if_error", 0.0)),
+        tags=list(options.get("tags", ())),
+        token=options.get("token"),
+    )
+    return Call(method="cache.set", result=wire.CacheStored, params=params)
+
+
+def cache_fail(namespace: str, key: str, token: str, error: str | None) -> Call[wire.CacheFailed]:
+    params = wire.CacheFailParams(namespace=namespace, key=key, token=token, error=error)
+    return Call(method="cache.fail", result=wire.CacheFailed, params=params)
+
+
+def cache_delete(namespace: str, key: str | None, tag: str | None) -> Call[wire.CacheDeleted]:
+    params = wire.CacheDeleteParams(namespace=namespace, key=key, tag=tag)
+    return Call(method="cache.delete", result=wire.CacheDeleted, params=params)
+
+
+def cache_clear(namespace: str, uid: int | None) -> Call[wire.CacheDeleted]:
+    params = wire.CacheNamespaceParams(namespace=namespace, uid=uid)
+    return Call(method="cache.clear", result=wire.CacheDeleted, params=params)
+
+
+def cache_stats() -> Call[wire.CacheStats]:
+    return Call(method="cache.stats", result=wire.CacheStats)
+
+
+def _milliseconds(duration: float | str) -> int:
+    return round(duration_s(duration) * 1000)
 
 
 def rpc_discover() -> Call[dict[str, Any]]:

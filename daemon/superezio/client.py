@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from superezio import calls, wire
-from superezio.calls import Call, LeaseOptions, PlacementOptions
+from superezio.calls import CacheOptions, Call, LeaseOptions, PlacementOptions
 from superezio.conversation import COURTESY_S, Conversation
 from superezio.errors import StaleLeaseError, SuperezioError
 from superezio.events import Events
@@ -389,6 +389,85 @@ class Client:
     ) -> wire.Breaker:
         """Have a breaker begin anew, closed. Shared ones are for admins. Raises NotFoundError."""
         return self._call(calls.breaker_reset(name, uid), timeout_s)
+
+    # --- the cache ------------------------------------------------------------------------------
+
+    def cache_get(
+        self,
+        namespace: str,
+        key: str,
+        *,
+        fill: bool = False,
+        wait: float | str = 30.0,
+        lead: float | str = 30.0,
+        timeout_s: float | None = None,
+    ) -> wire.CacheAnswer:
+        """Return what the cache has for a key: its `status` says what to do.
+
+        With `fill`, be ready to fetch the value where nobody has it: one caller of all gets the
+        status "lead" and a `token`, and has `lead` to deliver with `cache_set` or to give up with
+        `cache_fail`; the others wait for it, `wait` at most. "stale" with a token is the same for
+        a value that may be served meanwhile. Where it is a "miss", fetch it for yourself.
+
+        Raises FillFailedError with the error of who fetched it, FillTimeoutError, and
+        PermissionDeniedError for a namespace that is shared by others.
+        """
+        call = calls.cache_get(namespace, key, fill=fill, wait=wait, lead=lead)
+        return self._call(call, timeout_s)
+
+    def cache_set(
+        self,
+        namespace: str,
+        key: str,
+        value: str | bytes,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[CacheOptions],
+    ) -> wire.CacheStored:
+        """Set a value: text or bytes. With the `token` of a lead, deliver it to all who wait.
+
+        Options: `ttl`, how long it is fresh, give or take a tenth (an hour); `grace`, how long it
+        is served after that while one caller refreshes it, and `stale_if_error`, how long where
+        refreshing fails (0); `tags`, names to delete it by; `token`. A `ValueError` is raised for
+        a duration that cannot be read.
+        """
+        return self._call(calls.cache_set(namespace, key, value, options), timeout_s)
+
+    def cache_fail(
+        self,
+        namespace: str,
+        key: str,
+        token: str,
+        *,
+        error: str | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.CacheFailed:
+        """Give a lead up: all who wait are told the `error`; without one, the first of them leads.
+
+        Where an old value may stand in for the error, it is in the answer, and they get it, too.
+        """
+        return self._call(calls.cache_fail(namespace, key, token, error), timeout_s)
+
+    def cache_delete(
+        self,
+        namespace: str,
+        *,
+        key: str | None = None,
+        tag: str | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.CacheDeleted:
+        """Delete a key, or all that has a tag. What is being fetched meanwhile is not stored."""
+        return self._call(calls.cache_delete(namespace, key, tag), timeout_s)
+
+    def cache_clear(
+        self, namespace: str, *, uid: int | None = None, timeout_s: float | None = None
+    ) -> wire.CacheDeleted:
+        """Delete all of a namespace; of a shared one, or another user's (`uid`), as an admin."""
+        return self._call(calls.cache_clear(namespace, uid), timeout_s)
+
+    def cache_stats(self, *, timeout_s: float | None = None) -> wire.CacheStats:
+        """Return what the caller's namespaces hold, and what happened in them."""
+        return self._call(calls.cache_stats(), timeout_s)
 
     # --- events, sessions, rpc ------------------------------------------------------------------
 

@@ -52,8 +52,8 @@ from supereziod.open_files import allow_many_files, shortage_of_files
 from supereziod.options import Options
 from supereziod.reloading import Reloader
 from supereziod.resilience.breakers import Breakers
-from supereziod.resilience.keeping import Keeper
 from supereziod.resilience.caches import Caches
+from supereziod.resilience.keeping import Keeper
 from supereziod.rpc.build import Parts as ServedParts
 from supereziod.rpc.build import build_server
 from supereziod.rpc.commands.system import DaemonFacts, LogLevel
@@ -348,14 +348,12 @@ def _state_faults(core: _Core) -> list[str]:
 async def _apply(config: Config, core: _Core, *, server: RpcServer, logging: Logging) -> None:
     quotas = await asyncio.to_thread(settings.quota_rules, config.leases.quota)
     breakers = await asyncio.to_thread(settings.breaker_settings, config.breaker)
-    server.set_access(await asyncio.to_thread(settings.access_policy, config))
-    core.leases.set_quotas(quotas)
-    core.breakers.set_settings(breakers)
     namespaces = await asyncio.to_thread(settings.shared_namespaces, config.cache)
     access = await asyncio.to_thread(settings.access_policy, config)
     # First, as it may refuse: then nothing has changed.
     core.caches.set_shared(namespaces)
     server.set_access(access)
     core.leases.set_quotas(quotas)
+    core.breakers.set_settings(breakers)
     server.set_limits(settings.rpc_limits(config))
     logging.set_level(config.logging.level)

@@ -64,6 +64,8 @@ _BREAKER = """
 # groups = ["ai"]
 # failure_rate = 0.3
 # open = "1m"
+"""
+
 _CACHE = """
 # A namespace of the cache that those who may use it have together; any other name is each user's
 # own. `guaranteed` and `guaranteed_entries` are what no other namespace's growth evicts. Only an
@@ -80,8 +82,8 @@ _CACHE = """
 
 def render_example() -> str:
     """Return the text of the documented configuration file."""
-    return _HEAD + "".join(_section("", Config())) + _OVERRIDE + _QUOTA + _BREAKER
-    return _HEAD + "".join(_section("", Config())) + _OVERRIDE + _QUOTA + _CACHE
+    tables = _OVERRIDE + _QUOTA + _BREAKER + _CACHE
+    return _HEAD + "".join(_section("", Config())) + tables
 
 
 def _section(path: str, section: Section) -> Iterator[str]:

@@ -51,6 +51,8 @@ class Holding(Protocol):
 
 class BreakerHolding(BreakerService, Holding, Protocol):
     """The breakers: what handlers ask, and what the server tells them."""
+
+
 class CacheHolding(CacheService, Holding, Protocol):
     """The cache: what handlers ask, and what the server tells it."""
 
@@ -135,8 +137,7 @@ def build_server(
         events=parts.events,
         limits=limits,
         traffic=traffic,
-        on_closed=_each_of(parts.leases, parts.breakers),
-        on_closed=_each_of(parts.leases, parts.caches),
+        on_closed=_each_of(parts.leases, parts.breakers, parts.caches),
         drain_s=drain_s,
         clock=clock,
         logger=logger,

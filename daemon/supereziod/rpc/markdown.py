@@ -19,6 +19,7 @@ _PLAIN: Final = {
     float: "number",
     str: "string",
     bool: "boolean",
+    bytes: "string in base64",
     Any: "anything",
     types.NoneType: "null",
 }

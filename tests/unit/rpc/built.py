@@ -15,7 +15,7 @@ from supereziod.rpc.commands.system import DaemonFacts, LogLevel
 from supereziod.rpc.limits import Limits
 from supereziod.rpc.listener import Listener
 from supereziod.rpc.peers import Peer
-from unit.rpc.fakes import FakeBreakers, FakeDoctor, FakeLeases, FakeMonitor, gpu_view
+from unit.rpc.fakes import FakeBreakers, FakeCaches, FakeDoctor, FakeLeases, FakeMonitor, gpu_view
 from unit.rpc.serving import Client
 
 GPU_A = "GPU-aaaa1111-0000-0000-0000-000000000000"
@@ -49,6 +49,7 @@ class Daemon:
         self.monitor = FakeMonitor(gpu_view(0, GPU_A), gpu_view(1, GPU_B))
         self.leases = FakeLeases()
         self.breakers = FakeBreakers()
+        self.caches = FakeCaches()
         self.events = EventLog()
         self.level = "info"
         self.bad_config = False
@@ -60,6 +61,7 @@ class Daemon:
                 health=FakeDoctor(),
                 events=self.events,
                 breakers=self.breakers,
+                caches=self.caches,
             ),
             facts=FACTS,
             access=access,

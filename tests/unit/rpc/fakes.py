@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
@@ -16,6 +17,16 @@ from superezio.wire import (
     Breaker,
     BreakerList,
     BreakerSettlement,
+    CacheAnswer,
+    CacheDeleted,
+    CacheDeleteParams,
+    CacheFailed,
+    CacheFailParams,
+    CacheGetParams,
+    CacheNamespaceParams,
+    CacheSetParams,
+    CacheStats,
+    CacheStored,
     CallOutcome,
     Done,
     GpuHistory,
@@ -43,6 +54,7 @@ from supereziod.gpu.hardware import (
 )
 from supereziod.leases.handles import Caller
 from supereziod.resilience.breakers import Granted, Who
+from supereziod.resilience.cache_namespaces import CacheCaller
 from supereziod.resilience.sharing import Asker
 
 GIB = 1 << 30
@@ -273,6 +285,46 @@ class FakeLeases:
             )
 
         return answer()
+
+
+class FakeCaches:
+    """Has nothing, except that who asks for `waits` waits; remembers who asked for what."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, CacheCaller, object]] = []
+        self.closed: list[str] = []
+        self.answers: asyncio.Queue[CacheAnswer] = asyncio.Queue()
+
+    def connection_closed(self, connection: str) -> None:
+        self.closed.append(connection)
+
+    def get(self, caller: CacheCaller, params: CacheGetParams) -> CacheAnswer | None:
+        self.calls.append(("get", caller, params))
+        return None if params.key == "waits" else CacheAnswer(status="miss")
+
+    def wait(self, caller: CacheCaller, params: CacheGetParams) -> Awaitable[CacheAnswer]:
+        self.calls.append(("wait", caller, params))
+        return self.answers.get()
+
+    def set(self, caller: CacheCaller, params: CacheSetParams) -> CacheStored:
+        self.calls.append(("set", caller, params))
+        return CacheStored(accepted=True, stored=True)
+
+    def fail(self, caller: CacheCaller, params: CacheFailParams) -> CacheFailed:
+        self.calls.append(("fail", caller, params))
+        return CacheFailed(accepted=True)
+
+    def delete(self, caller: CacheCaller, params: CacheDeleteParams) -> CacheDeleted:
+        self.calls.append(("delete", caller, params))
+        return CacheDeleted(entries=1)
+
+    def clear(self, caller: CacheCaller, params: CacheNamespaceParams) -> CacheDeleted:
+        self.calls.append(("clear", caller, params))
+        return CacheDeleted(entries=2)
+
+    def stats(self, caller: CacheCaller) -> CacheStats:
+        self.calls.append(("stats", caller, None))
+        return CacheStats(used_bytes=0, max_bytes=1, entries=0, max_entries=1, namespaces=[])
 
 
 class FakeDoctor:

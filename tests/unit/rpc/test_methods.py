@@ -48,6 +48,12 @@ USER = {
     "breaker.force_open",
     "breaker.disable",
     "breaker.reset",
+    "cache.get",
+    "cache.set",
+    "cache.fail",
+    "cache.delete",
+    "cache.clear",
+    "cache.stats",
 }
 ADMIN = {
     "system.reload", "system.log_level", "gpu.cordon", "gpu.uncordon", "gpu.detach", "gpu.attach",
@@ -80,6 +86,11 @@ PARAMS: dict[str, dict[str, object]] = {
     "breaker.force_open": {"name": "x"},
     "breaker.disable": {"name": "x"},
     "breaker.reset": {"name": "x"},
+    "cache.get": {"namespace": "n", "key": "k"},
+    "cache.set": {"namespace": "n", "key": "k", "text": "v"},
+    "cache.fail": {"namespace": "n", "key": "k", "token": "t"},
+    "cache.delete": {"namespace": "n", "key": "k"},
+    "cache.clear": {"namespace": "n"},
 }
 
 
@@ -116,6 +127,10 @@ def test_a_row_says_what_its_handler_takes_and_gives(method: Method) -> None:
     assert method.params in hints.values()
     alternatives = set(typing.get_args(returned) or (returned,))
     awaited = {each for each in alternatives if typing.get_origin(each) is Awaitable}
+    if method.waiting is not None:
+        assert type(None) in alternatives, "a hot one says so where it has to wait"
+        alternatives.remove(type(None))
+        awaited.add(typing.get_type_hints(method.waiting)["return"])
     assert method.may_wait == (bool(awaited) or inspect.iscoroutinefunction(method.handler))
     if method.name != "rpc.discover":
         assert alternatives - awaited == {bytes if method.hot else method.result}

@@ -31,6 +31,15 @@ NO_WISHES = {
     "model": None,
     "split": False,
 }
+SET = {
+    "namespace": "n",
+    "key": "k",
+    "ttl_ms": 3_600_000,
+    "grace_ms": 0,
+    "stale_if_error_ms": 0,
+    "tags": [],
+    "token": None,
+}
 CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
     ("system_ping", {}, "system.ping", None),
     ("system_info", {}, "system.info", None),
@@ -57,6 +66,38 @@ CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
     ("lease_list", {}, "lease.list", None),
     ("lease_quota", {}, "lease.quota", None),
     ("lease_get", {"lease": "1"}, "lease.get", {"lease": "1"}),
+    (
+        "cache_get",
+        {"namespace": "n", "key": "k", "fill": True, "wait": "1m", "lead": 2},
+        "cache.get",
+        {"namespace": "n", "key": "k", "fill": True, "wait_ms": 60_000, "lead_ms": 2000},
+    ),
+    (
+        "cache_set",
+        {"namespace": "n", "key": "k", "value": "v", "ttl": "1h", "grace": 0.5, "tags": ("t",)},
+        "cache.set",
+        {**SET, "text": "v", "data": None, "grace_ms": 500, "tags": ["t"]},
+    ),
+    (
+        "cache_set",
+        {"namespace": "n", "key": "k", "value": b"\0", "stale_if_error": 1, "token": "t"},
+        "cache.set",
+        {**SET, "text": None, "data": "AA==", "stale_if_error_ms": 1000, "token": "t"},
+    ),
+    (
+        "cache_fail",
+        {"namespace": "n", "key": "k", "token": "t", "error": "no"},
+        "cache.fail",
+        {"namespace": "n", "key": "k", "token": "t", "error": "no"},
+    ),
+    (
+        "cache_delete",
+        {"namespace": "n", "tag": "t"},
+        "cache.delete",
+        {"namespace": "n", "key": None, "tag": "t"},
+    ),
+    ("cache_clear", {"namespace": "n"}, "cache.clear", {"namespace": "n", "uid": None}),
+    ("cache_stats", {}, "cache.stats", None),
     (
         "placement_explain",
         {"vram": "1GiB", "count": 2, "policy": "spread", "avoid": ["GPU-x"]},

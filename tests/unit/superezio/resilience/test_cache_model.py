@@ -51,9 +51,7 @@ QUOTAS = {
 #: Who has namespaces together, and whose a holder is.
 OWNERS = {"eva 1": "eva", "eva 2": "eva", "fay": "fay"}
 USERS = {"ann": "one", "ben": "one", "cleo": "two", "dan": "three"}
-NAMESPACES = st.sampled_from(
-    ("kept", "small", "other", "kept", "small", "eva 1", "eva 2", "fay")
-)
+NAMESPACES = st.sampled_from(("kept", "small", "other", "kept", "small", "eva 1", "eva 2", "fay"))
 KEYS = st.sampled_from(("k", "k", "k", "l", "m", "n"))
 HOLDERS = st.sampled_from(("ann", "ben", "cleo", "dan"))
 SIZES = st.sampled_from((0, 100, 1000, 2000, 2501))
@@ -98,7 +96,7 @@ class CacheMachine(RuleBasedStateMachine):
             LIMITS,
             jitter=lambda: min(self.part, 1 - 2**-53),
             owner_of=OWNERS.get,
-            user_of=USERS.__getitem__,
+            user_of=lambda holder: USERS[str(holder)],
         )
         for name in ("kept", "small"):
             self.cache.declare(name, QUOTAS[name])
