@@ -7,6 +7,7 @@ diary. Whatever the real one finds with heaps, numbers and counters is searched 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from superezio.resilience.cache_answers import Token, Value
@@ -374,25 +375,24 @@ class Reference:
             self.promised = already
             return False
         promised = owner in self.promised
-        while not _within([*self.of(new.namespace), new], quota.max_bytes, quota.max_entries):
-            oldest = min(self.of(new.namespace), key=lambda each: each.guaranteed)
-            self._remove(oldest, "quota")
-        while (
-            owner
-            and owner_quota
-            and not _within(
-                [*self.together(new.namespace), new],
-                owner_quota.max_bytes,
-                owner_quota.max_entries,
-            )
-        ):
-            oldest = min(self.together(new.namespace), key=lambda each: each.guaranteed)
-            self._remove(oldest, "quota")
+        self._make_room(new, self.of, quota)
+        if owner and owner_quota:
+            self._make_room(new, self.together, owner_quota)
         if owner and promised and owner not in self.promised:
             self.promised.append(owner)
         self.kept.append(new)
+        self._settle(new.namespace, part)
+        return True
+
+    def _make_room(self, new: Kept, held: Callable[[str], list[Kept]], quota: Quota) -> None:
+        while not _within([*held(new.namespace), new], quota.max_bytes, quota.max_entries):
+            oldest = min(held(new.namespace), key=lambda each: each.guaranteed)
+            self._remove(oldest, "quota")
+
+    def _settle(self, namespace: str, part: tuple[int, int]) -> None:
+        """Bring all parts within their bounds after something came to a namespace."""
         while not _within(
-            mine := [each for each in self.together(new.namespace) if each.guaranteed], *part
+            mine := [each for each in self.together(namespace) if each.guaranteed], *part
         ):
             if self._shareable([mine[0]]):
                 mine[0].guaranteed = False
@@ -408,7 +408,6 @@ class Reference:
                 self.kept.insert(0, oldest)
             else:
                 self._remove(oldest, "total")
-        return True
 
     def _shareable(self, entries: list[Kept]) -> bool:
         guaranteed = [each for name, each in self.quotas.items() if name not in self.owners]

@@ -8,7 +8,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import TextIO
+    from typing import BinaryIO, TextIO
 
 _SGR = {
     "bold": "1",
@@ -92,6 +92,11 @@ class Output:
     def raw(self, text: str) -> None:
         """Print text of our own that a program reads, tabs included."""
         put(self._stdout, text)
+
+    def value(self, data: bytes) -> None:
+        """Print what is somebody's as it is: bytes, to a terminal too, and nothing after them."""
+        flush(self._stdout)
+        put_bytes(self._stdout.buffer, data)
 
     def flush(self) -> None:
         """Let out what was printed."""
@@ -194,6 +199,17 @@ def put(stream: TextIO, text: str) -> None:
     """Print `text` as it is. Raises BrokenPipeError or OutputError."""
     try:
         stream.write(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _cannot_write(error) from error
+
+
+def put_bytes(stream: BinaryIO, data: bytes) -> None:
+    """Print `data` as it is, at once. Raises BrokenPipeError or OutputError."""
+    try:
+        stream.write(data)
+        stream.flush()
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -349,7 +349,7 @@ class AsyncClient:
         lead: float | str = 30.0,
         timeout_s: float | None = None,
     ) -> wire.CacheAnswer:
-        """Return what the cache has for a key; with `fill`, be ready to be the one who fetches it."""
+        """Return what the cache has for a key; with `fill`, be ready to be who fetches it."""
         call = calls.cache_get(namespace, key, fill=fill, wait=wait, lead=lead)
         return await self._call(call, timeout_s)
 

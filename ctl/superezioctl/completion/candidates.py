@@ -19,6 +19,7 @@ SOURCES = {
     "leases": ("lease.list", "leases"),
     "methods": ("rpc.discover", "methods"),
     "breakers": ("breaker.list", "breakers"),
+    "namespaces": ("cache.stats", "namespaces"),
 }
 #: A shell acts on other characters; nothing that is named here has them.
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-/")
@@ -47,6 +48,8 @@ def _described(source: str, entry: dict[str, Any]) -> list[tuple[str, str]]:
         return [(entry["name"], entry.get("summary", ""))]
     if source == "breakers":
         return [(entry["name"], entry["state"].replace("_", "-"))]
+    if source == "namespaces":
+        return [(entry["namespace"], "shared" if entry["shared"] else "your own")]
     if source == "leases":
         where = "+".join("?" if gpu["index"] is None else _place(gpu) for gpu in entry["gpus"])
         reserved = "+".join(format_size(gpu["reserved_bytes"]) for gpu in entry["gpus"])

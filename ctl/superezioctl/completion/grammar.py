@@ -19,6 +19,7 @@ _SOURCES = {
     "LEASE": "leases",
     "METHOD": "methods",
     "BREAKER": "breakers",
+    "NAMESPACE": "namespaces",
     "PATH": "files",
     "FILE": "files",
     "PID": "pids",

@@ -82,9 +82,7 @@ class Caches:
         self._clock = clock
         #: Of the connections that have led or waited.
         self._uids: dict[Hashable, int] = {}
-        self._cache = Cache(
-            rules.limits, jitter=jitter, owner_of=owner_of, user_of=self._uids.__getitem__
-        )
+        self._cache = Cache(rules.limits, jitter=jitter, owner_of=owner_of, user_of=self._user_of)
         self._namespaces = Namespaces(self._cache, rules.limits, per_uid=rules.namespaces_per_uid)
         self._tokens = LeadTokens()
         self._waits = CacheWaits(self._cache, clock=clock, tell_lead=self._told)
@@ -252,6 +250,9 @@ class Caches:
         )
 
     # --- within -----------------------------------------------------------------------------------
+
+    def _user_of(self, holder: Hashable) -> int:
+        return self._uids[holder]
 
     def _token(self, caller: CacheCaller, text: str, name: str, key: str) -> Token | None:
         namespace = self._namespaces.find(caller, name)

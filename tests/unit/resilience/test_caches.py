@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -183,7 +184,7 @@ async def test_a_leader_that_reports_an_error_gives_it_to_all_current_waiters(
     waiting = [other.join() for _ in range(100)]
     assert ann.fail(token, "HTTP 503") == CacheFailed(accepted=True)
     for each in waiting:
-        with pytest.raises(FillFailedError, match="could not: HTTP 503$") as failed:
+        with pytest.raises(FillFailedError, match=r"could not: HTTP 503$") as failed:
             await each
         assert failed.value.data == {"namespace": "n"}
     assert other.get().status == "lead", "errors are never cached, and nobody ran it again"
@@ -595,7 +596,7 @@ async def test_what_is_out_of_bounds_is_refused_and_stores_nothing(
 
 @pytest.mark.parametrize("params", [{"wait_ms": -1}, {"lead_ms": 0}])
 async def test_times_that_make_no_sense_are_refused(
-    host: CacheHost, params: dict[str, int]
+    host: CacheHost, params: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidParamsError, match=f"{next(iter(params))} has to be"):
         host.connect(ANN).ask(**params)
