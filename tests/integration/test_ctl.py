@@ -30,6 +30,7 @@ COMMANDS_THAT_ONLY_LOOK = [
     "explain --vram 8GiB",
     "lease list",
     "lease quota",
+    "cache stats",
     "queue",
     "access",
     "log-level",

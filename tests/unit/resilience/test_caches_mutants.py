@@ -96,12 +96,6 @@ JUDGED = (
         'else f"0:{owned.name}"',
     ),
     Mutant(
-        "takes a user's own for what is shared",
-        KNOWN,
-        'return f":{owned.name}" if owned.owner is None else',
-        'return f"{owned.name}" if owned.owner is None else',
-    ),
-    Mutant(
         "bounds each namespace of a user and not all together",
         KNOWN,
         'return full.partition(":")[0] or None',
@@ -147,6 +141,12 @@ JUDGED = (
 
 #: Of these the examples tell.
 TOLD = (
+    Mutant(
+        "looks for what is shared where no quota is",
+        KNOWN,
+        'return f":{owned.name}" if owned.owner is None else',
+        'return f"{owned.name}" if owned.owner is None else',
+    ),
     Mutant(
         "lets a token count over any connection",
         TOKENS,

@@ -204,16 +204,26 @@ def test_a_wide_character_counts_what_it_takes() -> None:
 
 @pytest.mark.parametrize("tags", [0, 4])
 @pytest.mark.parametrize("churn", [False, True])
-def test_it_takes_no_more_memory_than_it_counts(tags: int, *, churn: bool) -> None:
+@pytest.mark.parametrize("owner", [None, "ann"])
+def test_it_takes_no_more_memory_than_it_counts(
+    tags: int, owner: str | None, *, churn: bool
+) -> None:
     """At the worst size of each table within: they double when they are full."""
-    limits = Limits(max_bytes=10**9, max_entries=10**6, max_value_bytes=1000, quota=ROOMY)
+    limits = Limits(
+        max_bytes=10**9,
+        max_entries=10**6,
+        max_value_bytes=1000,
+        quota=ROOMY,
+        owner=Quota(10**9, 10**6, 10**8, 10**5),
+        max_promised=1,
+    )
     many = 3000
     worst = 0.0
     gc.collect()
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        cache = Cache(limits)
+        cache = Cache(limits, owner_of=lambda _: owner)
         for number in range(many):
             for _ in range(3 if churn else 1):
                 _fetch(cache, f"key {number:09}", number, tags)
