@@ -105,15 +105,17 @@ class Cache(Section, frozen=True):
         _check_part("_per_uid", self.uid_guaranteed_bytes, self.uid_bytes)
         _check_part("_entries_per_uid", self.uid_guaranteed_entries, self.uid_entries)
         shared = self.shared.values()
-        for what, whole, part in (
+        for what, lower, whole, part in (
             (
                 "size",
+                "guaranteed_per_uid",
                 self.max_bytes,
                 self.uid_guaranteed_bytes * self.guaranteed_uids
                 + sum(each.guaranteed_bytes for each in shared),
             ),
             (
                 "entries",
+                "guaranteed_entries_per_uid",
                 self.max_entries,
                 self.uid_guaranteed_entries * self.guaranteed_uids
                 + sum(each.guaranteed_entries for each in shared),
@@ -122,7 +124,7 @@ class Cache(Section, frozen=True):
             if part > whole:
                 raise ValueError(
                     f"what is guaranteed to guaranteed_uids users and to the shared namespaces is"
-                    f" {part}, more than {what}, which is {whole}"
+                    f" {part}, more than {what}, which is {whole}: lower {lower}"
                 )
 
 

@@ -40,18 +40,22 @@ class Namespaces:
         self._shared: dict[str, SharedNamespace] = {}
         self._known = KnownNamespaces(per_uid=per_uid, is_empty=self._is_empty)
 
-    def find(self, caller: CacheCaller, name: str) -> str:
-        """Return the full name of a namespace that is used if it is there.
+    def owned(self, name: str, asker: Asker) -> Owned:
+        """Return what a name means to `asker`.
 
         Raises InvalidParamsError where it is no name, PermissionDeniedError where it is shared by
         others.
         """
+        return self._names.find(name, asker)
+
+    def find(self, caller: CacheCaller, name: str) -> str:
+        """Return the full name of a namespace that is used if it is there. Raises as `owned`."""
         return full_name(self._names.find(name, caller.peer))
 
     def enter(self, caller: CacheCaller, name: str, now_ns: int) -> tuple[Owned, str]:
         """Return a namespace that is used from now on, if it was not: whose it is, its full name.
 
-        Raises as `find` does, and BusyError where the caller's user has too many.
+        Raises as `owned` does, and BusyError where the caller's user has too many.
         """
         owned = self._names.find(name, caller.peer)
         return owned, self._known.enter(owned, now_ns)
@@ -92,9 +96,13 @@ class Namespaces:
     def set_shared(self, shared: Mapping[str, SharedNamespace]) -> None:
         """Share others from now on, or with others; what is shared no more is emptied.
 
+        So is a user's own that nobody comes to any more, as its name means what is shared now.
         Raises ConflictError, and changes nothing, where they are guaranteed more than there is.
         """
         self._check_parts(each.quota for each in shared.values())
+        new = shared.keys() - self._shared.keys()
+        for owned in [each for each in self._known if each.name in new]:
+            self._cache.clear(full_name(owned))
         for name in self._shared.keys() - shared.keys():
             self._cache.clear(f":{name}")
             self._cache.declare(f":{name}", None)

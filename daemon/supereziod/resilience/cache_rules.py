@@ -89,7 +89,7 @@ def value_of(params: CacheSetParams) -> Value:
 
 def message_of(error: str) -> str:
     """Return what is handed on of a leader's message: one line, printable, and not too long."""
-    line = " ".join(error.split())
+    line = " ".join(error[: 2 * _MESSAGE_LENGTH].split())
     shown = "".join(each if each.isprintable() else "?" for each in line[:_MESSAGE_LENGTH])
     return shown + (" ..." if len(line) > _MESSAGE_LENGTH else "")
 

@@ -92,9 +92,11 @@ class Caches:
     def set_shared(self, shared: Mapping[str, SharedNamespace]) -> None:
         """Share other namespaces from now on, or with others; what is shared no more is emptied.
 
-        Raises ConflictError, and changes nothing, where they are guaranteed more than there is.
+        Who waits in one that is another's now waits no more. Raises ConflictError, and changes
+        nothing, where they are guaranteed more than there is.
         """
         self._namespaces.set_shared(shared)
+        self._waits.check_again(self._namespaces.owned)
 
     def close(self) -> None:
         """Tell nobody anything any more."""
@@ -152,7 +154,7 @@ class Caches:
         if isinstance(answer, Join):
             self._alarm.set(self._cache.next_deadline_ns())
             wait_ms = wait_ns // 1_000_000
-            return self._waits.add(answer, uid=uid, namespace=owned, wait_ms=wait_ms)
+            return self._waits.add(answer, peer=caller.peer, namespace=owned, wait_ms=wait_ms)
         future = asyncio.get_running_loop().create_future()
         future.set_result(self._told(answer, caller.connection, owned))
         return future

@@ -213,6 +213,26 @@ async def test_each_waiter_has_its_own_deadline(host: CacheHost) -> None:
     assert (await long).text == "v"
 
 
+async def test_a_large_value_for_many_is_given_to_some_after_others_were_worked_for() -> None:
+    host = CacheHost(limits=limits(max_value_bytes=1 << 20))
+    ann, other = host.connect(ANN), host.connect(ANN)
+    token = ann.lead()
+    waiting = [other.join() for _ in range(20)]
+    large = "x" * (256 << 10)
+    ann.set(large, token=token)
+    assert [each.done() for each in waiting] == [True] * 8 + [False] * 12
+    waiting[10].cancel()
+    ann.lead("small")
+    small = host.connect(ANN).join("small")
+    ann.close()
+    assert (await small).status == "lead", "no lead waits for that"
+    await _tick()
+    given = [await each for each in waiting if not each.cancelled()]
+    assert len(given) == 19
+    assert {each.text for each in given} == {large}
+    host.close()
+
+
 async def test_a_message_of_a_leader_is_one_printable_line_of_bounded_length(
     host: CacheHost,
 ) -> None:
@@ -415,6 +435,32 @@ async def test_who_shares_and_how_much_changes_while_it_runs(host: CacheHost) ->
     assert eve.get("a", "common", fill=False).status == "miss", "two entries are left"
     with pytest.raises(PermissionDeniedError):
         ann.get("c", "common", fill=False)
+
+
+async def test_who_waits_in_what_is_anothers_now_waits_no_more(host: CacheHost) -> None:
+    ann, ben, mine = host.connect(ANN), host.connect(BEN), host.connect(ANN)
+    token = ann.lead(namespace="common")
+    refused, kept = ben.join(namespace="common"), mine.join(namespace="common")
+    host.caches.set_shared({"common": shared_with(ANN)})
+    with pytest.raises(PermissionDeniedError, match="cannot use the namespace common"):
+        await refused
+    assert not kept.done()
+    host.caches.set_shared({})
+    with pytest.raises(ConflictError, match="who shares the namespace common: ask again"):
+        await kept
+    assert not ann.set("v", namespace="common", token=token).accepted
+    assert ben.get(namespace="common", fill=False).status == "miss"
+    await _tick()
+    mine.lead(namespace="common")
+    assert sum(each.waiting for each in _stats(host.connect(ROOT)).namespaces) == 0
+
+
+async def test_what_one_had_under_a_name_that_is_shared_now_is_gone(host: CacheHost) -> None:
+    ann = host.connect(ANN)
+    ann.set("mine", namespace="new")
+    host.caches.set_shared({**COMMON, "new": shared_with(ANN, BEN)})
+    assert ann.get(namespace="new", fill=False).status == "miss"
+    assert _stats(ann).entries == 0
 
 
 async def test_parts_are_passed_from_one_to_another_and_never_more_than_there_is() -> None:

@@ -44,7 +44,7 @@ SHARED = {"common": shared_with(ANN, BEN)}
 
 USERS = st.sampled_from((ANN, ANN, BEN, EVE))
 NAMES = st.sampled_from(("n", "n", "n", "common", "common", "o", "p"))
-KEYS = st.sampled_from(("k", "k", "l"))
+KEYS = st.sampled_from(("k", "k", "k", "l", "m", "q"))
 PICKS = st.integers(0, 99)
 SPANS = st.sampled_from((5, 20, 60))
 
@@ -153,14 +153,14 @@ class CachesMachine(RuleBasedStateMachine):
         assert gone.future.cancel()
 
     @precondition(lambda self: self.waiting)
-    @rule(picks=st.lists(PICKS, min_size=1, max_size=3))
-    def waiters_are_gone_when_their_leader_dies(self, picks: list[int]) -> None:
+    @rule(pick=PICKS, many=st.integers(1, 3))
+    def waiters_are_gone_when_their_leader_dies(self, pick: int, many: int) -> None:
         """The race: the lead reaches requests whose cancellation was not heard of yet."""
-        first = self.waiting[picks[0] % len(self.waiting)]
-        same = [each for each in self.waiting if each.place == first.place]
-        gone = {id(each): each for each in (same[pick % len(same)] for pick in picks)}.values()
-        self.waiting = [each for each in self.waiting if all(each is not one for one in gone)]
-        leader = self.leading[first.place].line
+        place = self.waiting[pick % len(self.waiting)].place
+        same = [each for each in self.waiting if each.place == place]
+        gone = same[: min(many, max(1, len(same) - 1))]
+        self.waiting = [each for each in self.waiting if each not in gone]
+        leader = self.leading[place].line
 
         def at_once() -> None:
             for each in gone:
@@ -168,6 +168,17 @@ class CachesMachine(RuleBasedStateMachine):
             leader.close()
 
         self._close(leader, by=at_once)
+
+    @rule(user=st.sampled_from((ANN, BEN)), many=st.integers(1, 3), pick=PICKS)
+    def a_crowd_is_there_when_its_leader_dies(self, user: User, many: int, pick: int) -> None:
+        self.run()
+        for _ in range(4):
+            self.lines.append(self.host.connect(user))
+            self.ask(len(self.lines) - 1, "n", "k", fill=True, wait=60, lead=20)
+        if self.waiting:
+            self.waiters_are_gone_when_their_leader_dies(pick, many)
+        for line in self.lines[8:]:
+            self._close(line)
 
     @precondition(lambda self: self.lines)
     @rule(pick=PICKS)
@@ -275,6 +286,12 @@ class CachesMachine(RuleBasedStateMachine):
             assert all(each.future.done() for each in waits), "it goes to all who wait"
             self._outdated(place)
         self._collect()
+
+    @precondition(lambda self: self.lines)
+    @rule(pick=PICKS, names=st.lists(st.sampled_from(("n", "o")), min_size=3, max_size=6))
+    def much_is_put(self, pick: int, names: list[str]) -> None:
+        for number, name in enumerate(names):
+            self.put(pick, name, "klmq"[number % 4])
 
     @precondition(lambda self: self.lines)
     @rule(pick=PICKS, name=NAMES, key=KEYS, by_tag=st.booleans())

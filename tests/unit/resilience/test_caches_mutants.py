@@ -178,6 +178,30 @@ TOLD = (
         "self._timer is not None",
     ),
     Mutant(
+        "gives a large value to all in one lap",
+        WAITS,
+        "while self._filled and size < _BYTES_A_LAP:",
+        "while self._filled:",
+    ),
+    Mutant(
+        "forgets those whose lap is the next",
+        WAITS,
+        "            self._later = loop.call_soon(self._tell_filled, context=Context())\n",
+        "            loop.call_soon(self._filled.clear)\n",
+    ),
+    Mutant(
+        "lets those wait on to whom it is shared no more",
+        CACHES,
+        "        self._waits.check_again(self._namespaces.owned)\n",
+        "",
+    ),
+    Mutant(
+        "keeps what was one's own under a name that is shared",
+        NAMESPACES,
+        "            self._cache.clear(full_name(owned))\n",
+        "            pass\n",
+    ),
+    Mutant(
         "lets anybody clear what is shared",
         NAMESPACES,
         "if caller.is_admin and params.namespace in self._shared:",
