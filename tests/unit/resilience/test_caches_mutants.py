@@ -54,7 +54,7 @@ JUDGED = (
     Mutant(
         "never counts down who waits",
         WAITS,
-        "            self._waiting[wait.uid] -= 1\n",
+        "            self._waiting[uid] -= 1\n",
         "            pass\n",
     ),
     Mutant(
