@@ -116,6 +116,9 @@ class CachesMachine(RuleBasedStateMachine):
         line = self.lines[pick % len(self.lines)]
         waits = sum(each.line.user == line.user for each in self.waiting)
         place = self._place(line, name, key)
+        refused, taken_over = self._is_refused(line), place in self.leading
+        told = self._stats(self.host.connect(ROOT)).namespaces
+        assert sum(each.waiting for each in told) == len(self.waiting)
         try:
             answer = self._on_loop(
                 lambda: line.ask(key, name, fill=fill, wait_ms=wait, lead_ms=lead)
@@ -136,7 +139,9 @@ class CachesMachine(RuleBasedStateMachine):
                 self._collect()
             else:
                 if fill and answer.status == "miss":
-                    assert self._is_refused(line)
+                    assert refused
+                if answer.token is not None:
+                    assert taken_over or not refused
                 self._told(line, place, answer, lead)
                 assert fill or answer.token is None
 
