@@ -472,7 +472,7 @@ async def test_parts_are_passed_from_one_to_another_and_never_more_than_there_is
     )
     ann = host.connect(ANN)
     ann.set("v", "k", "a")
-    swapped = {"a": shared_with(ANN, quota=none), "b": shared_with(ANN, quota=most)}
+    swapped = {"b": shared_with(ANN, quota=most), "a": shared_with(ANN, quota=none)}
     host.caches.set_shared(swapped)
     ann.set("v", "k", "b")
     assert ann.get("k", "b", fill=False).status == "hit"
