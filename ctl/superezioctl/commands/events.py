@@ -23,7 +23,7 @@ TYPES = (
     "lease.position", "lease.cancelled", "lease.expired", "lease.granted", "lease.active",
     "lease.grown", "lease.attached", "lease.orphaned", "lease.draining", "lease.acknowledged",
     "lease.refused", "lease.kept", "lease.released", "lease.lost", "lease.overrun", "lease.idle",
-    "lease.unreturned", "breaker.opened", "breaker.half_open", "breaker.closed",
+    "lease.unreturned", "cache.cleared", "breaker.opened", "breaker.half_open", "breaker.closed",
     "breaker.forced_open", "breaker.disabled",
 )  # fmt: skip
 #: The beginnings that stand for several.

@@ -283,9 +283,11 @@ TOLD = (
     ),
 )
 
+MUTANTS = JUDGED + TOLD
+
 
 def _judges(mutant: Mutant) -> Sequence[Path]:
     return MODEL if mutant in JUDGED else ALL
 
 
-mutants, test_passes, test_the_tests_notice_a_cache_that = kept_list(JUDGED + TOLD, tests=_judges)
+mutants, test_passes, test_the_tests_notice_a_cache_that = kept_list(MUTANTS, tests=_judges)
