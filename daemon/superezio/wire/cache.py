@@ -19,7 +19,8 @@ class CacheGetParams(Params):
     """Look a key up. `fill`: be ready to fetch the value where nobody has it.
 
     With `fill`, one caller of all leads, and has `lead_ms` to deliver with cache.set or
-    cache.fail; the others wait for it, `wait_ms` at most.
+    cache.fail; the others wait for it, `wait_ms` at most. Both are cut to what the configuration
+    allows, and so are the times of cache.set.
     """
 
     namespace: str

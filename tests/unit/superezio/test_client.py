@@ -68,9 +68,9 @@ CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
     ("lease_get", {"lease": "1"}, "lease.get", {"lease": "1"}),
     (
         "cache_get",
-        {"namespace": "n", "key": "k", "fill": True, "wait": "1m", "lead": 2},
+        {"namespace": "n", "key": "k", "fill": True, "wait": 0, "lead": "2s"},
         "cache.get",
-        {"namespace": "n", "key": "k", "fill": True, "wait_ms": 60_000, "lead_ms": 2000},
+        {"namespace": "n", "key": "k", "fill": True, "wait_ms": 0, "lead_ms": 2000},
     ),
     (
         "cache_set",
@@ -465,3 +465,11 @@ def test_an_interrupted_call_ends_its_connection(
     assert not client._conversation.connection.connected
     client.system_ping()
     assert daemon.connections == 2
+
+
+def test_the_wait_for_a_value_adds_to_the_time_limit(client: Client, daemon: FakeDaemon) -> None:
+    client.cache_get("n", "k", fill=True, wait="1m")
+    client.cache_get("n", "k", wait="1m")
+    limits = [request["meta"]["deadline_ms"] for request in daemon.asked("cache.get")]
+    assert 60_000 < limits[0] <= 65_000
+    assert limits[1] <= 5000, "a plain get waits for nobody"
