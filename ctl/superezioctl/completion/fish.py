@@ -107,6 +107,7 @@ _OFFERS = {
     "leases": "(__superezioctl_ask leases)",
     "methods": "(__superezioctl_ask methods)",
     "breakers": "(__superezioctl_ask breakers)",
+    "namespaces": "(__superezioctl_ask namespaces)",
 }
 
 

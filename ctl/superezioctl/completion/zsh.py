@@ -78,6 +78,7 @@ _ACTIONS = {
     "leases": " _superezioctl_ask leases",
     "methods": " _superezioctl_ask methods",
     "breakers": " _superezioctl_ask breakers",
+    "namespaces": " _superezioctl_ask namespaces",
 }
 
 
