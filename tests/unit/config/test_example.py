@@ -42,10 +42,17 @@ def test_a_key_without_a_default_says_what_is_to_be_written() -> None:
     )
 
 
-def test_the_quotas_it_shows_can_be_used(tmp_path: Path) -> None:
-    shown = render_example().partition("#\n# [leases.quota.user.alice]")
+def test_the_tables_it_shows_can_be_used(tmp_path: Path) -> None:
+    shown = []
+    for block in render_example().split("\n\n"):
+        _, table, rest = block.partition("\n# [")
+        shown.append((table + rest).replace("\n# ", "\n").replace("\n#\n", "\n"))
     file = tmp_path / "superezio.toml"
-    file.write_text((shown[1] + shown[2]).replace("# ", "").replace("#\n", "\n"))
-    quota = Source(file=file).load().config.leases.quota
+    file.write_text("\n".join(shown))
+    config = Source(file=file).load().config
+    quota = config.leases.quota
     assert (quota.user["alice"].vram_bytes, quota.user["alice"].leases) == (16 << 30, 4)
     assert quota.group["students"].vram_bytes == 24 << 30
+    assert len(config.gpu.reserve_by_gpu) == 1
+    assert config.breaker.shared["openai"].groups == ["ai"]
+    assert config.cache.shared["embeddings"].groups == ["ai"]
