@@ -45,6 +45,8 @@ CATALOGUE = {
     "events": ("events", "Follow what changes: GPUs, leases, health"),
     "logs": ("logs", "Show what the daemon logged of a request, a lease or a GPU"),
     "metrics": ("metrics", "Print figures for a monitoring system, as Prometheus reads them"),
+    "trace": ("trace", "Show what became of a request, or find slow and failed ones"),
+    "session list": ("session", "List the sessions, and what was used in each"),
     "access": ("access", "Show who may call what, and what of others is visible"),
     "wait": ("system", "Wait until the daemon answers and knows its GPUs"),
     "reload": ("system", "Let the daemon read its configuration again"),

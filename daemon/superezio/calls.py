@@ -6,7 +6,7 @@ Both clients send these; there is no second list of methods on the client's side
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypedDict, TypeVar
 
 from msgspec import Struct
@@ -372,6 +372,47 @@ def cache_stats() -> Call[wire.CacheStats]:
 
 def _milliseconds(duration: float | str) -> int:
     return round(duration_s(duration) * 1000)
+
+
+def trace_get(id_: str) -> Call[wire.Trace]:
+    return Call(method="trace.get", result=wire.Trace, params=wire.TraceParams(id=id_))
+
+
+def trace_find(
+    *,
+    last: int,
+    slow: float | str | None,
+    failed: bool,
+    method: str | None,
+    since: float | str | None,
+) -> Call[wire.TraceList]:
+    params = wire.TraceFindParams(
+        last=last,
+        slow_ms=None if slow is None else duration_s(slow) * 1000,
+        failed=failed,
+        method=method,
+        since_s=None if since is None else duration_s(since),
+    )
+    return Call(method="trace.find", result=wire.TraceList, params=params)
+
+
+def trace_annotate(
+    correlation_id: str,
+    name: str,
+    *,
+    started_ago: float | str | None,
+    duration: float | str | None,
+    attributes: Mapping[str, str | int | float | bool],
+) -> Call[wire.Done]:
+    params = wire.TraceAnnotateParams(
+        correlation_id=correlation_id,
+        name=name,
+        started_ms_ago=None if started_ago is None else duration_s(started_ago) * 1000,
+        duration_ms=None if duration is None else duration_s(duration) * 1000,
+        attributes=dict(attributes),
+    )
+    # Sent again, it would be there twice.
+    return Call(method="trace.annotate", result=wire.Done, params=params, idempotent=False)
 
 
 def rpc_discover() -> Call[dict[str, Any]]:

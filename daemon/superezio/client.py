@@ -11,7 +11,7 @@ DaemonNotRunningError, ReplyTimeoutError and ConnectionLostError.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -525,6 +525,58 @@ class Client:
     def session_list(self, *, timeout_s: float | None = None) -> wire.SessionList:
         """Return the sessions that the caller may see: own ones, and for admins all."""
         return self._call(calls.session_list(), timeout_s)
+
+    # --- the flight recorder ----------------------------------------------------------------------
+
+    def trace_get(self, id_: str, *, timeout_s: float | None = None) -> wire.Trace:
+        """Return what became of the requests of a correlation id, or trace-id, in time's order.
+
+        One's own; for admins all.
+        """
+        return self._call(calls.trace_get(id_), timeout_s)
+
+    def trace_find(
+        self,
+        *,
+        last: int = 20,
+        slow: float | str | None = None,
+        failed: bool = False,
+        method: str | None = None,
+        since: float | str | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.TraceList:
+        """Return the newest `last` requests, the newest first, that meet all that is given.
+
+        `slow`: they took that long or longer; `failed`: they were answered with an error, or not at
+        all; `method`: of one method, or, with a dot at its end, of a family; `since`: they are no
+        older. Durations are seconds or text.
+        """
+        call = calls.trace_find(last=last, slow=slow, failed=failed, method=method, since=since)
+        return self._call(call, timeout_s)
+
+    def trace_annotate(
+        self,
+        correlation_id: str,
+        name: str,
+        *,
+        started_ago: float | str | None = None,
+        duration: float | str | None = None,
+        attributes: Mapping[str, str | int | float | bool] | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.Done:
+        """Add a span of one's own to a correlation id: `trace_get` shows it beside the requests.
+
+        It took `duration` up to now, or began `started_ago`; without a duration it is an instant.
+        Raises BusyError where there are too many of them.
+        """
+        call = calls.trace_annotate(
+            correlation_id,
+            name,
+            started_ago=started_ago,
+            duration=duration,
+            attributes=attributes or {},
+        )
+        return self._call(call, timeout_s)
 
     def rpc_discover(self, *, timeout_s: float | None = None) -> dict[str, Any]:
         """Return the OpenRPC document of the daemon that runs."""

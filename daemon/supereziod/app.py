@@ -24,6 +24,7 @@ from supereziod import settings
 from supereziod.config import Config
 from supereziod.gpu.metrics import GpuMetrics
 from supereziod.gpu.monitor import GpuMonitor
+from supereziod.gpu.notes import gpu_notes
 from supereziod.gpu.records import GpuRecords
 from supereziod.gpu.suspend import SuspendWatch
 from supereziod.health.checks import Observed, declared_checks
@@ -46,8 +47,10 @@ from supereziod.lifecycle import first_snapshot, hangup_signals, on_hangup, stop
 from supereziod.observability.daemon_metrics import DaemonMetrics
 from supereziod.observability.event_counts import EventCounts
 from supereziod.observability.events import EventLog
+from supereziod.observability.flight_recorder import FlightRecorder
 from supereziod.observability.logging_setup import Logging, parse_level
 from supereziod.observability.metrics import MetricSource
+from supereziod.observability.ring import Ring
 from supereziod.open_files import allow_many_files, shortage_of_files
 from supereziod.options import Options
 from supereziod.reloading import Reloader
@@ -75,6 +78,7 @@ class _Core:
     monitor: GpuMonitor
     ledger: Ledger
     leases: LeaseManager
+    recorder: FlightRecorder
     breakers: Breakers
     keeper: Keeper
     caches: Caches
@@ -210,6 +214,15 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         shared=settings.shared_namespaces(config.cache),
     )
     stack.callback(caches.close)
+    recorder = FlightRecorder(
+        Ring.open(
+            options.state_dir / "flight.ring",
+            size=config.recorder.size_bytes,
+            boot_id=read_boot_id(),
+        ),
+        samples=gpu_notes(monitor.snapshot, time.monotonic_ns),
+    )
+    stack.callback(recorder.close)
     return _Core(
         events=events,
         database=database,
@@ -219,6 +232,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         breakers=breakers,
         keeper=keeper,
         caches=caches,
+        recorder=recorder,
     )
 
 
@@ -249,6 +263,7 @@ def _wire(
         ),
         configuration=lambda: reloader.fault,
         last_watchdog=lambda: record.last.message if record.last is not None else None,
+        recorder=lambda: core.recorder.faults,
     )
     health = HealthManager(
         checks=declared_checks(
@@ -286,6 +301,7 @@ def _wire(
         ),
         config_files=reloader.files,
         limits=settings.rpc_limits(config),
+        recorder=core.recorder,
     )
     return _Parts(core=core, health=health, watchdog=watchdog, server=server, reload=reload)
 

@@ -23,6 +23,8 @@ class SessionCloseParams(Params):
 
 
 class Session(Result):
+    """A session. `used` counts what was used in it: leases, permits, and the like."""
+
     session_id: str
     name: str | None
     uid: int
@@ -33,6 +35,7 @@ class Session(Result):
     errors: int
     opened_at: str
     idle_s: float
+    used: dict[str, int] = {}
 
 
 class SessionList(Result):

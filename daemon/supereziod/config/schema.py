@@ -14,6 +14,7 @@ from msgspec.structs import asdict
 
 from supereziod.config.breakers import Breaker
 from supereziod.config.cache import Cache
+from supereziod.config.recorder import Recorder
 from supereziod.config.section import Section
 from supereziod.gpu.fitness import APPLICATION_XIDS, FATAL_XIDS, FitnessRules
 from supereziod.gpu.patience import Patience
@@ -445,5 +446,6 @@ class Config(Section, frozen=True):
     watchdog: Watchdog = Watchdog()
     access: Access = Access()
     logging: Logging = Logging()
+    recorder: Recorder = Recorder()
     breaker: Breaker = Breaker()
     cache: Cache = Cache()

@@ -56,6 +56,8 @@ class Observed:
     configuration: Callable[[], str | None] = _nothing
     #: Why the run before this one ended, if its watchdog ended it.
     last_watchdog: Callable[[], str | None] = _nothing
+    #: Why flight records do not outlive the daemon, or which file was no ring.
+    recorder: Callable[[], Sequence[str]] = _no_messages
 
 
 def declared_checks(
@@ -256,6 +258,12 @@ def _daemon_checks(observed: Observed, *, lag_limit_s: float) -> tuple[Check, ..
             severity="info",
             probe=lambda: _if_any(observed.last_watchdog()),
             action="See the journal of the run before this one.",
+        ),
+        Check(
+            code="flight_recorder",
+            severity="warning",
+            probe=lambda: [Finding(message=message) for message in observed.recorder()],
+            action="Free space in, or fix the rights of, the state directory, and restart.",
         ),
     )
 

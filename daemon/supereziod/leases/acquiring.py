@@ -34,6 +34,7 @@ from supereziod.leases.requested import request_of
 from supereziod.leases.views import LeaseViews
 from supereziod.leases.waiters import Pending, WaitingRoom, new_waiter_id
 from supereziod.observability.correlation import in_scope
+from supereziod.observability.marks import mark
 
 _MAX_NAME: Final = 128
 _MAX_KEY: Final = 128
@@ -218,6 +219,7 @@ class Acquirer:
         handles = self._open_handles(ask)
         try:
             await self._readings.settle(lambda: self._admits(ask))
+            mark("read")
             outcome = self._settled(ask, handles)
         except BaseException:
             _close_all(handles)

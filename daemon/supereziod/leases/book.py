@@ -28,6 +28,7 @@ from supereziod.leases.quotas import Quotas
 from supereziod.leases.store import LeaseRecord, LeaseStore
 from supereziod.observability.correlation import correlation_id
 from supereziod.observability.events import EventLog
+from supereziod.observability.marks import count_use, mark
 from supereziod.storage import StorageError
 
 _MAX_PROCESSES: Final = 64
@@ -214,6 +215,8 @@ class LeaseBook:
         self._ledger.adopt(self.holders.holder_of(lease.id), own)
         if record.expires_ns is not None:
             self._ends.set(lease.id, record.expires_ns)
+        mark("granted", lease=lease.id, gpus=tuple(record.gpus))
+        count_use("leases")
         self._tell(lease, "granted", f"was granted {share_of(record)}", mode=params.mode)
         return lease
 
@@ -334,6 +337,7 @@ class LeaseBook:
             )
         self.holders.attach(lease.id, handle)
         self._ledger.adopt(self.holders.holder_of(lease.id), own)
+        mark("attached", lease=lease.id, gpus=tuple(lease.record.gpus))
         if known is None:
             pid = handle.identity.pid
             self._tell(lease, "attached", f"is held by pid {pid} too", pid=pid)
@@ -379,6 +383,7 @@ class LeaseBook:
                 f"cannot record the release, so the lease stands: {error}"
             ) from error
         self._remove(lease)
+        mark("released", lease=lease.id, gpus=tuple(lease.record.gpus))
         self._tell(lease, "released", "was released", reason="released", by_uid=by_uid)
 
     def withdraw(self, lease: LiveLease) -> None:

@@ -26,6 +26,7 @@ from supereziod.leases.queue import LeaseQueue, Waiting
 from supereziod.leases.quotas import Quotas, withhold
 from supereziod.observability.correlation import current_scope, in_scope
 from supereziod.observability.events import EventLog
+from supereziod.observability.marks import mark
 
 
 class Pending:
@@ -142,6 +143,7 @@ class WaitingRoom:
         if pending.key is not None:
             self._by_key[waiting.uid, pending.key] = pending
         self._deadlines.set(waiting.id, waiting.deadline_ns)
+        mark("queued")
         loop = asyncio.get_running_loop()
         if pending.params.mode == "process":
             for handle in pending.handles:

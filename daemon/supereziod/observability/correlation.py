@@ -11,6 +11,8 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from supereziod.observability.timeline import Timeline
+
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -33,12 +35,18 @@ class Scope(Protocol):
     def gpu(self) -> str | None: ...
     @property
     def lease(self) -> str | None: ...
+    @property
+    def trace_id(self) -> str | None: ...
+    @property
+    def timeline(self) -> Timeline | None:
+        """Where what happens to it is noted; None where nobody keeps it."""
 
 
 class RequestScope(Struct, frozen=True, kw_only=True, gc=False):
     """Who asks what: the fields that stand on every log line and event of a request.
 
-    `gpu` and `lease` are not known when a request comes in: `note` adds them.
+    `gpu` and `lease` are not known when a request comes in: `note` adds them. `trace_id` is that
+    of the caller's traceparent.
     """
 
     correlation_id: str
@@ -48,6 +56,8 @@ class RequestScope(Struct, frozen=True, kw_only=True, gc=False):
     method: str | None = None
     gpu: str | None = None
     lease: str | None = None
+    trace_id: str | None = None
+    timeline: Timeline | None = None
 
 
 #: None outside a request, as in the daemon's own background work.
@@ -89,6 +99,10 @@ def note(*, gpu: str | None = None, lease: str | None = None) -> None:
     """
     scope = current_scope.get()
     if scope is not None:
+        timeline = scope.timeline
+        if timeline is not None:
+            timeline.lease = lease or timeline.lease
+            timeline.gpus = timeline.gpus if gpu is None else (gpu,)
         current_scope.set(
             RequestScope(
                 correlation_id=scope.correlation_id,
@@ -98,5 +112,7 @@ def note(*, gpu: str | None = None, lease: str | None = None) -> None:
                 method=scope.method,
                 gpu=gpu or scope.gpu,
                 lease=lease or scope.lease,
+                trace_id=scope.trace_id,
+                timeline=timeline,
             )
         )

@@ -15,7 +15,9 @@ from structlog.typing import EventDict, WrappedLogger
 
 from supereziod.observability.correlation import RequestScope, current_scope
 
-SCOPE_FIELDS: Final = RequestScope.__struct_fields__
+SCOPE_FIELDS: Final = tuple(
+    name for name in RequestScope.__struct_fields__ if name not in {"trace_id", "timeline"}
+)
 #: Fields with a place of their own in each format; all others follow them.
 LEADING_FIELDS: Final = ("time", "level", "event", "message")
 
@@ -23,11 +25,16 @@ _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 def add_scope(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    """Give the line its request's fields, unless it names its own. Null where unknown."""
+    """Give the line its request's fields, unless it names its own. Null where unknown.
+
+    A line has a `trace_id` only where the caller gave one.
+    """
     scope = current_scope.get()
     if scope is not None:
         for name in SCOPE_FIELDS:
             fields.setdefault(name, getattr(scope, name))
+        if scope.trace_id is not None:
+            fields.setdefault("trace_id", scope.trace_id)
     return fields
 
 

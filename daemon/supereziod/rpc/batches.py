@@ -63,6 +63,11 @@ class OpenBatch:
             self._lines.append(line)
             self.size += len(line)
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether all members were taken."""
+        return not self._left
+
     def close_if_done(self) -> bool:
         """Tell whether all members were taken; the answer is on its way then."""
         if self._left:

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from supereziod.gpu.processes import ProcessDescriber
+from supereziod.observability.flight_recorder import FlightRecorder
 from supereziod.observability.metrics import MetricSource
+from supereziod.observability.ring import Ring
 from supereziod.rpc.access import AccessPolicy
 from supereziod.rpc.commands.breaker import BreakerCommands, BreakerService
 from supereziod.rpc.commands.cache import CacheCommands, CacheService
@@ -22,6 +24,7 @@ from supereziod.rpc.commands.quota import QuotaBook, QuotaCommands
 from supereziod.rpc.commands.rpc import RpcCommands
 from supereziod.rpc.commands.session import SessionCommands
 from supereziod.rpc.commands.system import DaemonFacts, LogLevel, Reloader, SystemCommands
+from supereziod.rpc.commands.trace import TraceCommands
 from supereziod.rpc.dispatcher import CommandDispatcher
 from supereziod.rpc.limits import Limits, Traffic
 from supereziod.rpc.methods import METHODS, bind
@@ -81,14 +84,17 @@ def build_server(
     limits: Limits | None = None,
     drain_s: float = 5.0,
     clock: Callable[[], int] = time.monotonic_ns,
+    recorder: FlightRecorder | None = None,
     logger: Any = None,  # noqa: ANN401 - structlog's loggers are lazy proxies
 ) -> RpcServer:
     """Return a server that is ready to be started on a listener.
 
     Call it on the event loop. `limits.max_batch`, the subscriptions' and the sessions' bounds are
-    taken once; the others may be changed with `RpcServer.set_limits`.
+    taken once; the others may be changed with `RpcServer.set_limits`. Without a `recorder`, records
+    are kept in memory.
     """
     limits = limits or Limits()
+    recorder = recorder or FlightRecorder(Ring.in_memory(clock=clock), clock=clock)
     traffic = Traffic()
     sessions = Sessions(clock=clock)
     subscriptions = Subscriptions(
@@ -119,6 +125,7 @@ def build_server(
         EventCommands(subscriptions),
         SessionCommands(sessions),
         MetricsCommands((*parts.metrics, TrafficMetrics(traffic))),
+        TraceCommands(recorder, clock=clock),
         RpcCommands(lambda: openrpc_document(METHODS, version=facts.version)),
         BreakerCommands(parts.breakers),
         CacheCommands(parts.caches),
@@ -128,6 +135,7 @@ def build_server(
         access=access,
         sessions=sessions,
         max_batch=limits.max_batch,
+        recorder=recorder,
         logger=logger,
     )
     return RpcServer(

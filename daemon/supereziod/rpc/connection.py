@@ -18,7 +18,7 @@ from superezio.wire import Role
 from supereziod.observability.correlation import in_scope
 from supereziod.rpc.batches import OpenBatch
 from supereziod.rpc.decoding import UNREADABLE, Batch, Call, Refusal, RequestId
-from supereziod.rpc.dispatcher import CommandDispatcher, Pending, Rate
+from supereziod.rpc.dispatcher import CommandDispatcher, Pending, Rate, Run
 from supereziod.rpc.flights import Flights
 from supereziod.rpc.hangup import HangupWatch, has_hung_up
 from supereziod.rpc.limits import Account, Limits, Traffic
@@ -93,8 +93,10 @@ class Connection(asyncio.Protocol):
         "rate",
         "requests",
         "role",
+        "run",
         "session",
         "sessions",
+        "stamp",
         "subscriptions",
         "turn",
         "unlimited",
@@ -105,6 +107,7 @@ class Connection(asyncio.Protocol):
     rate: Rate
     peer: Peer
     session: SessionState
+    stamp: bytes
     _sock: PeerSocket
     _transport: asyncio.Transport
     _write: Callable[[bytes], None]
@@ -119,6 +122,7 @@ class Connection(asyncio.Protocol):
         self.admitted = False
         self.requests = 0
         self.lost = False
+        self.run: Run | None = None
         self.sessions: set[str] = set()
         self.subscriptions: dict[str, Callable[[], None]] = {}
         self._framer = LineFramer(max_frame_bytes=host.limits.max_frame_bytes)
@@ -295,6 +299,7 @@ class Connection(asyncio.Protocol):
         turn, used_ns = self.turn, self.used_ns
         replies = []
         size = done = 0
+        self.run = Run(self.stamp)
         for call in part:
             done += 1
             reply = answer(self, call, begun_ns)
@@ -307,6 +312,8 @@ class Connection(asyncio.Protocol):
                 break
         if paid_later:
             self.rate.acquire(begun_ns, done)
+        self._host.dispatcher.end_run(self)
+        self.run = None
         # Before what is left of a batch that the time was too short for.
         self._backlog += calls[done:]
         if replies:

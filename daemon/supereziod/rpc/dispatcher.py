@@ -24,8 +24,12 @@ from superezio.errors import (
     ShuttingDownError,
     SuperezioError,
 )
+from superezio.flight.layout import in_session, plain_head
+from superezio.flight.records import OK
 from superezio.wire import Meta, Params
 from supereziod.observability.correlation import current_scope
+from supereziod.observability.flight_recorder import FlightRecorder
+from supereziod.observability.ring import MethodMarks, Ring
 from supereziod.rpc.access import RANK, AccessPolicy
 from supereziod.rpc.batches import BatchReply, OpenBatch
 from supereziod.rpc.decoding import Call, Refusal, RequestDecoder, RequestId, Signature
@@ -76,6 +80,10 @@ class Line(Origin, Protocol):
     rate: Rate
     #: How many there have been.
     requests: int
+    #: What its records have in common: who asks, over which connection, in its own session.
+    stamp: bytes
+    #: Those of this read that were answered at once and are not recorded yet, if it brought many.
+    run: Run | None
 
     def charge_since(self, begun_ns: int) -> None:
         """Take the time since then off the user's turn, as far as it was not taken yet."""
@@ -97,14 +105,21 @@ class CommandDispatcher:
         access: AccessPolicy,
         sessions: Sessions,
         max_batch: int = 1000,
+        recorder: FlightRecorder | None = None,
         logger: Any = None,  # noqa: ANN401 - structlog's loggers are lazy proxies
     ) -> None:
         methods = tuple(methods)
         self.decoder = RequestDecoder(
             [Signature(each.name, each.params) for each in methods], max_batch=max_batch
         )
+        #: Where requests leave their records; without one, in a small ring that no file keeps.
+        self.recorder = recorder if recorder is not None else FlightRecorder(Ring.in_memory())
+        self._record = self.recorder.plain
         self._routes = {
-            self.decoder.call_types[each.name]: _Route(each, RANK[each.role]) for each in methods
+            self.decoder.call_types[each.name]: _Route(
+                each, RANK[each.role], self.recorder.marks_of(each.name)
+            )
+            for each in methods
         }
         if len(self._routes) != len(methods):
             raise ValueError("two methods of one name")
@@ -115,6 +130,7 @@ class CommandDispatcher:
         # at most times already.
         self._hot_request = RequestContext.__new__(RequestContext)
         self._hot_request.accepted_id = None
+        self._hot_request.timeline = None
         self._log = logger if logger is not None else structlog.get_logger()
 
     def drain(self) -> None:
@@ -141,6 +157,8 @@ class CommandDispatcher:
             item = batch.take()
             what = item if batch.size <= MAX_BATCH_ANSWER_BYTES else _too_much(item)
             batch.add(self._charged(line, what, now_ns, batch.reply))
+            if batch.is_taken:
+                self.end_run(line)
             if batch.close_if_done():
                 return True
             if turn.is_over:
@@ -192,12 +210,26 @@ class CommandDispatcher:
             request_id = call.id
             if result is None:
                 return self._after_hot(line, call, route, batch)
+            if meta is not None and (
+                meta.correlation_id is not None
+                or meta.traceparent is not None
+                or session is not line.session
+            ):
+                self._record_by_meta(line, request, route, meta)
+            elif (run := line.run) is None:
+                self._record(route.plain, line.stamp, request.number, now_ns)
+            elif run.route is route:
+                run.requests += 1
+            else:
+                self._begin_run(run, route, request)
             if request_id is UNSET:
                 return None
             return join((RESULT, result, ID, encode(request_id), END))
         except SuperezioError as error:
+            self.end_run(line)
             return self.failed(call.id, request, error)
         except Exception as error:  # noqa: BLE001 - the edge of a request
+            self.end_run(line)
             return self.failed(call.id, request, self.unexpected(error))
 
     def _after_hot(
@@ -206,16 +238,56 @@ class CommandDispatcher:
         """Have a hot method's request wait, under a request of its own, of the same number."""
         hot = self._hot_request
         request = RequestContext(
-            line, route.name, hot.session, hot.meta, hot.received_ns, hot.number
-        )
+            line, route.name, hot.session, hot.meta, hot.received_ns, hot.number,
+            self.recorder.timeline(),
+        )  # fmt: skip
         request.accepted_id = hot.accepted_id
         _set_scope(request)
         pending = Pending(self, call.id, request, batch)
         line.check_can_wait(call.id)
         awaitable = route.waiting(request, call.params)
         pending.expect()
-        line.wait_for(pending, awaitable)
+        self._wait_for(line, pending, awaitable)
         return None
+
+    def _wait_for(self, line: Line, pending: Pending, awaitable: Awaitable[Any]) -> None:
+        self.end_run(line)
+        self.recorder.begun(pending.request)
+        line.wait_for(pending, awaitable)
+
+    def _record_by_meta(
+        self, line: Line, request: RequestContext, route: _Route, meta: Meta
+    ) -> None:
+        """Record one that was answered at once, and that says more of itself than most."""
+        self.end_run(line)
+        if meta.traceparent is not None:
+            self.recorder.finished(request)
+            return
+        who = in_session(line.stamp, request.session.key)
+        if meta.correlation_id is None:
+            self._record(route.plain, who, request.number, request.received_ns)
+        else:
+            name = request.correlation_id
+            self.recorder.named(route.marks, who, request.number, request.received_ns, name)
+
+    def _begin_run(self, run: Run, route: _Route, request: RequestContext) -> None:
+        """Record those before, and count those of another method from now on."""
+        self._record_run(run)
+        run.route = route
+        run.requests = 1
+        run.number = request.number
+        run.received_ns = request.received_ns
+
+    def end_run(self, line: Line) -> None:
+        """Record what was answered at once and is not recorded yet, before anything is sent."""
+        if line.run is not None:
+            self._record_run(line.run)
+            line.run.route = None
+
+    def _record_run(self, run: Run) -> None:
+        if run.route is not None:
+            head = plain_head(run.route.marks.number, run.requests)
+            self._record(head, run.stamp, run.number, run.received_ns)
 
     def _call(self, line: Line, call: Call, route: _Route, pending: Pending) -> bytes | None:
         """Do what `call` does, for a method that may wait, or that is not hot."""
@@ -228,12 +300,19 @@ class CommandDispatcher:
                 _check_meta(request.meta)
             if route.may_wait:
                 return self._patient_call(line, call, route, pending)
-            result = route.handler(request, call.params)
-            return None if call.id is UNSET else result_line(call.id, result)
+            return self._answered(call.id, request, route.handler(request, call.params))
         except SuperezioError as error:
             return self.failed(call.id, request, error)
         except Exception as error:  # noqa: BLE001 - the edge of a request
             return self.failed(call.id, request, self.unexpected(error))
+
+    def _answered(
+        self, request_id: RequestId, request: RequestContext, result: object
+    ) -> bytes | None:
+        """Record a request that was done, and return the line that says so."""
+        reply = None if request_id is UNSET else result_line(request_id, result)
+        self.succeeded(request)
+        return reply
 
     def _patient_call(
         self, line: Line, call: Call, route: _Route, pending: Pending
@@ -242,9 +321,9 @@ class CommandDispatcher:
         result = route.handler(pending.request, call.params)
         if isawaitable(result):
             pending.expect()
-            line.wait_for(pending, result)
+            self._wait_for(line, pending, result)
             return None
-        return None if call.id is UNSET else result_line(call.id, result)
+        return self._answered(call.id, pending.request, result)
 
     def _request(
         self, line: Line, method: str | None, meta: Meta | None, now_ns: int
@@ -253,7 +332,9 @@ class CommandDispatcher:
         session = line.session if meta is None else self._session(line, meta)
         session.requests += 1
         line.requests += 1
-        return RequestContext(line, method, session, meta, now_ns, line.requests)
+        self.end_run(line)
+        timeline = self.recorder.timeline()
+        return RequestContext(line, method, session, meta, now_ns, line.requests, timeline)
 
     def _session(self, line: Line, meta: Meta) -> SessionState:
         """Return the session that the caller names, if it is one of its own."""
@@ -294,10 +375,22 @@ class CommandDispatcher:
     ) -> bytes | None:
         """Count an error and return the line that tells it, None for a notification's."""
         request.session.errors += 1
+        self._record_end(request, error.kind)
         self._log.debug("request.failed", kind=error.kind, message=error.message)
         if request_id is UNSET:
             return None
         return error_line(request_id, error, request.correlation_id)
+
+    def succeeded(self, request: RequestContext) -> None:
+        """Record a request that was done, and what it has used."""
+        self._record_end(request, OK)
+
+    def _record_end(self, request: RequestContext, outcome: str) -> None:
+        timeline = request.timeline
+        if timeline is not None and timeline.uses is not None:
+            for what, count in timeline.uses.items():
+                request.session.count(what, count)
+        self.recorder.finished(request, outcome)
 
     def unexpected(self, error: BaseException) -> InternalError:
         """Log a fault of the daemon's own, and return what the caller is told of it."""
@@ -345,11 +438,14 @@ class Pending:
 
     def _encode(self, result: object) -> bytes | None:
         if self.request_id is UNSET:
+            self._dispatcher.succeeded(self.request)
             return None
         try:
-            return result_line(self.request_id, result)
+            reply = result_line(self.request_id, result)
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
             return self._fail(error)
+        self._dispatcher.succeeded(self.request)
+        return reply
 
     def _fail(self, error: BaseException) -> bytes | None:
         if not isinstance(error, SuperezioError):
@@ -357,12 +453,33 @@ class Pending:
         return self._dispatcher.failed(self.request_id, self.request, error)
 
 
+class Run:
+    """Requests of one read, one after the other, of one method, that were answered at once.
+
+    They have one record, which is written before any of them is answered on the wire.
+    """
+
+    __slots__ = ("number", "received_ns", "requests", "route", "stamp")
+
+    def __init__(self, stamp: bytes) -> None:
+        self.stamp = stamp
+        #: Their method; None while there are none.
+        self.route: _Route | None = None
+        self.requests = 0
+        self.number = 0
+        self.received_ns = 0
+
+
 class _Route:
     """What the hot path needs of a method, as plain attributes."""
 
-    __slots__ = ("handler", "hot", "may_wait", "name", "rank", "role", "waiting")
+    __slots__ = (
+        "handler", "hot", "marks", "may_wait", "name", "plain", "rank", "role", "waiting",
+    )  # fmt: skip
 
-    def __init__(self, method: Method, rank: int) -> None:
+    def __init__(self, method: Method, rank: int, marks: MethodMarks) -> None:
+        self.marks = marks
+        self.plain = marks.plain
         self.name = method.name
         self.handler = method.handler
         self.may_wait = method.may_wait

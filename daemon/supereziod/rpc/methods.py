@@ -24,6 +24,7 @@ from supereziod.rpc.commands.quota import QuotaCommands
 from supereziod.rpc.commands.rpc import RpcCommands
 from supereziod.rpc.commands.session import SessionCommands
 from supereziod.rpc.commands.system import SystemCommands
+from supereziod.rpc.commands.trace import TraceCommands
 from supereziod.rpc.method import Method
 
 
@@ -178,6 +179,14 @@ METHODS: Final[tuple[Method, ...]] = (
             wire.CacheNamespaceParams, wire.CacheDeleted, "Delete all of a namespace"),
     _method("cache.stats", "user", "own", CacheCommands.stats,
             wire.NoParams, wire.CacheStats, "What the caller's namespaces hold, and how they do"),
+
+    _method("trace.get", "observer", "own", TraceCommands.get,
+            wire.TraceParams, wire.Trace, "What became of the requests of an id", may_wait=True),
+    _method("trace.find", "observer", "own", TraceCommands.find,
+            wire.TraceFindParams, wire.TraceList, "The newest requests, slow or failed ones alone",
+            may_wait=True),
+    _method("trace.annotate", "observer", "own", TraceCommands.annotate,
+            wire.TraceAnnotateParams, wire.Done, "Add a span of one's own to an id"),
 
     _method("rpc.discover", "observer", "public", RpcCommands.discover,
             wire.NoParams, dict[str, Any], "The OpenRPC document of these methods"),

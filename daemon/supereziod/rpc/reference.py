@@ -51,6 +51,7 @@ _FAMILIES: Final = {
     "session": "Sessions",
     "metrics": "Metrics",
     "cache": "The cache",
+    "trace": "The flight recorder",
     "rpc": "The protocol",
     "breaker": "Circuit breakers",
 }

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from superezio.wire import Meta, Role
 from supereziod.observability.correlation import accept_id
+from supereziod.observability.timeline import Timeline
+from supereziod.observability.traceparent import TraceContext, parse_traceparent
 from supereziod.rpc.peers import Peer
 from supereziod.rpc.sessions import SessionState
 
@@ -51,7 +53,9 @@ class RequestContext:
     """
 
     # No Struct: storing into one takes four times as long, and that of hot methods is used again.
-    __slots__ = ("accepted_id", "meta", "method", "number", "origin", "received_ns", "session")
+    __slots__ = (
+        "accepted_id", "meta", "method", "number", "origin", "received_ns", "session", "timeline",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class RequestContext:
         meta: Meta | None,
         received_ns: int,
         number: int,
+        timeline: Timeline | None = None,
     ) -> None:
         self.origin = origin
         #: None where it could not be told.
@@ -72,6 +77,8 @@ class RequestContext:
         self.number = number
         #: What stands for the id of `meta`, once it was asked for.
         self.accepted_id: str | None = None
+        #: Where what happens to it is noted. None for one that is answered at once.
+        self.timeline = timeline
 
     @property
     def correlation_id(self) -> str:
@@ -85,6 +92,23 @@ class RequestContext:
             accepted = accept_id(given)
             self.accepted_id = accepted
         return accepted
+
+    @property
+    def connection_id(self) -> str:
+        """The connection that it came over."""
+        return self.origin.id
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that the caller says it is a part of."""
+        context = self._trace_context()
+        return None if context is None else context.trace_id
+
+    @property
+    def parent_id(self) -> str | None:
+        """The span of the caller's that made it."""
+        context = self._trace_context()
+        return None if context is None else context.parent_id
 
     @property
     def session_id(self) -> str:
@@ -130,6 +154,11 @@ class RequestContext:
     def idempotency_key(self) -> str | None:
         """What marks a repeated request as the same one."""
         return self.meta.idempotency_key if self.meta is not None else None
+
+    def _trace_context(self) -> TraceContext | None:
+        if self.meta is None or self.meta.traceparent is None:
+            return None
+        return parse_traceparent(self.meta.traceparent)
 
     def may_see(self, uid: int) -> bool:
         """Whether what belongs to `uid` may be shown to the caller in full."""

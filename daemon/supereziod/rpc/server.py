@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 
 from superezio.errors import BusyError, ShuttingDownError, SuperezioError
+from superezio.flight.layout import stamp
 from supereziod.rpc.access import RANK, AccessPolicy
 from supereziod.rpc.connection import Connection
 from supereziod.rpc.dispatcher import CommandDispatcher
@@ -136,7 +137,8 @@ class RpcServer:
         if refusal is not None:
             self._note_refusal(refusal)
             return refusal
-        connection.session = self._sessions.connect(peer.uid, peer.pid)
+        connection.session = session = self._sessions.connect(peer.uid, peer.pid)
+        connection.stamp = stamp(peer.uid, peer.pid, bytes.fromhex(connection.id), session.key)
         connection.admitted = True
         self._connections.add(connection)
         self.traffic.begin(connection)

@@ -27,16 +27,20 @@ class SessionState:
         "errors",
         "id",
         "idle_since_ns",
+        "key",
         "name",
         "opened_at",
         "pid",
         "requests",
         "token",
         "uid",
+        "used",
     )
 
     def __init__(self, *, uid: int, pid: int | None, opened_at: datetime, now_ns: int) -> None:
-        self.id = os.urandom(8).hex()
+        #: The id as it stands in flight records.
+        self.key = os.urandom(8)
+        self.id = self.key.hex()
         self.uid = uid
         self.pid = pid
         self.name: str | None = None
@@ -48,6 +52,15 @@ class SessionState:
         self.opened_at = opened_at
         #: When the last connection left or joined; requests are not timed one by one.
         self.idle_since_ns = now_ns
+        #: What was used in it, by what it is.
+        self.used: dict[str, int] = {}
+
+    def count(self, what: str, count: int = 1) -> None:
+        """Count something that was used, as in `leases` or `permits`: a word of the code's own.
+
+        Handlers of hot methods call it; others may leave it to `marks.count_use`.
+        """
+        self.used[what] = self.used.get(what, 0) + count
 
     def describe(self, now_ns: int) -> Session:
         """Return the session as it goes over the wire."""
@@ -63,6 +76,7 @@ class SessionState:
             errors=self.errors,
             opened_at=self.opened_at.isoformat(timespec="milliseconds"),
             idle_s=idle_ns / _SECOND_NS,
+            used=self.used,
         )
 
 

@@ -1,0 +1,109 @@
+"""superezioctl trace: what became of a request, with a daemon or from the ring it left."""
+
+from __future__ import annotations
+
+from superezioctl.arguments import Command, Option, Positional, UsageError, positive, seconds
+from superezioctl.exit_codes import DONE, FAILED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from superezioctl.context import Context
+
+_LAST = 20
+_SLOW_S = 0.1
+
+
+def trace(context: Context) -> int:
+    """Draw what is known of an id, or list the requests that are looked for."""
+    arguments = context.arguments
+    id_ = arguments["id"]
+    looks = [name for name in ("slow", "failed", "last", "method", "since") if arguments[name]]
+    if id_ is not None and looks:
+        raise UsageError(f"--{looks[0]} finds ids, and {id_} is one: choose either")
+    if id_ is None and not looks:
+        raise UsageError("name an ID, or find some: --last 20, --slow or --failed")
+    if arguments["over"] is not None and not arguments["slow"]:
+        raise UsageError("--over says what --slow is: give both")
+    raw = _from_ring(context, id_) if arguments["ring"] else _from_daemon(context, id_)
+    if context.out.json:
+        context.out.document(raw)
+        return DONE
+    from superezioctl.views import traces  # noqa: PLC0415 - for people only
+
+    if id_ is None:
+        traces.show_list(context.out, raw)
+        return DONE
+    return DONE if traces.show(context.out, raw) else FAILED
+
+
+def _from_daemon(context: Context, id_: str | None) -> bytes:
+    if id_ is not None:
+        return context.call("trace.get", {"id": id_})
+    return context.call("trace.find", _looked_for(context))
+
+
+def _from_ring(context: Context, id_: str | None) -> bytes:
+    from superezioctl.ring_file import find, trace  # noqa: PLC0415 - of a daemon that is gone
+
+    path = context.arguments["ring"]
+    return find(path, _looked_for(context)) if id_ is None else trace(path, id_)
+
+
+def _looked_for(context: Context) -> dict[str, Any]:
+    arguments = context.arguments
+    params: dict[str, Any] = {"last": arguments["last"] or _LAST, "failed": arguments["failed"]}
+    if arguments["slow"]:
+        over_s = _SLOW_S if arguments["over"] is None else arguments["over"]
+        params["slow_ms"] = over_s * 1000
+    if arguments["method"] is not None:
+        params["method"] = arguments["method"]
+    if arguments["since"] is not None:
+        params["since_s"] = arguments["since"]
+    return params
+
+
+COMMANDS = {
+    "trace": Command(
+        trace,
+        positionals=[
+            Positional("ID", "a correlation id, or the trace-id of a traceparent", optional=True)
+        ],
+        options=[
+            Option("--slow", "find requests that took long"),
+            Option(
+                "--over",
+                "what --slow means (default: 100ms)",
+                metavar="DURATION",
+                convert=seconds,
+            ),
+            Option("--failed", "find requests that failed, or were never answered"),
+            Option("--last", "find the newest N (default: 20)", metavar="N", convert=positive),
+            Option(
+                "--method",
+                "find those of a method, or of a family (`lease.`)",
+                metavar="METHOD",
+            ),
+            Option(
+                "--since",
+                "find those of so long up to now",
+                metavar="DURATION",
+                convert=seconds,
+            ),
+            Option("--ring", "read this ring file; no daemon is needed", metavar="FILE"),
+        ],
+        description="Each request leaves a record: when it was received, what happened to it, how "
+        "it ended, and how the GPUs were if it was about a lease. The id is in the error that a "
+        "caller got, on the lines of the journal, and on the lease.\n\nYou see your own requests, "
+        "admins see all. The daemon keeps them in flight.ring in its state directory, which can be "
+        "read with --ring whatever became of the daemon.",
+        examples=[
+            "superezioctl trace --last 10",
+            "superezioctl trace --slow --over 2s --method lease.",
+            "superezioctl trace --failed --since 1h",
+            "superezioctl trace job-17",
+            "superezioctl trace --ring /var/lib/superezio/flight.ring --failed",
+        ],
+    )
+}

@@ -1,0 +1,73 @@
+"""The ring of a daemon, read without it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from superezio.errors import SuperezioError
+from superezio.flight.finding import Finding
+from superezio.flight.head import UnreadableRingError
+from superezio.flight.reading import RingReader
+from superezio.flight.telling import list_of, trace_of
+from superezio.wire import TraceFindParams
+
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class RingFileError(SuperezioError):
+    """The file cannot be read as a ring."""
+
+    kind = "ring_unreadable"
+    code = -32093
+
+
+def trace(path: str, id_: str) -> bytes:
+    """Return what trace.get tells of an id. Raises RingFileError."""
+    if not _ID.fullmatch(id_):
+        raise RingFileError("an id has 1 to 64 letters, digits or any of . _ : -")
+    with _reader(path) as reader:
+        found = [entry for entry in reader.of_id(id_, lambda _uid: True) if entry is not None]
+    return msgspec.json.encode(trace_of(id_, found))
+
+
+def find(path: str, params: dict[str, Any]) -> bytes:
+    """Return what trace.find tells. Raises RingFileError."""
+    looked_for = msgspec.convert(params, TraceFindParams)
+    with _reader(path) as reader:
+        finding = Finding(reader, looked_for, now_ns=time.time_ns())
+        for _ in finding.run():
+            pass
+    return msgspec.json.encode(list_of(finding.found))
+
+
+@contextmanager
+def _reader(path: str) -> Iterator[RingReader]:
+    try:
+        content = _content(Path(path))
+    except OSError as error:
+        raise RingFileError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        yield RingReader.of(memoryview(content))
+    except UnreadableRingError as error:
+        raise RingFileError(f"cannot read {path}: {error}") from error
+
+
+def _content(path: Path) -> bytes:
+    """Return the file as it is now: a daemon may go on writing to it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_size == 0:
+            return b""
+        with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as memory:
+            return memory[:]
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,179 @@
+"""What became of requests, as text: a timeline of one id, or a list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from superezio.wire import Trace, TraceGpu, TraceList, TraceRecord, TraceSpan
+from superezioctl.output import Output, printed_width
+from superezioctl.views.text import NOTHING, figure, fit, size, user
+
+_BAR_COLUMNS = 26
+#: What `figure` calls a request that is not answered.
+_UNANSWERED = "in_flight"
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of the timeline: when, how long, what. Times are milliseconds from the first one."""
+
+    start_ms: float
+    took_ms: float | None
+    what: str
+    style: str | None = None
+    #: A mark of the request above it.
+    inner: bool = False
+
+
+def show(out: Output, raw: bytes) -> bool:
+    """Draw the timeline of an id; False where nothing is known of it."""
+    trace = msgspec.json.decode(raw, type=Trace)
+    if not (trace.records or trace.spans):
+        out.line(
+            f"nothing is known of {trace.id}: it is not yours, or newer requests took its place"
+        )
+        return False
+    first = min([each.received_at for each in trace.records] + [s.started_at for s in trace.spans])
+    began = datetime.fromisoformat(first)
+    local = began.astimezone()
+    requests, spans = len(trace.records), len(trace.spans)
+    out.line(
+        out.style(trace.id, "bold")
+        + f": {_count(requests, 'request')}"
+        + (f" and {_count(spans, 'span')}" if spans else "")
+        + f", from {local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03}"
+    )
+    if trace.truncated:
+        out.line(out.style("there is more, and older, than is shown", "warn"))
+    out.line()
+    rows = sorted(_rows(trace, began), key=lambda each: each[0].start_ms)
+    _draw(out, [row for group in rows for row in group])
+    for record in trace.records:
+        out.line()
+        _details(out, record)
+    for span in trace.spans:
+        if span.attributes:
+            out.line()
+            _attributes(out, span)
+    return True
+
+
+def show_list(out: Output, raw: bytes) -> None:
+    """Print a line for each request, the newest first."""
+    found = msgspec.json.decode(raw, type=TraceList).requests
+    if not found:
+        out.line("no such request is in the flight recorder")
+        return
+    rows = []
+    for each in found:
+        local = datetime.fromisoformat(each.received_at).astimezone()
+        rows.append(
+            [
+                f"{local:%m-%d %H:%M:%S}.{local.microsecond // 1000:03}",
+                _took(each.duration_ms),
+                each.method or NOTHING,
+                _outcome(out, each.outcome),
+                user(each.uid),
+                each.correlation_id,
+            ]
+        )
+    out.table(["WHEN", "TOOK ms", "METHOD", "OUTCOME", "USER", "ID"], rows, right=(1,))
+
+
+def _rows(trace: Trace, began: datetime) -> Iterator[list[_Row]]:
+    for record in trace.records:
+        start_ms = _since(began, record.received_at)
+        name = record.method or "a request"
+        bad = record.outcome != "ok"
+        group = [
+            _Row(start_ms, record.duration_ms, f"{name} {_words(record)}", "bad" if bad else None)
+        ]
+        group += [
+            _Row(start_ms + mark.after_ms, None, mark.name, inner=True) for mark in record.marks
+        ]
+        yield group
+    for span in trace.spans:
+        start_ms = _since(began, span.started_at)
+        yield [_Row(start_ms, span.duration_ms, span.name, "note")]
+
+
+def _draw(out: Output, rows: Sequence[_Row]) -> None:
+    total_ms = max(row.start_ms + (row.took_ms or 0.0) for row in rows)
+    out.line(out.style(f"{'AT ms':>11} {'TOOK ms':>10}  {'':{_BAR_COLUMNS}}  WHAT", "dim"))
+    room = max(20, out.width - 11 - 10 - _BAR_COLUMNS - 6)
+    for row in rows:
+        bar = _bar(row, total_ms, unicode=out.unicode)
+        what = fit(("  " if row.inner else "") + row.what, room)
+        took = "" if row.inner else _took(row.took_ms)
+        text = out.style(what, row.style) if row.style else what
+        out.line(f"{row.start_ms:>11,.3f} {took:>10}  {bar}  {text}".rstrip())
+
+
+def _bar(row: _Row, total_ms: float, *, unicode: bool) -> str:
+    full, dot = ("█", "·") if unicode else ("#", ".")
+    scale = (_BAR_COLUMNS - 1) / total_ms if total_ms else 0.0
+    first = round(row.start_ms * scale)
+    last = round((row.start_ms + (row.took_ms or 0.0)) * scale)
+    inside = full * (last - first + 1) if row.took_ms is not None else dot
+    return f"{' ' * first}{inside}"[:_BAR_COLUMNS].ljust(_BAR_COLUMNS)
+
+
+def _details(out: Output, record: TraceRecord) -> None:
+    who = f"{user(record.uid)}, pid {record.pid}"
+    name = record.method or "a request"
+    out.line(f"{out.style(name, 'bold')} {_words(record)}: {who}, session {record.session_id}")
+    out.line(f"  request {record.number} of connection {record.connection}")
+    if record.lease is not None:
+        out.line(f"  lease {record.lease}")
+    if record.trace_id is not None:
+        out.line(f"  trace {record.trace_id}, by its span {record.parent_id}")
+    if record.gpus:
+        out.table(
+            ["GPU", "TEMP", "MARGIN", "VRAM USED", "OF", "LOAD", "READ"],
+            [_gpu(out, each) for each in record.gpus],
+            indent="  ",
+        )
+
+
+def _gpu(out: Output, gpu: TraceGpu) -> list[str]:
+    degrees = "°C" if out.unicode else "C"
+    return [
+        figure(gpu.index),
+        figure(gpu.temperature_c, degrees),
+        figure(gpu.margin_c, degrees),
+        size(gpu.vram_used_bytes),
+        size(gpu.vram_total_bytes),
+        figure(gpu.utilization_core_percent, "%"),
+        NOTHING if gpu.age_ms < 0 else f"{gpu.age_ms} ms before",
+    ]
+
+
+def _attributes(out: Output, span: TraceSpan) -> None:
+    out.line(f"{out.style(span.name, 'bold')}: {user(span.uid)}, pid {span.pid}")
+    width = max(map(printed_width, span.attributes))
+    for name, value in span.attributes.items():
+        out.line(f"  {name:<{width}}  {value}")
+
+
+def _words(record: TraceRecord) -> str:
+    return "was not answered yet" if record.outcome == _UNANSWERED else record.outcome
+
+
+def _outcome(out: Output, outcome: str) -> str:
+    return out.style(outcome, "good" if outcome == "ok" else "bad")
+
+
+def _took(took_ms: float | None) -> str:
+    return NOTHING if took_ms is None else f"{took_ms:,.3f}"
+
+
+def _since(began: datetime, time: str) -> float:
+    return (datetime.fromisoformat(time) - began).total_seconds() * 1000
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,103 @@
+"""Which requests are looked for, and how many are enough."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+
+from superezio.flight.reading import Entry, RingReader, identity
+from superezio.flight.records import IN_FLIGHT, OK, RequestNote
+from superezio.wire import TraceFindParams
+
+
+class Finding:
+    """Looks through a ring for what `params` say.
+
+    `now_ns` is the time of day. `alive` is the life of the daemon that runs: what waited in another
+    one was never answered.
+    """
+
+    def __init__(
+        self,
+        reader: RingReader,
+        params: TraceFindParams,
+        *,
+        now_ns: int,
+        alive: int | None = None,
+        visible: Callable[[int], bool] = lambda _uid: True,
+    ) -> None:
+        self._reader = reader
+        self._params = params
+        self._now_ns = now_ns
+        self._alive = alive
+        self._visible = visible
+        self._oldest_ns = 0 if params.since_s is None else now_ns - round(params.since_s * 1e9)
+        #: The newest so far, the oldest of them first: (time, how many came before it, entry).
+        self._found: list[tuple[int, int, Entry]] = []
+        self._seen: set[tuple[str, str, int]] = set()
+
+    def run(self) -> Iterator[None]:
+        """Look; what takes long is done in slices, between which this yields."""
+        yield from self._look_through(full=True)
+        # What was answered at once neither failed nor took long.
+        if not self._params.failed and self._params.slow_ms is None:
+            yield from self._look_through(full=False)
+
+    @property
+    def found(self) -> list[Entry]:
+        """What was found: up to as many as were asked for."""
+        return [entry for _, _, entry in self._found]
+
+    def _look_through(self, *, full: bool) -> Iterator[None]:
+        for entry in self._reader.newest_first(full=full, visible=self._visible):
+            if entry is None:
+                yield None
+            elif isinstance(entry.note, RequestNote):
+                if self._is_enough(entry, entry.note):
+                    return
+                self._look_at(entry, entry.note)
+
+    def _is_enough(self, entry: Entry, note: RequestNote) -> bool:
+        """Tell whether those that were recorded before this one are all too old."""
+        recorded_ns = entry.wall_ns + (note.duration_ns or 0)
+        if recorded_ns < self._oldest_ns:
+            return True
+        full = len(self._found) >= self._params.last
+        return full and recorded_ns < self._found[0][0]
+
+    def _look_at(self, entry: Entry, note: RequestNote) -> None:
+        key = identity(entry)
+        if key in self._seen:
+            return  # its end is newer than its beginning, and was seen before it
+        if note.outcome != OK or note.duration_ns is not None:
+            self._seen.add(key)
+        if self._is_wanted(entry, note):
+            heapq.heappush(self._found, (entry.wall_ns, -entry.place, entry))
+            if len(self._found) > self._params.last:
+                heapq.heappop(self._found)
+
+    def _is_wanted(self, entry: Entry, note: RequestNote) -> bool:
+        params = self._params
+        if entry.wall_ns < self._oldest_ns:
+            return False
+        if params.failed and not self._has_failed(entry, note):
+            return False
+        if params.method is not None and not _is_of(note.method, params.method):
+            return False
+        if params.slow_ms is None:
+            return True
+        took_ns = note.duration_ns
+        if took_ns is None:
+            took_ns = self._now_ns - entry.wall_ns if note.outcome == IN_FLIGHT else 0
+        return took_ns >= params.slow_ms * 1e6
+
+    def _has_failed(self, entry: Entry, note: RequestNote) -> bool:
+        if note.outcome == IN_FLIGHT:
+            return entry.era.life != self._alive
+        return note.outcome != OK
+
+
+def _is_of(method: str | None, wanted: str) -> bool:
+    if method is None:
+        return False
+    return method.startswith(wanted) if wanted.endswith(".") else method == wanted

@@ -1,0 +1,23 @@
+"""The section of the flight recorder."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from supereziod.config.section import Section
+
+_MIB = 1 << 20
+
+
+class Recorder(Section, frozen=True):
+    size_bytes: Annotated[
+        int,
+        Meta(
+            ge=256 * 1024,
+            le=1024 * _MIB,
+            description="The file that requests leave their records in (flight.ring, in the state"
+            " directory): the newest push out the oldest.",
+        ),
+    ] = 8 * _MIB

@@ -1,0 +1,172 @@
+"""The flight recorder: every request leaves a record before it is answered.
+
+What is answered at once, without an id of its own, takes one store (`Ring.write_plain`). All else
+goes through here: what waited, failed, or was about a lease, with its timeline and the GPUs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Protocol
+
+from superezio.flight.finding import Finding
+from superezio.flight.reading import Entry
+from superezio.flight.records import (
+    IN_FLIGHT,
+    OK,
+    GpuNote,
+    Note,
+    RequestNote,
+    SpanNote,
+    encode_note,
+)
+from superezio.wire import TraceFindParams
+from supereziod.observability.ring import MethodMarks, Ring
+from supereziod.observability.timeline import Timeline
+
+#: Entries that one answer about an id has at most.
+MAX_ENTRIES: Final = 1000
+#: Requests whose failure is told with the state of all GPUs.
+_ABOUT_GPUS: Final = ("lease.", "placement.")
+
+#: Returns compact samples of the GPUs with these UUIDs, or of all.
+Samples = Callable[[Sequence[str] | None], list[GpuNote]]
+
+
+class Recorded(Protocol):
+    """A request, as far as its record goes."""
+
+    received_ns: int
+    number: int
+    method: str | None
+    timeline: Timeline | None
+
+    @property
+    def connection_id(self) -> str: ...
+    @property
+    def correlation_id(self) -> str: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def trace_id(self) -> str | None: ...
+    @property
+    def parent_id(self) -> str | None: ...
+
+
+def _no_samples(_uuids: Sequence[str] | None) -> list[GpuNote]:
+    return []
+
+
+class FlightRecorder:
+    """Writes the records of requests into a ring, and looks for them. Loop-owned."""
+
+    def __init__(
+        self,
+        ring: Ring,
+        *,
+        samples: Samples = _no_samples,
+        clock: Callable[[], int] = time.monotonic_ns,
+        wall_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._ring = ring
+        self._samples = samples
+        self._clock = clock
+        self._wall_clock = wall_clock
+        #: Records requests that were answered at once; see `Ring.write_plain`.
+        self.plain = ring.write_plain
+        #: Records one of them that has an id of its caller's.
+        self.named = ring.write_named
+
+    @property
+    def faults(self) -> list[str]:
+        """Why records do not outlive the daemon, and which file was replaced at this start."""
+        found = [] if self._ring.fault is None else [self._ring.fault]
+        if self._ring.moved_aside is not None:
+            found.append(f"a file that was no flight ring was moved to {self._ring.moved_aside}")
+        return found
+
+    def close(self) -> None:
+        """Let go of the ring."""
+        self._ring.close()
+
+    def marks_of(self, method: str) -> MethodMarks:
+        """Return how the records of a method begin."""
+        return self._ring.marks_of(method)
+
+    def timeline(self) -> Timeline:
+        """Return an empty timeline, by the recorder's clock."""
+        return Timeline(self._clock)
+
+    def begun(self, request: Recorded) -> None:
+        """Record a request that waits: whatever becomes of the daemon, that it came is known."""
+        self._write(self._note(request, IN_FLIGHT, None))
+
+    def finished(self, request: Recorded, outcome: str = OK) -> None:
+        """Record a request that is answered now; `outcome` is ok, or the kind of its error."""
+        self._write(self._note(request, outcome, self._clock() - request.received_ns))
+
+    def span(self, span: SpanNote) -> None:
+        """Record what a client adds. It is within bounds already."""
+        self._write(span)
+
+    def of_id(self, id_: str, visible: Callable[[int], bool]) -> Iterator[Entry | None]:
+        """Yield what is known of an id to whom may see what is of a uid; None between slices."""
+        return self._ring.reader().of_id(id_, visible)
+
+    def finding(self, params: TraceFindParams, visible: Callable[[int], bool]) -> Finding:
+        """Return what looks for requests."""
+        return Finding(
+            self._ring.reader(),
+            params,
+            now_ns=self._wall_clock(),
+            alive=self._ring.life,
+            visible=visible,
+        )
+
+    def _note(self, request: Recorded, outcome: str, duration_ns: int | None) -> RequestNote:
+        timeline, received_ns = request.timeline, request.received_ns
+        note = RequestNote(
+            connection=request.connection_id,
+            number=request.number,
+            correlation_id=request.correlation_id,
+            session=request.session_id,
+            uid=request.uid,
+            pid=request.pid,
+            method=request.method,
+            outcome=outcome,
+            received_ns=received_ns,
+            duration_ns=duration_ns,
+            trace_id=request.trace_id,
+            parent_id=request.parent_id,
+        )
+        if timeline is not None:
+            note.marks = [(name, at_ns - received_ns) for name, at_ns in timeline.marks]
+            note.lease = timeline.lease
+            if timeline.gpus:
+                note.gpu = timeline.gpus[0]
+        note.gpus = self._gpus_of(note, timeline)
+        return note
+
+    def _gpus_of(self, note: RequestNote, timeline: Timeline | None) -> list[GpuNote]:
+        """Return how the GPUs are that a lease was granted on, or that a request failed about."""
+        if note.outcome == IN_FLIGHT:
+            return []
+        if timeline is not None and timeline.gpus:
+            return self._samples(timeline.gpus)
+        failed = note.outcome != OK
+        if failed and note.method is not None and note.method.startswith(_ABOUT_GPUS):
+            return self._samples(None)
+        return []
+
+    def _write(self, note: Note) -> None:
+        if not self._ring.write_full(encode_note(note)) and isinstance(note, RequestNote):
+            # What is bounded by whom it comes from is short; what grows with the host is not.
+            note.gpus = []
+            if not self._ring.write_full(encode_note(note)):
+                note.marks = []
+                self._ring.write_full(encode_note(note))

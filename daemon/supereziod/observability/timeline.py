@@ -1,0 +1,35 @@
+"""The timeline of one request: what happened to it when, and what it turned out to be about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+#: Marks of one request, and GPUs it is about. What comes after them is not kept.
+MAX_MARKS: Final = 48
+MAX_GPUS: Final = 16
+
+
+class Timeline:
+    """The marks of one request, by the clock, and what it is about."""
+
+    __slots__ = ("_clock", "gpus", "lease", "marks", "uses")
+
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._clock = clock
+        self.marks: list[tuple[str, int]] = []
+        self.lease: str | None = None
+        self.gpus: Sequence[str] = ()
+        self.uses: dict[str, int] | None = None
+
+    def mark(self, name: str) -> None:
+        """Note that something happened now."""
+        if len(self.marks) < MAX_MARKS:
+            self.marks.append((name, self._clock()))
+
+    def use(self, what: str, count: int) -> None:
+        """Count what the request's session has used."""
+        if self.uses is None:
+            self.uses = {}
+        self.uses[what] = self.uses.get(what, 0) + count
