@@ -138,7 +138,7 @@ class RingReader:
                 yield self._entry(plain, number)
 
     def _entries(self, found: Found) -> Iterator[Entry]:
-        """Yield what a record tells: the requests of a plain one, or the one thing of a full one."""
+        """Yield what a record tells: the requests of a plain one, or what a full one is about."""
         plain = found.plain
         if plain is not None:
             for number in range(plain.number, plain.number + plain.requests):

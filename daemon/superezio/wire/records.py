@@ -32,8 +32,8 @@ class TraceFindParams(Params):
 class TraceAnnotateParams(Params):
     """Add a span to one's own requests with that id, or an instant, where no duration is given.
 
-    It began `started_ms_ago`; where that is not given, `duration_ms` ago. Up to 16 attributes, whose
-    names have up to 64 characters, and texts up to 256.
+    It began `started_ms_ago`; where that is not given, `duration_ms` ago. It may have up to 16
+    attributes, whose names have up to 64 characters, and texts up to 256.
     """
 
     correlation_id: str

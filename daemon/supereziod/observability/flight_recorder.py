@@ -1,6 +1,6 @@
 """The flight recorder: every request leaves a record before it is answered.
 
-What is answered at once, without an id of its own, takes one store (`Ring.write_plain`). All else
+What is answered at once, without an id of its own, takes one store (see `PlainLane`). All else
 goes through here: what waited, failed, or was about a lease, with its timeline and the GPUs.
 """
 
@@ -77,8 +77,8 @@ class FlightRecorder:
         self._samples = samples
         self._clock = clock
         self._wall_clock = wall_clock
-        #: Records requests that were answered at once; see `Ring.write_plain`.
-        self.plain = ring.write_plain
+        #: Where requests that are answered at once are recorded.
+        self.plain = ring.plain
         #: Records one of them that has an id of its caller's.
         self.named = ring.write_named
 

@@ -56,6 +56,28 @@ class MethodMarks:
         self.named = named_head(number)
 
 
+class PlainLane:
+    """The lane of what is answered at once.
+
+    `write` records one; the hot path does the same by itself, with what is here, for a call costs
+    as much again.
+    """
+
+    __slots__ = ("buffer", "place", "size")
+
+    def __init__(self, buffer: memoryview) -> None:
+        self.buffer = buffer
+        self.size = len(buffer)
+        #: Where the next record is to go: see `layout`.
+        self.place = newest(buffer)[1] or self.size
+
+    def write(self, head: bytes, who: bytes, number: int, received_ns: int) -> None:
+        """Record requests of a method, as `head` says, from the one of that number on."""
+        place = self.place
+        self.place = place + UNIT_BYTES
+        write_plain(self.buffer, place % self.size, head, place, who, number, received_ns, place)
+
+
 class Ring:
     """Two lanes of records, and the head that says what is in them. Loop-owned.
 
@@ -86,14 +108,13 @@ class Ring:
             plain, full = lanes_of(size)
             self._head, self._generation = Head(plain_bytes=plain, full_bytes=full), 0
         self.lanes = Lanes(self._buffer, self._head)
-        self._full_place = newest(self.lanes.full)[1]
-        self._plain_place = newest(self.lanes.plain)[1]
+        self._full_place = newest(self.lanes.full)[1] or len(self.lanes.full)
+        self.plain = PlainLane(self.lanes.plain)
         self._full_bytes = len(self.lanes.full)
         eras = self._head.eras
         #: How many times the ring was taken up, this time included.
         self.life = eras[-1].life + 1 if eras else 1
         self._add_era()
-        self.write_plain = self._plain_writer()
 
     @classmethod
     def open(
@@ -173,29 +194,8 @@ class Ring:
         return RingReader(
             self.lanes,
             head=lambda: self._head,
-            ends=lambda: (self._next_plain_place(), self._full_place),
+            ends=lambda: (self.plain.place, self._full_place),
         )
-
-    def _plain_writer(self) -> Callable[[bytes, bytes, int, int], None]:
-        """Return what records requests that were answered at once. The hot path: see `layout`.
-
-        It takes how the record begins, who asked, the number of the first request, and when it was
-        received. It keeps its state in a closure, where it is reached with the least work.
-        """
-        lane, write = self.lanes.plain, write_plain
-        size = len(lane)
-        place = self._plain_place
-
-        def write_one(head: bytes, who: bytes, number: int, received_ns: int) -> None:
-            nonlocal place
-            write(lane, place % size, head, place, who, number, received_ns, place)
-            place += 64
-
-        def next_place() -> int:
-            return place
-
-        self._next_plain_place = next_place
-        return write_one
 
     def _room(self, size: int) -> int:
         """Return where in the full lane so many bytes are to go: records do not wrap."""
@@ -208,7 +208,6 @@ class Ring:
     def _watch_wall_clock(self) -> None:
         wall_ns = self._wall_clock() - self._clock()
         if abs(wall_ns - self._wall_ns) > _ERA_NS:
-            self._plain_place = self._next_plain_place()
             self._add_era()
 
     def _add_era(self) -> None:
@@ -218,7 +217,7 @@ class Ring:
             life=self.life,
             pid=os.getpid(),
             wall_ns=self._wall_ns,
-            plain_place=self._plain_place,
+            plain_place=self.plain.place,
             full_place=self._full_place,
         )
         eras = [*self._head.eras, era][-MAX_ERAS:]
@@ -259,8 +258,10 @@ def _is_ring(descriptor: int, size: int) -> bool:
 
 
 def _mapped(path: Path, size: int) -> mmap.mmap:
-    """Map the file, which is made where it is missing, and has all its blocks: a disk that is full
-    later is no reason to be killed in the middle of a store.
+    """Map the file, which is made where it is missing.
+
+    It has all its blocks: a disk that is full later must not kill the daemon in the middle of a
+    store.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(path, flags, _MODE)

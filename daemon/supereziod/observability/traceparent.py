@@ -1,4 +1,4 @@
-"""The header `traceparent` of W3C Trace Context, read strictly: what is not one is as none at all."""
+"""The header `traceparent` of W3C Trace Context, read strictly: what is none is left out."""
 
 from __future__ import annotations
 

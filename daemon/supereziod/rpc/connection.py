@@ -312,7 +312,7 @@ class Connection(asyncio.Protocol):
                 break
         if paid_later:
             self.rate.acquire(begun_ns, done)
-        self._host.dispatcher.end_run(self)
+        self._host.dispatcher.end_run(self, self.requests + 1)
         self.run = None
         # Before what is left of a batch that the time was too short for.
         self._backlog += calls[done:]

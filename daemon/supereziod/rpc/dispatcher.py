@@ -24,7 +24,7 @@ from superezio.errors import (
     ShuttingDownError,
     SuperezioError,
 )
-from superezio.flight.layout import in_session, plain_head
+from superezio.flight.layout import in_session, plain_head, write_plain
 from superezio.flight.records import OK
 from superezio.wire import Meta, Params
 from supereziod.observability.correlation import current_scope
@@ -114,7 +114,7 @@ class CommandDispatcher:
         )
         #: Where requests leave their records; without one, in a small ring that no file keeps.
         self.recorder = recorder if recorder is not None else FlightRecorder(Ring.in_memory())
-        self._record = self.recorder.plain
+        self._plain = self.recorder.plain
         self._routes = {
             self.decoder.call_types[each.name]: _Route(
                 each, RANK[each.role], self.recorder.marks_of(each.name)
@@ -158,7 +158,7 @@ class CommandDispatcher:
             what = item if batch.size <= MAX_BATCH_ANSWER_BYTES else _too_much(item)
             batch.add(self._charged(line, what, now_ns, batch.reply))
             if batch.is_taken:
-                self.end_run(line)
+                self.end_run(line, line.requests + 1)
             if batch.close_if_done():
                 return True
             if turn.is_over:
@@ -174,7 +174,7 @@ class CommandDispatcher:
             return self._refuse(line, what.id, what.meta, what.error, now_ns)
         return self.call(line, what, now_ns, batch)
 
-    def call(
+    def call(  # noqa: C901, PLR0912 - flat, as it says
         self, line: Line, call: Call, now_ns: int, batch: BatchReply | None = None
     ) -> bytes | None:
         """Answer a call that the rate limit has let pass. Written out flat: this is the hot path.
@@ -189,7 +189,7 @@ class CommandDispatcher:
             return reply
         request = self._hot_request
         request.origin = line
-        request.number = line.requests = line.requests + 1
+        request.number = line.requests = number = line.requests + 1
         request.received_ns = now_ns
         request.method = route.name
         request.meta = meta = call.meta
@@ -217,19 +217,24 @@ class CommandDispatcher:
             ):
                 self._record_by_meta(line, request, route, meta)
             elif (run := line.run) is None:
-                self._record(route.plain, line.stamp, request.number, now_ns)
-            elif run.route is route:
-                run.requests += 1
-            else:
+                # As PlainLane.write does.
+                lane = self._plain
+                place = lane.place
+                lane.place = place + 64
+                write_plain(
+                    lane.buffer, place % lane.size,
+                    route.plain, place, line.stamp, number, now_ns, place,
+                )  # fmt: skip
+            elif run.route is not route:
                 self._begin_run(run, route, request)
             if request_id is UNSET:
                 return None
             return join((RESULT, result, ID, encode(request_id), END))
         except SuperezioError as error:
-            self.end_run(line)
+            self.end_run(line, number)
             return self.failed(call.id, request, error)
         except Exception as error:  # noqa: BLE001 - the edge of a request
-            self.end_run(line)
+            self.end_run(line, number)
             return self.failed(call.id, request, self.unexpected(error))
 
     def _after_hot(
@@ -251,7 +256,7 @@ class CommandDispatcher:
         return None
 
     def _wait_for(self, line: Line, pending: Pending, awaitable: Awaitable[Any]) -> None:
-        self.end_run(line)
+        self.end_run(line, pending.request.number)
         self.recorder.begun(pending.request)
         line.wait_for(pending, awaitable)
 
@@ -259,35 +264,38 @@ class CommandDispatcher:
         self, line: Line, request: RequestContext, route: _Route, meta: Meta
     ) -> None:
         """Record one that was answered at once, and that says more of itself than most."""
-        self.end_run(line)
+        self.end_run(line, request.number)
         if meta.traceparent is not None:
             self.recorder.finished(request)
             return
         who = in_session(line.stamp, request.session.key)
         if meta.correlation_id is None:
-            self._record(route.plain, who, request.number, request.received_ns)
+            self._plain.write(route.plain, who, request.number, request.received_ns)
         else:
             name = request.correlation_id
             self.recorder.named(route.marks, who, request.number, request.received_ns, name)
 
     def _begin_run(self, run: Run, route: _Route, request: RequestContext) -> None:
-        """Record those before, and count those of another method from now on."""
-        self._record_run(run)
+        """Record those before, and begin with those of another method."""
+        self._record_run(run, request.number)
         run.route = route
-        run.requests = 1
         run.number = request.number
         run.received_ns = request.received_ns
 
-    def end_run(self, line: Line) -> None:
-        """Record what was answered at once and is not recorded yet, before anything is sent."""
-        if line.run is not None:
-            self._record_run(line.run)
-            line.run.route = None
+    def end_run(self, line: Line, upto: int) -> None:
+        """Record what was answered at once and is not recorded yet, before anything is sent.
 
-    def _record_run(self, run: Run) -> None:
+        `upto` is the number of the first request that is none of them.
+        """
+        run = line.run
+        if run is not None:
+            self._record_run(run, upto)
+            run.route = None
+
+    def _record_run(self, run: Run, upto: int) -> None:
         if run.route is not None:
-            head = plain_head(run.route.marks.number, run.requests)
-            self._record(head, run.stamp, run.number, run.received_ns)
+            head = plain_head(run.route.marks.number, upto - run.number)
+            self._plain.write(head, run.stamp, run.number, run.received_ns)
 
     def _call(self, line: Line, call: Call, route: _Route, pending: Pending) -> bytes | None:
         """Do what `call` does, for a method that may wait, or that is not hot."""
@@ -332,7 +340,7 @@ class CommandDispatcher:
         session = line.session if meta is None else self._session(line, meta)
         session.requests += 1
         line.requests += 1
-        self.end_run(line)
+        self.end_run(line, line.requests)
         timeline = self.recorder.timeline()
         return RequestContext(line, method, session, meta, now_ns, line.requests, timeline)
 
@@ -459,13 +467,12 @@ class Run:
     They have one record, which is written before any of them is answered on the wire.
     """
 
-    __slots__ = ("number", "received_ns", "requests", "route", "stamp")
+    __slots__ = ("number", "received_ns", "route", "stamp")
 
     def __init__(self, stamp: bytes) -> None:
         self.stamp = stamp
         #: Their method; None while there are none.
         self.route: _Route | None = None
-        self.requests = 0
         self.number = 0
         self.received_ns = 0
 

@@ -28,7 +28,7 @@ OBSERVER = {
     "system.ping", "system.info", "health.get", "gpu.list", "gpu.get", "gpu.history",
     "gpu.processes", "lease.list", "lease.get", "lease.quota",
     "events.subscribe", "events.unsubscribe", "session.open", "session.close", "session.list",
-    "metrics.get", "rpc.discover", "rpc.cancel",
+    "metrics.get", "trace.get", "trace.find", "trace.annotate", "rpc.discover", "rpc.cancel",
 }  # fmt: skip
 USER = {
     "lease.acquire",
@@ -79,6 +79,8 @@ PARAMS: dict[str, dict[str, object]] = {
     "placement.explain": {"vram_bytes": 1},
     "events.unsubscribe": {"subscription": "x"},
     "session.close": {"session_id": "x"},
+    "trace.get": {"id": "x"},
+    "trace.annotate": {"correlation_id": "x", "name": "fetch"},
     "rpc.cancel": {"id": 99},
     "breaker.acquire": {"name": "x"},
     "breaker.settle": {"name": "x", "permit": 1, "outcome": "success"},

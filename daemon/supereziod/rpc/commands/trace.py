@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -57,19 +57,34 @@ class TraceCommands:
         self._searches: Counter[int] = Counter()
         self._spans = SpanBudget(clock)
 
-    def get(self, request: RequestContext, params: TraceParams) -> Awaitable[Trace]:
+    async def get(self, request: RequestContext, params: TraceParams) -> Trace:
         """Return the records of one id, in the order of time."""
         id_ = _checked_id(params.id)
-        return self._get(request, id_)
+        found: list[Entry] = []
+        truncated = False
+        with self._search(request.peer.uid):
+            for entry in self._recorder.of_id(id_, request.may_see):
+                if entry is None:
+                    await asyncio.sleep(0)
+                    continue
+                found.append(entry)
+                if len(found) >= 2 * MAX_ENTRIES:
+                    truncated, found = True, _newest(found)
+        truncated = truncated or len(found) > MAX_ENTRIES
+        return trace_of(id_, _newest(found), truncated=truncated)
 
-    def find(self, request: RequestContext, params: TraceFindParams) -> Awaitable[TraceList]:
+    async def find(self, request: RequestContext, params: TraceFindParams) -> TraceList:
         """Return the newest requests that are as is asked."""
         if not 1 <= params.last <= _MAX_LAST:
             raise InvalidParamsError(f"last has to be from 1 to {_MAX_LAST}")
         for name, value in (("slow_ms", params.slow_ms), ("since_s", params.since_s)):
             if value is not None and not 0 <= value <= _MAX_AGO_MS:
                 raise InvalidParamsError(f"{name} has to be from 0 to {_MAX_AGO_MS:.0f}")
-        return self._find(request, params)
+        finding = self._recorder.finding(params, request.may_see)
+        with self._search(request.peer.uid):
+            for _ in finding.run():
+                await asyncio.sleep(0)
+        return list_of(finding.found)
 
     def annotate(self, request: RequestContext, params: TraceAnnotateParams) -> Done:
         """Add a span of the caller's own to one of its ids."""
@@ -93,29 +108,6 @@ class TraceCommands:
             )
         )
         return Done(done=True)
-
-    async def _get(self, request: RequestContext, id_: str) -> Trace:
-        found = []
-        truncated = False
-        with self._search(request.peer.uid):
-            for entry in self._recorder.of_id(id_, request.may_see):
-                if entry is None:
-                    await asyncio.sleep(0)
-                else:
-                    found.append(entry)
-                if len(found) > 2 * MAX_ENTRIES:
-                    truncated = True
-                    found = _newest(found)
-        if len(found) > MAX_ENTRIES:
-            truncated, found = True, _newest(found)
-        return trace_of(id_, found, truncated=truncated)
-
-    async def _find(self, request: RequestContext, params: TraceFindParams) -> TraceList:
-        finding = self._recorder.finding(params, request.may_see)
-        with self._search(request.peer.uid):
-            for _ in finding.run():
-                await asyncio.sleep(0)
-        return list_of(finding.found)
 
     @contextmanager
     def _search(self, uid: int) -> Iterator[None]:
@@ -185,10 +177,8 @@ def _checked_id(id_: str) -> str:
 def _check_span(params: TraceAnnotateParams) -> None:
     _checked_id(params.correlation_id)
     _check_text("name", params.name, _MAX_NAME)
-    for name, ms in (
-        ("started_ms_ago", params.started_ms_ago),
-        ("duration_ms", params.duration_ms),
-    ):
+    times = {"started_ms_ago": params.started_ms_ago, "duration_ms": params.duration_ms}
+    for name, ms in times.items():
         if ms is not None and not 0 <= ms <= _MAX_AGO_MS:
             raise InvalidParamsError(f"{name} has to be from 0 to {_MAX_AGO_MS:.0f}")
     if len(params.attributes) > _MAX_ATTRIBUTES:
