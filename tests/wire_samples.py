@@ -388,6 +388,95 @@ def processes() -> wire.GpuProcessList:
     return wire.GpuProcessList(processes=[mine, others])
 
 
+def trace_record(**changes: Any) -> wire.TraceRecord:
+    """Return a lease that was waited for."""
+    gpu_then = wire.TraceGpu(
+        uuid=UUID_3060,
+        index=0,
+        temperature_c=61,
+        margin_c=32,
+        vram_used_bytes=5 * GIB,
+        vram_total_bytes=12 * GIB,
+        utilization_core_percent=80,
+        age_ms=400,
+    )
+    sample = wire.TraceRecord(
+        correlation_id="job-17",
+        session_id="5e55",
+        connection="00c0ffee00c0ffee",
+        number=3,
+        uid=0,
+        pid=4711,
+        method="lease.acquire",
+        outcome="ok",
+        received_at="2026-11-22T10:00:00.000000+00:00",
+        received_ns=1_000_000_000,
+        boot_id="b007",
+        duration_ms=1234.5,
+        marks=[
+            wire.TraceMark(name="queued", after_ms=0.3),
+            wire.TraceMark(name="granted", after_ms=1234.1),
+        ],
+        lease="1ea5e",
+        gpu=UUID_3060,
+        trace_id="0af7651916cd43dd8448eb211c80319c",
+        parent_id="b7ad6b7169203331",
+        gpus=[gpu_then],
+    )
+    return structs.replace(sample, **changes)
+
+
+def trace() -> wire.Trace:
+    """Return a lease that was waited for, what its client did with it, and its release."""
+    released = trace_record(
+        number=4,
+        method="lease.release",
+        received_at="2026-11-22T10:00:03.000000+00:00",
+        duration_ms=0.2,
+        marks=[],
+        gpus=[],
+    )
+    span = wire.TraceSpan(
+        correlation_id="job-17",
+        uid=0,
+        pid=4711,
+        name="load the model",
+        started_at="2026-11-22T10:00:01.300000+00:00",
+        started_ns=2_300_000_000,
+        boot_id="b007",
+        duration_ms=1500.0,
+        attributes={"file": "llama.gguf", "layers": 33},
+        trace_id=None,
+    )
+    return wire.Trace(
+        id="job-17", records=[trace_record(), released], spans=[span], truncated=False
+    )
+
+
+def trace_summary(number: int = 1, **changes: Any) -> wire.TraceSummary:
+    sample = wire.TraceSummary(
+        correlation_id=f"00c0ffee00c0ffee.{number}",
+        session_id="5e55",
+        uid=0,
+        pid=4711,
+        method="system.ping",
+        outcome="ok",
+        received_at="2026-11-22T10:00:00.000000+00:00",
+        duration_ms=None,
+        lease=None,
+        gpu=None,
+        trace_id=None,
+    )
+    return structs.replace(sample, **changes)
+
+
+def traces() -> wire.TraceList:
+    failed = trace_summary(
+        correlation_id="job-18", method="lease.acquire", outcome="no_capacity", duration_ms=2.5
+    )
+    return wire.TraceList(requests=[failed, trace_summary()])
+
+
 def discovered() -> dict[str, Any]:
     return {
         "openrpc": "1.3.2",
@@ -502,6 +591,9 @@ def everything() -> dict[str, Any]:
         "session.open": wire.SessionOpened(session_id="5e55", token="70ce", resumed=False),
         "session.close": wire.Done(done=True),
         "session.list": wire.SessionList(sessions=[]),
+        "trace.get": trace(),
+        "trace.find": traces(),
+        "trace.annotate": wire.Done(done=True),
         "rpc.discover": discovered(),
         "rpc.cancel": wire.Done(done=True),
         "breaker.acquire": wire.BreakerPermit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterator
 
 from superezio.flight.reading import Entry, RingReader, identity
@@ -32,8 +33,9 @@ class Finding:
         self._alive = alive
         self._visible = visible
         self._oldest_ns = 0 if params.since_s is None else now_ns - round(params.since_s * 1e9)
-        #: The newest so far, the oldest of them first: (time, how many came before it, entry).
-        self._found: list[tuple[int, int, Entry]] = []
+        #: The newest so far, the oldest of them first: (time, number, that one's turn, entry).
+        self._found: list[tuple[int, int, int, Entry]] = []
+        self._turns = itertools.count()
         self._seen: set[tuple[str, str, int]] = set()
 
     def run(self) -> Iterator[None]:
@@ -46,7 +48,7 @@ class Finding:
     @property
     def found(self) -> list[Entry]:
         """What was found: up to as many as were asked for."""
-        return [entry for _, _, entry in self._found]
+        return [entry for *_, entry in self._found]
 
     def _look_through(self, *, full: bool) -> Iterator[None]:
         for entry in self._reader.newest_first(full=full, visible=self._visible):
@@ -72,7 +74,8 @@ class Finding:
         if note.outcome != OK or note.duration_ns is not None:
             self._seen.add(key)
         if self._is_wanted(entry, note):
-            heapq.heappush(self._found, (entry.wall_ns, -entry.place, entry))
+            turn = next(self._turns)
+            heapq.heappush(self._found, (entry.wall_ns, note.number, turn, entry))
             if len(self._found) > self._params.last:
                 heapq.heappop(self._found)
 

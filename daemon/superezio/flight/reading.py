@@ -181,7 +181,13 @@ def latest(entries: Iterable[Entry]) -> list[Entry]:
         known = kept.get(key)
         if known is None or _waits(known.note):
             kept[key] = entry
-    return sorted(kept.values(), key=lambda entry: entry.wall_ns)
+    return sorted(kept.values(), key=order)
+
+
+def order(entry: Entry) -> tuple[int, int]:
+    """Return what entries are sorted by: their time, and within one read their numbers."""
+    note = entry.note
+    return entry.wall_ns, note.number if isinstance(note, RequestNote) else 0
 
 
 def identity(entry: Entry) -> tuple[str, str, int]:

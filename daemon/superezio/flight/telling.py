@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import structs
 
 from superezio import wire
-from superezio.flight.reading import Entry, latest
+from superezio.flight.reading import Entry, latest, order
 from superezio.flight.records import GpuNote, RequestNote, SpanNote
 
 _MS: Final = 1_000_000
@@ -30,7 +30,7 @@ def trace_of(id_: str, entries: Sequence[Entry], *, truncated: bool = False) -> 
 
 def list_of(entries: Iterable[Entry]) -> wire.TraceList:
     """Return the requests among `entries`, the newest first."""
-    newest_first = sorted(entries, key=lambda entry: entry.wall_ns, reverse=True)
+    newest_first = sorted(entries, key=order, reverse=True)
     return wire.TraceList(
         requests=[
             _summary(entry, entry.note)

@@ -16,7 +16,6 @@ from superezio.flight.records import (
     IN_FLIGHT,
     OK,
     GpuNote,
-    Note,
     RequestNote,
     SpanNote,
     encode_note,
@@ -110,9 +109,9 @@ class FlightRecorder:
         """Record a request that is answered now; `outcome` is ok, or the kind of its error."""
         self._write(self._note(request, outcome, self._clock() - request.received_ns))
 
-    def span(self, span: SpanNote) -> None:
-        """Record what a client adds. It is within bounds already."""
-        self._write(span)
+    def span(self, span: SpanNote) -> bool:
+        """Record what a client adds; False where a record has no room for so much."""
+        return self._ring.write_full(encode_note(span))
 
     def of_id(self, id_: str, visible: Callable[[int], bool]) -> Iterator[Entry | None]:
         """Yield what is known of an id to whom may see what is of a uid; None between slices."""
@@ -163,8 +162,8 @@ class FlightRecorder:
             return self._samples(None)
         return []
 
-    def _write(self, note: Note) -> None:
-        if not self._ring.write_full(encode_note(note)) and isinstance(note, RequestNote):
+    def _write(self, note: RequestNote) -> None:
+        if not self._ring.write_full(encode_note(note)):
             # What is bounded by whom it comes from is short; what grows with the host is not.
             note.gpus = []
             if not self._ring.write_full(encode_note(note)):

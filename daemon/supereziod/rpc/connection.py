@@ -92,6 +92,7 @@ class Connection(asyncio.Protocol):
         "rank",
         "rate",
         "requests",
+        "requests_elsewhere",
         "role",
         "run",
         "session",
@@ -121,6 +122,7 @@ class Connection(asyncio.Protocol):
         self.unlimited = False
         self.admitted = False
         self.requests = 0
+        self.requests_elsewhere = 0
         self.lost = False
         self.run: Run | None = None
         self.sessions: set[str] = set()

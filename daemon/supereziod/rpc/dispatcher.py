@@ -80,6 +80,8 @@ class Line(Origin, Protocol):
     rate: Rate
     #: How many there have been.
     requests: int
+    #: Of these, those that counted for another session than its own.
+    requests_elsewhere: int
     #: What its records have in common: who asks, over which connection, in its own session.
     stamp: bytes
     #: Those of this read that were answered at once and are not recorded yet, if it brought many.
@@ -198,8 +200,9 @@ class CommandDispatcher:
         else:
             request.session = session = self._session(line, meta)
             request.accepted_id = None
-        session.requests += 1
-        if _scope() is not request:
+        run = line.run
+        # Within a run it is current already: whatever else takes its place ends the run.
+        if (run is None or run.route is None) and _scope() is not request:
             _set_scope(request)
         try:
             if line.rank < route.rank:
@@ -216,7 +219,7 @@ class CommandDispatcher:
                 or session is not line.session
             ):
                 self._record_by_meta(line, request, route, meta)
-            elif (run := line.run) is None:
+            elif run is None:
                 # As PlainLane.write does.
                 lane = self._plain
                 place = lane.place
@@ -338,17 +341,21 @@ class CommandDispatcher:
     ) -> RequestContext:
         """Return the next request of a connection, which counts for its session."""
         session = line.session if meta is None else self._session(line, meta)
-        session.requests += 1
         line.requests += 1
         self.end_run(line, line.requests)
         timeline = self.recorder.timeline()
         return RequestContext(line, method, session, meta, now_ns, line.requests, timeline)
 
     def _session(self, line: Line, meta: Meta) -> SessionState:
-        """Return the session that the caller names, if it is one of its own."""
+        """Return the session that the caller names, if it is one of its own, and count for it."""
         if meta.session_id is None:
             return line.session
-        return self._sessions.find(meta.session_id, line.peer.uid) or line.session
+        session = self._sessions.find(meta.session_id, line.peer.uid)
+        if session is None:
+            return line.session
+        session.requests += 1
+        line.requests_elsewhere += 1
+        return session
 
     def _too_fast(
         self, line: Line, what: Call | Refusal, now_ns: int, wait_ns: int

@@ -137,7 +137,9 @@ class RpcServer:
         if refusal is not None:
             self._note_refusal(refusal)
             return refusal
-        connection.session = session = self._sessions.connect(peer.uid, peer.pid)
+        connection.session = session = self._sessions.connect(
+            peer.uid, peer.pid, lambda: connection.requests - connection.requests_elsewhere
+        )
         connection.stamp = stamp(peer.uid, peer.pid, bytes.fromhex(connection.id), session.key)
         connection.admitted = True
         self._connections.add(connection)

@@ -20,10 +20,15 @@ _SECOND_NS: Final = 1_000_000_000
 
 
 class SessionState:
-    """One session. `requests` and `errors` count what came in under it."""
+    """One session. `requests` and `errors` count what came in under it.
+
+    The requests of an implied one are those that `counted` tells, of its connection: to count each
+    here as well would be work for nothing.
+    """
 
     __slots__ = (
         "connections",
+        "counted",
         "errors",
         "id",
         "idle_since_ns",
@@ -48,6 +53,7 @@ class SessionState:
         self.token: str | None = None
         self.connections = 1
         self.requests = 0
+        self.counted: Callable[[], int] | None = None
         self.errors = 0
         self.opened_at = opened_at
         #: When the last connection left or joined; requests are not timed one by one.
@@ -72,7 +78,7 @@ class SessionState:
             pid=self.pid or None,
             implied=self.token is None,
             connections=self.connections,
-            requests=self.requests,
+            requests=self.requests if self.counted is None else self.counted(),
             errors=self.errors,
             opened_at=self.opened_at.isoformat(timespec="milliseconds"),
             idle_s=idle_ns / _SECOND_NS,
@@ -102,15 +108,17 @@ class Sessions:
         self._by_token: dict[str, SessionState] = {}
         self._by_uid: dict[int, dict[str, SessionState]] = {}
 
-    def connect(self, uid: int, pid: int) -> SessionState:
-        """Return the implied session of a new connection."""
+    def connect(self, uid: int, pid: int, counted: Callable[[], int] | None = None) -> SessionState:
+        """Return the implied session of a new connection; `counted` tells how many requests."""
         state = self._new(uid, pid)
+        state.counted = counted
         self._implied[state.id] = state
         return state
 
     def disconnect(self, implied: SessionState, opened: set[str]) -> None:
         """Forget the implied session of a closed connection, and detach it from opened ones."""
         self._implied.pop(implied.id, None)
+        implied.counted = None
         for session_id in opened:
             self.detach(session_id)
 

@@ -95,18 +95,18 @@ class TraceCommands:
         ago_ms = params.started_ms_ago
         if ago_ms is None:
             ago_ms = duration_ms or 0.0
-        self._recorder.span(
-            SpanNote(
-                correlation_id=params.correlation_id,
-                uid=uid,
-                pid=request.peer.pid,
-                name=params.name,
-                started_ns=max(0, request.received_ns - round(ago_ms * 1e6)),
-                duration_ns=None if duration_ms is None else round(duration_ms * 1e6),
-                attributes=params.attributes,
-                trace_id=request.trace_id,
-            )
+        span = SpanNote(
+            correlation_id=params.correlation_id,
+            uid=uid,
+            pid=request.peer.pid,
+            name=params.name,
+            started_ns=max(0, request.received_ns - round(ago_ms * 1e6)),
+            duration_ns=None if duration_ms is None else round(duration_ms * 1e6),
+            attributes=params.attributes,
+            trace_id=request.trace_id,
         )
+        if not self._recorder.span(span):
+            raise InvalidParamsError("the attributes are too long: a span has about 4,000 bytes")
         return Done(done=True)
 
     @contextmanager
