@@ -95,6 +95,7 @@ def record(directory: Path) -> dict[str, Json]:
         wire.ask("metrics.get")
         _call_services(wire)
         _cache(wire, daemon)
+        _trace(wire)
         _administer(wire)
         return _as_installed(wire.exchanges, directory)
 
@@ -193,6 +194,14 @@ def _cache(wire: Wire, daemon: LiveDaemon) -> None:
     waiting.close()
     wire.ask("cache.delete", {"namespace": "embeddings", "tag": "model-2"})
     wire.ask("cache.clear", {"namespace": "embeddings"})
+
+
+def _trace(wire: Wire) -> None:
+    attributes = {"file": "llama.gguf", "layers": 33}
+    span = {"correlation_id": "job-17", "name": "load the model", "duration_ms": 1500}
+    wire.ask("trace.annotate", {**span, "attributes": attributes})
+    wire.ask("trace.get", {"id": "job-17"})
+    wire.ask("trace.find", {"failed": True, "method": "lease.", "last": 2})
 
 
 def _administer(wire: Wire) -> None:

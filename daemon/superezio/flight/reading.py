@@ -25,7 +25,7 @@ from superezio.flight.layout import (
 )
 from superezio.flight.records import IN_FLIGHT, OK, Note, RequestNote, decode_note
 
-_SLICE_BYTES: Final = 64 * 1024
+_SLICE_BYTES: Final = 16 * 1024
 #: Searching for bytes is faster than looking at each record.
 _SEARCH_BYTES: Final = 256 * 1024
 #: Records that are found at a time; each costs some microseconds.

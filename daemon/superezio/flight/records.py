@@ -5,6 +5,7 @@ They are JSON arrays, tagged by their first element. Members are only ever added
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -68,7 +69,7 @@ class SpanNote(Struct, array_like=True, tag="span", gc=False):
 Note = RequestNote | SpanNote
 
 encode_note = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Note).decode
+_decode: Final[Callable[[bytes], Note]] = msgspec.json.Decoder(Note).decode
 
 
 def decode_note(payload: bytes) -> Note | None:

@@ -19,9 +19,8 @@ class Method(Struct, frozen=True, kw_only=True):
     `hot` is for what is asked thousands of times a second. Such a handler returns its result as
     JSON, which a template may be the fastest way to. The request it is given is an object that is
     used again: it keeps no hold of it, calls no `note`, and starts no task or timer, which would.
-    One that has
-    to wait after all changes nothing and returns None: `waiting` is called then, with a request of
-    its own, and returns an awaitable.
+    One that has to wait after all changes nothing and returns None: `waiting` is called then, with
+    a request of its own, and returns an awaitable.
     `errors` are the kinds a caller has to reckon with besides those of every method.
     """
 

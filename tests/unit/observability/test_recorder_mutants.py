@@ -1,0 +1,236 @@
+"""The tests of the ring and the recorder see each of these faults: a kept list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mutants import Mutant, kept_list
+
+pytestmark = pytest.mark.slow
+
+UNIT = Path(__file__).parents[1]
+LAYOUT_TESTS = UNIT / "superezio" / "flight" / "test_layout.py"
+RING_TESTS = UNIT / "observability" / "test_ring.py"
+RECORDING_TESTS = UNIT / "rpc" / "test_recording.py"
+TRACE_TESTS = UNIT / "rpc" / "commands" / "test_trace.py"
+CTL_TESTS = UNIT / "ctl" / "test_trace.py"
+
+LAYOUT = "superezio.flight.layout"
+HEAD = "superezio.flight.head"
+READING = "superezio.flight.reading"
+FINDING = "superezio.flight.finding"
+RING = "supereziod.observability.ring"
+RECORDER = "supereziod.observability.flight_recorder"
+DISPATCHER = "supereziod.rpc.dispatcher"
+CONNECTION = "supereziod.rpc.connection"
+TRACE = "supereziod.rpc.commands.trace"
+
+READERS = [TRACE_TESTS, CTL_TESTS, RING_TESTS, RECORDING_TESTS]
+JUDGES = {
+    LAYOUT: [LAYOUT_TESTS],
+    HEAD: [RING_TESTS],
+    READING: READERS,
+    FINDING: READERS,
+    RING: [RING_TESTS],
+    RECORDER: [RECORDING_TESTS],
+    DISPATCHER: [RECORDING_TESTS],
+    CONNECTION: [RECORDING_TESTS],
+    TRACE: READERS,
+}
+
+MUTANTS = (
+    Mutant(
+        "takes a torn plain record for whole",
+        LAYOUT,
+        "if place != again or place % len(lane) != at or not requests:",
+        "if place % len(lane) != at or not requests:",
+    ),
+    Mutant(
+        "takes a torn full record for whole",
+        LAYOUT,
+        "    if crc32(body) != checksum:\n        return None\n",
+        "",
+    ),
+    Mutant(
+        "takes a copy at another place for a record",
+        LAYOUT,
+        "if place != again or place % len(lane) != at or not requests:",
+        "if place != again or not requests:",
+    ),
+    Mutant(
+        "marks records with letters",
+        LAYOUT,
+        "FULL: Final = 0xFFF7",
+        "FULL: Final = 0x3030",
+    ),
+    Mutant(
+        "goes on behind the newest even if that is torn",
+        LAYOUT,
+        "        if (record := record_at(lane, at)) is not None:\n"
+        "            return place, place + record.size\n",
+        "        return place, place + UNIT_BYTES\n",
+    ),
+    Mutant(
+        "writes the head over the one that counts",
+        HEAD,
+        "    start = generation % 2 * SLOT_BYTES\n",
+        "    start = 0\n",
+    ),
+    Mutant(
+        "takes a damaged head for whole",
+        HEAD,
+        "if crc32(body) == checksum and (head",
+        "if (head",
+    ),
+    Mutant(
+        "takes the older head",
+        HEAD,
+        "generation, head = max(found",
+        "generation, head = min(found",
+    ),
+    Mutant(
+        "begins anew in each life",
+        RING,
+        "self.place = newest(buffer)[1] or self.size",
+        "self.place = self.size",
+    ),
+    Mutant(
+        "writes across the end of the lane",
+        RING,
+        "        if at + size > self._full_bytes:\n",
+        "        if at > self._full_bytes:\n",
+    ),
+    Mutant(
+        "gives the file to everybody",
+        RING,
+        "_MODE: Final = 0o600",
+        "_MODE: Final = 0o644",
+    ),
+    Mutant(
+        "leaves holes in the file",
+        RING,
+        "            os.posix_fallocate(descriptor, 0, size)\n",
+        "            os.ftruncate(descriptor, size)\n",
+    ),
+    Mutant(
+        "follows a link",
+        RING,
+        "flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW",
+        "flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC",
+    ),
+    Mutant(
+        "numbers the methods anew in each life",
+        RING,
+        "        if name not in methods:\n",
+        "        if name not in methods or True:\n            methods = []\n",
+    ),
+    Mutant(
+        "does not see that the clock was set",
+        RING,
+        "if abs(wall_ns - self._wall_ns) > _ERA_NS:",
+        "if False:",
+    ),
+    Mutant(
+        "keeps eras without bound",
+        RING,
+        "eras = [*self._head.eras, era][-MAX_ERAS:]",
+        "eras = [*self._head.eras, era]",
+    ),
+    Mutant(
+        "shows others' plain records",
+        READING,
+        "                and visible(plain.uid)\n",
+        "",
+    ),
+    Mutant(
+        "keeps the beginning of a request for its end",
+        READING,
+        "if known is None or _waits(known.note):",
+        "if known is None:",
+    ),
+    Mutant(
+        "loses what stands across two slices",
+        READING,
+        "text = bytes(lane[start : min(size, stop + len(needle))])",
+        "text = bytes(lane[start:stop])[:-64]",
+    ),
+    Mutant(
+        "finds all for failed",
+        FINDING,
+        "        return note.outcome != OK\n",
+        "        return True\n",
+    ),
+    Mutant(
+        "finds the oldest",
+        FINDING,
+        "heapq.heappush(self._found, (entry.wall_ns,",
+        "heapq.heappush(self._found, (-entry.wall_ns,",
+    ),
+    Mutant(
+        "does not record a request that waits",
+        DISPATCHER,
+        "        self.recorder.begun(pending.request)\n",
+        "",
+    ),
+    Mutant(
+        "counts one that failed to those before it",
+        DISPATCHER,
+        "        except SuperezioError as error:\n            self.end_run(line, number)\n",
+        "        except SuperezioError as error:\n            self.end_run(line, number + 1)\n",
+    ),
+    Mutant(
+        "goes on with a run over a request of another kind",
+        DISPATCHER,
+        "        self.end_run(line, line.requests)\n        timeline",
+        "        timeline",
+    ),
+    Mutant(
+        "records all of a read as of its first method",
+        DISPATCHER,
+        "            elif run.route is not route:\n",
+        "            elif run.route is None:\n",
+    ),
+    Mutant(
+        "loses the last requests of a read",
+        CONNECTION,
+        "        self._host.dispatcher.end_run(self, self.requests + 1)\n",
+        "",
+    ),
+    Mutant(
+        "loses the trace of what is answered at once",
+        DISPATCHER,
+        "        if meta.traceparent is not None:\n            self.recorder.finished(request)\n"
+        "            return\n",
+        "",
+    ),
+    Mutant(
+        "takes the connection's session for the one named",
+        DISPATCHER,
+        "who = in_session(line.stamp, request.session.key)",
+        "who = line.stamp",
+    ),
+    Mutant(
+        "leaves the GPUs out where a lease fails",
+        RECORDER,
+        "            return self._samples(None)\n",
+        "            return []\n",
+    ),
+    Mutant(
+        "holds the loop for a whole search",
+        TRACE,
+        "            for _ in finding.run():\n                await asyncio.sleep(0)\n",
+        "            for _ in finding.run():\n                pass\n",
+    ),
+    Mutant(
+        "bounds the spans of no id",
+        TRACE,
+        "if taken >= _SPANS_PER_ID:",
+        "if False:",
+    ),
+)
+
+mutants, test_passes, test_the_suite_kills_recorders_that = kept_list(
+    MUTANTS, tests=lambda mutant: JUDGES[mutant.module]
+)
