@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from live_daemon import LiveDaemon
-from plain_client import RefusedError, call_once, plain_client
+from plain_client import PlainClient, RefusedError, call_once, plain_client
 from superezio.flight.reading import Entry, RingReader, latest
 from superezio.flight.records import RequestNote
 
@@ -196,6 +196,16 @@ def by_connection(ring: Path) -> dict[str, dict[int, RequestNote]]:
     return {connection: notes for connection, notes in found.items() if 1 in notes}
 
 
+async def queued(client: PlainClient) -> dict[str, Any]:
+    event: dict[str, Any] = (await client.notifications.get())["params"]["event"]
+    return event
+
+
+async def of_leases(client: PlainClient, **params: Any) -> list[dict[str, Any]]:
+    found = (await client.call("trace.find", **params))["requests"]
+    return [each for each in found if each["method"] == "lease.acquire"]
+
+
 async def test_what_was_recorded_before_a_death_is_found_in_the_next_life(
     daemon: LiveDaemon,
 ) -> None:
@@ -207,21 +217,20 @@ async def test_what_was_recorded_before_a_death_is_found_in_the_next_life(
         waiting = client.send(
             "lease.acquire", {"correlation_id": "b"}, vram_bytes=11 * GIB, wait_ms=60_000
         )
-        while (await client.notifications.get())["params"]["event"]["type"] != "lease.queued":
+        while (await queued(client))["data"]["wait_ms"] != 60_000:
             pass
-        now = await client.call("trace.find", failed=True, method="lease.")
-        assert now["requests"] == [], "one that waits has not failed"
+        assert await of_leases(client, failed=True) == [], "one that waits has not failed"
         daemon.kill()
         with pytest.raises(ConnectionError):
             await waiting
     await asyncio.to_thread(daemon.start)
     async with plain_client(daemon.socket_path) as client:
-        (cut_off,) = (await client.call("trace.find", failed=True, method="lease."))["requests"]
+        (cut_off,) = await of_leases(client, failed=True)
         assert (cut_off["correlation_id"], cut_off["outcome"]) == ("b", "in_flight")
         (record,) = (await client.call("trace.get", id="a"))["records"]
         assert record["outcome"] == "ok"
-        slow = await client.call("trace.find", slow_ms=0, method="lease.acquire")
-        assert {each["correlation_id"] for each in slow["requests"]} == {"a", "b"}
+        slow = await of_leases(client, slow_ms=0)
+        assert {each["correlation_id"] for each in slow} == {"a", "b"}
         assert (await client.call("health.get"))["verdict"] in {"healthy", "degraded"}
     assert "b" in ctl(daemon, "trace", "--failed", "--method", "lease.")
 

@@ -117,8 +117,8 @@ MUTANTS = (
     Mutant(
         "follows a link",
         RING,
-        "flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW",
-        "flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC",
+        "os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK",
+        "os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK",
     ),
     Mutant(
         "numbers the methods anew in each life",

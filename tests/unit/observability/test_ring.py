@@ -13,8 +13,8 @@ import pytest
 
 from superezio.flight import head as flight_head
 from superezio.flight import layout
-from superezio.flight.reading import Entry, RingReader
-from superezio.flight.records import OK, RequestNote, encode_note
+from superezio.flight.reading import Entry, RingReader, latest
+from superezio.flight.records import IN_FLIGHT, OK, RequestNote, encode_note
 from supereziod.observability.ring import Ring
 
 SIZE = 256 * 1024
@@ -211,6 +211,58 @@ def test_a_head_that_was_being_written_when_the_daemon_died_is_the_one_before(
     with opened(path) as ring:
         assert ring.moved_aside is None
         assert numbers(ring.reader(), full=False) == [1, 2]
+
+
+def test_a_head_with_one_wrong_digit_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "flight.ring"
+    with opened(path) as ring:
+        plain(ring, 1)
+    content = bytearray(path.read_bytes())
+    head, generation = flight_head.read_head(memoryview(content))
+    start = generation % 2 * flight_head.SLOT_BYTES
+    digit = content.index(b'"wall_ns":', start) + 12
+    content[digit] ^= 1
+    assert flight_head.read_head(memoryview(content))[1] == generation - 1
+    assert head.eras
+
+
+def test_what_is_found_by_an_id_is_what_may_be_seen_of_it(tmp_path: Path) -> None:
+    with opened(tmp_path / "flight.ring") as ring:
+        plain(ring, 1)
+        full(ring, 2)
+        ring.write_named(ring.marks_of("cache.get"), WHO, 3, 30, "mine")
+        for id_ in (f"{'0a' * 8}.1", "id-2", "mine"):
+            for uid, count in ((1000, 1), (1001, 0)):
+                found = ring.reader().of_id(id_, lambda owner, uid=uid: owner == uid)  # type: ignore[misc]
+                assert len([each for each in found if each is not None]) == count
+
+
+def test_one_that_waited_is_told_as_it_ended(tmp_path: Path) -> None:
+    with opened(tmp_path / "flight.ring") as ring:
+        for outcome, took_ns in ((IN_FLIGHT, None), (OK, 7)):
+            note = RequestNote(
+                connection="0a" * 8, number=1, correlation_id="waits", session="0b" * 8, uid=1000,
+                pid=4711, method="lease.acquire", outcome=outcome, received_ns=1,
+                duration_ns=took_ns,
+            )  # fmt: skip
+            assert ring.write_full(encode_note(note))
+        found = [each for each in ring.reader().of_id("waits", lambda _uid: True) if each]
+        (entry,) = latest(found)
+        assert isinstance(entry.note, RequestNote)
+        assert entry.note.outcome == OK
+        (entry,) = latest(reversed(found))
+        assert isinstance(entry.note, RequestNote)
+        assert entry.note.outcome == OK
+
+
+def test_an_id_is_found_wherever_in_the_ring_it_stands(tmp_path: Path) -> None:
+    """The ring is searched in slices of 256 KiB: none is lost where one ends."""
+    with opened(tmp_path / "flight.ring", size=2 << 20) as ring:
+        for units in range(6):
+            ring._full_place = len(ring.lanes.full) + 256 * 1024 - units * 64
+            full(ring, units)
+            found = ring.reader().of_id(f"id-{units}", lambda _uid: True)
+            assert [each for each in found if each is not None], units
 
 
 def garbage(path: Path) -> None:

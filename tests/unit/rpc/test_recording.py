@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from superezio.errors import NoCapacityError, NotFoundError
 from superezio.flight.reading import latest
-from superezio.flight.records import RequestNote
+from superezio.flight.records import GpuNote, RequestNote
 from supereziod.observability.flight_recorder import FlightRecorder
 from supereziod.observability.marks import count_use, mark
 from supereziod.rpc.limits import Limits
@@ -252,7 +252,12 @@ async def test_the_gpus_are_in_the_record_of_a_grant_and_of_a_lease_that_failed(
     served: Recording,
 ) -> None:
     asked: list[Any] = []
-    served.recorder._samples = lambda uuids: asked.append(uuids) or []
+
+    def samples(uuids: Sequence[str] | None) -> list[GpuNote]:
+        asked.append(uuids)
+        return []
+
+    served.recorder._samples = samples
     client = await served.client()
     for name in ("marks", "lease.refuses", "refuses", "plain", "hot"):
         await client.call(name)
