@@ -18,11 +18,12 @@ from superezio.wire import Role
 from supereziod.observability.correlation import in_scope
 from supereziod.rpc.batches import OpenBatch
 from supereziod.rpc.decoding import UNREADABLE, Batch, Call, Refusal, RequestId
-from supereziod.rpc.dispatcher import CommandDispatcher, Pending, Rate, Run
+from supereziod.rpc.dispatcher import CommandDispatcher, Pending, Rate
 from supereziod.rpc.flights import Flights
 from supereziod.rpc.hangup import HangupWatch, has_hung_up
 from supereziod.rpc.limits import Account, Limits, Traffic
 from supereziod.rpc.peers import Peer, PeerSocket, open_peer_pidfd, read_peer
+from supereziod.rpc.recording import Run
 from supereziod.rpc.replies import error_line
 from supereziod.rpc.requests import numbered_id
 from supereziod.rpc.sessions import SessionState
@@ -314,7 +315,7 @@ class Connection(asyncio.Protocol):
                 break
         if paid_later:
             self.rate.acquire(begun_ns, done)
-        self._host.dispatcher.end_run(self, self.requests + 1)
+        self._host.dispatcher.recording.end_run(self, self.requests + 1)
         self.run = None
         # Before what is left of a batch that the time was too short for.
         self._backlog += calls[done:]

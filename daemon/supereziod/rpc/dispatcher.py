@@ -24,8 +24,7 @@ from superezio.errors import (
     ShuttingDownError,
     SuperezioError,
 )
-from superezio.flight.layout import in_session, plain_head, write_plain
-from superezio.flight.records import OK
+from superezio.flight.layout import write_plain
 from superezio.wire import Meta, Params
 from supereziod.observability.correlation import current_scope
 from supereziod.observability.flight_recorder import FlightRecorder
@@ -34,6 +33,7 @@ from supereziod.rpc.access import RANK, AccessPolicy
 from supereziod.rpc.batches import BatchReply, OpenBatch
 from supereziod.rpc.decoding import Call, Refusal, RequestDecoder, RequestId, Signature
 from supereziod.rpc.method import Method
+from supereziod.rpc.recording import Recorded, Recording
 from supereziod.rpc.replies import (
     END,
     ID,
@@ -73,7 +73,7 @@ class Rate(Protocol):
         """Return how many requests would pass now."""
 
 
-class Line(Origin, Protocol):
+class Line(Origin, Recorded, Protocol):
     """A connection, as far as dispatching needs it."""
 
     rank: int
@@ -82,10 +82,6 @@ class Line(Origin, Protocol):
     requests: int
     #: Of these, those that counted for another session than its own.
     requests_elsewhere: int
-    #: What its records have in common: who asks, over which connection, in its own session.
-    stamp: bytes
-    #: Those of this read that were answered at once and are not recorded yet, if it brought many.
-    run: Run | None
 
     def charge_since(self, begun_ns: int) -> None:
         """Take the time since then off the user's turn, as far as it was not taken yet."""
@@ -116,6 +112,7 @@ class CommandDispatcher:
         )
         #: Where requests leave their records; without one, in a small ring that no file keeps.
         self.recorder = recorder if recorder is not None else FlightRecorder(Ring.in_memory())
+        self.recording = Recording(self.recorder)
         self._plain = self.recorder.plain
         self._routes = {
             self.decoder.call_types[each.name]: _Route(
@@ -160,7 +157,7 @@ class CommandDispatcher:
             what = item if batch.size <= MAX_BATCH_ANSWER_BYTES else _too_much(item)
             batch.add(self._charged(line, what, now_ns, batch.reply))
             if batch.is_taken:
-                self.end_run(line, line.requests + 1)
+                self.recording.end_run(line, line.requests + 1)
             if batch.close_if_done():
                 return True
             if turn.is_over:
@@ -202,7 +199,7 @@ class CommandDispatcher:
             request.accepted_id = None
         run = line.run
         # Within a run it is current already: whatever else takes its place ends the run.
-        if (run is None or run.route is None) and _scope() is not request:
+        if (run is None or run.marks is None) and _scope() is not request:
             _set_scope(request)
         try:
             if line.rank < route.rank:
@@ -218,7 +215,7 @@ class CommandDispatcher:
                 or meta.traceparent is not None
                 or session is not line.session
             ):
-                self._record_by_meta(line, request, route, meta)
+                self.recording.by_meta(line, request, route.marks, meta)
             elif run is None:
                 # As PlainLane.write does.
                 lane = self._plain
@@ -228,16 +225,16 @@ class CommandDispatcher:
                     lane.buffer, place % lane.size,
                     route.plain, place, line.stamp, number, now_ns, place,
                 )  # fmt: skip
-            elif run.route is not route:
-                self._begin_run(run, route, request)
+            elif run.marks is not route.marks:
+                self.recording.begin_run(run, route.marks, request)
             if request_id is UNSET:
                 return None
             return join((RESULT, result, ID, encode(request_id), END))
         except SuperezioError as error:
-            self.end_run(line, number)
+            self.recording.end_run(line, number)
             return self.failed(call.id, request, error)
         except Exception as error:  # noqa: BLE001 - the edge of a request
-            self.end_run(line, number)
+            self.recording.end_run(line, number)
             return self.failed(call.id, request, self.unexpected(error))
 
     def _after_hot(
@@ -259,46 +256,8 @@ class CommandDispatcher:
         return None
 
     def _wait_for(self, line: Line, pending: Pending, awaitable: Awaitable[Any]) -> None:
-        self.end_run(line, pending.request.number)
-        self.recorder.begun(pending.request)
+        self.recording.waits(line, pending.request)
         line.wait_for(pending, awaitable)
-
-    def _record_by_meta(
-        self, line: Line, request: RequestContext, route: _Route, meta: Meta
-    ) -> None:
-        """Record one that was answered at once, and that says more of itself than most."""
-        self.end_run(line, request.number)
-        if meta.traceparent is not None:
-            self.recorder.finished(request)
-            return
-        who = in_session(line.stamp, request.session.key)
-        if meta.correlation_id is None:
-            self._plain.write(route.plain, who, request.number, request.received_ns)
-        else:
-            name = request.correlation_id
-            self.recorder.named(route.marks, who, request.number, request.received_ns, name)
-
-    def _begin_run(self, run: Run, route: _Route, request: RequestContext) -> None:
-        """Record those before, and begin with those of another method."""
-        self._record_run(run, request.number)
-        run.route = route
-        run.number = request.number
-        run.received_ns = request.received_ns
-
-    def end_run(self, line: Line, upto: int) -> None:
-        """Record what was answered at once and is not recorded yet, before anything is sent.
-
-        `upto` is the number of the first request that is none of them.
-        """
-        run = line.run
-        if run is not None:
-            self._record_run(run, upto)
-            run.route = None
-
-    def _record_run(self, run: Run, upto: int) -> None:
-        if run.route is not None:
-            head = plain_head(run.route.marks.number, upto - run.number)
-            self._plain.write(head, run.stamp, run.number, run.received_ns)
 
     def _call(self, line: Line, call: Call, route: _Route, pending: Pending) -> bytes | None:
         """Do what `call` does, for a method that may wait, or that is not hot."""
@@ -322,7 +281,7 @@ class CommandDispatcher:
     ) -> bytes | None:
         """Record a request that was done, and return the line that says so."""
         reply = None if request_id is UNSET else result_line(request_id, result)
-        self.succeeded(request)
+        self.recording.ends(request)
         return reply
 
     def _patient_call(
@@ -342,7 +301,7 @@ class CommandDispatcher:
         """Return the next request of a connection, which counts for its session."""
         session = line.session if meta is None else self._session(line, meta)
         line.requests += 1
-        self.end_run(line, line.requests)
+        self.recording.end_run(line, line.requests)
         timeline = self.recorder.timeline()
         return RequestContext(line, method, session, meta, now_ns, line.requests, timeline)
 
@@ -390,22 +349,11 @@ class CommandDispatcher:
     ) -> bytes | None:
         """Count an error and return the line that tells it, None for a notification's."""
         request.session.errors += 1
-        self._record_end(request, error.kind)
+        self.recording.ends(request, error.kind)
         self._log.debug("request.failed", kind=error.kind, message=error.message)
         if request_id is UNSET:
             return None
         return error_line(request_id, error, request.correlation_id)
-
-    def succeeded(self, request: RequestContext) -> None:
-        """Record a request that was done, and what it has used."""
-        self._record_end(request, OK)
-
-    def _record_end(self, request: RequestContext, outcome: str) -> None:
-        timeline = request.timeline
-        if timeline is not None and timeline.uses is not None:
-            for what, count in timeline.uses.items():
-                request.session.count(what, count)
-        self.recorder.finished(request, outcome)
 
     def unexpected(self, error: BaseException) -> InternalError:
         """Log a fault of the daemon's own, and return what the caller is told of it."""
@@ -453,35 +401,19 @@ class Pending:
 
     def _encode(self, result: object) -> bytes | None:
         if self.request_id is UNSET:
-            self._dispatcher.succeeded(self.request)
+            self._dispatcher.recording.ends(self.request)
             return None
         try:
             reply = result_line(self.request_id, result)
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
             return self._fail(error)
-        self._dispatcher.succeeded(self.request)
+        self._dispatcher.recording.ends(self.request)
         return reply
 
     def _fail(self, error: BaseException) -> bytes | None:
         if not isinstance(error, SuperezioError):
             error = self._dispatcher.unexpected(error)
         return self._dispatcher.failed(self.request_id, self.request, error)
-
-
-class Run:
-    """Requests of one read, one after the other, of one method, that were answered at once.
-
-    They have one record, which is written before any of them is answered on the wire.
-    """
-
-    __slots__ = ("number", "received_ns", "route", "stamp")
-
-    def __init__(self, stamp: bytes) -> None:
-        self.stamp = stamp
-        #: Their method; None while there are none.
-        self.route: _Route | None = None
-        self.number = 0
-        self.received_ns = 0
 
 
 class _Route:

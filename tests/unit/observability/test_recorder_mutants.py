@@ -24,6 +24,7 @@ FINDING = "superezio.flight.finding"
 RING = "supereziod.observability.ring"
 RECORDER = "supereziod.observability.flight_recorder"
 DISPATCHER = "supereziod.rpc.dispatcher"
+RECORDING = "supereziod.rpc.recording"
 CONNECTION = "supereziod.rpc.connection"
 TRACE = "supereziod.rpc.commands.trace"
 
@@ -36,6 +37,7 @@ JUDGES = {
     RING: [RING_TESTS],
     RECORDER: [RECORDING_TESTS],
     DISPATCHER: [RECORDING_TESTS],
+    RECORDING: [RECORDING_TESTS],
     CONNECTION: [RECORDING_TESTS],
     TRACE: READERS,
 }
@@ -68,7 +70,7 @@ MUTANTS = (
     Mutant(
         "goes on behind the newest even if that is torn",
         LAYOUT,
-        "        if (record := record_at(lane, at)) is not None:\n"
+        "        if record is not None and record.place == place:\n"
         "            return place, place + record.size\n",
         "        return place, place + UNIT_BYTES\n",
     ),
@@ -170,44 +172,44 @@ MUTANTS = (
     ),
     Mutant(
         "does not record a request that waits",
-        DISPATCHER,
-        "        self.recorder.begun(pending.request)\n",
+        RECORDING,
+        "        self.recorder.begun(request)\n",
         "",
     ),
     Mutant(
         "counts one that failed to those before it",
         DISPATCHER,
-        "        except SuperezioError as error:\n            self.end_run(line, number)\n",
-        "        except SuperezioError as error:\n            self.end_run(line, number + 1)\n",
+        "SuperezioError as error:\n            self.recording.end_run(line, number)\n",
+        "SuperezioError as error:\n            self.recording.end_run(line, number + 1)\n",
     ),
     Mutant(
         "goes on with a run over a request of another kind",
         DISPATCHER,
-        "        self.end_run(line, line.requests)\n        timeline",
+        "        self.recording.end_run(line, line.requests)\n        timeline",
         "        timeline",
     ),
     Mutant(
         "records all of a read as of its first method",
         DISPATCHER,
-        "            elif run.route is not route:\n",
-        "            elif run.route is None:\n",
+        "            elif run.marks is not route.marks:\n",
+        "            elif run.marks is None:\n",
     ),
     Mutant(
         "loses the last requests of a read",
         CONNECTION,
-        "        self._host.dispatcher.end_run(self, self.requests + 1)\n",
+        "        self._host.dispatcher.recording.end_run(self, self.requests + 1)\n",
         "",
     ),
     Mutant(
         "loses the trace of what is answered at once",
-        DISPATCHER,
+        RECORDING,
         "        if meta.traceparent is not None:\n            self.recorder.finished(request)\n"
         "            return\n",
         "",
     ),
     Mutant(
         "takes the connection's session for the one named",
-        DISPATCHER,
+        RECORDING,
         "who = in_session(line.stamp, request.session.key)",
         "who = line.stamp",
     ),

@@ -1,0 +1,95 @@
+"""How the requests of a connection leave their records: in time, and the fewest stores it takes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from superezio.flight.layout import in_session, plain_head
+from superezio.flight.records import OK
+from superezio.wire import Meta
+from supereziod.observability.flight_recorder import FlightRecorder
+from supereziod.observability.ring import MethodMarks
+from supereziod.rpc.requests import RequestContext
+
+
+class Run:
+    """Requests of one read, one after the other, of one method, that were answered at once.
+
+    They have one record, which is written before any of them is answered on the wire.
+    """
+
+    __slots__ = ("marks", "number", "received_ns", "stamp")
+
+    def __init__(self, stamp: bytes) -> None:
+        self.stamp = stamp
+        #: How the records of their method begin; None while there are none.
+        self.marks: MethodMarks | None = None
+        self.number = 0
+        self.received_ns = 0
+
+
+class Recorded(Protocol):
+    """A connection, as far as recording needs it."""
+
+    #: What its records have in common: who asks, over which connection, in its own session.
+    stamp: bytes
+    #: Those of this read that were answered at once and are not recorded yet, if it brought many.
+    run: Run | None
+
+
+class Recording:
+    """Records requests. What comes first is recorded first, so that numbers in a run follow."""
+
+    def __init__(self, recorder: FlightRecorder) -> None:
+        self.recorder = recorder
+        self._plain = recorder.plain
+
+    def begin_run(self, run: Run, marks: MethodMarks, request: RequestContext) -> None:
+        """Record those before, and begin with those of another method."""
+        self._record_run(run, request.number)
+        run.marks = marks
+        run.number = request.number
+        run.received_ns = request.received_ns
+
+    def end_run(self, line: Recorded, upto: int) -> None:
+        """Record what was answered at once and is not recorded yet, before anything is sent.
+
+        `upto` is the number of the first request that is none of them.
+        """
+        run = line.run
+        if run is not None:
+            self._record_run(run, upto)
+            run.marks = None
+
+    def by_meta(
+        self, line: Recorded, request: RequestContext, marks: MethodMarks, meta: Meta
+    ) -> None:
+        """Record one that was answered at once, and that says more of itself than most."""
+        self.end_run(line, request.number)
+        if meta.traceparent is not None:
+            self.recorder.finished(request)
+            return
+        who = in_session(line.stamp, request.session.key)
+        if meta.correlation_id is None:
+            self._plain.write(marks.plain, who, request.number, request.received_ns)
+        else:
+            name = request.correlation_id
+            self.recorder.named(marks, who, request.number, request.received_ns, name)
+
+    def waits(self, line: Recorded, request: RequestContext) -> None:
+        """Record one that is in flight from now on."""
+        self.end_run(line, request.number)
+        self.recorder.begun(request)
+
+    def ends(self, request: RequestContext, outcome: str = OK) -> None:
+        """Record one that is answered now, and count what it has used."""
+        timeline = request.timeline
+        if timeline is not None and timeline.uses is not None:
+            for what, count in timeline.uses.items():
+                request.session.count(what, count)
+        self.recorder.finished(request, outcome)
+
+    def _record_run(self, run: Run, upto: int) -> None:
+        if run.marks is not None:
+            head = plain_head(run.marks.number, upto - run.number)
+            self._plain.write(head, run.stamp, run.number, run.received_ns)
