@@ -101,12 +101,12 @@ async def test_a_span_has_its_times_and_attributes(built: Daemon) -> None:
     client = await built.client()
     await client.call("system.ping", meta={"correlation_id": "c"})
     attributes = {"file": "llama.gguf", "layers": 33, "ratio": 0.5, "warm": True}
-    for times in ({"duration_ms": 20.5}, {}, {"started_ms_ago": 50, "duration_ms": 20}):
+    for times in ({"duration_ms": 20_500}, {}, {"started_ms_ago": 600_000, "duration_ms": 20_000}):
         span = {"correlation_id": "c", "name": "load", "attributes": attributes, **times}
         assert (await result(client, "trace.annotate", **span))["done"]
     trace = await result(client, "trace.get", id="c")
     by_length = sorted(trace["spans"], key=lambda each: each["duration_ms"] or 0)
-    assert [each["duration_ms"] for each in by_length] == [None, 20, 20.5]
+    assert [each["duration_ms"] for each in by_length] == [None, 20_000, 20_500]
     assert all(each["attributes"] == attributes for each in trace["spans"])
     assert by_length[1]["started_ns"] < by_length[2]["started_ns"] < by_length[0]["started_ns"]
 
