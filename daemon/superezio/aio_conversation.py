@@ -47,8 +47,12 @@ class AsyncConversation:
         self._closings = 0
         self.link: Link | None = None
 
-    async def call(self, call: Call[T], *, limit_s: float, session: str | None) -> T:
+    async def call(
+        self, call: Call[T], *, limit_s: float, session: str | None, patient: bool = True
+    ) -> T:
         """Make a call, again where that is safe and the connection ended, and return its result.
+
+        That nobody listens is waited out, up to the limit, by the patient only.
 
         One that is cancelled, or out of time, is cancelled in the daemon too. Raises what the
         daemon answers, or DaemonNotRunningError, ReplyTimeoutError, ConnectionLostError.
@@ -65,7 +69,7 @@ class AsyncConversation:
                 to_send = call.made_again(after_s) if again else call
                 return await self._exchange(link, to_send, deadline_ns, session)
             except OSError as error:
-                pause_s = backoff.next_pause_s() if may_come_back(error, patient=True) else None
+                pause_s = backoff.next_pause_s() if may_come_back(error, patient=patient) else None
                 if pause_s is None:
                     raise cannot_connect(self._socket_path, error) from error
             except (ConnectionLostError, ShuttingDownError):
@@ -158,11 +162,29 @@ class AsyncConversation:
             reply = await answer
         except (asyncio.CancelledError, ReplyTimeoutError):
             link.cancel(id_)
+            if call.undo is not None:
+                self._undo_late(link, id_, call, answer)
             raise
         finally:
             timer.cancel()
             link.forget(id_)
         return envelope.result_of(reply, call.result)
+
+    def _undo_late(
+        self, link: Link, id_: int, call: Call[T], answer: asyncio.Future[envelope.Reply]
+    ) -> None:
+        """Give back what the daemon granted before it heard that nobody waits for it."""
+
+        def undo(reply: envelope.Reply) -> None:
+            if reply.error is None and call.undo is not None:
+                undoing = call.undo(envelope.result_of(reply, call.result))
+                if undoing is not None:
+                    link.send(envelope.encode(undoing.method, undoing.params, id_=None, meta=None))
+
+        if answer.done() and not answer.cancelled() and answer.exception() is None:
+            undo(answer.result())
+        else:
+            link.expect_late(id_, undo)
 
 
 def _expire(answer: asyncio.Future[envelope.Reply]) -> None:

@@ -6,7 +6,7 @@ Both clients send these; there is no second list of methods on the client's side
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypedDict, TypeVar
 
 from msgspec import Struct
@@ -32,6 +32,8 @@ class Call(Struct, Generic[T], frozen=True, kw_only=True):
     idempotent: bool = True
     wait_s: float = 0.0
     idempotency_key: str | None = None
+    #: What gives a result back that comes when nobody waits for it any more, where that is needed.
+    undo: Callable[[T], Call[Any] | None] | None = None
 
     def made_again(self, after_s: float) -> Call[T]:
         """Return what to send that long after the call began: it waits no longer than was asked."""

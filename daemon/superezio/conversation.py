@@ -53,8 +53,12 @@ class Conversation:
         #: Held by whoever makes several calls that belong together.
         self.lock = threading.RLock()
 
-    def call(self, call: Call[T], *, limit_s: float, session: str | None) -> T:
+    def call(
+        self, call: Call[T], *, limit_s: float, session: str | None, patient: bool = True
+    ) -> T:
         """Make a call, again where that is safe and the connection ended, and return its result.
+
+        That nobody listens is waited out, up to the limit, by the patient only.
 
         Raises what the daemon answers, or DaemonNotRunningError, ReplyTimeoutError,
         ConnectionLostError.
@@ -66,7 +70,7 @@ class Conversation:
         with self.lock:
             while True:
                 try:
-                    self._connect(deadline_ns, session)
+                    self._connect(deadline_ns, session, patient=patient)
                     after_s = (self._clock() - begun_ns) / 1e9
                     to_send = call.made_again(after_s) if again else call
                     return self._exchange(to_send, deadline_ns, session)
@@ -101,7 +105,7 @@ class Conversation:
             self._leases.clear()
             self.connection.close()
 
-    def _connect(self, deadline_ns: int, session: str | None) -> None:
+    def _connect(self, deadline_ns: int, session: str | None, *, patient: bool) -> None:
         if self._owner_pid != os.getpid():
             # After a fork the parent goes on using the connection that both have.
             self._owner_pid = os.getpid()
@@ -109,7 +113,7 @@ class Conversation:
             self.connection.close()
         if not self.connection.connected or self.connection.broken():
             self.connection.close()
-            self.connection.connect(deadline_ns, patient=True)
+            self.connection.connect(deadline_ns, patient=patient)
             self._leases.connected_anew()
         for lease in self._leases.due:
             self._resume(lease, deadline_ns, session)

@@ -42,6 +42,7 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._framer = LineFramer(max_frame_bytes=MAX_LINE_BYTES)
         self._pending: dict[int, asyncio.Future[envelope.Reply]] = {}
+        self._late: dict[int, Listener] = {}
         self._outgoing: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._writable = asyncio.Event()
@@ -88,6 +89,16 @@ class Link(asyncio.Protocol):
     def forget(self, id_: int) -> None:
         """Drop whatever answer to `id_` may still come."""
         self._pending.pop(id_, None)
+
+    def expect_late(self, id_: int, listener: Listener) -> None:
+        """Call `listener` with the answer to `id_`, which nobody waits for, if one comes."""
+        if self._failure is None:
+            self._late[id_] = listener
+
+    def send(self, line: bytes) -> None:
+        """Send a notification."""
+        if self._failure is None:
+            self._send(line)
 
     def cancel(self, id_: int) -> None:
         """Tell the daemon that nobody waits for the answer to `id_`."""
@@ -159,6 +170,8 @@ class Link(asyncio.Protocol):
             future = self._pending.pop(message.id, None)
             if future is not None and not future.done():
                 future.set_result(message)
+            elif (late := self._late.pop(message.id, None)) is not None:
+                late(message)
 
     def _send(self, line: bytes) -> None:
         if not self._outgoing:
@@ -174,6 +187,7 @@ class Link(asyncio.Protocol):
         if self._failure is None:
             self._failure = error
         pending, self._pending = self._pending, {}
+        self._late.clear()
         for future in pending.values():
             if not future.done():
                 future.set_exception(error)
