@@ -25,6 +25,21 @@ from superezio.holder import needs_confirmation, not_the_holder, own_process
 from superezio.paths import default_socket_path
 from superezio.renewing import renewed_by_task
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from superezio.guarding.absence import WhenAbsent
+    from superezio.guarding.aio_guards import AsyncGuards
+    from superezio.guarding.around import AsyncAround, AsyncDecorator
+    from superezio.guarding.breaking import Permit
+    from superezio.guarding.composing import GuardedCall
+    from superezio.guarding.limiting import Slot
+    from superezio.guarding.options import (
+        BreakerOptions,
+        CacheOptions,
+        GuardOptions,
+        LimitOptions,
+    )
+
 T = TypeVar("T")
 
 
@@ -43,6 +58,7 @@ class AsyncClient:
         timeout_s: float = 10.0,
         session: str | None = None,
         correlation_id: Callable[[], str | None] = no_correlation_id,
+        when_absent: WhenAbsent = "closed",
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.socket_path = socket_path or default_socket_path()
@@ -52,6 +68,8 @@ class AsyncClient:
         self._conversation = AsyncConversation(
             self.socket_path, correlation_id=correlation_id, clock=clock
         )
+        self._when_absent = when_absent
+        self._guards: AsyncGuards | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,7 +83,12 @@ class AsyncClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the connection; calls still in flight raise ConnectionLostError."""
+        """End the connection; calls still in flight raise ConnectionLostError.
+
+        Values that are being refreshed behind the back of cached functions are given up.
+        """
+        if self._guards is not None:
+            await self._guards.aclose()
         await self._conversation.aclose()
 
     # --- system ---------------------------------------------------------------------------------
@@ -135,6 +158,57 @@ class AsyncClient:
     async def gpu_attach(self, *, timeout_s: float | None = None) -> wire.ProbeState:
         """Take up the driver again (admins)."""
         return await self._call(calls.gpu_attach(), timeout_s)
+
+    # --- guarded calls of services --------------------------------------------------------------
+
+    def breaker(
+        self,
+        name: str,
+        *,
+        failure: Callable[[Exception], bool] | None = None,
+        when_absent: WhenAbsent | None = None,
+        timeout_s: float | None = None,
+        **rules: Unpack[BreakerOptions],
+    ) -> AsyncAround[Permit]:
+        """Let an `async with` block, or a decorated coroutine function, through a breaker."""
+        return self._guarding().breaker(name, (when_absent, timeout_s), failure, rules)
+
+    def limit(
+        self,
+        name: str,
+        *,
+        when_absent: WhenAbsent | None = None,
+        timeout_s: float | None = None,
+        **options: Unpack[LimitOptions],
+    ) -> AsyncAround[Slot]:
+        """Give an `async with` block, or a decorated coroutine function, room in a limit."""
+        return self._guarding().limit(name, (when_absent, timeout_s), options)
+
+    def cached(
+        self,
+        namespace: str,
+        *,
+        key: Callable[..., str] | None = None,
+        when_absent: WhenAbsent | None = None,
+        timeout_s: float | None = None,
+        **options: Unpack[CacheOptions],
+    ) -> AsyncDecorator:
+        """Cache what a decorated coroutine function returns.
+
+        A stale value is refreshed by a task of the client, which `aclose` cancels.
+        """
+        return self._guarding().cached(namespace, (when_absent, timeout_s), key, options)
+
+    def guard(
+        self,
+        name: str,
+        *,
+        when_absent: WhenAbsent | None = None,
+        timeout_s: float | None = None,
+        **options: Unpack[GuardOptions],
+    ) -> AsyncAround[GuardedCall]:
+        """Put an `async with` block, or a coroutine function, behind cache, limit and breaker."""
+        return self._guarding().guard(name, (when_absent, timeout_s), options)
 
     # --- leases ---------------------------------------------------------------------------------
 
@@ -497,6 +571,19 @@ class AsyncClient:
     async def rpc_discover(self, *, timeout_s: float | None = None) -> dict[str, Any]:
         """Return the OpenRPC document of the daemon that runs."""
         return await self._call(calls.rpc_discover(), timeout_s)
+
+    def _guarding(self) -> AsyncGuards:
+        if self._guards is None:
+            from superezio.guarding.aio_guards import AsyncGuards  # noqa: PLC0415 - for who asks
+
+            self._guards = AsyncGuards(
+                self._conversation,
+                clock=self._clock,
+                when_absent=self._when_absent,
+                timeout_s=self.timeout_s,
+                session=lambda: self.session,
+            )
+        return self._guards
 
     async def _call(self, call: Call[T], timeout_s: float | None) -> T:
         limit_s = (self.timeout_s if timeout_s is None else timeout_s) + call.wait_s

@@ -10,6 +10,7 @@ DaemonNotRunningError, ReplyTimeoutError and ConnectionLostError.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,21 @@ from superezio.events import Events
 from superezio.holder import needs_confirmation, not_the_holder, own_process
 from superezio.paths import default_socket_path
 from superezio.renewing import renewed_by_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from superezio.guarding.absence import WhenAbsent
+    from superezio.guarding.around import Around, Decorator
+    from superezio.guarding.breaking import Permit
+    from superezio.guarding.composing import GuardedCall
+    from superezio.guarding.guards import Guards
+    from superezio.guarding.limiting import Slot
+    from superezio.guarding.options import (
+        BreakerOptions,
+        CacheOptions,
+        GuardOptions,
+        LimitOptions,
+    )
 
 T = TypeVar("T")
 
@@ -54,6 +70,7 @@ class Client:
         timeout_s: float = 10.0,
         session: str | None = None,
         correlation_id: Callable[[], str | None] = no_correlation_id,
+        when_absent: WhenAbsent = "closed",
         clock: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -63,9 +80,10 @@ class Client:
         self._correlation_id = correlation_id
         self._clock = clock
         self._sleep = sleep
-        self._conversation = Conversation(
-            self.socket_path, correlation_id=correlation_id, clock=clock, sleep=sleep
-        )
+        self._conversation = self._converse()
+        self._when_absent = when_absent
+        self._guards: Guards | None = None
+        self._making_guards = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +97,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the connection; leases of mode connection end with it. The next call reconnects."""
+        """End the connection; leases of mode connection end with it. The next call reconnects.
+
+        Values that are being refreshed behind the back of cached functions are waited for.
+        """
+        if self._guards is not None:
+            self._guards.close()
         self._conversation.close()
 
     # --- system ---------------------------------------------------------------------------------
@@ -155,6 +178,89 @@ class Client:
     def gpu_attach(self, *, timeout_s: float | None = None) -> wire.ProbeState:
         """Take up the driver again after `gpu_detach` (admins)."""
         return self._call(calls.gpu_attach(), timeout_s)
+
+    # --- guarded calls of services --------------------------------------------------------------
+
+    def breaker(
+        self,
+        name: str,
+        *,
+        failure: Callable[[Exception], bool] | None = None,
+        when_absent: WhenAbsent | None = None,
+        timeout_s: float | None = None,
+        **rules: Unpack[BreakerOptions],
+    ) -> Around[Permit]:
+        """Let a block, or each call of a decorated function, through one circuit breaker for all.
+
+        It ends well where the block does, and badly where the block raises an exception of which
+        `failure` says so (any, without it); what is no Exception, and errors of this package, count
+        as neither. `with ... as permit` can say otherwise, and `permit.throttled(seconds)`. `rules`
+        are those of `wire.BreakerRules`, for a breaker of one's own.
+
+        Raises BreakerOpenError, with `retry_after_ms`, where it is open. Where the daemon is not
+        there, `when_absent` says what then, or the client's: "closed" raises, "open" goes through,
+        "local" goes by a breaker of this client. What the block returns or raises comes out as it
+        is, whether or not the daemon can be told.
+        """
+        return self._guarding().breaker(name, (when_absent, timeout_s), failure, rules)
+
+    def limit(
+        self,
+        name: str,
+        *,
+        when_absent: WhenAbsent | None = None,
+        timeout_s: float | None = None,
+        **options: Unpack[LimitOptions],
+    ) -> Around[Slot]:
+        """Give a block, or each call of a decorated function, room in one limit for all.
+
+        Options: `requests` (1), `tokens`, `money_micros` and `concurrency`, what it takes; `key`,
+        whose it is; `wait`, how long to wait for room; `rates`, of a limit of one's own. What
+        `slot.settle(tokens=...)` says was used is settled at the end, and as reserved without it.
+
+        Raises RateLimitedError, with `retry_after_ms`, or NeverPassesError. `when_absent` is as
+        for `breaker`.
+        """
+        return self._guarding().limit(name, (when_absent, timeout_s), options)
+
+    def cached(
+        self,
+        namespace: str,
+        *,
+        key: Callable[..., str] | None = None,
+        when_absent: WhenAbsent | None = None,
+        timeout_s: float | None = None,
+        **options: Unpack[CacheOptions],
+    ) -> Decorator:
+        """Cache what a decorated function returns; of all who need a value, one fetches it.
+
+        Options: `ttl`, `grace`, `stale_if_error`, `tags`, `fill_wait`, `fill_time` and `returns`.
+        `key` makes the key of the arguments; without it `superezio.guarding.keys` does. Bytes and
+        text are stored as they are, anything else as JSON of the type that the function is
+        annotated to return. A stale value is returned at once, and refreshed by a thread.
+
+        Calls raise what the function raises; FillFailedError where it raised for another caller,
+        with that error's text; FillTimeoutError. `when_absent` is as for `breaker`.
+        """
+        return self._guarding().cached(namespace, (when_absent, timeout_s), key, options)
+
+    def guard(
+        self,
+        name: str,
+        *,
+        when_absent: WhenAbsent | None = None,
+        timeout_s: float | None = None,
+        **options: Unpack[GuardOptions],
+    ) -> Around[GuardedCall]:
+        """Put a block, or each call of a decorated function, behind cache, limit and breaker.
+
+        In this order: a value that is cached takes nothing of the limit, and what the limit turns
+        away does not count for the breaker. Options: those of `limit` and `cached`, and `breaker`,
+        `limit` and `cache`, their names (that of the guard; None for one of the first two does
+        without it); `cache_key`, the key or what makes it; `rules`; `failure`; `used`, which says
+        what a result used. A block looks at `call.hit` and sets `call.value`.
+        """
+        return self._guarding().guard(name, (when_absent, timeout_s), options)
 
     # --- leases ---------------------------------------------------------------------------------
 
@@ -581,6 +687,28 @@ class Client:
     def rpc_discover(self, *, timeout_s: float | None = None) -> dict[str, Any]:
         """Return the OpenRPC document of the daemon that runs."""
         return self._call(calls.rpc_discover(), timeout_s)
+
+    def _guarding(self) -> Guards:
+        with self._making_guards:
+            if self._guards is None:
+                from superezio.guarding.guards import Guards  # noqa: PLC0415 - for those who ask
+
+                self._guards = Guards(
+                    self._converse,
+                    clock=self._clock,
+                    when_absent=self._when_absent,
+                    timeout_s=self.timeout_s,
+                    session=lambda: self.session,
+                )
+            return self._guards
+
+    def _converse(self) -> Conversation:
+        return Conversation(
+            self.socket_path,
+            correlation_id=self._correlation_id,
+            clock=self._clock,
+            sleep=self._sleep,
+        )
 
     def _beside(self) -> Client:
         """Return a client like this one, with a connection of its own."""

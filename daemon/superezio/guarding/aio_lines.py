@@ -1,0 +1,101 @@
+"""Whom an asyncio client asks for one guarded call: the daemon, or what stands in for it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from superezio.aio_conversation import AsyncConversation
+from superezio.calls import Call
+from superezio.conversation import COURTESY_S
+from superezio.errors import SuperezioError
+from superezio.guarding.absence import ABSENT, FIND_OUT_S, Absence, Answer, Side, WhenAbsent
+from superezio.guarding.fallback import Fallback
+from superezio.guarding.pending import Pending
+
+T = TypeVar("T")
+
+
+class AsyncLine:
+    """What guarded calls ask on: all those of a client share its connection."""
+
+    def __init__(
+        self,
+        conversation: AsyncConversation,
+        *,
+        fallback: Fallback,
+        absence: Absence,
+        when_absent: WhenAbsent,
+        timeout_s: float,
+        session: str | None,
+    ) -> None:
+        self._conversation = conversation
+        self._fallback = fallback
+        self._absence = absence
+        self._when_absent = when_absent
+        self._timeout_s = timeout_s
+        self._session = session
+
+    async def ask(self, call: Call[T]) -> Answer[T]:
+        """Return what the daemon answers, or what stands in for it. Raises what it raises."""
+        if self._when_absent == "closed":
+            limit_s = self._timeout_s + call.wait_s
+            result = await self._conversation.call(call, limit_s=limit_s, session=self._session)
+            return Answer(result, "daemon")
+        if not self._absence.known():
+            limit_s = min(self._timeout_s, FIND_OUT_S) + call.wait_s
+            try:
+                result = await self._call(call, limit_s)
+            except ABSENT:
+                self._absence.note()
+            else:
+                return Answer(result, "daemon")
+        if self._when_absent == "open":
+            return Answer(None, "nobody")
+        result = await self._locally(call)
+        return Answer(result, "local")
+
+    async def tell(self, call: Call[T], side: Side) -> T | None:
+        """Give back what `side` handed out. Whether that works is no matter of the caller's."""
+        if side == "nobody":
+            return None
+        with suppress(SuperezioError):
+            if side == "local":
+                return await self._locally(call)
+            return await self._call(call, COURTESY_S)
+        return None
+
+    async def _call(self, call: Call[T], limit_s: float) -> T:
+        return await self._conversation.call(
+            call, limit_s=limit_s, session=self._session, patient=False
+        )
+
+    async def _locally(self, call: Call[T]) -> T:
+        answer = self._fallback.answer(call)
+        if not isinstance(answer, Pending):
+            return answer
+        loop, turn = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(turn.set)
+
+        answer.on_change(wake)
+        try:
+            while not answer.done:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._fallback.next_s()):
+                        await turn.wait()
+                turn.clear()
+                self._fallback.turn()
+        except asyncio.CancelledError:
+            if answer.granted and call.undo is not None:
+                self._undo(call.undo(answer.outcome()))
+            raise
+        finally:
+            self._fallback.leave(answer)
+        return answer.outcome()
+
+    def _undo(self, call: Call[Any] | None) -> None:
+        if call is not None:
+            self._fallback.answer(call)

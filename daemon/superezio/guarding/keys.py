@@ -1,0 +1,130 @@
+"""The key of a call in the cache: which function it is, and its arguments.
+
+Two calls have one key only if they are the same call: the same module, function and arguments,
+given by position or by name, with defaults filled in. Arguments are written with their types, so
+that 1, 1.0, True and "1" differ, as do a tuple and a list; dicts are alike in any order. What is
+not made of None, bool, int, float, str, bytes, list, tuple and dict with text keys has no key, nor
+has a function that depends on more than its arguments: those need a `key` of the caller's.
+
+    keys.of(embed)("hi", model="small")   ->  app.embed(model="small",text="hi")
+
+A key of more than 200 characters is cut, and ends with the SHA-256 of all of it instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import math
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+_LONGEST: Final = 200
+_SHOWN: Final = 100
+
+
+def of(function: Callable[..., Any]) -> Callable[..., str]:
+    """Return what makes the key of a call of `function`, given its arguments.
+
+    Raises TypeError for a function that has no key, and so does what is returned for arguments.
+    """
+    code = getattr(function, "__code__", None)
+    name = f"{_module(function)}.{function.__qualname__}"
+    if code is None or function.__name__ == "<lambda>" or code.co_freevars:
+        raise TypeError(
+            f"cannot make a cache key for {name}: it has no name of its own, or depends on"
+            " variables around it. Say what its value depends on: key=lambda ...: ..."
+        )
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def key(*args: object, **kwargs: object) -> str:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        parts = []
+        for parameter, value in sorted(bound.arguments.items()):
+            try:
+                parts.append(f"{parameter}={canonical(value)}")
+            except TypeError as error:
+                raise TypeError(
+                    f"cannot make a cache key for {name}: {parameter} has {error}. Say what its"
+                    " value depends on: key=lambda ...: ..."
+                ) from None
+        return _bounded(f"{name}({','.join(parts)})")
+
+    return key
+
+
+def given(key: str | Callable[..., str]) -> Callable[..., str]:
+    """Return what makes the key that the caller says: it is used as it is, whoever else uses it."""
+    if callable(key):
+        return key
+    text = key
+    return lambda *_args, **_kwargs: text
+
+
+def canonical(value: object) -> str:
+    """Return a text that no other value has. Raises TypeError for what is no plain value."""
+    write = _WRITERS.get(type(value))
+    if write is None:
+        raise TypeError(f"a {type(value).__qualname__}")
+    return write(value)
+
+
+def _float(value: float) -> str:
+    if math.isnan(value):
+        raise TypeError("a float that is not equal to itself")
+    return repr(value)
+
+
+def _text(value: str) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        raise TypeError("a text that is no valid Unicode") from None
+
+
+def _mapping(value: dict[Any, Any]) -> str:
+    for key in value:
+        if type(key) is not str:
+            raise TypeError(f"a dict with a {type(key).__qualname__} as a key")
+    return "{" + ",".join(f"{_text(key)}:{canonical(value[key])}" for key in sorted(value)) + "}"
+
+
+#: By exact type: what is derived from one of these may be equal and yet be another value.
+_WRITERS: Final[dict[type, Callable[[Any], str]]] = {
+    type(None): str,
+    bool: str,
+    int: str,
+    float: _float,
+    str: _text,
+    bytes: lambda value: f"b'{value.hex()}'",
+    list: lambda value: f"[{','.join(map(canonical, value))}]",
+    tuple: lambda value: f"({','.join(map(canonical, value))})",
+    dict: _mapping,
+}
+
+
+def _module(function: Callable[..., Any]) -> str:
+    """Return the module's name; of a program that is run, its file: many are called __main__."""
+    if function.__module__ != "__main__":
+        return function.__module__
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    place: str | None = spec.name if spec is not None else getattr(main, "__file__", None)
+    if place is None:
+        raise TypeError(
+            "cannot make a cache key for a function that was typed in: say what its value depends"
+            " on: key=lambda ...: ..."
+        )
+    return place
+
+
+def _bounded(text: str) -> str:
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:_SHOWN]}#{hashlib.sha256(text.encode()).hexdigest()}"

@@ -1,0 +1,132 @@
+"""Whom a blocking client asks for one guarded call: the daemon, or what stands in for it.
+
+What the daemon hands out belongs to the connection on which it was asked for. So each call has a
+connection of its own until it is over, and one that waits for room is in nobody's way.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, TypeVar
+
+from superezio.calls import Call
+from superezio.conversation import COURTESY_S, Conversation
+from superezio.errors import ReplyTimeoutError, SuperezioError
+from superezio.guarding.absence import ABSENT, FIND_OUT_S, Absence, Answer, Side, WhenAbsent
+from superezio.guarding.fallback import Fallback
+from superezio.guarding.pending import Pending
+
+T = TypeVar("T")
+
+#: How many connections are kept for the calls to come.
+_IDLE: Final = 16
+
+
+class Line:
+    """What one guarded call asks on. Not for use by several threads at a time."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        *,
+        fallback: Fallback,
+        absence: Absence,
+        when_absent: WhenAbsent,
+        timeout_s: float,
+        session: str | None,
+    ) -> None:
+        self._conversation = conversation
+        self._fallback = fallback
+        self._absence = absence
+        self._when_absent = when_absent
+        self._timeout_s = timeout_s
+        self._session = session
+
+    def ask(self, call: Call[T]) -> Answer[T]:
+        """Return what the daemon answers, or what stands in for it. Raises what it raises."""
+        if self._when_absent == "closed":
+            result = self._call(call, self._timeout_s + call.wait_s, patient=True)
+            return Answer(result, "daemon")
+        if not self._absence.known():
+            limit_s = min(self._timeout_s, FIND_OUT_S) + call.wait_s
+            try:
+                result = self._call(call, limit_s, patient=False)
+            except ABSENT:
+                self._absence.note()
+            else:
+                return Answer(result, "daemon")
+        if self._when_absent == "open":
+            return Answer(None, "nobody")
+        result = self._locally(call)
+        return Answer(result, "local")
+
+    def tell(self, call: Call[T], side: Side) -> T | None:
+        """Give back what `side` handed out. Whether that works is no matter of the caller's."""
+        if side == "nobody":
+            return None
+        with suppress(SuperezioError):
+            if side == "local":
+                return self._locally(call)
+            return self._call(call, COURTESY_S, patient=False)
+        return None
+
+    def _call(self, call: Call[T], limit_s: float, *, patient: bool) -> T:
+        try:
+            return self._conversation.call(
+                call, limit_s=limit_s, session=self._session, patient=patient
+            )
+        except ReplyTimeoutError:
+            # What the daemon may still hand out returns to it with the connection.
+            self._conversation.close()
+            raise
+
+    def _locally(self, call: Call[T]) -> T:
+        answer = self._fallback.answer(call)
+        if not isinstance(answer, Pending):
+            return answer
+        turn = threading.Event()
+        answer.on_change(turn.set)
+        try:
+            while not answer.done:
+                turn.wait(self._fallback.next_s())
+                turn.clear()
+                self._fallback.turn()
+        finally:
+            self._fallback.leave(answer)
+        return answer.outcome()
+
+
+class Lines:
+    """Connections for guarded calls, kept from one to the next. For use by any thread."""
+
+    def __init__(self, connect: Callable[[], Conversation]) -> None:
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._idle: list[Conversation] = []
+        self._closings = 0
+
+    @contextmanager
+    def conversation(self) -> Iterator[Conversation]:
+        """Have a connection to oneself for the length of a block."""
+        with self._lock:
+            taken = self._idle.pop() if self._idle else self._connect()
+            closings = self._closings
+        try:
+            yield taken
+        finally:
+            with self._lock:
+                keep = closings == self._closings and len(self._idle) < _IDLE
+                if keep:
+                    self._idle.append(taken)
+            if not keep:
+                taken.close()
+
+    def close(self) -> None:
+        """End the connections: those in use at the end of their calls."""
+        with self._lock:
+            self._closings += 1
+            idle, self._idle = self._idle, []
+        for conversation in idle:
+            conversation.close()
