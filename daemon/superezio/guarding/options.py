@@ -75,22 +75,30 @@ class CacheOptions(TypedDict, total=False):
     returns: type
 
 
-class GuardOptions(LimitOptions, CacheOptions, total=False):
-    """What may be said of a call behind a breaker, a limit and a cache.
+class PassOptions(LimitOptions, total=False):
+    """What may be said of a call behind a limit and a breaker.
 
-    They have the guard's name, unless `breaker`, `limit` or `cache` give them another; None for
-    `breaker` or `limit` does without it. There is a cache where `cache`, `cache_key` or `ttl` is
-    given. `cache_key` is the key, or for a function what makes it of the arguments. `rules` are
-    those of a breaker of one's own, `failure` says which exceptions are failures of the service,
-    and `used` says of what a decorated function returns what it used: {"tokens": 412}.
+    They have the guard's name, unless `breaker` or `limit` give them another; None for one of them
+    does without it. `rules` are those of a breaker of one's own, and `failure` says which
+    exceptions are failures of the service.
     """
 
     breaker: str | None
     limit: str | None
-    cache: str
-    cache_key: str | Callable[..., str]
     rules: BreakerOptions
     failure: Callable[[Exception], bool]
+
+
+class GuardOptions(PassOptions, CacheOptions, total=False):
+    """What may be said of a call behind a cache, a limit and a breaker.
+
+    There is a cache where `cache`, `cache_key` or `ttl` is given. `cache` is the namespace, that of
+    the guard's name without it; `cache_key` is the key, or for a function what makes it of the
+    arguments. `used` says of what a decorated function returns what it used: {"tokens": 412}.
+    """
+
+    cache: str
+    cache_key: str | Callable[..., str]
     used: Callable[[Any], Mapping[str, int]]
 
 
@@ -161,6 +169,11 @@ def milliseconds(duration: float | str) -> int:
 def refuse_unknown_cache_options(options: CacheOptions) -> None:
     """Raise TypeError for a name that is no option."""
     _refuse_unknown(options, CacheOptions.__optional_keys__)
+
+
+def refuse_unknown_pass_options(options: PassOptions) -> None:
+    """Raise TypeError for a name that is no option."""
+    _refuse_unknown(options, PassOptions.__optional_keys__)
 
 
 def limit_part(options: GuardOptions) -> LimitOptions:
