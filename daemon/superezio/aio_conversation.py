@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -48,17 +49,23 @@ class AsyncConversation:
         self.link: Link | None = None
 
     async def call(
-        self, call: Call[T], *, limit_s: float, session: str | None, patient: bool = True
+        self,
+        call: Call[T],
+        *,
+        limit_s: float,
+        session: str | None,
+        patience_s: float = math.inf,
     ) -> T:
         """Make a call, again where that is safe and the connection ended, and return its result.
 
-        That nobody listens is waited out, up to the limit, by the patient only.
+        That nobody listens is waited out for `patience_s` at most.
 
         One that is cancelled, or out of time, is cancelled in the daemon too. Raises what the
         daemon answers, or DaemonNotRunningError, ReplyTimeoutError, ConnectionLostError.
         """
         begun_ns = self._clock()
         deadline_ns = begun_ns + round(limit_s * 1e9)
+        patient_until_ns = begun_ns + round(min(patience_s, limit_s) * 1e9)
         backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
         again = False
         closings = self._closings
@@ -69,6 +76,7 @@ class AsyncConversation:
                 to_send = call.made_again(after_s) if again else call
                 return await self._exchange(link, to_send, deadline_ns, session)
             except OSError as error:
+                patient = self._clock() < patient_until_ns
                 pause_s = backoff.next_pause_s() if may_come_back(error, patient=patient) else None
                 if pause_s is None:
                     raise cannot_connect(self._socket_path, error) from error

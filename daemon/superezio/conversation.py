@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 import time
@@ -54,23 +55,29 @@ class Conversation:
         self.lock = threading.RLock()
 
     def call(
-        self, call: Call[T], *, limit_s: float, session: str | None, patient: bool = True
+        self,
+        call: Call[T],
+        *,
+        limit_s: float,
+        session: str | None,
+        patience_s: float = math.inf,
     ) -> T:
         """Make a call, again where that is safe and the connection ended, and return its result.
 
-        That nobody listens is waited out, up to the limit, by the patient only.
+        That nobody listens is waited out for `patience_s` at most.
 
         Raises what the daemon answers, or DaemonNotRunningError, ReplyTimeoutError,
         ConnectionLostError.
         """
         begun_ns = self._clock()
         deadline_ns = begun_ns + round(limit_s * 1e9)
+        patient_until_ns = begun_ns + round(min(patience_s, limit_s) * 1e9)
         backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
         again = False
         with self.lock:
             while True:
                 try:
-                    self._connect(deadline_ns, session, patient=patient)
+                    self._connect(deadline_ns, session, patient_until_ns)
                     after_s = (self._clock() - begun_ns) / 1e9
                     to_send = call.made_again(after_s) if again else call
                     return self._exchange(to_send, deadline_ns, session)
@@ -105,7 +112,7 @@ class Conversation:
             self._leases.clear()
             self.connection.close()
 
-    def _connect(self, deadline_ns: int, session: str | None, *, patient: bool) -> None:
+    def _connect(self, deadline_ns: int, session: str | None, patient_until_ns: int) -> None:
         if self._owner_pid != os.getpid():
             # After a fork the parent goes on using the connection that both have.
             self._owner_pid = os.getpid()
@@ -113,7 +120,8 @@ class Conversation:
             self.connection.close()
         if not self.connection.connected or self.connection.broken():
             self.connection.close()
-            self.connection.connect(deadline_ns, patient=patient)
+            patient = self._clock() < patient_until_ns
+            self.connection.connect(patient_until_ns if patient else deadline_ns, patient=patient)
             self._leases.connected_anew()
         for lease in self._leases.due:
             self._resume(lease, deadline_ns, session)

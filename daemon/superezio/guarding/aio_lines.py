@@ -40,13 +40,11 @@ class AsyncLine:
     async def ask(self, call: Call[T]) -> Answer[T]:
         """Return what the daemon answers, or what stands in for it. Raises what it raises."""
         if self._when_absent == "closed":
-            limit_s = self._timeout_s + call.wait_s
-            result = await self._conversation.call(call, limit_s=limit_s, session=self._session)
+            result = await self._call(call, self._timeout_s, patience_s=self._timeout_s)
             return Answer(result, "daemon")
         if not self._absence.known():
-            limit_s = min(self._timeout_s, FIND_OUT_S) + call.wait_s
             try:
-                result = await self._call(call, limit_s)
+                result = await self._call(call, min(self._timeout_s, FIND_OUT_S))
             except ABSENT:
                 self._absence.note()
             else:
@@ -66,9 +64,12 @@ class AsyncLine:
             return await self._call(call, COURTESY_S)
         return None
 
-    async def _call(self, call: Call[T], limit_s: float) -> T:
+    async def _call(self, call: Call[T], limit_s: float, *, patience_s: float = 0.0) -> T:
         return await self._conversation.call(
-            call, limit_s=limit_s, session=self._session, patient=False
+            call,
+            limit_s=limit_s + call.wait_s,
+            session=self._session,
+            patience_s=patience_s,
         )
 
     async def _locally(self, call: Call[T]) -> T:

@@ -33,12 +33,12 @@ def of(function: Callable[..., Any]) -> Callable[..., str]:
     Raises TypeError for a function that has no key, and so does what is returned for arguments.
     """
     code = getattr(function, "__code__", None)
-    name = f"{_module(function)}.{function.__qualname__}"
     if code is None or function.__name__ == "<lambda>" or code.co_freevars:
         raise TypeError(
-            f"cannot make a cache key for {name}: it has no name of its own, or depends on"
+            f"cannot make a cache key for {function!r}: it has no name of its own, or depends on"
             " variables around it. Say what its value depends on: key=lambda ...: ..."
         )
+    name = f"{_module(function)}.{function.__qualname__}"
     signature = inspect.signature(function)
 
     @functools.wraps(function)

@@ -47,12 +47,11 @@ class Line:
     def ask(self, call: Call[T]) -> Answer[T]:
         """Return what the daemon answers, or what stands in for it. Raises what it raises."""
         if self._when_absent == "closed":
-            result = self._call(call, self._timeout_s + call.wait_s, patient=True)
+            result = self._call(call, self._timeout_s, patience_s=self._timeout_s)
             return Answer(result, "daemon")
         if not self._absence.known():
-            limit_s = min(self._timeout_s, FIND_OUT_S) + call.wait_s
             try:
-                result = self._call(call, limit_s, patient=False)
+                result = self._call(call, min(self._timeout_s, FIND_OUT_S))
             except ABSENT:
                 self._absence.note()
             else:
@@ -69,13 +68,16 @@ class Line:
         with suppress(SuperezioError):
             if side == "local":
                 return self._locally(call)
-            return self._call(call, COURTESY_S, patient=False)
+            return self._call(call, COURTESY_S)
         return None
 
-    def _call(self, call: Call[T], limit_s: float, *, patient: bool) -> T:
+    def _call(self, call: Call[T], limit_s: float, *, patience_s: float = 0.0) -> T:
         try:
             return self._conversation.call(
-                call, limit_s=limit_s, session=self._session, patient=patient
+                call,
+                limit_s=limit_s + call.wait_s,
+                session=self._session,
+                patience_s=patience_s,
             )
         except ReplyTimeoutError:
             # What the daemon may still hand out returns to it with the connection.

@@ -81,7 +81,7 @@ class LocalLimits:
             pending.resolve(self._granted(name, reservation, waited_ms=waited_ms))
         for waiter in due.late:
             pending, name, _ = self._waiting.pop(waiter)
-            pending.fail(_rejection(name, waiter.shortage))
+            pending.fail(_rejection(name, _shortage(waiter, now_ns)))
         for waiter, error in due.hopeless:
             pending, name, _ = self._waiting.pop(waiter)
             pending.fail(_never(name, error))
@@ -139,12 +139,18 @@ def _lower(budget: Budget, params: wire.LimitSettleParams, now_ns: int) -> None:
             budget.lower(now_ns, dimension, remaining=remaining, reset_after_ns=reset_ns)
 
 
-def _rejection(name: str, short: pure.Rejection | None) -> RateLimitedError:
-    """Return the error for who is turned away; one that was never looked at has no reason yet."""
+def _shortage(waiter: Waiter, now_ns: int) -> pure.Rejection:
+    """Return what one that waited in vain is short of: of its turn, where of nothing else."""
+    (budget,) = waiter.budgets
+    short = budget.shortage(now_ns, waiter.cost)
     if short is None:
         short = pure.Rejection(
-            dimension=pure.Dimension.REQUESTS, scope=_scope(name), retry_after_ns=_MS_NS
+            dimension=pure.Dimension.REQUESTS, scope=budget.scope, retry_after_ns=_MS_NS
         )
+    return short
+
+
+def _rejection(name: str, short: pure.Rejection) -> RateLimitedError:
     return RateLimitedError(
         f"the limit {name} has no room for these {short.dimension} in this process",
         retry_after_ms=-(-short.retry_after_ns // _MS_NS),

@@ -89,6 +89,6 @@ def codec_of(function: Callable[..., Any], returns: type | None = None) -> Codec
         annotated = typing.get_type_hints(function).get("return", Any)
     except NameError as error:
         raise TypeError(
-            f"cannot tell what {function.__qualname__} returns: {error}. Say it: returns=..."
+            f"cannot tell what {function!r} returns: {error}. Say it: returns=..."
         ) from error
     return Codec(annotated)
