@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from superezio.guarding.limiting import Slot
     from superezio.guarding.options import (
         BreakerOptions,
-        CacheOptions,
+        CachedOptions,
         GuardOptions,
         LimitOptions,
     )
@@ -191,7 +191,7 @@ class AsyncClient:
         key: Callable[..., str] | None = None,
         when_absent: WhenAbsent | None = None,
         timeout_s: float | None = None,
-        **options: Unpack[CacheOptions],
+        **options: Unpack[CachedOptions],
     ) -> AsyncDecorator:
         """Cache what a decorated coroutine function returns.
 

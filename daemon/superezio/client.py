@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from superezio.guarding.limiting import Slot
     from superezio.guarding.options import (
         BreakerOptions,
-        CacheOptions,
+        CachedOptions,
         GuardOptions,
         LimitOptions,
     )
@@ -230,7 +230,7 @@ class Client:
         key: Callable[..., str] | None = None,
         when_absent: WhenAbsent | None = None,
         timeout_s: float | None = None,
-        **options: Unpack[CacheOptions],
+        **options: Unpack[CachedOptions],
     ) -> Decorator:
         """Cache what a decorated function returns; of all who need a value, one fetches it.
 

@@ -25,7 +25,7 @@ from superezio.guarding.fallback import Fallback
 from superezio.guarding.limiting import Slot, reserved_async
 from superezio.guarding.options import (
     BreakerOptions,
-    CacheOptions,
+    CachedOptions,
     GuardOptions,
     LimitOptions,
     breaker_rules,
@@ -79,7 +79,7 @@ class AsyncGuards:
         namespace: str,
         manner: Manner,
         key: Callable[..., str] | None,
-        options: CacheOptions,
+        options: CachedOptions,
     ) -> AsyncDecorator:
         """Return what makes a cached function of a coroutine function."""
         recipe = Recipe.of(namespace, options)

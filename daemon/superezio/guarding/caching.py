@@ -19,7 +19,7 @@ from superezio.guarding.absence import Side
 from superezio.guarding.aio_lines import AsyncLine
 from superezio.guarding.lines import Line
 from superezio.guarding.options import (
-    CacheOptions,
+    CachedOptions,
     milliseconds,
     refuse_unknown_cache_options,
 )
@@ -41,7 +41,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     lead_ms: int
 
     @classmethod
-    def of(cls, namespace: str, options: CacheOptions) -> Recipe:
+    def of(cls, namespace: str, options: CachedOptions) -> Recipe:
         """Return the recipe of the options. Raises TypeError for an unknown one, ValueError."""
         refuse_unknown_cache_options(options)
         return cls(

@@ -19,7 +19,7 @@ from superezio.guarding.limiting import Slot, reserved
 from superezio.guarding.lines import Line, Lines
 from superezio.guarding.options import (
     BreakerOptions,
-    CacheOptions,
+    CachedOptions,
     GuardOptions,
     LimitOptions,
     breaker_rules,
@@ -86,7 +86,7 @@ class Guards:
         namespace: str,
         manner: Manner,
         key: Callable[..., str] | None,
-        options: CacheOptions,
+        options: CachedOptions,
     ) -> Decorator:
         """Return what makes a cached function of a function."""
         recipe = Recipe.of(namespace, options)

@@ -56,7 +56,7 @@ class LimitOptions(TypedDict, total=False):
     rates: Rates | None
 
 
-class CacheOptions(TypedDict, total=False):
+class CachedOptions(TypedDict, total=False):
     """How long a value serves, in seconds or as text such as `1h`, and how it is fetched.
 
     `ttl`: fresh (an hour, where it is not given), give or take a tenth; then, for `grace`, served
@@ -89,7 +89,7 @@ class PassOptions(LimitOptions, total=False):
     failure: Callable[[Exception], bool]
 
 
-class GuardOptions(PassOptions, CacheOptions, total=False):
+class GuardOptions(PassOptions, CachedOptions, total=False):
     """What may be said of a call behind a cache, a limit and a breaker.
 
     There is a cache where `cache`, `cache_key` or `ttl` is given. `cache` is the namespace, that of
@@ -166,9 +166,9 @@ def milliseconds(duration: float | str) -> int:
     return round(duration_s(duration) * 1000)
 
 
-def refuse_unknown_cache_options(options: CacheOptions) -> None:
+def refuse_unknown_cache_options(options: CachedOptions) -> None:
     """Raise TypeError for a name that is no option."""
-    _refuse_unknown(options, CacheOptions.__optional_keys__)
+    _refuse_unknown(options, CachedOptions.__optional_keys__)
 
 
 def refuse_unknown_pass_options(options: PassOptions) -> None:
@@ -182,9 +182,9 @@ def limit_part(options: GuardOptions) -> LimitOptions:
     return cast("LimitOptions", _part(options, LimitOptions.__optional_keys__))
 
 
-def cache_part(options: GuardOptions) -> CacheOptions:
+def cache_part(options: GuardOptions) -> CachedOptions:
     """Return what of a guard's options is for the cache."""
-    return cast("CacheOptions", _part(options, CacheOptions.__optional_keys__))
+    return cast("CachedOptions", _part(options, CachedOptions.__optional_keys__))
 
 
 def _part(options: GuardOptions, names: frozenset[str]) -> dict[str, object]:
