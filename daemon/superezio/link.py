@@ -43,6 +43,8 @@ class Link(asyncio.Protocol):
         self._framer = LineFramer(max_frame_bytes=MAX_LINE_BYTES)
         self._pending: dict[int, asyncio.Future[envelope.Reply]] = {}
         self._late: dict[int, Listener] = {}
+        #: Answers to those who were cancelled, and have not run since.
+        self._unclaimed: dict[int, envelope.Reply] = {}
         self._outgoing: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._writable = asyncio.Event()
@@ -89,10 +91,14 @@ class Link(asyncio.Protocol):
     def forget(self, id_: int) -> None:
         """Drop whatever answer to `id_` may still come."""
         self._pending.pop(id_, None)
+        self._unclaimed.pop(id_, None)
 
     def expect_late(self, id_: int, listener: Listener) -> None:
         """Call `listener` with the answer to `id_`, which nobody waits for, if one comes."""
-        if self._failure is None:
+        unclaimed = self._unclaimed.pop(id_, None)
+        if unclaimed is not None:
+            listener(unclaimed)
+        elif self._failure is None:
             self._late[id_] = listener
 
     def send(self, line: bytes) -> None:
@@ -170,6 +176,8 @@ class Link(asyncio.Protocol):
             future = self._pending.pop(message.id, None)
             if future is not None and not future.done():
                 future.set_result(message)
+            elif future is not None:
+                self._unclaimed[message.id] = message
             elif (late := self._late.pop(message.id, None)) is not None:
                 late(message)
 
