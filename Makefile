@@ -10,7 +10,7 @@ WHEEL_VENV := build/wheel-venv
 PREFIX := /opt/superezio
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo docs test lint unit system soak soak-short kill-points wheel-test coverage bench bench-placement bench-short lock install clean
+.PHONY: help setup dev demo docs test lint unit system soak soak-short outage kill-points wheel-test coverage bench bench-placement bench-short lock install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ soak-short: $(VENV)/.dev
 soak: $(VENV)/.dev ## a simulated month of leases, in minutes (DAYS=, SEED=, HARDSHIP=)
 	cd tests && PYTHONHASHSEED=0 ../$(BIN)/python -m soak \
 	  $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED)) $(if $(HARDSHIP),--hardship $(HARDSHIP))
+
+outage: $(VENV)/.dev ## a service is down for a minute, and 50 processes share a breaker (SECONDS=)
+	cd tests && ../$(BIN)/python -m outage $(if $(SECONDS),--seconds $(SECONDS))
 
 kill-points: $(VENV)/.dev ## kill -9 at every system call of acquire, attach and release
 	SUPEREZIO_KILL_POINTS=all $(BIN)/pytest -s tests/integration/test_kill_points.py
