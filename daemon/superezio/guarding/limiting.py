@@ -11,7 +11,7 @@ from superezio.guarding import asking
 from superezio.guarding.absence import Answer, Side
 from superezio.guarding.aio_lines import AsyncLine
 from superezio.guarding.lines import Line
-from superezio.guarding.options import milliseconds
+from superezio.guarding.options import amount, milliseconds
 
 
 class Slot:
@@ -41,11 +41,8 @@ class Slot:
         """
         said = {"requests": requests, "tokens": tokens, "money_micros": money_micros}
         for dimension, used in said.items():
-            if used is None:
-                continue
-            if used < 0:
-                raise ValueError(f"cannot have used {used} {dimension}: it is 0 or more")
-            setattr(self._settlement, dimension, used)
+            if used is not None:
+                setattr(self._settlement, dimension, amount(dimension, used))
 
     def throttled(self, retry_after: float | str) -> None:
         """Say that the service wants no call for so long (HTTP 429), up to a cap of the limit."""
@@ -61,12 +58,12 @@ class Slot:
     ) -> None:
         """Say what the service says is left (x-ratelimit-remaining-*), and for how long (reset).
 
-        It only ever lowers what is left here.
+        It only ever lowers what is left here. Raises ValueError.
         """
         self._settlement.remaining = wire.LimitRemaining(
-            requests=requests,
+            requests=None if requests is None else amount("requests", requests),
             requests_reset_ms=None if requests_reset is None else milliseconds(requests_reset),
-            tokens=tokens,
+            tokens=None if tokens is None else amount("tokens", tokens),
             tokens_reset_ms=None if tokens_reset is None else milliseconds(tokens_reset),
         )
 

@@ -15,6 +15,10 @@ _RATE: Final = re.compile(
     r"\s*(\d[\d_]*)\s*/\s*(\d*\.?\d*)\s*([a-z]+)(?:\s+burst\s+(\d[\d_]*))?\s*"
 )
 
+_LONGEST_S: Final = 10_000_000_000
+#: The most of anything that every reader of JSON reads as it was written.
+_MOST: Final = 2**53
+
 #: Rates as people write them: {"requests": "60/1m", "tokens": "90000/1m burst 20000"}, or
 #: "60/1m" for requests alone; `concurrency` is a number of slots.
 Rates = wire.LimitRates | Mapping[str, str | int] | str
@@ -162,8 +166,18 @@ def limit_rate(text: str) -> wire.LimitRate:
 
 
 def milliseconds(duration: float | str) -> int:
-    """Return a duration as it is sent. Raises ValueError."""
-    return round(duration_s(duration) * 1000)
+    """Return a duration as it is sent. Raises ValueError for what is none, or less than none."""
+    seconds = duration_s(duration)
+    if not 0 <= seconds <= _LONGEST_S:
+        raise ValueError(f"{duration!r} is no duration: it is 0 to {_LONGEST_S} seconds")
+    return round(seconds * 1000)
+
+
+def amount(what: str, given: int) -> int:
+    """Return an amount of something as it is sent. Raises ValueError for what is none."""
+    if not isinstance(given, int) or not 0 <= given <= _MOST:
+        raise ValueError(f"{given!r} is no amount of {what}: it is a whole number, 0 or more")
+    return given
 
 
 def refuse_unknown_cache_options(options: CachedOptions) -> None:

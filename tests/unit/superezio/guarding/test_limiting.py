@@ -65,9 +65,20 @@ def test_what_the_service_says_is_passed_on(client: Client, daemon: FakeDaemon) 
     }
 
 
-def test_what_cannot_have_been_used_is_told_where_it_is_said(client: Client) -> None:
-    with client.limit("openai") as slot, pytest.raises(ValueError, match="-1 tokens"):
-        slot.settle(tokens=-1)
+def test_what_cannot_be_is_told_where_it_is_said_and_the_slot_comes_back(
+    client: Client, daemon: FakeDaemon
+) -> None:
+    """The daemon would refuse the settle with it, and the slot would stay taken."""
+    with client.limit("openai") as slot:
+        for nonsense in (-1, 1.5, 2**53 + 1, "4"):
+            with pytest.raises(ValueError, match="no amount of tokens"):
+                slot.settle(tokens=nonsense)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="no amount of requests"):
+                slot.remaining(requests=nonsense)  # type: ignore[arg-type]
+        for never in (-1, float("nan"), float("inf"), "soon"):
+            with pytest.raises(ValueError, match="duration"):
+                slot.throttled(never)
+    assert daemon.params_of("limit.settle") == AS_RESERVED
 
 
 @pytest.mark.parametrize("error", [RateLimitedError("full"), NeverPassesError("too much")])
