@@ -57,6 +57,9 @@ from supereziod.reloading import Reloader
 from supereziod.resilience.breakers import Breakers
 from supereziod.resilience.caches import Caches
 from supereziod.resilience.keeping import Keeper
+from supereziod.resilience.limit_service import DOCUMENT as LIMIT_DOCUMENT
+from supereziod.resilience.limit_service import LimitService
+from supereziod.resilience.spend import SpendBook
 from supereziod.rpc.build import Parts as ServedParts
 from supereziod.rpc.build import build_server
 from supereziod.rpc.commands.system import DaemonFacts, LogLevel
@@ -67,6 +70,7 @@ from supereziod.storage import Database, Documents
 
 #: READY=1 goes out after this at the latest; GPUs that have not answered by then are UNKNOWN.
 _READY_PATIENCE_S = 2.0
+_SCHEMA = f"{Documents.SCHEMA}; {SpendBook.SCHEMA}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +82,7 @@ class _Core:
     monitor: GpuMonitor
     ledger: Ledger
     leases: LeaseManager
+    limits: LimitService
     recorder: FlightRecorder
     breakers: Breakers
     keeper: Keeper
@@ -147,7 +152,7 @@ async def _serve(options: Options, listener: Listener, logging: Logging) -> None
 async def _start(parts: _Parts, listener: Listener, stack: AsyncExitStack) -> None:
     """Start in the order of the arrows; the stack closes in the opposite one."""
     core = parts.core
-    for part in (core.monitor, core.leases, parts.health, core.keeper):
+    for part in (core.monitor, core.leases, parts.health, core.limits, core.keeper):
         stack.push_async_callback(part.aclose)
         await part.start()
     stack.push_async_callback(parts.server.aclose)
@@ -166,7 +171,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
     config = options.loaded.config
     events = EventLog()
-    database = Database.open(options.state_dir / "state.db", schema=Documents.SCHEMA)
+    database = Database.open(options.state_dir / "state.db", schema=_SCHEMA)
     stack.callback(database.close)
     suspend = SuspendWatch(events=events)
     monitor = GpuMonitor(
@@ -206,7 +211,16 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         settings.breaker_settings(config.breaker), events=events, boot_id=read_boot_id()
     )
     stack.callback(breakers.close)
-    keeper = Keeper(Documents(database), {"breakers": breakers})
+    limits = LimitService(
+        database,
+        shared=settings.limit_rules(config.limit),
+        audiences=settings.audiences(config.limit.shared),
+        bounds=settings.limit_bounds(config.limit),
+        currency=config.limit.currency,
+        events=events,
+        boot_id=read_boot_id(),
+    )
+    keeper = Keeper(Documents(database), {"breakers": breakers, LIMIT_DOCUMENT: limits})
     breakers.load(keeper.found("breakers"))
     caches = Caches(
         rules=settings.cache_rules(config.cache),
@@ -232,6 +246,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         breakers=breakers,
         keeper=keeper,
         caches=caches,
+        limits=limits,
         recorder=recorder,
     )
 
@@ -291,6 +306,8 @@ def _wire(
             events=core.events,
             metrics=_metrics(core, health, logging),
             breakers=core.breakers,
+            limits=core.limits.requests,
+            limit_book=core.limits.administration,
             caches=core.caches,
         ),
         facts=_facts(options, socket),
@@ -364,6 +381,7 @@ def _state_faults(core: _Core) -> list[str]:
 async def _apply(config: Config, core: _Core, *, server: RpcServer, logging: Logging) -> None:
     quotas = await asyncio.to_thread(settings.quota_rules, config.leases.quota)
     breakers = await asyncio.to_thread(settings.breaker_settings, config.breaker)
+    audiences = await asyncio.to_thread(settings.audiences, config.limit.shared)
     namespaces = await asyncio.to_thread(settings.shared_namespaces, config.cache)
     access = await asyncio.to_thread(settings.access_policy, config)
     # First, as it may refuse: then nothing has changed.
@@ -371,5 +389,8 @@ async def _apply(config: Config, core: _Core, *, server: RpcServer, logging: Log
     server.set_access(access)
     core.leases.set_quotas(quotas)
     core.breakers.set_settings(breakers)
+    core.limits.configure(
+        settings.limit_rules(config.limit), audiences, settings.limit_bounds(config.limit)
+    )
     server.set_limits(settings.rpc_limits(config))
     logging.set_level(config.logging.level)

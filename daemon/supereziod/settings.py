@@ -16,6 +16,7 @@ from superezio.resilience import cache_limits
 from supereziod.config import Config
 from supereziod.config.breakers import Breaker
 from supereziod.config.cache import Cache
+from supereziod.config.limits_shared import Limit, LimitScope, SharedLimit
 from supereziod.config.schema import Gpu, Leases, Quotas
 from supereziod.config.section import Shared
 from supereziod.gpu.frames import ProbeSpec, SimulatedSpec
@@ -25,6 +26,7 @@ from supereziod.leases.quotas import GroupQuota, Quota, QuotaRules
 from supereziod.resilience.breaker_settings import BreakerSettings
 from supereziod.resilience.cache_namespaces import SharedNamespace
 from supereziod.resilience.cache_rules import CacheRules
+from supereziod.resilience.limit_rules import LimitBounds, LimitRules, ScopeKind, ScopeRules
 from supereziod.resilience.sharing import Audience
 from supereziod.rpc.access import AccessPolicy, resolve_access
 from supereziod.rpc.limits import Limits
@@ -201,6 +203,51 @@ def shared_namespaces(given: Cache) -> dict[str, SharedNamespace]:
         )
         for name, each in given.shared.items()
     }
+
+
+def limit_rules(limit: Limit) -> dict[str, LimitRules]:
+    """Ask the host for the groups with a budget, which may block; return what is shared."""
+    longest_block_ns = round(limit.longest_block_s * 1e9)
+    return {name: _limit_rules(shared, longest_block_ns) for name, shared in limit.shared.items()}
+
+
+def _limit_rules(shared: SharedLimit, longest_block_ns: int) -> LimitRules:
+    given: dict[ScopeKind, LimitScope | None] = {
+        "host": shared.host,
+        "group": shared.group,
+        "user": shared.user,
+        "session": shared.session,
+        "key": shared.key,
+    }
+    groups = {name: _gid(name) for name in shared.groups}
+    return LimitRules(
+        scopes={
+            kind: ScopeRules(
+                limit=scope.limit(longest_block_ns=longest_block_ns),
+                caps_micros=scope.caps_micros(),
+            )
+            for kind, scope in given.items()
+            if scope is not None
+        },
+        group_names={gid: name for name, gid in groups.items() if gid is not None},
+    )
+
+
+def limit_bounds(limit: Limit) -> LimitBounds:
+    """Return how much of limits may be remembered."""
+    return LimitBounds(
+        names=limit.names,
+        names_per_uid=limit.names_per_uid,
+        reservations=limit.reservations,
+        reservations_per_uid=limit.reservations_per_uid,
+        reservations_per_connection=limit.reservations_per_connection,
+        waiters=limit.waiters,
+        waiters_per_uid=limit.waiters_per_uid,
+        keys=limit.keys,
+        keys_per_uid=limit.keys_per_uid,
+        longest_wait_ns=round(limit.longest_wait_s * 1e9),
+        longest_block_ns=round(limit.longest_block_s * 1e9),
+    )
 
 
 def rpc_limits(config: Config) -> Limits:

@@ -21,8 +21,8 @@ from bench.table import Budget, Row, judged
 
 SERVER: Final = Path(__file__).with_name("request_server.py")
 PING: Final = b'{"jsonrpc":"2.0","id":1,"method":"system.ping"}\n'
-DECIDE: Final = (
-    b'{"jsonrpc":"2.0","id":1,"method":"bench.decide","params":{"key":"openai/gpt","cost":1}}\n'
+ACQUIRE: Final = (
+    b'{"jsonrpc":"2.0","id":1,"method":"limit.acquire","params":{"name":"openai","tokens":900}}\n'
 )
 ACQUIRE: Final = b'{"jsonrpc":"2.0","id":1,"method":"breaker.acquire","params":{"name":"openai"}}\n'
 SETTLE: Final = (
@@ -50,11 +50,11 @@ class Scenario(NamedTuple):
 
 
 def instruction_rows(directory: Path) -> Iterator[Row]:
-    """The budgets are those of a rate limiter's decision, with the flight record to come in it."""
+    """The budgets are those of limit.acquire, with the flight record to come in it."""
     if shutil.which("valgrind") is None:
         yield Row("instructions per request", "skipped: valgrind is not installed")
         return
-    kinds = (("system.ping", PING), ("a limiter's decision", DECIDE))
+    kinds = (("system.ping", PING), ("limit.acquire", ACQUIRE))
     depths = ((1, AT_ONE), (64, AT_64))
     cases = [(name, line, *each) for name, line in kinds for each in depths]
     counts = per_request(directory, [Scenario(line, depth) for _, line, depth, _ in cases])

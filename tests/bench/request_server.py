@@ -2,10 +2,9 @@
 
     python request_server.py SOCKET
 
-It has the daemon's whole table of methods, of which system.ping and the calls of breakers work, and
-one method more that does what one decision of a rate limiter takes. Nothing runs on a timer while
-it is measured, so that the instructions of two runs differ by their requests alone. Ends with
-SIGTERM.
+It has the daemon's whole table of methods, of which system.ping works, limit.acquire of a limit that
+is shared and has one scope, and the calls of breakers. Nothing runs on a timer while it is measured,
+so that the instructions of two runs differ by their requests alone. Ends with SIGTERM.
 """
 
 import asyncio
@@ -13,67 +12,61 @@ import gc
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import uvloop
 from msgspec import structs
 
-from superezio.errors import BusyError
-from superezio.resilience.rate_limiter import Gcra
-from superezio.wire import Params, ReloadResult, Result
+from superezio.resilience.rate_limiter import Limit, Rate
+from superezio.wire import ReloadResult
 from supereziod.gpu.hardware import Snapshot
 from supereziod.observability.events import EventLog
 from supereziod.resilience.breaker_settings import BreakerSettings
 from supereziod.resilience.breakers import Breakers
+from supereziod.resilience.limit_rules import LimitBounds, LimitRules, ScopeRules
+from supereziod.resilience.limit_service import LimitService
+from supereziod.resilience.sharing import Audience
+from supereziod.resilience.spend import SpendBook
 from supereziod.rpc.access import AccessPolicy
 from supereziod.rpc.commands.breaker import BreakerCommands
+from supereziod.rpc.commands.limit import LimitCommands
 from supereziod.rpc.commands.system import DaemonFacts, LogLevel, SystemCommands
 from supereziod.rpc.dispatcher import CommandDispatcher
 from supereziod.rpc.limits import Limits, Traffic
 from supereziod.rpc.listener import Listener
 from supereziod.rpc.method import Method
 from supereziod.rpc.methods import METHODS
-from supereziod.rpc.requests import RequestContext
 from supereziod.rpc.server import RpcServer
 from supereziod.rpc.sessions import Sessions
 from supereziod.rpc.subscriptions import Subscriptions
+from supereziod.storage import Database, Documents
 
 LIMITS = Limits(requests_per_second=10**9, requests_burst=10**9)
 
 
-class DecideParams(Params):
-    key: str
-    cost: int = 1
+#: Of so much that no request of the bench is refused.
+PLENTY: Final = Rate(limit=10**9, period_ns=10**9, burst=10**9)
+RULES: Final = LimitRules(scopes={"host": ScopeRules(limit=Limit(requests=PLENTY))})
 
 
-class Decision(Result):
-    granted: bool
-    remaining: int
-    retry_after_ms: int | None
+def limit_service(events: EventLog, directory: Path) -> LimitService:
+    database = Database.open(
+        directory / "state.db", schema=f"{Documents.SCHEMA}; {SpendBook.SCHEMA}"
+    )
+    return LimitService(
+        database,
+        shared={"openai": RULES},
+        audiences={"openai": Audience(everyone=True)},
+        bounds=LimitBounds(reservations_per_connection=10**6, reservations_per_uid=10**6),
+        currency="USD",
+        events=events,
+        boot_id="",
+    )
 
 
-#: A `Decision`, as what is granted most often looks.
-GRANTED: Final = b'{"granted":true,"remaining":%d,"retry_after_ms":null}'
-
-
-class Decisions:
-    """A rate limiter of many keys, as clients of AI services share one."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, Gcra] = {}
-
-    def decide(self, request: RequestContext, params: DecideParams) -> bytes:
-        key = self._keys.get(params.key)
-        if key is None:
-            key = self._keys[params.key] = Gcra(limit=10**9, period_ns=10**9, burst=10**9)
-        now_ns = request.received_ns
-        if wait_ns := key.acquire(now_ns, params.cost):
-            raise BusyError("limited", retry_after_ms=-(-wait_ns // 1_000_000))
-        return GRANTED % (now_ns & 1023)
-
-
-def methods(traffic: Traffic, breakers: Breakers) -> list[Method]:
+def methods(traffic: Traffic, limits: LimitService, breakers: Breakers) -> list[Method]:
     facts = DaemonFacts(
         version="1", started_at="", started_ns=time.monotonic_ns(), gpu_driver="none",
         socket="", runtime_dir="", state_dir="",
@@ -86,22 +79,15 @@ def methods(traffic: Traffic, breakers: Breakers) -> list[Method]:
         reload=_nothing_to_reload,
         traffic=traffic,
     )
-    decide = structs.replace(
-        METHODS[0],
-        name="bench.decide",
-        role="user",
-        params=DecideParams,
-        result=Decision,
-        handler=Decisions().decide,
-        hot=True,
-    )
-    ping = structs.replace(METHODS[0], handler=system.ping)
     calls = BreakerCommands(breakers)
-    bound = {"breaker.acquire": calls.acquire, "breaker.settle": calls.settle}
-    others = [
-        structs.replace(each, handler=bound.get(each.name, each.handler)) for each in METHODS[1:]
-    ]
-    return [ping, *others, decide]
+    limit = LimitCommands(limits.requests, limits.administration)
+    real: dict[str, dict[str, Callable[..., object]]] = {
+        "system.ping": {"handler": system.ping},
+        "breaker.acquire": {"handler": calls.acquire},
+        "breaker.settle": {"handler": calls.settle},
+        "limit.acquire": {"handler": limit.acquire, "waiting": limit.acquire_later},
+    }
+    return [structs.replace(each, **real.get(each.name, {})) for each in METHODS]
 
 
 def _nothing_to_show() -> Snapshot:
@@ -117,7 +103,9 @@ async def serve(path: Path) -> None:
     breakers = Breakers(BreakerSettings(), events=events, boot_id="bench")
     server = RpcServer(
         dispatcher=CommandDispatcher(
-            methods(traffic, breakers), access=AccessPolicy(own_uid=0), sessions=sessions
+            methods(traffic, limit_service(events, path.parent), breakers),
+            access=AccessPolicy(own_uid=0),
+            sessions=sessions,
         ),
         sessions=sessions,
         subscriptions=Subscriptions(events),

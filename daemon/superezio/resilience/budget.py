@@ -216,6 +216,18 @@ class Budget:
         if remaining <= 0:
             self.block(now_ns, reset_after_ns, dimension)
 
+    def clear(self, now_ns: int) -> None:
+        """Have all there is of each rate, and no block; who holds a slot keeps it."""
+        for rate in self.rates().values():
+            rate.clear(now_ns)
+        self._blocks.clear()
+        self.blocked_until_ns = 0
+
+    def owe_at_most(self, now_ns: int, ahead_ns: int) -> None:
+        """Let nobody wait longer than `ahead_ns` for what was settled beyond the burst."""
+        for rate in self.rates().values():
+            rate.owe_at_most(now_ns, ahead_ns)
+
     def is_idle(self, now_ns: int) -> bool:
         """Whether forgetting this budget loses nothing: all is there, and nobody waits for it."""
         return (

@@ -106,6 +106,15 @@ class Gcra:
         self.set_rate(limit=limit, burst=burst)
         self.final_ns = now_ns
 
+    def clear(self, now_ns: int) -> None:
+        """Give the whole burst back. What was taken before is not given back once more."""
+        self.tat_ns = 0
+        self.final_ns = now_ns
+
+    def owe_at_most(self, now_ns: int, ahead_ns: int) -> None:
+        """Have the whole burst back after `ahead_ns` more than it takes to grow, at the latest."""
+        self.tat_ns = min(self.tat_ns, now_ns + self._burst_ns + ahead_ns)
+
     def rebuild_ns(self, cost: int) -> int:
         """Return how long it takes to grow back what `cost` takes."""
         return self._interval(cost)

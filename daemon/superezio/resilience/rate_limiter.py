@@ -12,7 +12,7 @@ time, in nanoseconds of a monotonic clock that never goes back; `next_at_ns` say
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Container, Hashable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final
 
@@ -139,6 +139,21 @@ class RateLimiter:
         for scope in idle:
             del self._budgets[scope]
         return len(idle)
+
+    def clear(self, now_ns: int, scopes: Container[Scope] | None = None) -> int:
+        """Have all of the budgets of `scopes` there (of all of them, if None); return how many.
+
+        Who holds a slot keeps it, and what a restart left owed is not owed any more.
+        """
+        cleared = [
+            each for each in self._budgets.values() if scopes is None or each.scope in scopes
+        ]
+        for budget in cleared:
+            budget.clear(now_ns)
+        if scopes is None:
+            self._restart = None
+        self._look_again(now_ns)
+        return len(cleared)
 
     def snapshot(self, now_ns: int, *, boot_id: str, final: bool = False) -> Snapshot:
         """Return what is owed, for a limiter after a restart; `final` where it grants no more."""

@@ -101,6 +101,18 @@ class LimitParams(Params):
     uid: int | None = None
 
 
+class LimitResetParams(Params):
+    """A limit by name, and of which key and user, as for limit.peek.
+
+    `spend`: take it that nothing was spent in this day and month either.
+    """
+
+    name: str
+    key: str | None = None
+    uid: int | None = None
+    spend: bool = False
+
+
 class LimitBudget(Result):
     """What one scope has left of one dimension.
 

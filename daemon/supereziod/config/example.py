@@ -79,10 +79,31 @@ _CACHE = """
 # guaranteed_entries = 25000
 """
 
+_SHARED_LIMIT = """
+# A limit that several users share by its name, as a program says it: who may use it, and a budget
+# for each scope that has a table. `host` is one for all of them; each of `groups` has a `group`
+# one; each user, session or key (which a request names) has one of its own. A request needs room
+# in all that apply. Any other name is a limit of the user's own, who gives its rates.
+# In each table: requests, tokens and money in so long, each with a `_burst` of which so much may
+# come at once; `concurrency`; and caps on money, which count over restarts. (live)
+#
+# [limit.shared.openai]
+# groups = ["students"]
+# [limit.shared.openai.host]
+# requests = "500/1m"
+# requests_burst = 50
+# tokens = "90000/1m"
+# money_per_month = "200.00"
+# concurrency = 16
+# [limit.shared.openai.user]
+# money = "1.00/1h"
+# money_per_day = "5.00"
+"""
+
 
 def render_example() -> str:
     """Return the text of the documented configuration file."""
-    tables = _OVERRIDE + _QUOTA + _BREAKER + _CACHE
+    tables = _OVERRIDE + _QUOTA + _BREAKER + _CACHE + _SHARED_LIMIT
     return _HEAD + "".join(_section("", Config())) + tables
 
 

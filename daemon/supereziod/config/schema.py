@@ -14,6 +14,7 @@ from msgspec.structs import asdict
 
 from supereziod.config.breakers import Breaker
 from supereziod.config.cache import Cache
+from supereziod.config.limits_shared import Limit
 from supereziod.config.recorder import Recorder
 from supereziod.config.section import Section
 from supereziod.gpu.fitness import APPLICATION_XIDS, FATAL_XIDS, FitnessRules
@@ -446,6 +447,7 @@ class Config(Section, frozen=True):
     watchdog: Watchdog = Watchdog()
     access: Access = Access()
     logging: Logging = Logging()
+    limit: Limit = Limit()
     recorder: Recorder = Recorder()
     breaker: Breaker = Breaker()
     cache: Cache = Cache()

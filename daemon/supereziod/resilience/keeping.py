@@ -42,7 +42,11 @@ class Keeper:
             return None
 
     async def start(self) -> None:
-        """Write from now on."""
+        """Write from now on.
+
+        The first time at once: what is there may say that nothing came after it.
+        """
+        self.keep()
         self._task = asyncio.create_task(self._run(), name="keeper")
 
     async def aclose(self) -> None:

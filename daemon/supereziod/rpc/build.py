@@ -19,6 +19,8 @@ from supereziod.rpc.commands.events import EventCommands
 from supereziod.rpc.commands.gpu import GpuCommands, LeasedGpu, Monitor
 from supereziod.rpc.commands.health import Doctor, HealthCommands
 from supereziod.rpc.commands.lease import LeaseCommands, Leases
+from supereziod.rpc.commands.limit import LimitBook, LimitCommands
+from supereziod.rpc.commands.limit import Limits as RateLimits
 from supereziod.rpc.commands.metrics import MetricsCommands
 from supereziod.rpc.commands.quota import QuotaBook, QuotaCommands
 from supereziod.rpc.commands.rpc import RpcCommands
@@ -71,6 +73,8 @@ class Parts(Struct, frozen=True, kw_only=True):
     metrics: tuple[MetricSource, ...] = ()
     breakers: BreakerHolding
     caches: CacheHolding
+    limits: RateLimits
+    limit_book: LimitBook
 
 
 def build_server(
@@ -122,6 +126,7 @@ def build_server(
         ),
         LeaseCommands(leases=parts.leases, snapshot=parts.monitor.snapshot),
         QuotaCommands(parts.leases),
+        LimitCommands(parts.limits, parts.limit_book),
         EventCommands(subscriptions),
         SessionCommands(sessions),
         MetricsCommands((*parts.metrics, TrafficMetrics(traffic))),
@@ -145,7 +150,7 @@ def build_server(
         events=parts.events,
         limits=limits,
         traffic=traffic,
-        on_closed=_each_of(parts.leases, parts.breakers, parts.caches),
+        on_closed=_each_of(parts.leases, parts.breakers, parts.caches, parts.limits),
         drain_s=drain_s,
         clock=clock,
         logger=logger,

@@ -19,6 +19,7 @@ from supereziod.rpc.commands.events import EventCommands
 from supereziod.rpc.commands.gpu import GpuCommands
 from supereziod.rpc.commands.health import HealthCommands
 from supereziod.rpc.commands.lease import LeaseCommands
+from supereziod.rpc.commands.limit import LimitCommands
 from supereziod.rpc.commands.metrics import MetricsCommands
 from supereziod.rpc.commands.quota import QuotaCommands
 from supereziod.rpc.commands.rpc import RpcCommands
@@ -72,6 +73,13 @@ _ACQUIRE_ERRORS: Final = (
     "conflict",
     "not_found",
     "quota_exceeded",
+)
+
+#: Where room in a limit is asked for.
+_LIMIT_ERRORS: Final = (
+    "rate_limited",
+    "never_passes",
+    "state_not_writable",
 )
 
 
@@ -149,6 +157,19 @@ METHODS: Final[tuple[Method, ...]] = (
     _method("placement.explain", "user", "public", LeaseCommands.explain,
             wire.PlacementParams, wire.Placement, "What an acquire would get, and why",
             may_wait=True, errors=_GPU_ERRORS),
+
+    _method("limit.acquire", "user", "own", LimitCommands.acquire,
+            wire.LimitAcquireParams, wire.LimitReservation, "Reserve room for a request in a limit",
+            hot=True, waiting=LimitCommands.acquire_later, errors=_LIMIT_ERRORS),
+    _method("limit.settle", "user", "own", LimitCommands.settle,
+            wire.LimitSettleParams, wire.LimitSettlement, "Say what a request used", hot=True),
+    _method("limit.peek", "user", "own", LimitCommands.peek,
+            wire.LimitParams, wire.LimitState, "What is left of a limit", errors=("not_found",)),
+    _method("limit.list", "user", "own", LimitCommands.list,
+            wire.NoParams, wire.LimitList, "The limits, and what is left of each"),
+    _method("limit.reset", "user", "own", LimitCommands.reset,
+            wire.LimitResetParams, wire.Done, "Have all of a limit there again",
+            errors=("not_found",)),
 
     _method("events.subscribe", "observer", "own", EventCommands.subscribe,
             wire.SubscribeParams, wire.SubscribeResult, "Be told of what changes"),

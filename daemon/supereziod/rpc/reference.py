@@ -47,6 +47,7 @@ _FAMILIES: Final = {
     "gpu": "GPUs",
     "lease": "Leases",
     "placement": "Decisions",
+    "limit": "Rate limits",
     "events": "Subscriptions",
     "session": "Sessions",
     "metrics": "Metrics",

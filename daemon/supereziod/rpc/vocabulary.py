@@ -67,6 +67,12 @@ EVENT_TYPES: Final[dict[str, str]] = {
     "breaker.disabled": "A breaker lets every call through, as ordered.",
     "cache.cleared": "A namespace of the cache was emptied. `data` has `namespace`, how many"
     " `entries` went, and `by_uid`.",
+    "limit.blocked": "The service behind a limit wants no requests for `blocked_s`. `data` has"
+    " `name` and `scope`.",
+    "limit.spent": "A cap on money of a day or month is reached: `data` has `name` and `scope`."
+    " Told once for each of them.",
+    "limit.reset": "All of a limit is there again, as somebody asked (`by_uid`).",
+    "limit.state_lost": "What limits had granted cannot be read: they begin with nothing.",
 }
 
 #: `code` of a GPU in a placement: why it was chosen or passed over.
@@ -125,6 +131,8 @@ ERROR_DATA: Final[dict[str, tuple[str, ...]]] = {
     "holder_gone": ("pid",),
     "gpus_unavailable": ("retry_after_ms",),
     "breaker_open": ("name", "state", "retry_after_ms"),
+    "rate_limited": ("name", "dimension", "scope", "scope_name", "blocked", "retry_after_ms"),
+    "never_passes": ("name", "dimension", "scope", "scope_name", "cost", "burst"),
     "quota_exceeded": ("scope", "name", "resource", "limit", "used", "needed"),
     "fill_failed": ("namespace",),
     "fill_timeout": ("namespace",),

@@ -1,0 +1,167 @@
+"""[limit]: rate limits that programs name, and those that several users share.
+
+A rate is text: so many in so long ("500/1m"). Money is decimal text of the configured currency, and
+is counted in millionths of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Final
+
+from msgspec import Meta, field
+
+from superezio.quantities import parse_duration
+from superezio.resilience.rate_limiter import Limit as PureLimit
+from superezio.resilience.rate_limiter import Rate
+from supereziod.config.section import Section, Shared
+
+_AMOUNT: Final = re.compile(r"\d[\d_]*")
+_MONEY: Final = re.compile(r"(\d[\d_]*)(?:\.(\d{1,6}))?")
+_MILLION: Final = 1_000_000
+
+
+class LimitScope(Section, frozen=True):
+    """The budget of each scope of one kind: what is not set is not limited."""
+
+    requests: Annotated[str | None, Meta(description='Requests, as in "500/1m" ...')] = None
+    requests_burst: Annotated[
+        int | None, Meta(description="... of which so many at once (all of them, if not set).")
+    ] = None
+    tokens: Annotated[str | None, Meta(description='Tokens, as in "90000/1m" ...')] = None
+    tokens_burst: Annotated[int | None, Meta(description="... of which so many at once.")] = None
+    money: Annotated[str | None, Meta(description='Money, as in "10.00/1h" ...')] = None
+    money_burst: Annotated[
+        str | None, Meta(description='... of which so much at once, as in "2.50".')
+    ] = None
+    concurrency: Annotated[int | None, Meta(description="Requests at a time.")] = None
+    money_per_day: Annotated[
+        str | None, Meta(description='Money of a day (UTC), as in "20.00" ...')
+    ] = None
+    money_per_month: Annotated[
+        str | None, Meta(description="... and of a month; it counts over restarts and reboots.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no limit."""
+        self.limit(longest_block_ns=1)
+        self.caps_micros()
+
+    def limit(self, *, longest_block_ns: int) -> PureLimit:
+        """Return it as the limiter takes it."""
+        return PureLimit(
+            requests=_rate("requests", self.requests, self.requests_burst, _whole),
+            tokens=_rate("tokens", self.tokens, self.tokens_burst, _whole),
+            money=_rate("money", self.money, _optional_money(self.money_burst), money_micros),
+            concurrency=self.concurrency,
+            longest_block_ns=longest_block_ns,
+        )
+
+    def caps_micros(self) -> dict[str, int]:
+        """Return what may be spent in each window that has a cap."""
+        caps = {"day": self.money_per_day, "month": self.money_per_month}
+        return {
+            kind: _positive(f"money_per_{kind}", money_micros(text))
+            for kind, text in caps.items()
+            if text is not None
+        }
+
+
+class SharedLimit(Shared, frozen=True):
+    """A limit of several users: all the budgets that apply to a request have to have room."""
+
+    host: LimitScope | None = None
+    group: LimitScope | None = None
+    user: LimitScope | None = None
+    session: LimitScope | None = None
+    key: LimitScope | None = None
+
+
+class Limit(Section, frozen=True):
+    currency: Annotated[
+        str, Meta(description="What amounts of money are counted in, as it is shown.")
+    ] = "USD"
+    longest_wait_s: Annotated[
+        float, Meta(gt=0, description="The longest that a request may wait for a limit.")
+    ] = field(default=3600.0, name="wait_maximum")
+    longest_block_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86_400 * 366,
+            description="The longest that what a caller reports of the far side (Retry-After, more"
+            " used than reserved) keeps others out.",
+        ),
+    ] = field(default=600.0, name="block_maximum")
+    names: Annotated[int, Meta(ge=1, description="Limits that are remembered, in all ...")] = 4096
+    names_per_uid: Annotated[int, Meta(ge=1, description="... and of one user.")] = 256
+    reservations: Annotated[
+        int, Meta(ge=1, description="Reservations that are not settled, in all ...")
+    ] = 100_000
+    reservations_per_uid: Annotated[int, Meta(ge=1, description="... of one user ...")] = 20_000
+    reservations_per_connection: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="... and of one connection. With more, the oldest that keep no slot are"
+            " settled as they were reserved.",
+        ),
+    ] = 4096
+    waiters: Annotated[int, Meta(ge=1, description="Requests that wait, in all ...")] = 20_000
+    waiters_per_uid: Annotated[int, Meta(ge=1, description="... and of one user.")] = 1000
+    keys: Annotated[
+        int, Meta(ge=1, description="Keys and sessions with a budget of their own, in all ...")
+    ] = 20_000
+    keys_per_uid: Annotated[int, Meta(ge=1, description="... and of one user.")] = 2000
+    shared: dict[str, SharedLimit] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what would stand nowhere."""
+        if not (self.currency.isalnum() and len(self.currency) <= 12):  # noqa: PLR2004 - a name
+            raise ValueError("currency has to be up to 12 letters, such as USD")
+
+
+def money_micros(text: str) -> int:
+    """Return the millionths that an amount such as `10.00` has. Raises ValueError."""
+    match = _MONEY.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"cannot read {text!r} as money: write it like 10.00")
+    whole, part = match.groups()
+    return int(whole) * _MILLION + int((part or "").ljust(6, "0"))
+
+
+def _rate(
+    key: str, text: str | None, burst: int | None, amount: Callable[[str], int]
+) -> Rate | None:
+    if text is None:
+        if burst is not None:
+            raise ValueError(f"{key}_burst needs {key}")
+        return None
+    many, slash, long = text.partition("/")
+    if not slash:
+        raise ValueError(f'{key} has to be so many in so long, as in "500/1m", not {text!r}')
+    try:
+        return Rate(
+            limit=amount(many.strip()),
+            period_ns=round(parse_duration(long) * 1e9),
+            burst=0 if burst is None else _positive("burst", burst),
+        )
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def _whole(text: str) -> int:
+    if not _AMOUNT.fullmatch(text):
+        raise ValueError(f"cannot read {text!r} as a whole number")
+    return int(text)
+
+
+def _optional_money(text: str | None) -> int | None:
+    return None if text is None else money_micros(text)
+
+
+def _positive(key: str, value: int) -> int:
+    if value < 1:
+        raise ValueError(f"{key} has to be more than nothing")
+    return value

@@ -1,0 +1,122 @@
+"""What all limits are to remember over a restart, as one document.
+
+Each limit has a snapshot of its limiter (see `limiter_snapshot`); what is said of the process they
+come from is said once.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from superezio.resilience.limiter_snapshot import BudgetState, Restart, Snapshot
+from superezio.wire import LimitRates
+from supereziod.resilience.sharing import Owned
+
+
+class KeptLimit(Struct, frozen=True, kw_only=True):
+    """What one limit owes; of a private one, its rates too."""
+
+    owner: int | None
+    name: str
+    rates: LimitRates | None
+    budgets: list[BudgetState]
+
+
+class KeptLimits(Struct, frozen=True, kw_only=True):
+    """What all limits of a process owe at `taken_ns` of its boot: see `Snapshot`."""
+
+    boot_id: str
+    taken_ns: int
+    final: bool
+    currency: str
+    empty_at_ns: int | None
+    limits: list[KeptLimit]
+
+
+class Remembered:
+    """What is known of the process before, until each limit has asked for its part.
+
+    `is_lost`: there may have been something, and it cannot be read. Nothing is there then to begin
+    with, for anybody.
+    """
+
+    def __init__(
+        self, body: bytes | None, *, is_lost: bool, now_ns: int, boot_id: str, currency: str
+    ) -> None:
+        self.is_lost = is_lost
+        self._now_ns = now_ns
+        self._boot_id = boot_id
+        self._currency = currency
+        self._restarts: dict[Owned, Restart] = {}
+        self.rates: dict[Owned, LimitRates] = {}
+        self.empty_at_ns: int | None = now_ns if is_lost else None
+        if body is not None:
+            self._read(body)
+
+    def take(self, owned: Owned) -> Restart | None:
+        """Return what a limit has to begin with: None where it has all."""
+        self.rates.pop(owned, None)
+        restart = self._restarts.pop(owned, None)
+        if restart is None and self.empty_at_ns is not None:
+            restart = self._restart([], taken_ns=self._now_ns, final=True)
+        return restart
+
+    def not_taken(self, now_ns: int) -> list[KeptLimit]:
+        """Return what limits owe that nobody has asked for yet."""
+        return [
+            KeptLimit(
+                owner=owned.owner,
+                name=owned.name,
+                rates=self.rates.get(owned),
+                budgets=still_owed(restart.not_applied(), now_ns),
+            )
+            for owned, restart in self._restarts.items()
+        ]
+
+    def _read(self, body: bytes) -> None:
+        try:
+            kept = msgspec.json.decode(body, type=KeptLimits)
+            if kept.currency != self._currency:
+                raise ValueError(f"it counts money in {kept.currency}")
+        except (ValueError, msgspec.MsgspecError):
+            self.is_lost = True
+            self.empty_at_ns = self._now_ns
+            return
+        same_boot = kept.boot_id == self._boot_id and kept.taken_ns <= self._now_ns
+        if not (same_boot and kept.final):
+            self.empty_at_ns = self._now_ns
+        elif not self.is_lost:
+            self.empty_at_ns = kept.empty_at_ns
+        for each in kept.limits:
+            owned = Owned(each.owner, each.name)
+            snapshot = self._snapshot(each.budgets, taken_ns=kept.taken_ns, final=kept.final)
+            snapshot = replace(snapshot, boot_id=kept.boot_id, empty_at_ns=kept.empty_at_ns)
+            self._restarts[owned] = Restart(snapshot, now_ns=self._now_ns, boot_id=self._boot_id)
+            if each.rates is not None:
+                self.rates[owned] = each.rates
+
+    def _restart(self, budgets: list[BudgetState], *, taken_ns: int, final: bool) -> Restart:
+        snapshot = self._snapshot(budgets, taken_ns=taken_ns, final=final)
+        return Restart(snapshot, now_ns=self._now_ns, boot_id=self._boot_id)
+
+    def _snapshot(self, budgets: list[BudgetState], *, taken_ns: int, final: bool) -> Snapshot:
+        return Snapshot(
+            boot_id=self._boot_id,
+            taken_ns=taken_ns,
+            final=final,
+            currency=self._currency,
+            budgets=budgets,
+            empty_at_ns=self.empty_at_ns,
+        )
+
+
+def still_owed(states: list[BudgetState], now_ns: int) -> list[BudgetState]:
+    """Return those of `states` that owe something, of scopes that may be asked for again."""
+    return [state for state in states if state.scope.kind != "session" and _owes(state, now_ns)]
+
+
+def _owes(state: BudgetState, now_ns: int) -> bool:
+    until_ns = max((*state.tats_ns.values(), *state.blocks_ns.values(), state.blocked_until_ns))
+    return until_ns > now_ns

@@ -1,0 +1,77 @@
+"""What a named limit consists of, as the service is given it: budgets by scope, and bounds."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from superezio.errors import InvalidParamsError
+from superezio.resilience.rate_limiter import Limit, Rate
+from superezio.wire import LimitRate, LimitRates
+
+ScopeKind = Literal["host", "group", "user", "session", "key"]
+#: From the widest to the narrowest: the order of the budgets of a request.
+SCOPE_KINDS: Final[tuple[ScopeKind, ...]] = ("host", "group", "user", "session", "key")
+_MS: Final = 1_000_000
+
+
+class ScopeRules(Struct, frozen=True, kw_only=True):
+    """What each scope of one kind has: its limit, and its caps on money by kind of window."""
+
+    limit: Limit
+    caps_micros: dict[str, int] = {}
+
+
+class LimitRules(Struct, frozen=True, kw_only=True):
+    """The budgets of one limit. `group_names` are the groups that have one each, by their id."""
+
+    scopes: dict[ScopeKind, ScopeRules]
+    group_names: dict[int, str] = {}
+
+
+class LimitBounds(Struct, frozen=True, kw_only=True):
+    """How much may be remembered: in all, of one user, of one connection.
+
+    `longest_block_ns` is how long a caller's word may keep others out.
+    """
+
+    names: int = 4096
+    names_per_uid: int = 256
+    reservations: int = 100_000
+    reservations_per_uid: int = 20_000
+    reservations_per_connection: int = 4096
+    waiters: int = 20_000
+    waiters_per_uid: int = 1000
+    keys: int = 20_000
+    keys_per_uid: int = 2000
+    longest_wait_ns: int = 3600 * 10**9
+    longest_block_ns: int = 600 * 10**9
+
+
+def private_rules(rates: LimitRates, *, longest_block_ns: int) -> LimitRules:
+    """Return the rules of a limit of one user's own. Raises InvalidParamsError."""
+    if rates == LimitRates():
+        raise InvalidParamsError(
+            "rates limits nothing: give at least one of requests, tokens, money_micros and"
+            " concurrency"
+        )
+    try:
+        limit = Limit(
+            requests=_rate(rates.requests),
+            tokens=_rate(rates.tokens),
+            money=_rate(rates.money_micros),
+            concurrency=rates.concurrency,
+            longest_block_ns=longest_block_ns,
+        )
+    except ValueError as error:
+        raise InvalidParamsError(f"rates: {error}") from None
+    return LimitRules(scopes={"user": ScopeRules(limit=limit)})
+
+
+def _rate(rate: LimitRate | None) -> Rate | None:
+    if rate is None:
+        return None
+    if rate.burst is not None and rate.burst < 1:
+        raise ValueError(f"burst has to be positive, not {rate.burst}")
+    return Rate(limit=rate.limit, period_ns=rate.period_ms * _MS, burst=rate.burst or 0)

@@ -1,0 +1,234 @@
+"""Limits as they are shown, reset, and written down: everything but the requests themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+
+from superezio.errors import PermissionDeniedError
+from superezio.resilience.rate_limiter import Budget, Dimension, Limit, Rate, Scope
+from superezio.wire import LimitBudget, LimitList, LimitResetParams, LimitState, SpendWindow
+from superezio.wire import LimitParams as NamedParams
+from supereziod.observability.events import EventLog
+from supereziod.resilience.limit_memory import KeptLimit, KeptLimits, Remembered, still_owed
+from supereziod.resilience.limit_registry import LimitRegistry
+from supereziod.resilience.limits import RateLimits
+from supereziod.resilience.named_limit import NamedLimit
+from supereziod.resilience.sharing import Asker
+from supereziod.resilience.spend import Calendar, SpendBook
+
+_MS: Final = 1_000_000
+#: Of one limit, of which there may be as many as keys.
+_SHOWN: Final = 200
+#: Writing takes one of so many parts of the time.
+_WRITING_PART: Final = 50
+
+
+class LimitAdministration:
+    """What is asked about limits, and what is kept of them. Loop-owned."""
+
+    def __init__(
+        self,
+        limits: RateLimits,
+        registry: LimitRegistry,
+        *,
+        book: SpendBook,
+        remembered: Remembered,
+        events: EventLog,
+        boot_id: str,
+        currency: str,
+        clock: Callable[[], int],
+    ) -> None:
+        self._limits = limits
+        self._registry = registry
+        self._book = book
+        self._remembered = remembered
+        self._events = events
+        self._boot_id = boot_id
+        self._currency = currency
+        self._clock = clock
+        self._not_before_ns = 0
+
+    def tell_what_is_lost(self) -> None:
+        """Say that what limits owed cannot be read, where that is so."""
+        if self._remembered.is_lost:
+            self._events.emit(
+                "limit.state_lost",
+                "what the limits had granted cannot be read: each has nothing to begin with, and"
+                " caps on money count as reached (`superezioctl limit reset NAME --spend`)",
+                severity="warning",
+            )
+
+    # --- asked ----------------------------------------------------------------------------------
+
+    def peek(
+        self, asker: Asker, params: NamedParams, *, session: str, is_admin: bool
+    ) -> LimitState:
+        """Return one limit, as far as it concerns `asker`; to an admin, all of it.
+
+        Raises NotFoundError, PermissionDeniedError or InvalidParamsError.
+        """
+        named = self._registry.resolve(asker, params.name, params.uid, is_admin=is_admin)
+        return self._state(named, asker, session=session, key=params.key, is_admin=is_admin)
+
+    def list(self, asker: Asker, *, session: str, is_admin: bool) -> LimitList:
+        """Return the limits that `asker` may see."""
+        return LimitList(
+            limits=[
+                self._state(named, asker, session=session, key=None, is_admin=is_admin)
+                for named in self._registry.visible_to(asker, is_admin=is_admin)
+            ]
+        )
+
+    def reset(self, asker: Asker, params: LimitResetParams, *, is_admin: bool) -> bool:
+        """Have all of a limit's rates there again, and no block; return whether any was used.
+
+        With `key`, of that key alone. With `spend`, nothing counts as spent in this day and month
+        either. Raises NotFoundError, PermissionDeniedError.
+        """
+        named = self._registry.resolve(asker, params.name, params.uid, is_admin=is_admin)
+        name, owner = named.owned.name, named.owned.owner
+        if owner is None and not is_admin:
+            raise PermissionDeniedError(
+                f"cannot reset the limit {name}: it is shared, and only an admin can"
+            )
+        scopes = None if params.key is None else [Scope("key", params.key)]
+        count = named.limiter.clear(self._clock(), scopes)
+        if params.spend:
+            named.forget_spend(scopes)
+        self._limits.look_again(named)
+        self._events.emit(
+            "limit.reset",
+            f"the limit {name} was reset",
+            uid=owner,
+            name=name,
+            key=params.key,
+            spend=params.spend,
+            by_uid=asker.uid,
+        )
+        return count > 0
+
+    def _state(
+        self, named: NamedLimit, asker: Asker, *, session: str, key: str | None, is_admin: bool
+    ) -> LimitState:
+        now_ns = self._clock()
+        owner = named.owned.owner
+        uid = asker.uid if owner is None else owner
+        scopes = dict.fromkeys(named.fixed_scopes(uid, named.groups_of(asker.groups)))
+        claimed = {*named.varying_scopes(session, key)}
+        scopes |= dict.fromkeys(each for each in named.claimed if is_admin or each in claimed)
+        if is_admin:
+            scopes |= dict.fromkeys(each.scope for each in named.limiter.budgets())
+        shown = [each for each in list(scopes)[:_SHOWN] if each.kind in named.rules.scopes]
+        return LimitState(
+            name=named.owned.name,
+            uid=owner,
+            shared=owner is None,
+            currency=self._currency,
+            budgets=[
+                line
+                for scope in shown
+                for line in _budget_lines(named.budget(now_ns, scope), now_ns)
+            ],
+            spend=[
+                line for scope in shown for line in _spend_lines(named, scope, self._book.calendar)
+            ],
+            reservations=named.limiter.reservations,
+            waiters=named.limiter.waiters,
+        )
+
+    # --- kept -----------------------------------------------------------------------------------
+
+    def snapshot(self, *, final: bool) -> bytes | None:
+        """Return what is owed, or None where nothing is new or it was written just now."""
+        self._book.settle_debts()
+        now_ns = self._clock()
+        if not final and (not self._limits.news or now_ns < self._not_before_ns):
+            return None
+        self._limits.news = False
+        kept = [
+            each
+            for named in self._registry.limits.values()
+            if (each := self._kept(named, now_ns, final=final)).budgets or each.rates is not None
+        ]
+        body = msgspec.json.encode(
+            KeptLimits(
+                boot_id=self._boot_id,
+                taken_ns=now_ns,
+                final=final,
+                currency=self._currency,
+                empty_at_ns=self._remembered.empty_at_ns,
+                limits=kept + self._remembered.not_taken(now_ns),
+            )
+        )
+        self._not_before_ns = now_ns + _WRITING_PART * (self._clock() - now_ns)
+        return body
+
+    def _kept(self, named: NamedLimit, now_ns: int, *, final: bool) -> KeptLimit:
+        snapshot = named.limiter.snapshot(now_ns, boot_id=self._boot_id, final=final)
+        return KeptLimit(
+            owner=named.owned.owner,
+            name=named.owned.name,
+            rates=named.rates,
+            budgets=still_owed(snapshot.budgets, now_ns),
+        )
+
+
+def _budget_lines(budget: Budget, now_ns: int) -> Iterator[LimitBudget]:
+    limit, rates, blocks = budget.limit, budget.rates(), budget.blocks()
+    for dimension, rate in _rates_of(limit):
+        blocked_ns = max(blocks.get(None, 0), blocks.get(dimension, 0)) - now_ns
+        left = max(0, rates[dimension].available(now_ns))
+        yield LimitBudget(
+            scope=budget.scope.kind,
+            scope_name=budget.scope.name,
+            dimension=dimension.value,
+            available=0 if blocked_ns > 0 else left,
+            burst=rate.at_once,
+            limit=rate.limit,
+            period_ms=rate.period_ns // _MS,
+            in_use=None,
+            blocked_ms=-(-blocked_ns // _MS) if blocked_ns > 0 else None,
+        )
+    if limit.concurrency is not None:
+        blocked_ns = blocks.get(None, 0) - now_ns
+        yield LimitBudget(
+            scope=budget.scope.kind,
+            scope_name=budget.scope.name,
+            dimension="concurrency",
+            available=0 if blocked_ns > 0 else max(0, limit.concurrency - budget.in_use),
+            burst=limit.concurrency,
+            limit=None,
+            period_ms=None,
+            in_use=budget.in_use,
+            blocked_ms=-(-blocked_ns // _MS) if blocked_ns > 0 else None,
+        )
+
+
+def _rates_of(limit: Limit) -> Iterator[tuple[Dimension, Rate]]:
+    for dimension, rate in (
+        (Dimension.REQUESTS, limit.requests),
+        (Dimension.TOKENS, limit.tokens),
+        (Dimension.MONEY, limit.money),
+    ):
+        if rate is not None:
+            yield dimension, rate
+
+
+def _spend_lines(named: NamedLimit, scope: Scope, calendar: Calendar) -> Iterator[SpendWindow]:
+    cap = named.cap(scope)
+    if cap is None:
+        return
+    keys = calendar.keys()
+    for kind, most in named.rules.scopes[scope.kind].caps_micros.items():
+        window = cap.state().get(kind)
+        yield SpendWindow(
+            scope=scope.kind,
+            scope_name=scope.name,
+            window="day" if kind == "day" else "month",
+            key=max(keys[kind], window.key) if window is not None else keys[kind],
+            spent_micros=cap.spent(kind, keys[kind]),
+            cap_micros=most,
+        )

@@ -1,0 +1,448 @@
+"""Rate limits that programs share: room by a name, at once or in a line, until it is settled.
+
+What a connection has reserved ends with it, as does its waiting. Whatever is decided is recorded
+before anything is awaited; money under a cap is committed before anybody hears of the grant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Final, cast
+
+import msgspec
+
+from superezio.errors import (
+    CancelledRequestError,
+    InvalidParamsError,
+    RateLimitedError,
+    StateNotWritableError,
+    SuperezioError,
+)
+from superezio.resilience.rate_limiter import (
+    Budget,
+    Cost,
+    Dimension,
+    Rejection,
+    Reservation,
+    Waiter,
+)
+from superezio.resilience.rate_limiter import NeverPassesError as NoWaitWouldDo
+from superezio.wire import (
+    LimitAcquireParams,
+    LimitRemaining,
+    LimitReservation,
+    LimitSettleParams,
+)
+from supereziod.deadlines import Deadlines
+from supereziod.observability.events import EventLog
+from supereziod.resilience.limit_accounts import Holder, Request, Way
+from supereziod.resilience.limit_answers import limited, never_passes, too_many
+from supereziod.resilience.limit_registry import LimitRegistry
+from supereziod.resilience.named_limit import NamedLimit, Waiting
+from supereziod.storage import StorageError
+
+_MS: Final = 1_000_000
+#: As long as idle budgets may stay.
+_SWEEP_NS: Final = 10 * 1_000_000_000
+#: So many of the oldest reservations are looked at for one that can be settled to make room.
+_LOOKED_AT: Final = 16
+#: The most of anything that a JSON reader everywhere reads as it was written.
+_MOST: Final = 2**53
+_NOTHING: Final = Cost(0, 0, 0, 0)
+_SETTLED: Final = b'{"settled":true}'
+_NOT_SETTLED: Final = b'{"settled":false}'
+
+_encode = msgspec.json.Encoder().encode
+_join = b"".join
+#: The constructor of a named tuple is a function of Python's.
+_tuple = tuple.__new__
+
+
+class RateLimits:
+    """Room in limits for the requests of connections. Loop-owned. `clock` is monotonic, in ns."""
+
+    def __init__(
+        self, registry: LimitRegistry, *, events: EventLog, clock: Callable[[], int]
+    ) -> None:
+        self._registry = registry
+        self._holders = registry.holders
+        self._events = events
+        self._clock = clock
+        # Another range in each life of the daemon, and all of it exact in any reader's numbers.
+        self._number = (secrets.randbelow((1 << 20) - 1) + 1) << 32
+        self._reservations = 0
+        self._waiters = 0
+        #: Whether there is anything to be written down.
+        self.news = True
+        #: When to look at a limit with waiters, and, under None, when to sweep.
+        self._deadlines: Deadlines[NamedLimit | None] = Deadlines(clock=clock, on_due=self._on_time)
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def acquire(self, request: Request, params: LimitAcquireParams) -> bytes | None:
+        """Reserve room at once; return the answer, or None where it has to wait, and may.
+
+        Nothing has changed then. Raises RateLimitedError, NeverPassesError, InvalidParamsError,
+        PermissionDeniedError, BusyError or StateNotWritableError.
+        """
+        try:
+            holder = self._holders[request.origin.id]
+            way = holder.ways[params.name]
+        except KeyError:
+            way = self._find_way(request, params)
+            holder = way.holder
+        named = way.named
+        # Written out for the limit whose budgets are always the same: this is the hot path.
+        if way.is_plain and params.rates is None:
+            budgets = way.fixed
+            micros = 0
+        else:
+            budgets = self._budgets(way, request, params)
+            micros = params.money_micros if named.is_capped else 0
+            if micros > 0:
+                self._check_spend(way, budgets, micros)
+        cost = _tuple(
+            Cost, (params.requests, params.tokens, params.money_micros, params.concurrency)
+        )
+        account = holder.account
+        bounds = self._registry.bounds
+        if (
+            len(holder.open) >= bounds.reservations_per_connection
+            or account.reservations >= bounds.reservations_per_uid
+            or self._reservations >= bounds.reservations
+        ):
+            self._make_room(holder)
+        try:
+            granted = named.limiter.acquire(
+                request.received_ns, budgets, cost, key=budgets, holder=way
+            )
+        except ValueError as error:
+            raise _refusal(named, error) from None
+        if isinstance(granted, Rejection):
+            if params.wait_ms > 0:
+                return None
+            raise limited(named.owned.name, granted)
+        self._number = number = self._number + 1
+        holder.open[number] = granted
+        account.reservations += 1
+        self._reservations += 1
+        self.news = True
+        if micros > 0:
+            self._spend(holder, number, micros)
+        return _join((named.answer_head, _encode(number), named.answer_tail))
+
+    def wait(self, request: Request, params: LimitAcquireParams) -> Awaitable[LimitReservation]:
+        """Wait for room, behind those who wait for the same; return what is awaited.
+
+        Where that is cancelled, the waiting has ended. Raises what `acquire` does.
+        """
+        way = self._find_way(request, params)
+        named, holder, now_ns = way.named, way.holder, self._clock()
+        budgets = self._budgets(way, request, params)
+        cost = Cost(params.requests, params.tokens, params.money_micros, params.concurrency)
+        bounds = self._registry.bounds
+        if holder.account.waiters >= bounds.waiters_per_uid:
+            waiters = holder.account.waiters
+            raise too_many("requests of yours wait", "waiters_per_uid", waiters, wait=True)
+        if self._waiters >= bounds.waiters:
+            raise too_many("requests wait", "waiters", self._waiters, wait=True)
+        wait_ns = min(params.wait_ms * _MS, bounds.longest_wait_ns)
+        try:
+            waiter = named.limiter.enqueue(
+                now_ns, budgets, cost, key=budgets, holder=way, deadline_ns=now_ns + wait_ns
+            )
+        except ValueError as error:
+            raise _refusal(named, error) from None
+        future: asyncio.Future[LimitReservation] = asyncio.get_running_loop().create_future()
+        named.waiting[waiter] = Waiting(way, now_ns, future)
+        holder.waiting[waiter] = named
+        holder.account.waiters += 1
+        self._waiters += 1
+        future.add_done_callback(lambda _: self._stop_waiting(named, waiter))
+        self._arm(named)
+        return future
+
+    def settle(self, request: Request, params: LimitSettleParams) -> bytes:
+        """Correct a reservation of this connection to what was used; return the answer.
+
+        One that is not open over this connection is not settled, whoever has it. Raises
+        InvalidParamsError.
+        """
+        holder = self._holders.get(request.origin.id)
+        reservation = None if holder is None else holder.open.get(params.reservation)
+        if holder is None or reservation is None:
+            return _NOT_SETTLED
+        used = _used(params, reservation.cost)
+        now_ns = request.received_ns
+        named = self._close(holder, params.reservation, now_ns, used)
+        if used is not None and named.owned.owner is None:
+            self._cap_debts(reservation, used, now_ns)
+        if params.retry_after_ms is not None or params.remaining is not None:
+            self._heed(named, reservation, params, now_ns)
+        if named.waiting:
+            self._arm(named)
+        return _SETTLED
+
+    def connection_closed(self, connection: str) -> None:
+        """Settle as reserved what a connection had reserved, and let it wait no longer."""
+        holder = self._registry.close_holder(connection)
+        if holder is None:
+            return
+        concerned = dict.fromkeys(holder.waiting.values())
+        for waiter, named in list(holder.waiting.items()):
+            self._stop_waiting(named, waiter)
+        now_ns = self._clock()
+        for number in list(holder.open):
+            concerned[self._close(holder, number, now_ns, None)] = None
+        for named in concerned:
+            self._arm(named)
+
+    def look_again(self, named: NamedLimit) -> None:
+        """Have those who wait for a limit looked at when its budgets have changed."""
+        self.news = True
+        self._arm(named)
+
+    def close(self) -> None:
+        """Look at nothing more."""
+        self._deadlines.close()
+
+    # --- reservations ---------------------------------------------------------------------------
+
+    def _find_way(self, request: Request, params: LimitAcquireParams) -> Way:
+        if self._deadlines.get(None) is None:
+            self._deadlines.set(None, self._clock() + _SWEEP_NS)
+        return self._registry.find_way(request.origin, params.name, params.rates)
+
+    def _budgets(
+        self, way: Way, request: Request, params: LimitAcquireParams
+    ) -> tuple[Budget, ...]:
+        if params.rates is not None and self._registry.take_rates(way.named, params.rates):
+            self.look_again(way.named)
+        if not way.varies:
+            return way.fixed
+        return self._registry.varying_budgets(way, request.session.id, params.key)
+
+    def _close(self, holder: Holder, number: int, now_ns: int, used: Cost | None) -> NamedLimit:
+        """Settle an open reservation; return the limit that it is of."""
+        reservation = holder.open.pop(number)
+        named = _way_of(reservation).named
+        named.limiter.settle(now_ns, reservation, used)
+        holder.account.reservations -= 1
+        self._reservations -= 1
+        self.news = True
+        if named.spends:
+            named.settle_spend(number, None if used is None else used.money_micros)
+        return named
+
+    def _make_room(self, holder: Holder) -> None:
+        """Settle the connection's oldest reservation that keeps no slot, or raise BusyError.
+
+        Most that is reserved and keeps nothing is never settled by its holder.
+        """
+        for number, _ in zip(list(holder.open), range(_LOOKED_AT), strict=False):
+            if not holder.open[number].cost.concurrency:
+                named = self._close(holder, number, self._clock(), None)
+                if named.waiting:
+                    self._arm(named)
+                return
+        raise too_many(
+            "reservations are open: settle some first",
+            "reservations",
+            holder.account.reservations,
+            wait=True,
+        )
+
+    # --- money ----------------------------------------------------------------------------------
+
+    def _check_spend(self, way: Way, budgets: tuple[Budget, ...], micros: int) -> None:
+        named = way.named
+        try:
+            named.check_spend(budgets, micros)
+        except RateLimitedError as error:
+            if named.tell_once(error):
+                kind, scope_name = error.data["scope"], error.data["scope_name"]
+                self._events.emit(
+                    "limit.spent",
+                    error.message,
+                    severity="warning",
+                    uid=None if kind in ("host", "group") else way.holder.account.uid,
+                    name=named.owned.name,
+                    scope=f"{kind} {scope_name}".strip(),
+                )
+            raise
+
+    def _spend(self, holder: Holder, number: int, micros: int) -> None:
+        """Commit what a new reservation costs, or undo it."""
+        reservation = holder.open[number]
+        named = _way_of(reservation).named
+        try:
+            named.spend(number, reservation.budgets, micros)
+        except StorageError as error:
+            self._close(holder, number, reservation.taken_ns, _NOTHING)
+            raise StateNotWritableError(
+                f"the limit {named.owned.name} grants nothing that costs money: what is spent"
+                f" cannot be recorded ({error})"
+            ) from None
+
+    # --- what the far side says -----------------------------------------------------------------
+
+    def _cap_debts(self, reservation: Reservation, used: Cost, now_ns: int) -> None:
+        """Let nobody keep the others out for longer than a block by what it says it used."""
+        if any(is_ > was for is_, was in zip(used, reservation.cost, strict=True)):
+            for budget in reservation.budgets:
+                budget.owe_at_most(now_ns, self._registry.bounds.longest_block_ns)
+
+    def _heed(
+        self, named: NamedLimit, reservation: Reservation, params: LimitSettleParams, now_ns: int
+    ) -> None:
+        """Let the widest budgets go by what the far side told: it knows nothing of the others."""
+        for budget in reservation.budgets:
+            if budget.scope.kind != reservation.budgets[0].scope.kind:
+                break
+            was_blocked = budget.blocked_until_ns > now_ns
+            if params.retry_after_ms is not None:
+                budget.block(now_ns, params.retry_after_ms * _MS)
+            if params.remaining is not None:
+                _lower(budget, params.remaining, now_ns)
+            if budget.blocked_until_ns > now_ns and not was_blocked:
+                self._tell_block(named, budget, now_ns)
+
+    def _tell_block(self, named: NamedLimit, budget: Budget, now_ns: int) -> None:
+        blocked_s = (budget.blocked_until_ns - now_ns) / 1e9
+        self._events.emit(
+            "limit.blocked",
+            f"the service behind the limit {named.owned.name} wants no requests for"
+            f" {blocked_s:.0f} s",
+            uid=named.owned.owner,
+            name=named.owned.name,
+            scope=str(budget.scope),
+            blocked_s=round(blocked_s, 3),
+        )
+
+    # --- waiting --------------------------------------------------------------------------------
+
+    def _arm(self, named: NamedLimit) -> None:
+        next_ns = named.limiter.next_at_ns if named.waiting else None
+        if next_ns is None:
+            self._deadlines.drop(named)
+        else:
+            self._deadlines.set(named, next_ns)
+
+    def _on_time(self, named: NamedLimit | None) -> None:
+        if named is None:
+            self._registry.sweep()
+            self._deadlines.set(None, self._clock() + _SWEEP_NS)
+            return
+        now_ns = self._clock()
+        due = named.limiter.due(now_ns)
+        for waiter, reservation in due.granted:
+            self._grant(named, waiter, reservation, now_ns)
+        for waiter in due.late:
+            self._refuse(named, waiter, limited(named.owned.name, _shortage(waiter, now_ns)))
+        for waiter, error in due.hopeless:
+            self._refuse(named, waiter, never_passes(named.owned.name, error))
+        self._arm(named)
+
+    def _grant(
+        self, named: NamedLimit, waiter: Waiter, reservation: Reservation, now_ns: int
+    ) -> None:
+        way, since_ns, future = self._gone(named, waiter)
+        if future.done():  # cancelled, and its callback is still to come
+            named.limiter.settle(now_ns, reservation, _NOTHING)
+            return
+        self._number = number = self._number + 1
+        holder = way.holder
+        holder.open[number] = reservation
+        holder.account.reservations += 1
+        self._reservations += 1
+        self.news = True
+        micros = reservation.cost.money_micros
+        if named.is_capped and micros > 0:
+            try:
+                self._check_spend(way, reservation.budgets, micros)
+                self._spend(holder, number, micros)
+            except SuperezioError as error:
+                if number in holder.open:
+                    self._close(holder, number, now_ns, _NOTHING)
+                future.set_exception(error)
+                return
+        future.set_result(
+            LimitReservation(
+                name=named.owned.name,
+                reservation=number,
+                shared=named.owned.owner is None,
+                waited_ms=(now_ns - since_ns) // _MS,
+            )
+        )
+
+    def _refuse(self, named: NamedLimit, waiter: Waiter, error: SuperezioError) -> None:
+        future = self._gone(named, waiter).future
+        if not future.done():
+            future.set_exception(error)
+
+    def _stop_waiting(self, named: NamedLimit, waiter: Waiter) -> None:
+        """End a wait that was cancelled, or whose connection ended."""
+        if waiter in named.waiting:
+            named.limiter.cancel(self._clock(), waiter)
+            future = self._gone(named, waiter).future
+            if not future.done():
+                future.set_exception(CancelledRequestError("the connection was closed"))
+            self._arm(named)
+
+    def _gone(self, named: NamedLimit, waiter: Waiter) -> Waiting:
+        waiting = named.waiting.pop(waiter)
+        holder = waiting.way.holder
+        del holder.waiting[waiter]
+        holder.account.waiters -= 1
+        self._waiters -= 1
+        return waiting
+
+
+def _way_of(reservation: Reservation) -> Way:
+    return cast("Way", reservation.holder)
+
+
+def _used(params: LimitSettleParams, reserved: Cost) -> Cost | None:
+    """Return what was used, None where it is what was reserved. Raises InvalidParamsError."""
+    given = (params.requests, params.tokens, params.money_micros)
+    if given == (None, None, None):
+        return None
+    requests, tokens, micros = (
+        was if now is None else now for now, was in zip(given, reserved, strict=False)
+    )
+    used = Cost(requests, tokens, micros, reserved.concurrency)
+    if min(used) < 0 or max(used) > _MOST:
+        raise InvalidParamsError(f"what was used has to be from 0 to {_MOST} of anything")
+    return used
+
+
+def _refusal(named: NamedLimit, error: ValueError) -> SuperezioError:
+    if isinstance(error, NoWaitWouldDo):
+        return never_passes(named.owned.name, error)
+    return InvalidParamsError(f"cannot reserve that: {error}")
+
+
+def _lower(budget: Budget, remaining: LimitRemaining, now_ns: int) -> None:
+    for dimension, left, reset_ms in (
+        (Dimension.REQUESTS, remaining.requests, remaining.requests_reset_ms),
+        (Dimension.TOKENS, remaining.tokens, remaining.tokens_reset_ms),
+    ):
+        if left is not None:
+            budget.lower(now_ns, dimension, remaining=left, reset_after_ns=(reset_ms or 0) * _MS)
+
+
+def _shortage(waiter: Waiter, now_ns: int) -> Rejection:
+    """Return what keeps one waiting whose time is up."""
+    short = [
+        shortage
+        for budget in waiter.budgets
+        if (shortage := budget.shortage(now_ns, waiter.cost)) is not None
+    ]
+    if short:
+        return max(short, key=lambda each: each.retry_after_ns)
+    # Nothing but those before it, who have not been looked at since.
+    return Rejection(
+        dimension=Dimension.REQUESTS, scope=waiter.budgets[0].scope, retry_after_ns=_MS
+    )

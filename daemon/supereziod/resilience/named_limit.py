@@ -1,0 +1,228 @@
+"""One limit by its name: its limiter, the budgets of its scopes, and what they have spent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from superezio.errors import RateLimitedError
+from superezio.resilience.rate_limiter import (
+    Budget,
+    Limit,
+    RateLimiter,
+    Restart,
+    Scope,
+    Waiter,
+)
+from superezio.resilience.spend_cap import OverCapError, Spend, SpendCap, Window
+from superezio.wire import LimitRates, LimitReservation
+from supereziod.resilience.limit_accounts import Account, Way
+from supereziod.resilience.limit_answers import over_cap, over_whole_cap
+from supereziod.resilience.limit_rules import SCOPE_KINDS, LimitRules
+from supereziod.resilience.sharing import Owned
+from supereziod.resilience.spend import Row, SpendBook
+
+#: The service bounds them, over all limits.
+_NO_BOUND: Final = 1 << 62
+_TOLD_AT_MOST: Final = 1000
+
+
+class Waiting(NamedTuple):
+    """Who waits, since when, and where it is told."""
+
+    way: Way
+    since_ns: int
+    future: asyncio.Future[LimitReservation]
+
+
+class NamedLimit:
+    """A limiter under a name. Loop-owned; whatever it has decided is for the service to tell."""
+
+    def __init__(
+        self,
+        owned: Owned,
+        rules: LimitRules,
+        *,
+        book: SpendBook,
+        currency: str,
+        rates: LimitRates | None = None,
+        restart: Restart | None = None,
+    ) -> None:
+        self.owned = owned
+        self.limiter = RateLimiter(
+            currency=currency,
+            max_reservations=_NO_BOUND,
+            max_waiters=_NO_BOUND,
+            restart=restart,
+        )
+        #: Of a private limit, as its user gave them.
+        self.rates = rates
+        self.waiting: dict[Waiter, Waiting] = {}
+        #: What open reservations have spent of capped money, by their number.
+        self.spends: dict[int, list[tuple[Scope, Spend]]] = {}
+        #: Sessions and keys that have a budget or a cap, and who asked for them first.
+        self.claimed: dict[Scope, Account | None] = {}
+        self._book = book
+        self._caps: dict[Scope, SpendCap] = {}
+        self._told: set[tuple[str, ...]] = set()
+        self.set_rules(rules)
+        shared = b"true" if owned.owner is None else b"false"
+        #: What stands before and behind the number in the answer of a grant.
+        self.answer_head = b'{"name":"%b","reservation":' % owned.name.encode("ascii")
+        self.answer_tail = b',"shared":%b,"waited_ms":0}' % shared
+
+    def set_rules(self, rules: LimitRules) -> None:
+        """Go by other rules from now on."""
+        self.rules = rules
+        self.varies = not rules.scopes.keys().isdisjoint(("session", "key"))
+        self.is_capped = any(each.caps_micros for each in rules.scopes.values())
+        for scope, cap in self._caps.items():
+            of_kind = rules.scopes.get(scope.kind)
+            caps = of_kind.caps_micros if of_kind is not None else {}
+            self._caps[scope] = SpendCap(caps, cap.state())
+
+    def apply_rules(self, now_ns: int) -> None:
+        """Let the budgets that are there go by the rules."""
+        for budget in self.limiter.budgets():
+            rules = self.rules.scopes.get(budget.scope.kind)
+            self.limiter.budget(now_ns, budget.scope, rules.limit if rules else Limit())
+
+    def budget(self, now_ns: int, scope: Scope) -> Budget:
+        """Return the budget of a scope that the rules have."""
+        return self.limiter.budget(now_ns, scope, self.rules.scopes[scope.kind].limit)
+
+    def fixed_scopes(self, uid: int, groups: Iterable[str]) -> Iterator[Scope]:
+        """Yield the scopes of a user that do not depend on the request, the widest first."""
+        names: dict[str, Iterable[str]] = {"host": ("",), "group": groups, "user": (str(uid),)}
+        for kind in SCOPE_KINDS:
+            if kind in self.rules.scopes:
+                yield from (Scope(kind, name) for name in names.get(kind, ()))
+
+    def varying_scopes(self, session: str, key: str | None) -> Iterator[Scope]:
+        """Yield the scopes of one request. Those who name no key share one."""
+        if "session" in self.rules.scopes:
+            yield Scope("session", session)
+        if "key" in self.rules.scopes:
+            yield Scope("key", key or "")
+
+    def groups_of(self, gids: frozenset[int]) -> tuple[str, ...]:
+        """Return those of the groups with a budget that somebody is in."""
+        return tuple(name for gid, name in self.rules.group_names.items() if gid in gids)
+
+    def is_idle(self, now_ns: int) -> bool:
+        """Whether nobody uses it and nothing is owed."""
+        return not self.waiting and all(each.is_idle(now_ns) for each in self.limiter.budgets())
+
+    # --- money ----------------------------------------------------------------------------------
+
+    def check_spend(self, budgets: Iterable[Budget], micros: int) -> None:
+        """Raise where a cap leaves no room: RateLimitedError, NeverPassesError."""
+        calendar = self._book.calendar
+        keys = calendar.keys()
+        worst: RateLimitedError | None = None
+        for budget in budgets:
+            cap = self.cap(budget.scope)
+            if cap is None:
+                continue
+            try:
+                kind = cap.may_spend(keys, micros)
+            except OverCapError:
+                caps = self.rules.scopes[budget.scope.kind].caps_micros
+                raise over_whole_cap(
+                    self.owned.name, budget.scope, cost=micros, cap=min(caps.values())
+                ) from None
+            if kind is not None:
+                key = cap.state()[kind].key
+                error = over_cap(
+                    self.owned.name, budget.scope, kind, left_ms=calendar.left_ms(kind, key)
+                )
+                if worst is None or (error.retry_after_ms or 0) > (worst.retry_after_ms or 0):
+                    worst = error
+        if worst is not None:
+            raise worst
+
+    def spend(self, number: int, budgets: Iterable[Budget], micros: int) -> None:
+        """Spend and commit it. Raises StorageError; then nothing was spent."""
+        keys = self._book.calendar.keys()
+        spends: list[tuple[Scope, Spend]] = []
+        for budget in budgets:
+            cap = self.cap(budget.scope)
+            if cap is not None:
+                spends.append((budget.scope, cap.spend(keys, micros)))
+        try:
+            self._book.write(self._rows(scope for scope, _ in spends))
+        except BaseException:
+            for scope, spend in spends:
+                self._caps[scope].settle(spend, 0)
+            raise
+        self.spends[number] = spends
+
+    def settle_spend(self, number: int, micros: int | None) -> None:
+        """Correct what was spent to `micros` (as reserved, if None), and commit it."""
+        spends = self.spends.pop(number, None)
+        if spends is None or micros is None:
+            return
+        changed = [(scope, spend) for scope, spend in spends if spend.micros != micros]
+        for scope, spend in changed:
+            self._caps[scope].settle(spend, micros)
+        if changed:
+            self._book.owe(self._rows(scope for scope, _ in changed))
+
+    def cap(self, scope: Scope) -> SpendCap | None:
+        """Return what a scope may spend, None where that is not capped."""
+        rules = self.rules.scopes.get(scope.kind)
+        if rules is None or not rules.caps_micros:
+            return None
+        cap = self._caps.get(scope)
+        if cap is None:
+            cap = self._book.cap(self.owned.name, scope, rules.caps_micros)
+            self._caps[scope] = cap
+        return cap
+
+    def forget_spend(self, scopes: Iterable[Scope] | None) -> None:
+        """Take it that nothing was spent of `scopes`, or of any, in the windows that are now."""
+        keys = self._book.calendar.keys()
+        chosen = list({*self._caps, *self._book.scopes(self.owned.name)})
+        if scopes is not None:
+            chosen = list(scopes)
+        else:
+            chosen += [Scope("host")] if "host" in self.rules.scopes else []
+        for scope in chosen:
+            rules = self.rules.scopes.get(scope.kind)
+            if rules is not None and rules.caps_micros:
+                empty = {kind: Window(key, 0) for kind, key in keys.items()}
+                self._caps[scope] = SpendCap(rules.caps_micros, empty)
+        for number, spends in self.spends.items():
+            self.spends[number] = [each for each in spends if each[0] not in set(chosen)]
+        self._book.owe(self._rows(scope for scope in chosen if scope in self._caps))
+
+    def tell_once(self, error: RateLimitedError) -> bool:
+        """Return whether a cap that is reached was not told of yet in its window."""
+        keys = self._book.calendar.keys()
+        told = (str(error.data["scope"]), str(error.data["scope_name"]), *keys.values())
+        if told in self._told:
+            return False
+        if len(self._told) >= _TOLD_AT_MOST:
+            self._told.clear()
+        self._told.add(told)
+        return True
+
+    def has_spent(self, scope: Scope) -> bool:
+        """Whether forgetting a scope would forget what it has spent in a window that is now."""
+        cap = self._caps.get(scope)
+        if cap is None:
+            return False
+        keys = self._book.calendar.keys()
+        return any(cap.spent(kind, key) for kind, key in keys.items())
+
+    def forget_scope(self, scope: Scope) -> None:
+        """Forget the cap of a scope that has spent nothing."""
+        self._caps.pop(scope, None)
+
+    def _rows(self, scopes: Iterable[Scope]) -> list[Row]:
+        return [
+            (self.owned.name, scope, kind, window)
+            for scope in scopes
+            for kind, window in self._caps[scope].state().items()
+        ]

@@ -1,0 +1,149 @@
+"""Money that was spent, on disk: committed before anybody hears of the grant.
+
+One row for each scope and kind of window. Amounts are millionths of the currency. What cannot be
+read any more counts as spent to the cap in the windows that were then: an admin can say otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from superezio.resilience.rate_limiter import Scope
+from superezio.resilience.spend_cap import SpendCap, Window
+from supereziod.storage import Database, StorageError
+
+#: What SQLite's integers hold, and far from it.
+_MOST: Final = 1 << 62
+_DAY: Final = timedelta(days=1)
+#: SQLite takes so many values, and many more, in one statement.
+_ROWS_AT_ONCE: Final = 1000
+#: No limit has this name.
+_LOST: Final = ""
+
+Row = tuple[str, Scope, str, Window]
+
+
+class Calendar:
+    """The windows that are now, in UTC: never earlier ones than before, if the clock goes back."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._next_day_s = 0.0
+        self._keys = {"day": "", "month": ""}
+
+    def keys(self) -> dict[str, str]:
+        """Return the key of the window that is now, by kind."""
+        now_s = self._wall()
+        if now_s >= self._next_day_s:
+            today = datetime.fromtimestamp(now_s, UTC)
+            midnight = today.replace(hour=0, minute=0, second=0, microsecond=0)
+            self._next_day_s = (midnight + _DAY).timestamp()
+            self._keys = {"day": f"{today:%Y-%m-%d}", "month": f"{today:%Y-%m}"}
+        return self._keys
+
+    def left_ms(self, kind: str, key: str) -> int:
+        """Return how long the window `key` lasts from now: 1 at least."""
+        begin = datetime.fromisoformat(key if kind == "day" else f"{key}-01").replace(tzinfo=UTC)
+        # Of a month: into the next one, then back to its first day.
+        end = begin + _DAY if kind == "day" else (begin + 31 * _DAY).replace(day=1)
+        return max(1, round((end.timestamp() - self._wall()) * 1000))
+
+
+class SpendBook:
+    """What each scope of each limit has spent. `lost` where there may have been more."""
+
+    SCHEMA = (
+        "CREATE TABLE IF NOT EXISTS spend (name TEXT NOT NULL, scope TEXT NOT NULL,"
+        " scope_name TEXT NOT NULL, kind TEXT NOT NULL, currency TEXT NOT NULL,"
+        " key TEXT NOT NULL, micros INTEGER NOT NULL,"
+        " PRIMARY KEY (name, scope, scope_name, kind, currency)) WITHOUT ROWID"
+    )
+
+    def __init__(
+        self, database: Database, calendar: Calendar, *, currency: str, lost: bool = False
+    ) -> None:
+        self._database = database
+        self.calendar = calendar
+        self._currency = currency
+        self._kept: dict[str, dict[Scope, dict[str, Window]]] = {}
+        self._owed: dict[tuple[str, Scope, str], Window] = {}
+        self._load()
+        if lost:
+            lost_keys = calendar.keys().items()
+            self.owe((_LOST, Scope("host"), kind, Window(key, 0)) for kind, key in lost_keys)
+            self._kept[_LOST] = {
+                Scope("host"): {kind: Window(key, 0) for kind, key in lost_keys},
+            }
+
+    def scopes(self, name: str) -> list[Scope]:
+        """Return those that have spent of the limit `name`."""
+        return list(self._kept.get(name, ()))
+
+    def cap(self, name: str, scope: Scope, caps_micros: dict[str, int]) -> SpendCap:
+        """Return the cap of a scope, with what it has spent already."""
+        spent = self._kept.get(name, {}).pop(scope, None)
+        if spent is None:
+            lost = self._kept.get(_LOST, {}).get(Scope("host"), {})
+            spent = {
+                kind: Window(window.key, caps_micros[kind])
+                for kind, window in lost.items()
+                if kind in caps_micros
+            }
+        return SpendCap(caps_micros, spent)
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Commit what was spent, all of it or nothing. Raises StorageError."""
+        changed = {(name, scope, kind): window for name, scope, kind, window in rows}
+        owed = list((self._owed | changed).items())
+        for begin in range(0, len(owed), _ROWS_AT_ONCE):
+            values: list[object] = []
+            part = owed[begin : begin + _ROWS_AT_ONCE]
+            for (name, scope, kind), window in part:
+                micros = min(window.spent_micros, _MOST)
+                values += (name, scope.kind, scope.name, kind, self._currency, window.key, micros)
+            self._database.execute(_statement(len(part)), tuple(values))
+        self._owed.clear()
+
+    def owe(self, rows: Iterable[Row]) -> None:
+        """Commit what was spent already; where that fails, with the next that is committed."""
+        for name, scope, kind, window in rows:
+            self._owed[name, scope, kind] = window
+        try:
+            self.write(())
+        except StorageError:
+            return
+
+    def settle_debts(self) -> None:
+        """Write what is owed, if it can be."""
+        if self._owed:
+            self.owe(())
+
+    def forget_old(self) -> None:
+        """Delete the rows of windows that are over."""
+        keys = self.calendar.keys()
+        try:
+            for kind, key in keys.items():
+                self._database.execute("DELETE FROM spend WHERE kind = ? AND key < ?", (kind, key))
+        except StorageError:
+            return
+
+    def _load(self) -> None:
+        rows = self._database.rows(
+            "SELECT name, scope, scope_name, kind, key, micros FROM spend WHERE currency = ?",
+            (self._currency,),
+        )
+        for name, kind_of_scope, scope_name, kind, key, micros in rows:
+            scope = Scope(kind_of_scope, str(scope_name))  # type: ignore[arg-type]
+            windows = self._kept.setdefault(str(name), {}).setdefault(scope, {})
+            windows[str(kind)] = Window(str(key), int(micros))  # type: ignore[call-overload]
+
+
+def _statement(rows: int) -> str:
+    marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * rows)
+    return (
+        f"INSERT INTO spend VALUES {marks}"  # noqa: S608 - nothing but marks
+        " ON CONFLICT (name, scope, scope_name, kind, currency)"
+        " DO UPDATE SET key = excluded.key, micros = excluded.micros"
+    )
