@@ -238,7 +238,6 @@ def limit_bounds(limit: Limit) -> LimitBounds:
     return LimitBounds(
         names=limit.names,
         names_per_uid=limit.names_per_uid,
-        reservations=limit.reservations,
         reservations_per_uid=limit.reservations_per_uid,
         reservations_per_connection=limit.reservations_per_connection,
         waiters=limit.waiters,

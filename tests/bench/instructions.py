@@ -21,10 +21,8 @@ from bench.table import Budget, Row, judged
 
 SERVER: Final = Path(__file__).with_name("request_server.py")
 PING: Final = b'{"jsonrpc":"2.0","id":1,"method":"system.ping"}\n'
-ACQUIRE: Final = (
-    b'{"jsonrpc":"2.0","id":1,"method":"limit.acquire","params":{"name":"openai","tokens":900}}\n'
-)
-ACQUIRE: Final = b'{"jsonrpc":"2.0","id":1,"method":"breaker.acquire","params":{"name":"openai"}}\n'
+ACQUIRE: Final = b'{"jsonrpc":"2.0","id":1,"method":"limit.acquire","params":{"name":"openai"}}\n'
+PERMIT: Final = b'{"jsonrpc":"2.0","id":1,"method":"breaker.acquire","params":{"name":"openai"}}\n'
 SETTLE: Final = (
     b'{"jsonrpc":"2.0","id":1,"method":"breaker.settle",'
     b'"params":{"name":"openai","permit":%b,"outcome":"success"}}\n'
@@ -60,7 +58,7 @@ def instruction_rows(directory: Path) -> Iterator[Row]:
     counts = per_request(directory, [Scenario(line, depth) for _, line, depth, _ in cases])
     for (name, _, depth, budget), count in zip(cases, counts, strict=True):
         yield judged(f"{name}: instructions, {depth} to a read", f"{count:,.0f}", count, budget)
-    pairs = [Scenario(ACQUIRE, depth, SETTLE) for depth, _ in depths]
+    pairs = [Scenario(PERMIT, depth, SETTLE) for depth, _ in depths]
     for pair, count in zip(pairs, per_request(directory / "breaker", pairs), strict=True):
         name = f"breaker.acquire and settle: instructions, {pair.depth} to a read"
         yield Row(name, f"{count:,.0f}")

@@ -24,7 +24,6 @@ LIVE: Final = (
     "limit.keys_per_uid",
     "limit.names",
     "limit.names_per_uid",
-    "limit.reservations",
     "limit.reservations_per_connection",
     "limit.reservations_per_uid",
     "limit.shared.",

@@ -96,10 +96,9 @@ class Limit(Section, frozen=True):
     ] = field(default=600.0, name="block_maximum")
     names: Annotated[int, Meta(ge=1, description="Limits that are remembered, in all ...")] = 4096
     names_per_uid: Annotated[int, Meta(ge=1, description="... and of one user.")] = 256
-    reservations: Annotated[
-        int, Meta(ge=1, description="Reservations that are not settled, in all ...")
-    ] = 100_000
-    reservations_per_uid: Annotated[int, Meta(ge=1, description="... of one user ...")] = 20_000
+    reservations_per_uid: Annotated[
+        int, Meta(ge=1, description="Reservations of one user that are not settled ...")
+    ] = 20_000
     reservations_per_connection: Annotated[
         int,
         Meta(

@@ -64,8 +64,9 @@ class Holder:
 
     def __init__(self, account: Account) -> None:
         self.account = account
-        #: By number, the oldest first.
-        self.open: dict[int, Reservation] = {}
+        #: By number, the oldest first. Of one request and nothing else that was taken of a sole
+        #: budget there is only the way, as most are never settled.
+        self.open: dict[int, Reservation | Way] = {}
         self.waiting: dict[Waiter, NamedLimit] = {}
         self.ways: dict[str, Way] = {}
 
@@ -77,14 +78,20 @@ class Way:
     session or a key come to them.
     """
 
-    __slots__ = ("fixed", "found", "holder", "is_plain", "named", "varies")
+    __slots__ = (
+        "answer_head", "answer_tail", "fixed", "found", "holder", "named", "sole", "varies",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(self, named: NamedLimit, holder: Holder, fixed: tuple[Budget, ...]) -> None:
         self.named = named
         self.holder = holder
         self.fixed = fixed
         self.varies = named.varies
-        #: Nothing has to be asked but the limiter.
-        self.is_plain = not (named.varies or named.is_capped)
+        #: The one budget of all its requests, where nothing else has to be asked.
+        self.sole = fixed[0] if len(fixed) == 1 and not (named.varies or named.is_capped) else None
+        self.waiting = named.waiting
+        self.answer_head = named.answer_head
+        self.answer_tail = named.answer_tail
         #: What was found by session and key.
         self.found: dict[tuple[str, str | None], tuple[Budget, ...]] = {}

@@ -38,7 +38,6 @@ class LimitBounds(Struct, frozen=True, kw_only=True):
 
     names: int = 4096
     names_per_uid: int = 256
-    reservations: int = 100_000
     reservations_per_uid: int = 20_000
     reservations_per_connection: int = 4096
     waiters: int = 20_000

@@ -75,6 +75,7 @@ class LimitService:
         """Go by another configuration from now on; what is owed stays owed."""
         for named in self._registry.configure(shared, audiences, bounds):
             self.requests.look_again(named)
+        self.requests.set_bounds()
 
     async def start(self) -> None:
         """Say what could not be read."""

@@ -135,7 +135,7 @@ class LimitAdministration:
             spend=[
                 line for scope in shown for line in _spend_lines(named, scope, self._book.calendar)
             ],
-            reservations=named.limiter.reservations,
+            reservations=named.reservations(),
             waiters=named.limiter.waiters,
         )
 

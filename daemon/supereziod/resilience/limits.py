@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Final, cast
 
 import msgspec
@@ -51,6 +52,7 @@ _LOOKED_AT: Final = 16
 #: The most of anything that a JSON reader everywhere reads as it was written.
 _MOST: Final = 2**53
 _NOTHING: Final = Cost(0, 0, 0, 0)
+_ONE: Final = Cost()
 _SETTLED: Final = b'{"settled":true}'
 _NOT_SETTLED: Final = b'{"settled":false}'
 
@@ -72,8 +74,8 @@ class RateLimits:
         self._clock = clock
         # Another range in each life of the daemon, and all of it exact in any reader's numbers.
         self._number = (secrets.randbelow((1 << 20) - 1) + 1) << 32
-        self._reservations = 0
         self._waiters = 0
+        self.set_bounds()
         #: Whether there is anything to be written down.
         self.news = True
         #: When to look at a limit with waiters, and, under None, when to sweep.
@@ -93,27 +95,39 @@ class RateLimits:
         except KeyError:
             way = self._find_way(request, params)
             holder = way.holder
-        named = way.named
-        # Written out for the limit whose budgets are always the same: this is the hot path.
-        if way.is_plain and params.rates is None:
-            budgets = way.fixed
-            micros = 0
-        else:
-            budgets = self._budgets(way, request, params)
-            micros = params.money_micros if named.is_capped else 0
-            if micros > 0:
-                self._check_spend(way, budgets, micros)
+        account = holder.account
+        if len(holder.open) >= self._per_connection or account.reservations >= self._per_uid:
+            self._make_room(holder)
+        # Written out for one request of a limit with one budget: this is the hot path.
+        sole = way.sole
+        if (
+            sole is None
+            or way.waiting
+            or params.requests != 1
+            or params.tokens
+            or params.money_micros
+            or params.concurrency
+            or params.rates
+            or not sole.take_one(request.received_ns)
+        ):
+            return self._acquire(way, request, params)
+        sole.users += 1
+        account.reservations += 1
+        self._number = number = self._number + 1
+        holder.open[number] = way
+        self.news = True
+        return _join((way.answer_head, _encode(number), way.answer_tail))
+
+    def _acquire(self, way: Way, request: Request, params: LimitAcquireParams) -> bytes | None:
+        """Do what `acquire` does, for whatever it is."""
+        named, holder = way.named, way.holder
+        budgets = self._budgets(way, request, params)
+        micros = params.money_micros if named.is_capped else 0
+        if micros > 0:
+            self._check_spend(way, budgets, micros)
         cost = _tuple(
             Cost, (params.requests, params.tokens, params.money_micros, params.concurrency)
         )
-        account = holder.account
-        bounds = self._registry.bounds
-        if (
-            len(holder.open) >= bounds.reservations_per_connection
-            or account.reservations >= bounds.reservations_per_uid
-            or self._reservations >= bounds.reservations
-        ):
-            self._make_room(holder)
         try:
             granted = named.limiter.acquire(
                 request.received_ns, budgets, cost, key=budgets, holder=way
@@ -124,14 +138,10 @@ class RateLimits:
             if params.wait_ms > 0:
                 return None
             raise limited(named.owned.name, granted)
-        self._number = number = self._number + 1
-        holder.open[number] = granted
-        account.reservations += 1
-        self._reservations += 1
-        self.news = True
+        number = self._open(holder, granted)
         if micros > 0:
             self._spend(holder, number, micros)
-        return _join((named.answer_head, _encode(number), named.answer_tail))
+        return _join((way.answer_head, _encode(number), way.answer_tail))
 
     def wait(self, request: Request, params: LimitAcquireParams) -> Awaitable[LimitReservation]:
         """Wait for room, behind those who wait for the same; return what is awaited.
@@ -171,16 +181,19 @@ class RateLimits:
         InvalidParamsError.
         """
         holder = self._holders.get(request.origin.id)
-        reservation = None if holder is None else holder.open.get(params.reservation)
-        if holder is None or reservation is None:
+        held = None if holder is None else holder.open.get(params.reservation)
+        if holder is None or held is None:
             return _NOT_SETTLED
-        used = _used(params, reservation.cost)
+        reserved, budgets = (
+            (_ONE, held.fixed) if isinstance(held, Way) else (held.cost, held.budgets)
+        )
+        used = _used(params, reserved)
         now_ns = request.received_ns
         named = self._close(holder, params.reservation, now_ns, used)
-        if used is not None and named.owned.owner is None:
-            self._cap_debts(reservation, used, now_ns)
+        if used is not None and named.owned.owner is None and _is_more(used, reserved):
+            self._cap_debts(budgets, now_ns)
         if params.retry_after_ms is not None or params.remaining is not None:
-            self._heed(named, reservation, params, now_ns)
+            self._heed(named, budgets, params, now_ns)
         if named.waiting:
             self._arm(named)
         return _SETTLED
@@ -202,7 +215,13 @@ class RateLimits:
     def look_again(self, named: NamedLimit) -> None:
         """Have those who wait for a limit looked at when its budgets have changed."""
         self.news = True
+        named.final_number = self._number
         self._arm(named)
+
+    def set_bounds(self) -> None:
+        """Go by the registry's bounds from now on."""
+        self._per_connection = self._registry.bounds.reservations_per_connection
+        self._per_uid = self._registry.bounds.reservations_per_uid
 
     def close(self) -> None:
         """Look at nothing more."""
@@ -224,14 +243,29 @@ class RateLimits:
             return way.fixed
         return self._registry.varying_budgets(way, request.session.id, params.key)
 
+    def _open(self, holder: Holder, reservation: Reservation) -> int:
+        """Keep a reservation; return its number."""
+        self._number = number = self._number + 1
+        holder.open[number] = reservation
+        holder.account.reservations += 1
+        self.news = True
+        return number
+
     def _close(self, holder: Holder, number: int, now_ns: int, used: Cost | None) -> NamedLimit:
         """Settle an open reservation; return the limit that it is of."""
-        reservation = holder.open.pop(number)
-        named = _way_of(reservation).named
-        named.limiter.settle(now_ns, reservation, used)
+        held = holder.open.pop(number)
         holder.account.reservations -= 1
-        self._reservations -= 1
         self.news = True
+        if isinstance(held, Way):
+            named = held.named
+            (budget,) = held.fixed
+            budget.users -= 1
+            if used is not None:
+                taken_ns = now_ns if number > named.final_number else -1
+                budget.settle(now_ns, _ONE, used, taken_ns=taken_ns)
+            return named
+        named = _way_of(held).named
+        named.limiter.settle(now_ns, held, used)
         if named.spends:
             named.settle_spend(number, None if used is None else used.money_micros)
         return named
@@ -241,8 +275,8 @@ class RateLimits:
 
         Most that is reserved and keeps nothing is never settled by its holder.
         """
-        for number, _ in zip(list(holder.open), range(_LOOKED_AT), strict=False):
-            if not holder.open[number].cost.concurrency:
+        for number, held in islice(holder.open.items(), _LOOKED_AT):
+            if isinstance(held, Way) or not held.cost.concurrency:
                 named = self._close(holder, number, self._clock(), None)
                 if named.waiting:
                     self._arm(named)
@@ -275,7 +309,7 @@ class RateLimits:
 
     def _spend(self, holder: Holder, number: int, micros: int) -> None:
         """Commit what a new reservation costs, or undo it."""
-        reservation = holder.open[number]
+        reservation = cast("Reservation", holder.open[number])
         named = _way_of(reservation).named
         try:
             named.spend(number, reservation.budgets, micros)
@@ -288,18 +322,22 @@ class RateLimits:
 
     # --- what the far side says -----------------------------------------------------------------
 
-    def _cap_debts(self, reservation: Reservation, used: Cost, now_ns: int) -> None:
+    def _cap_debts(self, budgets: tuple[Budget, ...], now_ns: int) -> None:
         """Let nobody keep the others out for longer than a block by what it says it used."""
-        if any(is_ > was for is_, was in zip(used, reservation.cost, strict=True)):
-            for budget in reservation.budgets:
-                budget.owe_at_most(now_ns, self._registry.bounds.longest_block_ns)
+        for budget in budgets:
+            budget.owe_at_most(now_ns, self._registry.bounds.longest_block_ns)
 
     def _heed(
-        self, named: NamedLimit, reservation: Reservation, params: LimitSettleParams, now_ns: int
+        self,
+        named: NamedLimit,
+        budgets: tuple[Budget, ...],
+        params: LimitSettleParams,
+        now_ns: int,
     ) -> None:
         """Let the widest budgets go by what the far side told: it knows nothing of the others."""
-        for budget in reservation.budgets:
-            if budget.scope.kind != reservation.budgets[0].scope.kind:
+        named.final_number = self._number
+        for budget in budgets:
+            if budget.scope.kind != budgets[0].scope.kind:
                 break
             was_blocked = budget.blocked_until_ns > now_ns
             if params.retry_after_ms is not None:
@@ -352,12 +390,8 @@ class RateLimits:
         if future.done():  # cancelled, and its callback is still to come
             named.limiter.settle(now_ns, reservation, _NOTHING)
             return
-        self._number = number = self._number + 1
         holder = way.holder
-        holder.open[number] = reservation
-        holder.account.reservations += 1
-        self._reservations += 1
-        self.news = True
+        number = self._open(holder, reservation)
         micros = reservation.cost.money_micros
         if named.is_capped and micros > 0:
             try:
@@ -402,6 +436,10 @@ class RateLimits:
 
 def _way_of(reservation: Reservation) -> Way:
     return cast("Way", reservation.holder)
+
+
+def _is_more(used: Cost, reserved: Cost) -> bool:
+    return any(is_ > was for is_, was in zip(used, reserved, strict=True))
 
 
 def _used(params: LimitSettleParams, reserved: Cost) -> Cost | None:

@@ -59,6 +59,9 @@ class NamedLimit:
         #: Of a private limit, as its user gave them.
         self.rates = rates
         self.waiting: dict[Waiter, Waiting] = {}
+        #: Reservations up to this number are given nothing back: they count elsewhere, or at
+        #: another rate.
+        self.final_number = 0
         #: What open reservations have spent of capped money, by their number.
         self.spends: dict[int, list[tuple[Scope, Spend]]] = {}
         #: Sessions and keys that have a budget or a cap, and who asked for them first.
@@ -109,6 +112,12 @@ class NamedLimit:
     def groups_of(self, gids: frozenset[int]) -> tuple[str, ...]:
         """Return those of the groups with a budget that somebody is in."""
         return tuple(name for gid, name in self.rules.group_names.items() if gid in gids)
+
+    def reservations(self) -> int:
+        """Return how many are open."""
+        kinds = [kind for kind in SCOPE_KINDS if kind in self.rules.scopes]
+        users = sum(b.users for b in self.limiter.budgets() if b.scope.kind == kinds[0])
+        return max(0, users - len(self.waiting))
 
     def is_idle(self, now_ns: int) -> bool:
         """Whether nobody uses it and nothing is owed."""
