@@ -17,7 +17,14 @@ from typing import Any, Self, TypeVar, Unpack
 from superezio import calls, wire
 from superezio.aio_conversation import AsyncConversation
 from superezio.aio_events import AsyncEvents
-from superezio.calls import CacheOptions, Call, LeaseOptions, PlacementOptions
+from superezio.calls import (
+    CacheOptions,
+    Call,
+    LeaseOptions,
+    LimitCost,
+    LimitUse,
+    PlacementOptions,
+)
 from superezio.client import no_correlation_id
 from superezio.conversation import COURTESY_S
 from superezio.errors import StaleLeaseError, SuperezioError
@@ -471,6 +478,63 @@ class AsyncClient:
     async def cache_stats(self, *, timeout_s: float | None = None) -> wire.CacheStats:
         """Return what the caller's namespaces hold, and what happened in them."""
         return await self._call(calls.cache_stats(), timeout_s)
+
+    # --- limits ---------------------------------------------------------------------------------
+
+    async def limit_acquire(
+        self, name: str, *, timeout_s: float | None = None, **options: Unpack[LimitCost]
+    ) -> wire.LimitReservation:
+        """Reserve room for one request in the limit `name`; settle it with what was used.
+
+        Options: `requests` (1), `tokens`, `money_micros`, `concurrency` (slots), what it takes;
+        `key`, whose request it is; `wait`, how long to wait for room (0: not at all); `rates`, of
+        a limit of one's own. What was reserved counts as used when this client's connection ends.
+        Raises RateLimitedError (with `retry_after_ms`), NeverPassesError, StateNotWritableError.
+        """
+        return await self._call(calls.limit_acquire(name, options), timeout_s)
+
+    async def limit_settle(
+        self, reservation: int, *, timeout_s: float | None = None, **used: Unpack[LimitUse]
+    ) -> wire.LimitSettlement:
+        """Say what a request used: `requests`, `tokens`, `money_micros`; what is None as reserved.
+
+        `retry_after` and `remaining` are what the far side said. `settled` is False where the
+        reservation is not open over this client's connection any more.
+        """
+        return await self._call(calls.limit_settle(reservation, used), timeout_s)
+
+    async def limit_peek(
+        self,
+        name: str,
+        *,
+        key: str | None = None,
+        uid: int | None = None,
+        timeout_s: float | None = None,
+    ) -> wire.LimitState:
+        """Return what is left of a limit (with `uid`, of another user's: admins).
+
+        Raises NotFoundError.
+        """
+        return await self._call(calls.limit_peek(name, key, uid), timeout_s)
+
+    async def limit_list(self, *, timeout_s: float | None = None) -> wire.LimitList:
+        """Return the limits that the caller may use, and what is left of each."""
+        return await self._call(calls.limit_list(), timeout_s)
+
+    async def limit_reset(
+        self,
+        name: str,
+        *,
+        key: str | None = None,
+        uid: int | None = None,
+        spend: bool = False,
+        timeout_s: float | None = None,
+    ) -> wire.Done:
+        """Have all of a limit there again; with `spend`, as if no money was spent (shared: admins).
+
+        Raises NotFoundError.
+        """
+        return await self._call(calls.limit_reset(name, key, uid, spend=spend), timeout_s)
 
     # --- events, sessions, rpc ------------------------------------------------------------------
 

@@ -92,6 +92,33 @@ class LeaseOptions(PlacementOptions, total=False):
     idempotency_key: str | None
 
 
+class LimitCost(TypedDict, total=False):
+    """What may be said of a request for room in a limit.
+
+    What it takes: `requests` (1), `tokens`, `money_micros` and slots (`concurrency`). `key` is
+    whose request it is, where the limit has a budget for each; `wait` is how long to wait for room;
+    `rates` are those of a limit of one's own.
+    """
+
+    requests: int
+    tokens: int
+    money_micros: int
+    concurrency: int
+    key: str | None
+    wait: float | str
+    rates: wire.LimitRates | None
+
+
+class LimitUse(TypedDict, total=False):
+    """What a request has used, and what the far side said (Retry-After, what is left)."""
+
+    requests: int | None
+    tokens: int | None
+    money_micros: int | None
+    retry_after: float | str | None
+    remaining: wire.LimitRemaining | None
+
+
 def size_bytes(size: int | str) -> int:
     """Return bytes for bytes or for text such as `8GiB`. Raises ValueError."""
     return parse_size(size) if isinstance(size, str) else size
@@ -102,7 +129,9 @@ def duration_s(duration: float | str) -> float:
     return parse_duration(duration) if isinstance(duration, str) else float(duration)
 
 
-def _refuse_unknown(options: PlacementOptions | CacheOptions, names: frozenset[str]) -> None:
+def _refuse_unknown(
+    options: PlacementOptions | CacheOptions | LimitCost | LimitUse, names: frozenset[str]
+) -> None:
     """Raise TypeError for a name that is no option: a typo must not pass for the default."""
     unknown = sorted(options.keys() - names)
     if unknown:
@@ -271,6 +300,57 @@ def placement_explain(vram: int | str, options: PlacementOptions) -> Call[wire.P
         split=options.get("split", False),
     )
     return Call(method="placement.explain", result=wire.Placement, params=params)
+
+
+def limit_acquire(name: str, options: LimitCost) -> Call[wire.LimitReservation]:
+    _refuse_unknown(options, LimitCost.__optional_keys__)
+    wait_s = duration_s(options.get("wait", 0.0))
+    params = wire.LimitAcquireParams(
+        name=name,
+        requests=options.get("requests", 1),
+        tokens=options.get("tokens", 0),
+        money_micros=options.get("money_micros", 0),
+        concurrency=options.get("concurrency", 0),
+        key=options.get("key"),
+        wait_ms=round(wait_s * 1000),
+        rates=options.get("rates"),
+    )
+    # A grant that nobody heard of counts as used: asked again, it would be used twice.
+    return Call(
+        method="limit.acquire",
+        result=wire.LimitReservation,
+        params=params,
+        idempotent=False,
+        wait_s=wait_s,
+    )
+
+
+def limit_settle(reservation: int, used: LimitUse) -> Call[wire.LimitSettlement]:
+    _refuse_unknown(used, LimitUse.__optional_keys__)
+    retry_after = used.get("retry_after")
+    params = wire.LimitSettleParams(
+        reservation=reservation,
+        requests=used.get("requests"),
+        tokens=used.get("tokens"),
+        money_micros=used.get("money_micros"),
+        retry_after_ms=None if retry_after is None else round(duration_s(retry_after) * 1000),
+        remaining=used.get("remaining"),
+    )
+    return Call(method="limit.settle", result=wire.LimitSettlement, params=params)
+
+
+def limit_peek(name: str, key: str | None, uid: int | None) -> Call[wire.LimitState]:
+    params = wire.LimitParams(name=name, key=key, uid=uid)
+    return Call(method="limit.peek", result=wire.LimitState, params=params)
+
+
+def limit_list() -> Call[wire.LimitList]:
+    return Call(method="limit.list", result=wire.LimitList)
+
+
+def limit_reset(name: str, key: str | None, uid: int | None, *, spend: bool) -> Call[wire.Done]:
+    params = wire.LimitResetParams(name=name, key=key, uid=uid, spend=spend)
+    return Call(method="limit.reset", result=wire.Done, params=params)
 
 
 def events_subscribe(types: Sequence[str], replay: int) -> Call[wire.SubscribeResult]:

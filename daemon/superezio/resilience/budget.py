@@ -85,8 +85,8 @@ class Budget:
     """What one scope has left of each dimension that its limit names."""
 
     __slots__ = (
-        "_blocks", "_meters", "_named", "_requests", "_slots", "blocked_until_ns", "claims", "limit",
-        "scope", "users",
+        "_blocks", "_meters", "_named", "_requests", "_slots", "blocked_until_ns", "claims",
+        "limit", "scope", "users",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, limit: Limit) -> None:

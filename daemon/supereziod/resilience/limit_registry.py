@@ -166,10 +166,13 @@ class LimitRegistry:
         for name in self._shared:
             if Owned(None, name) not in self.limits:
                 self._make_shared(name)
-        changed = [named for owned, named in self.limits.items() if owned.owner is None]
-        for named in changed:
-            named.set_rules(self._shared.get(named.owned.name, LimitRules(scopes={})))
-            named.apply_rules(now_ns)
+        changed = []
+        for named in self.limits.values():
+            rules = self._shared.get(named.owned.name, LimitRules(scopes={}))
+            if named.owned.owner is None and rules != named.rules:
+                named.set_rules(rules)
+                named.apply_rules(now_ns)
+                changed.append(named)
         return changed
 
     def forget_ways(self) -> None:

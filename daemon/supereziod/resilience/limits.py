@@ -261,7 +261,8 @@ class RateLimits:
             (budget,) = held.fixed
             budget.users -= 1
             if used is not None:
-                taken_ns = now_ns if number > named.final_number else -1
+                final = max(named.final_number, named.final_by_scope.get(budget.scope, 0))
+                taken_ns = now_ns if number > final else -1
                 budget.settle(now_ns, _ONE, used, taken_ns=taken_ns)
             return named
         named = _way_of(held).named
@@ -335,7 +336,6 @@ class RateLimits:
         now_ns: int,
     ) -> None:
         """Let the widest budgets go by what the far side told: it knows nothing of the others."""
-        named.final_number = self._number
         for budget in budgets:
             if budget.scope.kind != budgets[0].scope.kind:
                 break
@@ -344,6 +344,8 @@ class RateLimits:
                 budget.block(now_ns, params.retry_after_ms * _MS)
             if params.remaining is not None:
                 _lower(budget, params.remaining, now_ns)
+                if any(rate.final_ns == now_ns for rate in budget.rates().values()):
+                    named.final_by_scope[budget.scope] = self._number
             if budget.blocked_until_ns > now_ns and not was_blocked:
                 self._tell_block(named, budget, now_ns)
 

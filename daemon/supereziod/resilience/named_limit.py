@@ -62,6 +62,7 @@ class NamedLimit:
         #: Reservations up to this number are given nothing back: they count elsewhere, or at
         #: another rate.
         self.final_number = 0
+        self.final_by_scope: dict[Scope, int] = {}
         #: What open reservations have spent of capped money, by their number.
         self.spends: dict[int, list[tuple[Scope, Spend]]] = {}
         #: Sessions and keys that have a budget or a cap, and who asked for them first.

@@ -1,0 +1,89 @@
+"""Limits as text: what is left of what, for whom, until when."""
+
+from __future__ import annotations
+
+import msgspec
+
+from superezio.quantities import format_duration
+from superezio.wire import LimitBudget, LimitList, LimitState, SpendWindow
+from superezioctl.output import Output
+from superezioctl.views.text import NOTHING, user
+
+_HEAD = ["LIMIT", "FOR", "OF", "LEFT", "AT ONCE", "RATE", "BLOCKED"]
+_MILLION = 1_000_000
+_CENTS = 10_000
+
+
+def show_list(out: Output, raw: bytes) -> None:
+    """Print a line for each budget of each limit."""
+    found = msgspec.json.decode(raw, type=LimitList).limits
+    if not found:
+        out.line("there is no limit: a program makes one with its first limit.acquire")
+        return
+    out.table(_HEAD, [row for state in found for row in _rows(state)])
+
+
+def show_one(out: Output, raw: bytes) -> None:
+    """Print one limit: its budgets, its money, and who uses it."""
+    state = msgspec.json.decode(raw, type=LimitState)
+    whose = "shared" if state.shared else f"of {user(state.uid)}"
+    out.line(f"limit {state.name}, {whose}: {state.reservations} reserved, {state.waiters} waiting")
+    out.table(_HEAD, _rows(state))
+
+
+def money(micros: int, currency: str) -> str:
+    """Return an amount as people write it: with cents, and more only where there is more."""
+    whole, part = divmod(micros, _MILLION)
+    digits = f"{part // _CENTS:02d}" if part % _CENTS == 0 else f"{part:06d}".rstrip("0")
+    return f"{whole}.{digits} {currency}"
+
+
+def _rows(state: LimitState) -> list[list[str]]:
+    rows = [_budget(state, budget) for budget in state.budgets]
+    rows += [_spend(state, window) for window in state.spend]
+    return rows or [[_name(state), NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING]]
+
+
+def _budget(state: LimitState, budget: LimitBudget) -> list[str]:
+    def amount(of: int) -> str:
+        return money(of, state.currency) if budget.dimension == "money" else str(of)
+
+    rate = NOTHING
+    if budget.limit is not None and budget.period_ms is not None:
+        period = format_duration(budget.period_ms / 1000).replace(" ", "")
+        rate = f"{amount(budget.limit)} / {period}"
+    blocked_ms = budget.blocked_ms
+    return [
+        _name(state),
+        _whom(budget),
+        "slots" if budget.dimension == "concurrency" else budget.dimension,
+        amount(budget.available),
+        amount(budget.burst),
+        rate,
+        NOTHING if blocked_ms is None else f"for {format_duration(blocked_ms / 1000)}",
+    ]
+
+
+def _spend(state: LimitState, window: SpendWindow) -> list[str]:
+    left = max(0, window.cap_micros - window.spent_micros)
+    return [
+        _name(state),
+        _whom(window),
+        f"money of {window.key}",
+        money(left, state.currency),
+        NOTHING,
+        f"{money(window.cap_micros, state.currency)} / {window.window}",
+        NOTHING,
+    ]
+
+
+def _whom(line: LimitBudget | SpendWindow) -> str:
+    if line.scope == "host":
+        return "all"
+    if line.scope == "user":
+        return user(int(line.scope_name)) if line.scope_name.isdecimal() else line.scope_name
+    return f"{line.scope} {line.scope_name or '(none)'}"
+
+
+def _name(state: LimitState) -> str:
+    return state.name if state.shared else f"{state.name} ({user(state.uid)})"

@@ -1,0 +1,172 @@
+"""The real limits of the daemon over a real database, with a clock and connections of a test."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Awaitable, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from superezio.wire import (
+    LimitAcquireParams,
+    LimitParams,
+    LimitReservation,
+    LimitResetParams,
+    LimitSettleParams,
+    LimitState,
+)
+from supereziod.observability.events import EventLog
+from supereziod.resilience.limit_rules import LimitBounds, LimitRules
+from supereziod.resilience.limit_service import DOCUMENT, LimitService
+from supereziod.resilience.sharing import Audience
+from supereziod.resilience.spend import SpendBook
+from supereziod.storage import Database, Documents
+
+MS = 1_000_000
+SECOND = 1000 * MS
+
+
+class User(Struct, frozen=True):
+    uid: int
+    groups: frozenset[int] = frozenset()
+
+
+class Connection:
+    def __init__(self, id_: str, peer: User) -> None:
+        self.id = id_
+        self.peer = peer
+
+
+class Session(Struct):
+    id: str
+
+
+class Asked:
+    def __init__(self, origin: Connection, session: Session, received_ns: int) -> None:
+        self.origin = origin
+        self.session = session
+        self.received_ns = received_ns
+
+
+class LimitHost:
+    """Call it on a loop: what waits is a future of it. `turn` is what the loop's timer does."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        shared: Mapping[str, LimitRules] | None = None,
+        audiences: Mapping[str, Audience] | None = None,
+        bounds: LimitBounds | None = None,
+        boot_id: str = "boot",
+    ) -> None:
+        self.path = directory / "state.db"
+        self.shared = dict(shared or {})
+        self.audiences = dict(audiences or {})
+        self.bounds = bounds or LimitBounds()
+        self.boot_id = boot_id
+        self.now = 1000 * SECOND
+        #: The noon of a day in the middle of a month.
+        self.wall = 1_900_000_000.0
+        self.events = EventLog()
+        self._connections = 0
+        self.start()
+
+    def start(self) -> None:
+        """Begin a life of the daemon."""
+        schema = f"{Documents.SCHEMA}; {SpendBook.SCHEMA}"
+        self.database = Database.open(self.path, schema=schema)
+        self.service = LimitService(
+            self.database,
+            shared=self.shared,
+            audiences=self.audiences,
+            bounds=self.bounds,
+            currency="USD",
+            events=self.events,
+            boot_id=self.boot_id,
+            clock=lambda: self.now,
+            wall=lambda: self.wall,
+        )
+        self.service.administration.tell_what_is_lost()
+        self.keep()
+
+    def keep(self, *, final: bool = False) -> None:
+        """Write what the keeper writes each second."""
+        body = self.service.snapshot(final=final)
+        if body is not None:
+            Documents(self.database).put(DOCUMENT, body)
+
+    def end(self, *, final: bool) -> None:
+        """End this life: in order, or as by kill -9 right after a snapshot."""
+        if final:
+            self.keep(final=True)
+        self.service.requests.close()
+        self.database.close()
+
+    def connect(self, user: User) -> Connection:
+        self._connections += 1
+        return Connection(f"c{self._connections}", user)
+
+    def disconnect(self, connection: Connection) -> None:
+        self.service.requests.connection_closed(connection.id)
+
+    def asked(self, connection: Connection, session: str | None = None) -> Asked:
+        return Asked(connection, Session(session or f"s-{connection.id}"), self.now)
+
+    def acquire(self, connection: Connection, name: str, **params: Any) -> int:
+        """Return the number of what is reserved at once."""
+        session = params.pop("session", None)
+        asked = LimitAcquireParams(name=name, **params)
+        answer = self.service.requests.acquire(self.asked(connection, session), asked)
+        assert answer is not None, "it would wait"
+        decoded = json.loads(answer)
+        assert decoded["name"] == name
+        number: int = decoded["reservation"]
+        return number
+
+    def wait(
+        self, connection: Connection, name: str, *, wait_ms: int = 10_000, **params: Any
+    ) -> Awaitable[LimitReservation]:
+        """Stand in the line, as what is not there at once does."""
+        asked = self.asked(connection)
+        wanted = LimitAcquireParams(name=name, wait_ms=wait_ms, **params)
+        assert self.service.requests.acquire(asked, wanted) is None, "it does not wait"
+        return self.service.requests.wait(asked, wanted)
+
+    def settle(self, connection: Connection, number: int, **params: Any) -> bool:
+        wanted = LimitSettleParams(reservation=number, **params)
+        answer = self.service.requests.settle(self.asked(connection), wanted)
+        settled: bool = json.loads(answer)["settled"]
+        return settled
+
+    def peek(
+        self, user: User, name: str, *, is_admin: bool = False, session: str = "", **params: Any
+    ) -> LimitState:
+        wanted = LimitParams(name=name, **params)
+        return self.service.administration.peek(user, wanted, session=session, is_admin=is_admin)
+
+    def left(self, user: User, name: str, dimension: str, **params: Any) -> int:
+        """What is left of one dimension of the narrowest budget that has it."""
+        lines = self.peek(user, name, **params).budgets
+        return [each.available for each in lines if each.dimension == dimension][-1]
+
+    def reset(self, user: User, name: str, *, is_admin: bool = False, **params: Any) -> bool:
+        wanted = LimitResetParams(name=name, **params)
+        return self.service.administration.reset(user, wanted, is_admin=is_admin)
+
+    def turn(self, elapsed_ms: int = 0) -> None:
+        """Let time pass, and have the loop do what is due."""
+        self.now += elapsed_ms * MS
+        self.service.requests._deadlines.run_due()
+
+    def on_disk(self) -> dict[tuple[str, str, str, str], tuple[str, int]]:
+        """What is committed of money, as another process reads it: by name, scope and window."""
+        with sqlite3.connect(self.path) as connection:
+            rows = connection.execute(
+                "SELECT name, scope, scope_name, kind, key, micros FROM spend"
+            ).fetchall()
+        connection.close()
+        return {tuple(row[:4]): (row[4], row[5]) for row in rows}

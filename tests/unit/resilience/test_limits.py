@@ -1,0 +1,701 @@
+"""Rate limits that programs share, by the rules of section 2, and whose they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limit_host import MS, SECOND, Connection, LimitHost, User
+from superezio.errors import (
+    BusyError,
+    CancelledRequestError,
+    InvalidParamsError,
+    NeverPassesError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    SuperezioError,
+)
+from superezio.resilience.rate_limiter import Limit, Rate
+from superezio.wire import LimitRate, LimitRates, LimitRemaining, LimitReservation
+from supereziod.resilience.limit_rules import LimitBounds, LimitRules, ScopeRules
+from supereziod.resilience.sharing import Audience
+from supereziod.storage import Database, Documents
+
+STUDENTS, STAFF = 10, 20
+ANN = User(1001, frozenset({STUDENTS}))
+BOB = User(1002, frozenset({STUDENTS, STAFF}))
+EVE = User(1003)
+#: Ten requests at once, one more a second.
+TEN = Rate(limit=1, period_ns=SECOND, burst=10)
+RATES = LimitRates(requests=LimitRate(limit=1, period_ms=1000, burst=10))
+
+
+def rules(**scopes: Limit) -> LimitRules:
+    return LimitRules(
+        scopes={kind: ScopeRules(limit=limit) for kind, limit in scopes.items()},  # type: ignore[misc]
+        group_names={STUDENTS: "students", STAFF: "staff"},
+    )
+
+
+SHARED = {
+    "plain": rules(host=Limit(requests=TEN)),
+    "openai": rules(
+        host=Limit(requests=TEN, tokens=Rate(limit=10, period_ns=SECOND, burst=100)),
+        group=Limit(tokens=Rate(limit=10, period_ns=SECOND, burst=60)),
+        user=Limit(tokens=Rate(limit=10, period_ns=SECOND, burst=40), concurrency=2),
+    ),
+    "keyed": rules(key=Limit(requests=TEN), session=Limit(concurrency=1)),
+}
+AUDIENCES = {name: Audience(gids=frozenset({STUDENTS, STAFF})) for name in SHARED}
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., LimitHost]:
+    def made(**options: Any) -> LimitHost:
+        return LimitHost(tmp_path, **{"shared": SHARED, "audiences": AUDIENCES, **options})
+
+    return made
+
+
+@pytest.fixture
+async def host(make: Callable[..., LimitHost]) -> LimitHost:
+    return make()
+
+
+@contextmanager
+def limited(dimension: str, scope: str, name: str = "") -> Iterator[pytest.ExceptionInfo[Any]]:
+    with pytest.raises(RateLimitedError) as caught:
+        yield caught
+    data = caught.value.data
+    assert (data["dimension"], data["scope"], data["scope_name"]) == (dimension, scope, name)
+    assert caught.value.retry_after_ms is not None
+    assert caught.value.retry_after_ms > 0
+
+
+async def told(future: Awaitable[LimitReservation]) -> LimitReservation:
+    return await asyncio.wait_for(future, 5)
+
+
+# --- whose a limit is ---------------------------------------------------------------------------
+
+
+async def test_a_limit_of_ones_own_is_made_by_its_first_rates_and_is_nobody_elses(
+    host: LimitHost,
+) -> None:
+    ann, eve = host.connect(ANN), host.connect(EVE)
+    with pytest.raises(InvalidParamsError, match="give its rates"):
+        host.acquire(ann, "mine")
+    host.acquire(ann, "mine", requests=10, rates=RATES)
+    with limited("requests", "user", "1001"):
+        host.acquire(ann, "mine")
+    host.acquire(eve, "mine", requests=10, rates=RATES)
+    assert host.left(ANN, "mine", "requests") == 0
+    with pytest.raises(NotFoundError):
+        host.peek(BOB, "mine")
+    with pytest.raises(PermissionDeniedError, match="only an admin"):
+        host.peek(EVE, "mine", uid=ANN.uid)
+    assert host.peek(EVE, "mine", uid=ANN.uid, is_admin=True).uid == ANN.uid
+
+
+async def test_other_rates_of_a_later_acquire_apply_from_then_on_and_what_is_owed_stays_owed(
+    host: LimitHost,
+) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "mine", requests=10, rates=RATES)
+    wider = LimitRates(requests=LimitRate(limit=10, period_ms=1000, burst=100))
+    with limited("requests", "user", "1001") as caught:
+        host.acquire(ann, "mine", requests=100, rates=wider)
+    assert caught.value.retry_after_ms == 10_000, "ten seconds are owed, at any rate"
+    host.turn(100)
+    host.acquire(ann, "mine")
+    assert host.peek(ANN, "mine").budgets[0].burst == 100
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        LimitRates(),
+        LimitRates(concurrency=0),
+        LimitRates(requests=LimitRate(limit=0)),
+        LimitRates(requests=LimitRate(limit=1, burst=0)),
+        LimitRates(tokens=LimitRate(limit=1, period_ms=-1)),
+        LimitRates(money_micros=LimitRate(limit=2**60)),
+    ],
+)
+async def test_rates_that_are_none_are_refused(host: LimitHost, rates: LimitRates) -> None:
+    with pytest.raises(InvalidParamsError, match="rates"):
+        host.acquire(host.connect(ANN), "mine", rates=rates)
+    with pytest.raises(NotFoundError):
+        host.peek(ANN, "mine")
+
+
+async def test_who_may_not_use_a_shared_limit_takes_nothing_of_it(host: LimitHost) -> None:
+    eve = host.connect(EVE)
+    for _ in range(20):
+        with pytest.raises(PermissionDeniedError):
+            host.acquire(eve, "plain", rates=RATES)
+    with pytest.raises(PermissionDeniedError):
+        host.peek(EVE, "plain")
+    assert [
+        each.name
+        for each in host.service.administration.list(EVE, session="", is_admin=False).limits
+    ] == []
+    assert host.left(ANN, "plain", "requests") == 10
+
+
+async def test_a_shared_limit_has_its_own_rates_whatever_a_caller_gives(host: LimitHost) -> None:
+    more = LimitRates(requests=LimitRate(limit=1000))
+    host.acquire(host.connect(ANN), "plain", requests=10, rates=more)
+    with limited("requests", "host"):
+        host.acquire(host.connect(BOB), "plain", rates=more)
+
+
+# --- scopes and dimensions ----------------------------------------------------------------------
+
+
+async def test_all_scopes_have_to_have_room_and_a_rejection_names_the_one_that_has_none(
+    host: LimitHost,
+) -> None:
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    host.acquire(ann, "openai", tokens=40)
+    with limited("tokens", "user", "1001"):
+        host.acquire(ann, "openai", tokens=1)
+    assert host.left(BOB, "openai", "tokens") == 40
+    with limited("tokens", "group", "students"):  # 20 of its 60 are left, 60 of the host's
+        host.acquire(bob, "openai", tokens=30)
+    host.acquire(bob, "openai", tokens=20)
+    state = host.peek(BOB, "openai")
+    assert {
+        (each.scope, each.scope_name): each.available
+        for each in state.budgets
+        if each.dimension == "tokens"
+    } == {
+        ("host", ""): 40,
+        ("group", "students"): 0,
+        ("group", "staff"): 40,
+        ("user", "1002"): 20,
+    }
+
+
+async def test_where_one_dimension_is_short_nothing_is_taken_of_any(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    for _ in range(2):
+        host.acquire(ann, "openai", concurrency=1)
+    with limited("concurrency", "user", "1001"):
+        host.acquire(ann, "openai", tokens=30, concurrency=1)
+    assert host.left(ANN, "openai", "tokens") == 40
+    assert host.left(BOB, "openai", "requests") == 8
+
+
+async def test_more_than_the_burst_is_an_error_and_no_wait(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    for wait_ms in (0, 1000):
+        with pytest.raises(NeverPassesError) as caught:
+            host.acquire(ann, "openai", tokens=61, wait_ms=wait_ms)
+    assert caught.value.data["burst"] in {40, 60}
+    with pytest.raises(InvalidParamsError):
+        host.acquire(ann, "openai", tokens=-1)
+
+
+async def test_each_key_and_session_has_a_budget_of_its_own(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "keyed", key="acme", requests=10)
+    with limited("requests", "key", "acme"):
+        host.acquire(ann, "keyed", key="acme")
+    host.acquire(ann, "keyed", key="other", requests=10)
+    host.acquire(ann, "keyed", concurrency=1, session="one")
+    with limited("concurrency", "session", "one"):
+        host.acquire(ann, "keyed", concurrency=1, session="one")
+    host.acquire(ann, "keyed", concurrency=1, session="two")
+    # Those who name no key share one.
+    host.acquire(host.connect(BOB), "keyed", requests=8)
+    with limited("requests", "key", ""):
+        host.acquire(ann, "keyed")
+    for key in ("", "x" * 129, "a\nb"):
+        with pytest.raises(InvalidParamsError, match="key"):
+            host.acquire(ann, "keyed", key=key)
+
+
+# --- reserve and settle -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["plain", "openai"])
+async def test_settling_more_pushes_the_next_callers_and_less_is_given_back(
+    host: LimitHost, name: str
+) -> None:
+    ann = host.connect(ANN)
+    number = host.acquire(ann, name)
+    assert host.settle(ann, number, requests=14)
+    with limited("requests", "host") as caught:
+        host.acquire(ann, name)
+    assert caught.value.retry_after_ms == 5000
+    host.turn(100_000)
+    number = host.acquire(ann, name)
+    assert host.left(ANN, "plain" if name == "plain" else name, "requests") == 9
+    host.settle(ann, number, requests=0)
+    assert host.left(ANN, name, "requests") == 10
+
+
+async def test_a_reservation_is_settled_once_and_by_its_own_connection_alone(
+    host: LimitHost,
+) -> None:
+    ann, beside, bob = host.connect(ANN), host.connect(ANN), host.connect(BOB)
+    host.acquire(bob, "plain")
+    for number in (host.acquire(ann, "plain"), host.acquire(ann, "openai", tokens=10)):
+        for stranger in (beside, bob):
+            assert not host.settle(stranger, number, requests=1000)
+        assert host.settle(ann, number)
+        assert not host.settle(ann, number, requests=1000)
+    assert host.left(BOB, "plain", "requests") == 8
+
+
+async def test_what_one_says_it_used_keeps_others_out_no_longer_than_a_block(
+    host: LimitHost,
+) -> None:
+    ann = host.connect(ANN)
+    for name in ("plain", "openai"):
+        host.settle(ann, host.acquire(ann, name), requests=2**53)
+        with limited("requests", "host") as caught:
+            host.acquire(host.connect(BOB), name)
+        assert caught.value.retry_after_ms == 601_000
+    with pytest.raises(InvalidParamsError):
+        number = host.acquire(ann, "keyed")
+        host.settle(ann, number, requests=2**53 + 1)
+    assert host.settle(ann, number)
+
+
+async def test_a_slot_is_free_when_its_request_is_settled_or_its_connection_ends(
+    host: LimitHost,
+) -> None:
+    ann = host.connect(ANN)
+    first, _ = (host.acquire(ann, "openai", concurrency=1, tokens=5) for _ in range(2))
+    host.settle(ann, first)
+    assert host.left(ANN, "openai", "concurrency") == 1
+    host.disconnect(ann)
+    assert host.left(ANN, "openai", "concurrency") == 2
+    assert host.left(ANN, "openai", "tokens") == 30, "what it used is not known: it counts"
+    assert host.peek(ANN, "openai").reservations == 0
+
+
+async def test_numbers_are_of_another_range_in_each_life(host: LimitHost) -> None:
+    before = host.acquire(host.connect(ANN), "plain")
+    host.end(final=True)
+    host.start()
+    after = host.acquire(host.connect(ANN), "plain")
+    assert before >> 32 != after >> 32
+    assert max(before, after) < 2**53
+
+
+# --- what the far side says ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["plain", "openai"])
+async def test_a_retry_after_blocks_all_capped_and_never_shortened(
+    host: LimitHost, name: str
+) -> None:
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    one, two, three = (host.acquire(ann, name) for _ in range(3))
+    host.settle(ann, one, retry_after_ms=60_000)
+    with limited("requests", "host") as caught:
+        host.acquire(bob, name)
+    assert (caught.value.retry_after_ms, caught.value.data["blocked"]) == (60_000, True)
+    host.settle(ann, two, retry_after_ms=10)
+    host.settle(ann, three, retry_after_ms=10**18)
+    with limited("requests", "host") as caught:
+        host.acquire(bob, name)
+    assert caught.value.retry_after_ms == 600_000
+    told_of = [each for each in host.events.recent(10) if each.type == "limit.blocked"]
+    assert len(told_of) == 1, "once, not with each request"
+
+
+async def test_what_the_far_side_has_left_only_ever_lowers(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    one, two = (host.acquire(ann, "openai") for _ in range(2))
+    host.settle(ann, one, remaining=LimitRemaining(requests=3, tokens=500))
+    assert host.left(BOB, "openai", "requests") == 3
+    host.settle(ann, two, requests=0, remaining=LimitRemaining(requests=1000))
+    assert host.left(BOB, "openai", "requests") == 3, "what the far side counted is not given back"
+    host.settle(
+        ann,
+        host.acquire(ann, "openai"),
+        remaining=LimitRemaining(tokens=0, tokens_reset_ms=30_000),
+    )
+    with limited("tokens", "host") as caught:
+        host.acquire(host.connect(BOB), "openai", tokens=1)
+    assert caught.value.retry_after_ms == 30_000
+    host.acquire(host.connect(BOB), "openai")
+
+
+async def test_a_plain_reservation_from_before_a_signal_is_given_nothing_back(
+    host: LimitHost,
+) -> None:
+    ann = host.connect(ANN)
+    before, telling = host.acquire(ann, "plain"), host.acquire(ann, "plain")
+    host.settle(ann, telling, remaining=LimitRemaining(requests=5))
+    host.settle(ann, before, requests=0)
+    assert host.left(ANN, "plain", "requests") == 5
+    host.turn(1)
+    host.settle(ann, host.acquire(ann, "plain"), requests=0)
+    assert host.left(ANN, "plain", "requests") == 5
+
+
+async def test_who_has_settled_already_cannot_block_anybody(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    number = host.acquire(ann, "plain")
+    host.settle(ann, number)
+    host.settle(ann, number, retry_after_ms=60_000)
+    host.acquire(host.connect(BOB), "plain")
+
+
+# --- waiting ------------------------------------------------------------------------------------
+
+
+async def test_waiters_are_served_in_the_order_of_arrival_and_a_newcomer_passes_nobody(
+    host: LimitHost,
+) -> None:
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    host.acquire(ann, "plain", requests=10)
+    first = host.wait(ann, "plain", requests=3)
+    second = host.wait(bob, "plain")
+    host.turn(2000)
+    with limited("requests", "host"):  # a small one does not starve the big one before it
+        host.acquire(bob, "plain")
+    assert not first.done()  # type: ignore[attr-defined]
+    host.turn(1000)
+    assert (await told(first)).waited_ms == 3000
+    assert not second.done()  # type: ignore[attr-defined]
+    host.turn(1000)
+    granted = await told(second)
+    assert granted.waited_ms == 4000
+    assert host.settle(bob, granted.reservation)
+
+
+async def test_a_wait_ends_at_its_deadline_with_the_reason(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "plain", requests=10)
+    late = host.wait(ann, "plain", requests=5, wait_ms=2000)
+    behind = host.wait(ann, "plain", wait_ms=2000)
+    host.turn(2000)
+    for future in (late, behind):
+        with limited("requests", "host"):
+            await told(future)
+    host.turn(0)
+    host.acquire(ann, "plain")
+    assert host.peek(ANN, "plain").waiters == 0
+
+
+async def test_no_wait_is_longer_than_the_longest(make: Callable[..., LimitHost]) -> None:
+    host = make(bounds=LimitBounds(longest_wait_ns=3 * SECOND))
+    ann = host.connect(ANN)
+    host.acquire(ann, "plain", requests=10)
+    future = host.wait(ann, "plain", requests=5, wait_ms=10**12)
+    host.turn(3000)
+    with limited("requests", "host"):
+        await told(future)
+
+
+async def test_a_waiter_whose_request_is_cancelled_leaves_the_line(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "plain", requests=10)
+    first, second = host.wait(ann, "plain", requests=9), host.wait(ann, "plain")
+    first.cancel()  # type: ignore[attr-defined]
+    await asyncio.sleep(0)
+    host.turn(1000)
+    assert (await told(second)).waited_ms == 1000
+
+
+async def test_a_grant_to_a_request_that_was_cancelled_just_now_is_undone(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "plain", requests=10)
+    future = host.wait(ann, "plain")
+    host.now += SECOND
+    future.cancel()  # type: ignore[attr-defined]
+    host.turn(0)  # before the loop has told of the cancellation
+    await asyncio.sleep(0)
+    assert host.left(ANN, "plain", "requests") == 1
+    assert host.peek(ANN, "plain").reservations == 1
+    assert host.peek(ANN, "plain").waiters == 0
+
+
+async def test_waiters_of_a_connection_that_ends_leave_and_its_slots_go_to_the_next(
+    host: LimitHost,
+) -> None:
+    ann, beside = host.connect(ANN), host.connect(ANN)
+    for _ in range(2):
+        host.acquire(ann, "openai", concurrency=1)
+    gone = host.wait(ann, "openai", concurrency=1)
+    stays = host.wait(beside, "openai", concurrency=1)
+    host.disconnect(ann)
+    with pytest.raises(CancelledRequestError):
+        await told(gone)
+    host.turn(0)
+    await told(stays)
+    assert host.peek(ANN, "openai").reservations == 1
+
+
+async def test_a_settled_slot_goes_to_the_next_within_a_turn_of_the_loop(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    numbers = [host.acquire(ann, "openai", concurrency=1) for _ in range(2)]
+    waiting = [host.wait(ann, "openai", concurrency=1) for _ in range(2)]
+    for number in numbers:
+        host.settle(ann, number)
+    # The real timer, not the test's.
+    await asyncio.gather(*map(told, waiting))
+
+
+async def test_a_limit_made_smaller_lets_nobody_wait_in_vain(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "mine", requests=10, rates=RATES)
+    future = host.wait(ann, "mine", requests=8)
+    smaller = LimitRates(requests=LimitRate(limit=1, burst=5))
+    with limited("requests", "user", "1001"):
+        host.acquire(ann, "mine", rates=smaller)
+    host.turn(0)
+    with pytest.raises(NeverPassesError):
+        await told(future)
+
+
+# --- bounds -------------------------------------------------------------------------------------
+
+
+async def test_names_of_one_user_are_bounded_and_idle_ones_make_room(
+    make: Callable[..., LimitHost],
+) -> None:
+    host = make(bounds=LimitBounds(names_per_uid=2))
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    host.acquire(ann, "one", rates=RATES)
+    host.acquire(ann, "two", rates=RATES)
+    with pytest.raises(BusyError) as caught:
+        host.acquire(ann, "three", rates=RATES)
+    assert caught.value.data["limit"] == "names_per_uid"
+    host.acquire(bob, "three", rates=RATES)
+    host.disconnect(ann)
+    ann = host.connect(ANN)
+    host.turn(1000)
+    host.acquire(ann, "three", rates=RATES)
+    with pytest.raises(InvalidParamsError, match="give its rates"):
+        host.acquire(ann, "one")
+
+
+async def test_reservations_are_bounded_and_the_oldest_without_a_slot_make_room(
+    make: Callable[..., LimitHost],
+) -> None:
+    bounds = LimitBounds(reservations_per_connection=3, reservations_per_uid=4)
+    host = make(
+        bounds=bounds,
+        shared={"wide": rules(host=Limit(concurrency=100))},
+        audiences={"wide": Audience(everyone=True)},
+    )
+    ann = host.connect(ANN)
+    oldest = host.acquire(ann, "wide")
+    kept = [host.acquire(ann, "wide", concurrency=1) for _ in range(3)]
+    assert not host.settle(ann, oldest)
+    with pytest.raises(BusyError):
+        host.acquire(ann, "wide")
+    beside = host.connect(ANN)
+    host.acquire(beside, "wide", concurrency=1)
+    with pytest.raises(BusyError):
+        host.acquire(beside, "wide", concurrency=1)
+    host.acquire(host.connect(BOB), "wide", concurrency=1)
+    assert all(host.settle(ann, number) for number in kept)
+    host.acquire(beside, "wide", concurrency=1)
+
+
+async def test_waiters_of_one_user_are_bounded(make: Callable[..., LimitHost]) -> None:
+    host = make(bounds=LimitBounds(waiters_per_uid=2))
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    host.acquire(ann, "plain", requests=10)
+    waiting = [host.wait(ann, "plain") for _ in range(2)]
+    with pytest.raises(BusyError) as caught:
+        host.wait(ann, "plain")
+    assert caught.value.data["limit"] == "waiters_per_uid"
+    host.wait(bob, "plain")
+    host.turn(1000)
+    await told(waiting[0])
+    host.wait(ann, "plain")
+
+
+async def test_keys_of_one_user_are_bounded_until_they_are_idle(
+    make: Callable[..., LimitHost],
+) -> None:
+    host = make(bounds=LimitBounds(keys_per_uid=3))
+    ann = host.connect(ANN)
+    host.acquire(ann, "keyed", key="a")
+    host.acquire(ann, "keyed", key="b")
+    with pytest.raises(BusyError) as caught:
+        host.acquire(ann, "keyed", key="c")
+    assert caught.value.data["limit"] == "keys_per_uid"
+    host.acquire(host.connect(BOB), "keyed", key="c")
+    host.disconnect(ann)
+    host.turn(11_000)
+    host.acquire(host.connect(ANN), "keyed", key="d")
+
+
+# --- looked at and changed ----------------------------------------------------------------------
+
+
+async def test_a_reset_is_for_the_owner_or_of_a_shared_limit_for_admins(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "plain", requests=10)
+    host.acquire(ann, "mine", requests=10, rates=RATES)
+    with pytest.raises(PermissionDeniedError, match="only an admin"):
+        host.reset(ANN, "plain")
+    with pytest.raises(SuperezioError):
+        host.reset(EVE, "mine")
+    host.reset(ANN, "mine")
+    host.reset(EVE, "plain", is_admin=True)
+    waiting = host.left(ANN, "plain", "requests"), host.left(ANN, "mine", "requests")
+    assert waiting == (10, 10)
+
+
+async def test_a_reset_lets_those_pass_who_wait_and_frees_nobodys_slot(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    number = host.acquire(ann, "openai", requests=10, concurrency=2)
+    future = host.wait(ann, "openai")
+    host.reset(ANN, "openai", is_admin=True)
+    host.turn(0)
+    await told(future)
+    assert host.left(ANN, "openai", "concurrency") == 0
+    host.settle(ann, number, requests=0)
+    assert host.left(ANN, "openai", "requests") == 9, "what it took was given back already"
+
+
+async def test_another_configuration_applies_at_once_and_what_is_owed_stays_owed(
+    host: LimitHost,
+) -> None:
+    ann, eve = host.connect(ANN), host.connect(EVE)
+    host.acquire(ann, "plain", requests=10)
+    wider = {
+        **SHARED,
+        "plain": rules(host=Limit(requests=Rate(limit=1, period_ns=SECOND, burst=15))),
+    }
+    host.service.configure(wider, {**AUDIENCES, "plain": Audience(everyone=True)}, LimitBounds())
+    host.acquire(eve, "plain", requests=5)
+    with limited("requests", "host"):
+        host.acquire(ann, "plain")
+
+
+async def test_a_limit_that_is_shared_no_more_is_each_ones_own(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "plain", requests=10)
+    future = host.wait(ann, "plain")
+    host.service.configure({}, {}, LimitBounds())
+    host.turn(0)
+    await told(future)
+    with pytest.raises(InvalidParamsError, match="give its rates"):
+        host.acquire(ann, "plain")
+    host.acquire(ann, "plain", requests=10, rates=RATES)
+    assert host.peek(ANN, "plain").uid == ANN.uid
+
+
+async def test_idle_budgets_are_forgotten_and_found_again(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    number = host.acquire(ann, "plain")
+    host.turn(11_000)
+    host.settle(ann, number, requests=11)
+    assert host.left(ANN, "plain", "requests") == 0, "a budget in use is not forgotten"
+    host.turn(30_000)
+    host.turn(30_000)
+    host.acquire(ann, "plain", requests=10)
+    with limited("requests", "host"):
+        host.acquire(host.connect(BOB), "plain")
+
+
+# --- restarts -----------------------------------------------------------------------------------
+
+
+async def test_a_restart_in_order_forgets_nothing_that_is_owed(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "plain", requests=8)
+    host.acquire(ann, "mine", requests=8, rates=RATES)
+    host.end(final=True)
+    host.now += 3 * SECOND
+    host.start()
+    assert host.left(ANN, "plain", "requests") == 5
+    host.acquire(host.connect(ANN), "mine", requests=5)  # its rates are remembered with the name
+    assert host.left(BOB, "openai", "requests") == 10
+
+
+async def test_no_sudden_end_gives_a_fresh_burst(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "plain", requests=2)
+    host.settle(ann, host.acquire(ann, "openai"), retry_after_ms=60_000)
+    host.keep()
+    host.acquire(ann, "plain", requests=8)  # after the last snapshot
+    host.end(final=False)
+    host.start()
+    ann = host.connect(ANN)
+    for name in ("plain", "keyed"):
+        with limited("requests", "host" if name == "plain" else "key"):
+            host.acquire(ann, name)
+    with limited("requests", "host") as caught:
+        host.acquire(ann, "openai")
+    assert (caught.value.retry_after_ms, caught.value.data["blocked"]) == (60_000, True)
+    host.turn(1000)
+    host.acquire(ann, "plain")
+
+
+async def test_a_life_that_ended_suddenly_before_its_first_second_gives_none_either(
+    host: LimitHost,
+) -> None:
+    host.end(final=True)
+    host.start()
+    host.acquire(host.connect(ANN), "plain", requests=10)
+    host.end(final=False)
+    host.start()
+    with limited("requests", "host"):
+        host.acquire(host.connect(ANN), "plain")
+
+
+async def test_a_first_start_begins_with_all(host: LimitHost) -> None:
+    assert host.left(ANN, "plain", "requests") == 10
+    assert not [each for each in host.events.recent(10) if each.type == "limit.state_lost"]
+
+
+@pytest.mark.parametrize("body", [b"no JSON", b"{}", b'{"boot_id": 3}'])
+async def test_a_corrupt_snapshot_is_as_though_all_was_spent_and_is_said(
+    host: LimitHost, body: bytes
+) -> None:
+    host.end(final=True)
+    database = Database.open(host.path, schema=Documents.SCHEMA)
+    Documents(database).put("limit", body)
+    database.close()
+    host.start()
+    for name, scope in (("plain", "host"), ("openai", "host"), ("keyed", "key")):
+        with limited("requests", scope):
+            host.acquire(host.connect(ANN), name)
+    assert [e.severity for e in host.events.recent(10) if e.type == "limit.state_lost"] == [
+        "warning"
+    ]
+    host.turn(1000)
+    host.acquire(host.connect(ANN), "plain")
+
+
+async def test_a_second_restart_knows_what_nobody_asked_for_in_between(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.settle(ann, host.acquire(ann, "plain"), retry_after_ms=60_000)
+    host.acquire(ann, "mine", requests=10, rates=RATES)
+    for _ in range(2):
+        host.end(final=True)
+        host.start()
+    with limited("requests", "user", "1001"):
+        host.acquire(host.connect(ANN), "mine")
+    with limited("requests", "host") as caught:
+        host.acquire(host.connect(BOB), "plain")
+    assert caught.value.data["blocked"]
+
+
+async def test_nothing_is_written_where_nothing_is_new(host: LimitHost) -> None:
+    host.now += 1000 * SECOND
+    assert host.service.snapshot(final=False) is None
+    connection: Connection = host.connect(ANN)
+    host.acquire(connection, "plain")
+    assert host.service.snapshot(final=False) is not None
+    host.now += 1000 * MS
+    assert host.service.snapshot(final=False) is None
