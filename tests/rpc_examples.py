@@ -24,6 +24,13 @@ from live_daemon import LiveDaemon
 Json = dict[str, Any]
 
 _GIB = 1 << 30
+_CONFIG = """
+[limit.shared.openai]
+everyone = true
+[limit.shared.openai.host]
+tokens = "90000/1m"
+money_per_month = "200.00"
+"""
 
 
 class Wire:
@@ -82,7 +89,7 @@ class Wire:
 def record(directory: Path) -> dict[str, Json]:
     """Return an exchange for each method, and some more, by name."""
     with ExitStack() as stack:
-        daemon = LiveDaemon(directory)
+        daemon = LiveDaemon(directory, config=_CONFIG)
         stack.callback(daemon.close)
         daemon.start()
         wire = Wire(daemon.socket_path)
@@ -91,6 +98,7 @@ def record(directory: Path) -> dict[str, Json]:
         _lease(wire, daemon)
         _resume(wire, daemon)
         _renew(wire)
+        _limit(wire)
         wire.ask("gpu.history", {"gpu": "0", "since_s": 5})
         wire.ask("metrics.get")
         _call_services(wire)
@@ -202,6 +210,17 @@ def _trace(wire: Wire) -> None:
     wire.ask("trace.annotate", {**span, "attributes": attributes})
     wire.ask("trace.get", {"id": "job-17"})
     wire.ask("trace.find", {"failed": True, "method": "lease.", "last": 2})
+
+
+def _limit(wire: Wire) -> None:
+    taken = wire.ask("limit.acquire", {"name": "openai", "tokens": 900, "wait_ms": 5000})
+    wire.ask("limit.acquire", {"name": "openai", "tokens": 90_000}, name="rate_limited")
+    remaining = {"tokens": 40_000, "tokens_reset_ms": 27_000}
+    used = {"reservation": taken["reservation"], "tokens": 412, "remaining": remaining}
+    wire.ask("limit.settle", used)
+    wire.ask("limit.peek", {"name": "openai"})
+    wire.ask("limit.list")
+    wire.ask("limit.reset", {"name": "openai"})
 
 
 def _administer(wire: Wire) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from superezio import wire
@@ -348,6 +349,66 @@ def notification(seq: int = 1, *, lost: int = 0, **changes: Any) -> wire.EventNo
     return wire.EventNotification(subscription="5b", event=event(seq, **changes), lost=lost)
 
 
+def limit_state(**changes: Any) -> wire.LimitState:
+    """A limit that is shared, with a budget of each kind that there is."""
+    tokens = wire.LimitBudget(
+        scope="host",
+        scope_name="",
+        dimension="tokens",
+        available=88_100,
+        burst=90_000,
+        limit=90_000,
+        period_ms=60_000,
+        in_use=None,
+        blocked_ms=12_000,
+    )
+    values: dict[str, Any] = {
+        "name": "openai",
+        "uid": None,
+        "shared": True,
+        "currency": "USD",
+        "budgets": [
+            tokens,
+            msgspec.structs.replace(
+                tokens,
+                scope="key",
+                scope_name="acme",
+                dimension="money",
+                limit=10_000_000,
+                burst=2_500_000,
+                available=1_234_500,
+                period_ms=3_600_000,
+                blocked_ms=None,
+            ),
+            msgspec.structs.replace(
+                tokens,
+                scope="user",
+                scope_name="0",
+                dimension="concurrency",
+                available=1,
+                burst=4,
+                limit=None,
+                period_ms=None,
+                in_use=3,
+                blocked_ms=None,
+            ),
+        ],
+        "spend": [
+            wire.SpendWindow(
+                scope="host",
+                scope_name="",
+                window="month",
+                key="2026-11",
+                spent_micros=150_500_000,
+                cap_micros=200_000_000,
+            )
+        ],
+        "reservations": 3,
+        "waiters": 2,
+    }
+    return wire.LimitState(**{**values, **changes})
+
+
 def subscribed(next_seq: int = 1, replay: list[wire.Event] | None = None) -> wire.SubscribeResult:
     return wire.SubscribeResult(subscription="5b", next_seq=next_seq, replay=replay or [])
 
@@ -586,6 +647,13 @@ def everything() -> dict[str, Any]:
         "cache.stats": cache_stats(),
         "lease.get": lease(),
         "placement.explain": placement(),
+        "limit.acquire": wire.LimitReservation(
+            name="openai", reservation=7, shared=True, waited_ms=0
+        ),
+        "limit.settle": wire.LimitSettlement(settled=True),
+        "limit.peek": limit_state(),
+        "limit.list": wire.LimitList(limits=[limit_state()]),
+        "limit.reset": wire.Done(done=True),
         "events.subscribe": subscribed(),
         "events.unsubscribe": wire.Done(done=True),
         "session.open": wire.SessionOpened(session_id="5e55", token="70ce", resumed=False),

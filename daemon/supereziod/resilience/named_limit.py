@@ -193,11 +193,11 @@ class NamedLimit:
     def forget_spend(self, scopes: Iterable[Scope] | None) -> None:
         """Take it that nothing was spent of `scopes`, or of any, in the windows that are now."""
         keys = self._book.calendar.keys()
-        chosen = list({*self._caps, *self._book.scopes(self.owned.name)})
         if scopes is not None:
             chosen = list(scopes)
         else:
-            chosen += [Scope("host")] if "host" in self.rules.scopes else []
+            chosen = list({*self._caps, *self._book.scopes(self.owned.name)})
+            self._book.forgive(self.owned.name)
         for scope in chosen:
             rules = self.rules.scopes.get(scope.kind)
             if rules is not None and rules.caps_micros:

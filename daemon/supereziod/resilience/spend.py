@@ -21,6 +21,8 @@ _DAY: Final = timedelta(days=1)
 _ROWS_AT_ONCE: Final = 1000
 #: No limit has this name.
 _LOST: Final = ""
+#: No kind of window: the mark of a limit of which nothing is lost.
+_FOUND: Final = "found"
 
 Row = tuple[str, Scope, str, Window]
 
@@ -69,6 +71,8 @@ class SpendBook:
         self._currency = currency
         self._kept: dict[str, dict[Scope, dict[str, Window]]] = {}
         self._owed: dict[tuple[str, Scope, str], Window] = {}
+        #: Limits of which an admin has said that nothing was lost.
+        self._found: set[str] = set()
         self._load()
         if lost:
             lost_keys = calendar.keys().items()
@@ -84,7 +88,7 @@ class SpendBook:
     def cap(self, name: str, scope: Scope, caps_micros: dict[str, int]) -> SpendCap:
         """Return the cap of a scope, with what it has spent already."""
         spent = self._kept.get(name, {}).pop(scope, None)
-        if spent is None:
+        if spent is None and name not in self._found:
             lost = self._kept.get(_LOST, {}).get(Scope("host"), {})
             spent = {
                 kind: Window(window.key, caps_micros[kind])
@@ -92,6 +96,12 @@ class SpendBook:
                 if kind in caps_micros
             }
         return SpendCap(caps_micros, spent)
+
+    def forgive(self, name: str) -> None:
+        """Take it that nothing of the limit `name` was lost."""
+        self._found.add(name)
+        self._kept.pop(name, None)
+        self.owe([(name, Scope("host"), _FOUND, Window(self.calendar.keys()["month"], 0))])
 
     def write(self, rows: Iterable[Row]) -> None:
         """Commit what was spent, all of it or nothing. Raises StorageError."""
@@ -124,7 +134,7 @@ class SpendBook:
         """Delete the rows of windows that are over."""
         keys = self.calendar.keys()
         try:
-            for kind, key in keys.items():
+            for kind, key in (*keys.items(), (_FOUND, keys["month"])):
                 self._database.execute("DELETE FROM spend WHERE kind = ? AND key < ?", (kind, key))
         except StorageError:
             return
@@ -135,6 +145,9 @@ class SpendBook:
             (self._currency,),
         )
         for name, kind_of_scope, scope_name, kind, key, micros in rows:
+            if kind == _FOUND:
+                self._found.add(str(name))
+                continue
             scope = Scope(kind_of_scope, str(scope_name))  # type: ignore[arg-type]
             windows = self._kept.setdefault(str(name), {}).setdefault(scope, {})
             windows[str(kind)] = Window(str(key), int(micros))  # type: ignore[call-overload]

@@ -264,8 +264,8 @@ async def test_what_one_says_it_used_keeps_others_out_no_longer_than_a_block(
         with limited("requests", "host") as caught:
             host.acquire(host.connect(BOB), name)
         assert caught.value.retry_after_ms == 601_000
+    number = host.acquire(ann, "keyed")
     with pytest.raises(InvalidParamsError):
-        number = host.acquire(ann, "keyed")
         host.settle(ann, number, requests=2**53 + 1)
     assert host.settle(ann, number)
 

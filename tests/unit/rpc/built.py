@@ -15,7 +15,15 @@ from supereziod.rpc.commands.system import DaemonFacts, LogLevel
 from supereziod.rpc.limits import Limits
 from supereziod.rpc.listener import Listener
 from supereziod.rpc.peers import Peer
-from unit.rpc.fakes import FakeBreakers, FakeCaches, FakeDoctor, FakeLeases, FakeMonitor, gpu_view
+from unit.rpc.fakes import (
+    FakeBreakers,
+    FakeCaches,
+    FakeDoctor,
+    FakeLeases,
+    FakeLimits,
+    FakeMonitor,
+    gpu_view,
+)
 from unit.rpc.serving import Client
 
 GPU_A = "GPU-aaaa1111-0000-0000-0000-000000000000"
@@ -50,6 +58,7 @@ class Daemon:
         self.leases = FakeLeases()
         self.breakers = FakeBreakers()
         self.caches = FakeCaches()
+        self.limits = FakeLimits()
         self.events = EventLog()
         self.level = "info"
         self.bad_config = False
@@ -62,6 +71,8 @@ class Daemon:
                 events=self.events,
                 breakers=self.breakers,
                 caches=self.caches,
+                limits=self.limits,
+                limit_book=self.limits,
             ),
             facts=FACTS,
             access=access,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from superezio import wire
@@ -37,6 +39,13 @@ from superezio.wire import (
     LeaseList,
     LeaseRenewParams,
     LeaseRevokeParams,
+    LimitAcquireParams,
+    LimitList,
+    LimitParams,
+    LimitReservation,
+    LimitResetParams,
+    LimitSettleParams,
+    LimitState,
     Placement,
     PlacementParams,
     QuotaList,
@@ -56,6 +65,8 @@ from supereziod.leases.handles import Caller
 from supereziod.resilience.breakers import Granted, Who
 from supereziod.resilience.cache_namespaces import CacheCaller
 from supereziod.resilience.sharing import Asker
+from supereziod.rpc.peers import Peer
+from supereziod.rpc.requests import RequestContext
 
 GIB = 1 << 30
 TAKEN_NS = 5_000_000_000
@@ -325,6 +336,57 @@ class FakeCaches:
     def stats(self, caller: CacheCaller) -> CacheStats:
         self.calls.append(("stats", caller, None))
         return CacheStats(used_bytes=0, max_bytes=1, entries=0, max_entries=1, namespaces=[])
+
+
+class FakeLimits:
+    """One limit, which has room unless `full`; remembers who asked for what."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.calls: list[tuple[str, str, object]] = []
+        self.closed: list[str] = []
+        self.waiting: list[asyncio.Future[LimitReservation]] = []
+        self.arrived = asyncio.Event()
+
+    def acquire(self, request: RequestContext, params: LimitAcquireParams) -> bytes | None:
+        self.calls.append(("acquire", request.origin.id, params))
+        return None if self.full else msgspec.json.encode(self.reservation(params))
+
+    def wait(
+        self, request: RequestContext, params: LimitAcquireParams
+    ) -> Awaitable[LimitReservation]:
+        self.calls.append(("wait", request.origin.id, params))
+        self.waiting.append(asyncio.get_running_loop().create_future())
+        self.arrived.set()
+        return self.waiting[-1]
+
+    def settle(self, request: RequestContext, params: LimitSettleParams) -> bytes:
+        self.calls.append(("settle", request.origin.id, params))
+        return b'{"settled":true}'
+
+    def connection_closed(self, connection: str) -> None:
+        self.closed.append(connection)
+
+    def peek(self, asker: Peer, params: LimitParams, *, session: str, is_admin: bool) -> LimitState:
+        self.calls.append(("peek", session, (asker.uid, params, is_admin)))
+        return self.state(params.name)
+
+    def list(self, asker: Peer, *, session: str, is_admin: bool) -> LimitList:
+        self.calls.append(("list", session, (asker.uid, is_admin)))
+        return LimitList(limits=[self.state("openai")])
+
+    def reset(self, asker: Peer, params: LimitResetParams, *, is_admin: bool) -> bool:
+        self.calls.append(("reset", "", (asker.uid, params, is_admin)))
+        return True
+
+    def reservation(self, params: LimitAcquireParams) -> LimitReservation:
+        return LimitReservation(name=params.name, reservation=7, shared=True, waited_ms=0)
+
+    def state(self, name: str) -> LimitState:
+        return LimitState(
+            name=name, uid=None, shared=True, currency="USD", budgets=[], spend=[],
+            reservations=0, waiters=0,
+        )  # fmt: skip
 
 
 class FakeDoctor:

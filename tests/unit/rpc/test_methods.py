@@ -54,6 +54,11 @@ USER = {
     "cache.delete",
     "cache.clear",
     "cache.stats",
+    "limit.acquire",
+    "limit.settle",
+    "limit.peek",
+    "limit.list",
+    "limit.reset",
 }
 ADMIN = {
     "system.reload", "system.log_level", "gpu.cordon", "gpu.uncordon", "gpu.detach", "gpu.attach",
@@ -77,6 +82,10 @@ PARAMS: dict[str, dict[str, object]] = {
     "lease.cancel": {"waiter": "x"},
     "lease.get": {"lease": "x"},
     "placement.explain": {"vram_bytes": 1},
+    "limit.acquire": {"name": "x"},
+    "limit.settle": {"reservation": 1},
+    "limit.peek": {"name": "x"},
+    "limit.reset": {"name": "x"},
     "events.unsubscribe": {"subscription": "x"},
     "session.close": {"session_id": "x"},
     "trace.get": {"id": "x"},
@@ -128,6 +137,12 @@ def test_a_row_says_what_its_handler_takes_and_gives(method: Method) -> None:
     returned = hints.pop("return")
     assert method.params in hints.values()
     alternatives = set(typing.get_args(returned) or (returned,))
+    if method.waiting is not None:
+        # None says that it has to wait: what is awaited then comes of another function.
+        alternatives.remove(type(None))
+        waiting = typing.get_type_hints(method.waiting)
+        alternatives.add(waiting.pop("return"))
+        assert method.params in waiting.values()
     awaited = {each for each in alternatives if typing.get_origin(each) is Awaitable}
     if method.waiting is not None:
         assert type(None) in alternatives, "a hot one says so where it has to wait"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from superezio.wire import AcquireParams, BreakerRules, Gpu, Role
+from superezio.wire import AcquireParams, BreakerRules, Gpu, LimitReservation, Role
 from supereziod.gpu.hardware import Block, ProcessUse
 from supereziod.rpc.limits import Limits
 from unit.rpc.built import GPU_A, GPU_B, Daemon, daemon
@@ -396,3 +397,36 @@ async def test_another_policy_is_in_force_at_once_for_open_connections(tmp_path:
         assert refused["error"]["data"]["kind"] == "permission_denied"
         built.become("user")
         assert "result" in await client.call("lease.acquire", {"vram_bytes": 1})
+
+
+# --- limits -------------------------------------------------------------------------------------
+
+
+async def test_room_in_a_limit_is_reserved_at_once_or_waited_for(tmp_path: Path) -> None:
+    async with daemon(tmp_path, role="user") as built:
+        client = await built.client()
+        taken = (await client.call("limit.acquire", {"name": "openai", "tokens": 9}))["result"]
+        assert taken == {"name": "openai", "reservation": 7, "shared": True, "waited_ms": 0}
+        built.limits.full = True
+        waiting = asyncio.create_task(
+            client.call("limit.acquire", {"name": "openai", "wait_ms": 1000})
+        )
+        await asyncio.wait_for(built.limits.arrived.wait(), 5)
+        granted = LimitReservation(name="openai", reservation=8, shared=True, waited_ms=12)
+        built.limits.waiting[0].set_result(granted)
+        assert (await waiting)["result"]["waited_ms"] == 12
+        settled = (await client.call("limit.settle", {"reservation": 8}))["result"]
+        assert settled == {"settled": True}
+        await client.aclose()
+    (holder,) = {connection for _, connection, _ in built.limits.calls}
+    assert built.limits.closed == [holder]
+
+
+@pytest.mark.parametrize("role", ["user", "admin"])
+async def test_limits_are_shown_and_reset_as_the_role_may(tmp_path: Path, role: Role) -> None:
+    async with daemon(tmp_path, role=role) as built:
+        assert (await result(built, "limit.peek", {"name": "x", "key": "k"}))["name"] == "x"
+        assert len((await result(built, "limit.list"))["limits"]) == 1
+        assert (await result(built, "limit.reset", {"name": "x", "spend": True}))["done"]
+    asked = [what for _, _, what in built.limits.calls]
+    assert all(each[0] == os.getuid() and each[-1] == (role == "admin") for each in asked)  # type: ignore[index]

@@ -1,0 +1,256 @@
+"""Money under a cap of the day or month is committed before the grant, and stays spent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from limit_host import SECOND, LimitHost, User
+from superezio.errors import NeverPassesError, RateLimitedError, StateNotWritableError
+from superezio.resilience.rate_limiter import Limit, Rate
+from supereziod.resilience.limit_rules import LimitRules, ScopeRules
+from supereziod.resilience.sharing import Audience
+from supereziod.resilience.spend import Calendar
+from supereziod.storage import Database, StorageError
+
+ANN, BOB = User(1001), User(1002)
+CENT = 10_000
+DAY_S = 86_400
+RULES = LimitRules(
+    scopes={
+        "host": ScopeRules(
+            limit=Limit(requests=Rate(limit=100, period_ns=SECOND)),
+            caps_micros={"day": 100 * CENT, "month": 150 * CENT},
+        ),
+        "user": ScopeRules(limit=Limit(concurrency=3), caps_micros={"day": 60 * CENT}),
+    }
+)
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> LimitHost:
+    return LimitHost(tmp_path, shared={"paid": RULES}, audiences={"paid": Audience(everyone=True)})
+
+
+def spent(host: LimitHost, scope: str, name: str = "", kind: str = "day") -> int:
+    return host.on_disk()["paid", scope, name, kind][1]
+
+
+async def test_what_a_grant_spends_is_on_disk_when_it_is_told(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "paid", money_micros=10 * CENT)
+    host.acquire(ann, "paid", money_micros=5 * CENT)
+    assert spent(host, "host") == spent(host, "host", kind="month") == 15 * CENT
+    assert spent(host, "user", "1001") == 15 * CENT
+    host.acquire(ann, "paid")
+    assert spent(host, "host") == 15 * CENT, "what costs no money writes nothing"
+
+
+async def test_over_the_cap_is_refused_until_the_window_ends(host: LimitHost) -> None:
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    host.acquire(ann, "paid", money_micros=60 * CENT)
+    for _ in range(2):
+        with pytest.raises(RateLimitedError) as caught:
+            host.acquire(ann, "paid", money_micros=1)
+    data = caught.value.data
+    assert (data["dimension"], data["scope"], data["scope_name"]) == ("money", "user", "1001")
+    now = datetime.fromtimestamp(host.wall, UTC)
+    of_day_ms = (now - now.replace(hour=0, minute=0, second=0, microsecond=0)).seconds * 1000
+    assert caught.value.retry_after_ms == DAY_S * 1000 - of_day_ms
+    host.acquire(bob, "paid", money_micros=40 * CENT)
+    with pytest.raises(RateLimitedError) as caught:
+        host.acquire(bob, "paid", money_micros=1)
+    assert caught.value.data["scope"] == "host"
+    host.acquire(bob, "paid")
+    assert len([e for e in host.events.recent(20) if e.type == "limit.spent"]) == 2
+    host.wall += (caught.value.retry_after_ms or 0) / 1000
+    host.acquire(ann, "paid", money_micros=50 * CENT)
+    with pytest.raises(RateLimitedError) as caught:  # the month's
+        host.acquire(bob, "paid", money_micros=1)
+    assert (caught.value.retry_after_ms or 0) > 5 * DAY_S * 1000
+
+
+async def test_more_than_a_whole_cap_never_passes(host: LimitHost) -> None:
+    with pytest.raises(NeverPassesError) as caught:
+        host.acquire(host.connect(ANN), "paid", money_micros=60 * CENT + 1)
+    assert caught.value.data["burst"] == 60 * CENT
+    assert host.on_disk() == {}
+
+
+async def test_what_no_rate_lets_pass_spends_nothing(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "paid", concurrency=3)
+    with pytest.raises(RateLimitedError):
+        host.acquire(ann, "paid", money_micros=CENT, concurrency=1)
+    assert host.on_disk() == {}
+
+
+async def test_settling_corrects_what_was_spent_and_commits_it(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.settle(ann, host.acquire(ann, "paid", money_micros=10 * CENT), money_micros=25 * CENT)
+    assert spent(host, "host") == spent(host, "user", "1001") == 25 * CENT
+    host.settle(ann, host.acquire(ann, "paid", money_micros=10 * CENT), money_micros=CENT)
+    assert spent(host, "host") == 26 * CENT
+    # Beyond the cap too: it was spent.
+    host.settle(ann, host.acquire(ann, "paid", money_micros=CENT), money_micros=500 * CENT)
+    assert spent(host, "host") == 526 * CENT
+    with pytest.raises(RateLimitedError):
+        host.acquire(host.connect(BOB), "paid", money_micros=1)
+
+
+async def test_what_a_connection_that_ends_had_reserved_counts_as_spent(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "paid", money_micros=10 * CENT)
+    host.disconnect(ann)
+    assert spent(host, "host") == 10 * CENT
+
+
+async def test_a_sudden_end_forgets_no_money(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "paid", money_micros=60 * CENT)
+    host.settle(ann, host.acquire(ann, "paid"), money_micros=5 * CENT)
+    host.end(final=False)
+    host.start()
+    host.turn(1000)
+    with pytest.raises(RateLimitedError) as caught:
+        host.acquire(host.connect(ANN), "paid", money_micros=1)
+    assert caught.value.data["dimension"] == "money"
+    with pytest.raises(RateLimitedError) as caught:
+        host.acquire(host.connect(BOB), "paid", money_micros=41 * CENT)
+    assert caught.value.data["scope"] == "host"
+    host.acquire(host.connect(BOB), "paid", money_micros=40 * CENT)
+
+
+async def test_where_it_cannot_be_committed_nothing_that_costs_money_is_granted(
+    host: LimitHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "paid", money_micros=10 * CENT)
+
+    def full(*_: object) -> None:
+        raise StorageError("cannot write state.db: the disk is full")
+
+    with monkeypatch.context() as patched:
+        # A read-only directory does not stop root, which tests run as.
+        patched.setattr(Database, "execute", full)
+        with pytest.raises(StateNotWritableError, match="the disk is full"):
+            host.acquire(ann, "paid", money_micros=10 * CENT, concurrency=1)
+        for _ in range(3):
+            host.acquire(ann, "paid", concurrency=1)
+        number = host.acquire(ann, "paid")
+        assert host.settle(ann, number, money_micros=2 * CENT)
+    assert spent(host, "host") == 10 * CENT
+    state = host.peek(ANN, "paid")
+    assert {each.spent_micros for each in state.spend} == {10 * CENT}
+    host.acquire(ann, "paid", money_micros=CENT)
+    assert spent(host, "host") == 11 * CENT
+
+
+async def test_what_was_settled_while_it_could_not_be_committed_is_made_up_for(
+    host: LimitHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = host.connect(ANN)
+    number = host.acquire(ann, "paid", money_micros=10 * CENT)
+
+    def full(*_: object) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "execute", full)
+        assert host.settle(ann, number, money_micros=20 * CENT)
+    host.keep()
+    assert spent(host, "host") == 20 * CENT
+
+
+async def test_a_waiter_spends_when_it_is_granted(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    number = host.acquire(ann, "paid", money_micros=30 * CENT, concurrency=3)
+    first = host.wait(ann, "paid", money_micros=20 * CENT, concurrency=1)
+    second = host.wait(ann, "paid", money_micros=20 * CENT, concurrency=1)
+    assert spent(host, "host") == 30 * CENT
+    host.settle(ann, number)
+    host.turn(0)
+    await first
+    with pytest.raises(RateLimitedError) as caught:
+        await second
+    assert caught.value.data["dimension"] == "money"
+    assert spent(host, "user", "1001") == 50 * CENT
+    assert host.left(ANN, "paid", "concurrency") == 2
+
+
+async def test_a_clock_that_goes_back_opens_no_earlier_window(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "paid", money_micros=60 * CENT)
+    host.wall -= DAY_S
+    with pytest.raises(RateLimitedError):
+        host.acquire(ann, "paid", money_micros=1)
+    host.end(final=False)
+    host.start()
+    host.turn(1000)
+    with pytest.raises(RateLimitedError) as caught:
+        host.acquire(host.connect(ANN), "paid", money_micros=1)
+    assert (caught.value.retry_after_ms or 0) > DAY_S * 1000, "until the later window ends"
+
+
+async def test_what_of_money_is_lost_with_the_file_counts_as_spent_until_an_admin_says_not(
+    host: LimitHost,
+) -> None:
+    host.acquire(host.connect(ANN), "paid", money_micros=CENT)
+    host.end(final=True)
+    host.path.write_bytes(b"this is no database" * 100)
+    for _ in range(2):  # the second life has a file that can be read again
+        host.start()
+        host.turn(2000)
+        with pytest.raises(RateLimitedError) as caught:
+            host.acquire(host.connect(BOB), "paid", money_micros=1)
+        assert caught.value.data["dimension"] == "money"
+        host.acquire(host.connect(BOB), "paid")
+        host.end(final=True)
+    host.start()
+    host.reset(ANN, "paid", is_admin=True, spend=True)
+    host.acquire(host.connect(BOB), "paid", money_micros=60 * CENT)
+    host.end(final=True)
+    host.start()
+    with pytest.raises(RateLimitedError):
+        host.acquire(host.connect(BOB), "paid", money_micros=1)
+
+
+async def test_a_reset_of_what_was_spent_is_committed_and_gives_nothing_back_twice(
+    host: LimitHost,
+) -> None:
+    ann = host.connect(ANN)
+    number = host.acquire(ann, "paid", money_micros=60 * CENT)
+    host.reset(ANN, "paid", is_admin=True)
+    assert spent(host, "host") == 60 * CENT, "without `spend` it stays spent"
+    host.reset(ANN, "paid", is_admin=True, spend=True)
+    assert spent(host, "host") == 0
+    host.settle(ann, number, money_micros=0)
+    assert spent(host, "host") == 0
+
+
+async def test_rows_of_windows_that_are_over_are_deleted(host: LimitHost) -> None:
+    host.acquire(host.connect(ANN), "paid", money_micros=CENT)
+    host.end(final=True)
+    host.wall += 40 * DAY_S
+    host.start()
+    assert host.on_disk() == {}
+
+
+@pytest.mark.parametrize(
+    ("now", "day_ms", "month_ms"),
+    [
+        ("2031-04-30T23:59:59.500", 500, 500),
+        ("2031-12-31T00:00:00", DAY_S * 1000, DAY_S * 1000),
+        ("2028-02-01T12:00:00", DAY_S * 500, 28 * DAY_S * 1000 + DAY_S * 500),
+    ],
+)
+def test_windows_end_at_midnight_utc_and_with_the_month(
+    now: str, day_ms: int, month_ms: int
+) -> None:
+    calendar = Calendar(lambda: datetime.fromisoformat(now).replace(tzinfo=UTC).timestamp())
+    keys = calendar.keys()
+    assert keys == {"day": now[:10], "month": now[:7]}
+    assert calendar.left_ms("day", keys["day"]) == day_ms
+    assert calendar.left_ms("month", keys["month"]) == month_ms

@@ -1,0 +1,201 @@
+"""The tests of the limits that programs share see each of these faults: a kept list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mutants import Mutant, kept_list
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+SERVICE = "supereziod.resilience.limits"
+REGISTRY = "supereziod.resilience.limit_registry"
+NAMED = "supereziod.resilience.named_limit"
+MEMORY = "supereziod.resilience.limit_memory"
+VIEWS = "supereziod.resilience.limit_views"
+SPEND = "supereziod.resilience.spend"
+
+MUTANTS = (
+    Mutant(
+        "lets a plain request pass those who wait",
+        SERVICE,
+        "            or way.waiting\n",
+        "",
+    ),
+    Mutant(
+        "takes a plain request for any",
+        SERVICE,
+        "            or params.requests != 1\n",
+        "",
+    ),
+    Mutant(
+        "does not keep a plain reservation",
+        SERVICE,
+        "        holder.open[number] = way\n",
+        "",
+    ),
+    Mutant(
+        "forgets budgets of plain reservations",
+        SERVICE,
+        "        sole.users += 1\n",
+        "",
+    ),
+    Mutant(
+        "settles over any connection",
+        SERVICE,
+        "        holder = self._holders.get(request.origin.id)\n",
+        "        holder = next(\n"
+        "            (h for h in self._holders.values() if params.reservation in h.open), None\n"
+        "        )\n",
+    ),
+    Mutant(
+        "keeps the reservations of a connection that ends",
+        SERVICE,
+        "        for number in list(holder.open):\n",
+        "        for number in ():\n",
+    ),
+    Mutant(
+        "keeps the waiters of a connection that ends",
+        SERVICE,
+        "        for waiter, named in list(holder.waiting.items()):\n",
+        "        for waiter, named in ():\n",
+    ),
+    Mutant(
+        "keeps a waiter whose request is cancelled",
+        SERVICE,
+        "        future.add_done_callback(lambda _: self._stop_waiting(named, waiter))\n",
+        "",
+    ),
+    Mutant(
+        "keeps what it granted to a request that was cancelled",
+        SERVICE,
+        "            named.limiter.settle(now_ns, reservation, _NOTHING)\n            return\n",
+        "            return\n",
+    ),
+    Mutant(
+        "looks at nobody when a slot is free",
+        SERVICE,
+        "        if named.waiting:\n            self._arm(named)\n        return _SETTLED",
+        "        return _SETTLED",
+    ),
+    Mutant(
+        "lets one caller keep the others out for ever",
+        SERVICE,
+        "            self._cap_debts(budgets, now_ns)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "gives back what a signal has counted",
+        SERVICE,
+        "                    named.final_by_scope[budget.scope] = self._number\n",
+        "                    pass\n",
+    ),
+    Mutant(
+        "gives nothing back of a plain reservation",
+        SERVICE,
+        "taken_ns = now_ns if number > final else -1",
+        "taken_ns = -1",
+    ),
+    Mutant(
+        "spends without a look at the cap",
+        SERVICE,
+        "        if micros > 0:\n            self._check_spend(way, budgets, micros)\n",
+        "",
+    ),
+    Mutant(
+        "grants to waiters without a look at the cap",
+        SERVICE,
+        "                self._check_spend(way, reservation.budgets, micros)\n",
+        "",
+    ),
+    Mutant(
+        "keeps the room of what could not be committed",
+        SERVICE,
+        "            self._close(holder, number, reservation.taken_ns, _NOTHING)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "does not commit what was settled beyond the reservation",
+        NAMED,
+        "            self._book.owe(self._rows(scope for scope, _ in changed))\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "counts what could not be committed",
+        NAMED,
+        "                self._caps[scope].settle(spend, 0)\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "forgets what was spent when an idle key is forgotten",
+        NAMED,
+        "        self._caps.pop(scope, None)\n",
+        "        self._caps.clear()\n",
+    ),
+    Mutant(
+        "lets whoever names another user look",
+        REGISTRY,
+        "        if uid is not None and uid != asker.uid and not is_admin:\n",
+        "        if uid is not None and uid == -1:\n",
+    ),
+    Mutant(
+        "goes by a caller's rates for a shared limit",
+        REGISTRY,
+        "        if named.owned.owner is None or rates == named.rates:\n",
+        "        if rates == named.rates:\n",
+    ),
+    Mutant(
+        "uses budgets that were forgotten",
+        REGISTRY,
+        "        if forgotten:\n            self.forget_ways()\n",
+        "        del forgotten\n",
+    ),
+    Mutant(
+        "gives a fresh burst after a sudden end",
+        MEMORY,
+        "        if not (same_boot and kept.final):\n            self.empty_at_ns = self._now_ns\n",
+        "        if not same_boot:\n            self.empty_at_ns = self._now_ns\n",
+    ),
+    Mutant(
+        "takes a corrupt snapshot for none",
+        MEMORY,
+        "            self.is_lost = True\n            self.empty_at_ns = self._now_ns\n",
+        "            self.is_lost = True\n",
+    ),
+    Mutant(
+        "forgets in the second restart what nobody asked for",
+        VIEWS,
+        "limits=kept + self._remembered.not_taken(now_ns),",
+        "limits=kept,",
+    ),
+    Mutant(
+        "lets anybody reset what is shared",
+        VIEWS,
+        "        if owner is None and not is_admin:\n",
+        "        if owner is None and owner == 0:\n",
+    ),
+    Mutant(
+        "opens an earlier window when the clock goes back",
+        SPEND,
+        "        if now_s >= self._next_day_s:\n",
+        "        if now_s >= self._next_day_s or now_s < self._next_day_s - 86_400:\n",
+    ),
+    Mutant(
+        "forgets what it could not write",
+        SPEND,
+        "            self._owed[name, scope, kind] = window\n",
+        "            pass\n",
+    ),
+)
+
+mutants, test_passes, test_kills_one_that = kept_list(
+    MUTANTS,
+    tests=[
+        HERE / "test_limits.py",
+        HERE / "test_limit_spend.py",
+        HERE / "test_limits_model.py",
+    ],
+)
