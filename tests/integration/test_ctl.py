@@ -31,6 +31,7 @@ COMMANDS_THAT_ONLY_LOOK = [
     "lease list",
     "lease quota",
     "cache stats",
+    "limit list",
     "queue",
     "access",
     "log-level",

@@ -85,8 +85,8 @@ class Budget:
     """What one scope has left of each dimension that its limit names."""
 
     __slots__ = (
-        "_blocks", "_meters", "_named", "_requests", "_slots", "blocked_until_ns", "claims",
-        "limit", "scope", "users",
+        "_blocks", "_meters", "_named", "_slots", "blocked_until_ns", "claims",
+        "limit", "requests", "scope", "users",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, limit: Limit) -> None:
@@ -99,6 +99,9 @@ class Budget:
         #: The longest of the blocks.
         self.blocked_until_ns = 0
         self.claims: dict[int, Claim] = {}
+        #: The meter of requests, where they are limited: one that nothing blocks or claims may be
+        #: asked for one request alone.
+        self.requests: Gcra | None = None
         #: Open reservations and waiters, which keep it from being forgotten.
         self.users = 0
         self._slots = Slots(slots=_NO_LIMIT, retry_ns=limit.slot_retry_ns)
@@ -114,7 +117,7 @@ class Budget:
         self._slots.retry_ns = limit.slot_retry_ns
         self._named = tuple(sorted(self._meters.items()))
         requests = self._meters.get(_REQUESTS)
-        self._requests = requests if isinstance(requests, Gcra) else None
+        self.requests = requests if isinstance(requests, Gcra) else None
 
     def admits(self, now_ns: int, cost: Cost) -> bool:
         """Whether `cost` passes now as far as the meters go, where nothing else holds it up.
@@ -128,16 +131,6 @@ class Budget:
             if amount and (amount > meter.burst or meter.wait_ns(now_ns, amount)):
                 return False
         return True
-
-    def take_one(self, now_ns: int) -> bool:
-        """Take one request and nothing else, if it passes now: the shortest way to the most usual.
-
-        False says that nothing was taken, and that `shortage` has to be asked.
-        """
-        if now_ns < self.blocked_until_ns or self.claims:
-            return False
-        rate = self._requests
-        return rate is None or not rate.acquire(now_ns)
 
     def take(self, now_ns: int, cost: Cost) -> None:
         """Take `cost`."""

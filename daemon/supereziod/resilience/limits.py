@@ -100,6 +100,7 @@ class RateLimits:
             self._make_room(holder)
         # Written out for one request of a limit with one budget: this is the hot path.
         sole = way.sole
+        now_ns = request.received_ns
         if (
             sole is None
             or way.waiting
@@ -108,7 +109,10 @@ class RateLimits:
             or params.money_micros
             or params.concurrency
             or params.rates
-            or not sole.take_one(request.received_ns)
+            or sole.claims
+            or now_ns < sole.blocked_until_ns
+            or (rate := sole.requests) is None
+            or rate.acquire(now_ns)
         ):
             return self._acquire(way, request, params)
         sole.users += 1

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from supereziod.config import Config, diff
 from supereziod.config.cache import Cache, SharedNamespace
 from supereziod.config.changes import LIVE, flatten, is_live
+from supereziod.config.limits_shared import SharedLimit
 from supereziod.config.schema import GpuOverride, Quota, Quotas
 
 
@@ -54,7 +55,10 @@ def test_a_quota_that_comes_or_goes_is_in_force_at_once() -> None:
 
 
 def test_every_rule_names_a_key_that_exists() -> None:
-    shared = Config(cache=Cache(shared={"embeddings": SharedNamespace()}))
+    shared = Config(
+        cache=Cache(shared={"embeddings": SharedNamespace()}),
+        limit=replace(Config().limit, shared={"openai": SharedLimit()}),
+    )
     keys = [key for key, _ in flatten(shared)]
     for rule in LIVE:
         assert any(key.startswith(rule) if rule.endswith(".") else key == rule for key in keys)

@@ -230,6 +230,35 @@ async def test_a_reset_of_what_was_spent_is_committed_and_gives_nothing_back_twi
     assert spent(host, "host") == 0
 
 
+async def test_idle_keys_are_forgotten_but_not_what_another_has_spent(tmp_path: Path) -> None:
+    of_key = ScopeRules(
+        limit=Limit(requests=RULES.scopes["host"].limit.requests), caps_micros={"day": 10 * CENT}
+    )
+    host = LimitHost(
+        tmp_path,
+        shared={"keyed": LimitRules(scopes={"key": of_key})},
+        audiences={"keyed": Audience(everyone=True)},
+    )
+    ann = host.connect(ANN)
+    host.acquire(ann, "keyed", key="acme", money_micros=10 * CENT)
+    host.settle(ann, host.acquire(ann, "keyed", key="idle", money_micros=CENT), money_micros=0)
+    host.disconnect(ann)
+    host.turn(11_000)
+    host.turn(11_000)
+    assert host.service._registry._keys == 1
+    with pytest.raises(RateLimitedError):
+        host.acquire(host.connect(ANN), "keyed", key="acme", money_micros=1)
+    host.acquire(host.connect(ANN), "keyed", key="idle", money_micros=10 * CENT)
+
+
+def test_the_calendar_never_goes_back() -> None:
+    times = iter((1_900_000_000.0, 1_900_000_000.0 - 40 * DAY_S, 1_900_000_000.0 + 40 * DAY_S))
+    calendar = Calendar(lambda: next(times))
+    first, second, third = (calendar.keys() for _ in range(3))
+    assert first == second
+    assert third["month"] > first["month"]
+
+
 async def test_rows_of_windows_that_are_over_are_deleted(host: LimitHost) -> None:
     host.acquire(host.connect(ANN), "paid", money_micros=CENT)
     host.end(final=True)

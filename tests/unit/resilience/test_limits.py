@@ -338,11 +338,23 @@ async def test_a_plain_reservation_from_before_a_signal_is_given_nothing_back(
     ann = host.connect(ANN)
     before, telling = host.acquire(ann, "plain"), host.acquire(ann, "plain")
     host.settle(ann, telling, remaining=LimitRemaining(requests=5))
+    host.turn(100)
     host.settle(ann, before, requests=0)
     assert host.left(ANN, "plain", "requests") == 5
     host.turn(1)
     host.settle(ann, host.acquire(ann, "plain"), requests=0)
     assert host.left(ANN, "plain", "requests") == 5
+
+
+async def test_who_waits_for_the_end_of_a_block_is_before_who_comes_then(host: LimitHost) -> None:
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    host.settle(ann, host.acquire(ann, "plain"), retry_after_ms=5000)
+    future = host.wait(ann, "plain")
+    host.now += 5 * SECOND
+    with limited("requests", "host"):
+        host.acquire(bob, "plain")
+    host.turn(0)
+    assert (await told(future)).waited_ms == 5000
 
 
 async def test_who_has_settled_already_cannot_block_anybody(host: LimitHost) -> None:
@@ -686,6 +698,20 @@ async def test_a_second_restart_knows_what_nobody_asked_for_in_between(host: Lim
         host.start()
     with limited("requests", "user", "1001"):
         host.acquire(host.connect(ANN), "mine")
+    with limited("requests", "host") as caught:
+        host.acquire(host.connect(BOB), "plain")
+    assert caught.value.data["blocked"]
+
+
+async def test_a_limit_that_is_shared_again_after_a_life_without_owes_what_it_owed(
+    host: LimitHost,
+) -> None:
+    ann = host.connect(ANN)
+    host.settle(ann, host.acquire(ann, "plain"), retry_after_ms=60_000)
+    shared = host.shared
+    for host.shared in ({}, shared):
+        host.end(final=True)
+        host.start()
     with limited("requests", "host") as caught:
         host.acquire(host.connect(BOB), "plain")
     assert caught.value.data["blocked"]

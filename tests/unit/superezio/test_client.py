@@ -67,7 +67,7 @@ CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
     ("lease_quota", {}, "lease.quota", None),
     (
         "limit_acquire",
-        {"name": "openai", "tokens": 9, "wait": "2s"},
+        {"name": "openai", "tokens": 9, "key": "acme"},
         "limit.acquire",
         {
             "name": "openai",
@@ -75,8 +75,8 @@ CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
             "tokens": 9,
             "money_micros": 0,
             "concurrency": 0,
-            "key": None,
-            "wait_ms": 2000,
+            "key": "acme",
+            "wait_ms": 0,
             "rates": None,
         },
     ),
