@@ -139,6 +139,7 @@ def _own_sections(methods: tuple[Method, ...]) -> tuple[StructType, ...]:
                     visit(inner)
 
     for method in methods:
+        visit(method.params)
         for struct in structs_in(method.result):
             uses[struct] += 1
             visit(struct)
