@@ -16,7 +16,6 @@ import msgspec
 
 from superezio.errors import (
     CancelledRequestError,
-    InvalidParamsError,
     RateLimitedError,
     StateNotWritableError,
     SuperezioError,
@@ -24,15 +23,12 @@ from superezio.errors import (
 from superezio.resilience.rate_limiter import (
     Budget,
     Cost,
-    Dimension,
     Rejection,
     Reservation,
     Waiter,
 )
-from superezio.resilience.rate_limiter import NeverPassesError as NoWaitWouldDo
 from superezio.wire import (
     LimitAcquireParams,
-    LimitRemaining,
     LimitReservation,
     LimitSettleParams,
 )
@@ -41,6 +37,13 @@ from supereziod.observability.events import EventLog
 from supereziod.resilience.limit_accounts import Holder, Request, Way
 from supereziod.resilience.limit_answers import limited, never_passes, too_many
 from supereziod.resilience.limit_registry import LimitRegistry
+from supereziod.resilience.limit_reports import (
+    is_more,
+    lower,
+    refusal_of,
+    shortage_of,
+    used_of,
+)
 from supereziod.resilience.named_limit import NamedLimit, Waiting
 from supereziod.storage import StorageError
 
@@ -49,8 +52,6 @@ _MS: Final = 1_000_000
 _SWEEP_NS: Final = 10 * 1_000_000_000
 #: So many of the oldest reservations are looked at for one that can be settled to make room.
 _LOOKED_AT: Final = 16
-#: The most of anything that a JSON reader everywhere reads as it was written.
-_MOST: Final = 2**53
 _NOTHING: Final = Cost(0, 0, 0, 0)
 _ONE: Final = Cost()
 _SETTLED: Final = b'{"settled":true}'
@@ -137,7 +138,7 @@ class RateLimits:
                 request.received_ns, budgets, cost, key=budgets, holder=way
             )
         except ValueError as error:
-            raise _refusal(named, error) from None
+            raise refusal_of(named.owned.name, error) from None
         if isinstance(granted, Rejection):
             if params.wait_ms > 0:
                 return None
@@ -152,8 +153,10 @@ class RateLimits:
 
         Where that is cancelled, the waiting has ended. Raises what `acquire` does.
         """
-        way = self._find_way(request, params)
-        named, holder, now_ns = way.named, way.holder, self._clock()
+        # Found by `acquire`, just now.
+        holder = self._holders[request.origin.id]
+        way = holder.ways[params.name]
+        named, now_ns = way.named, self._clock()
         budgets = self._budgets(way, request, params)
         cost = Cost(params.requests, params.tokens, params.money_micros, params.concurrency)
         bounds = self._registry.bounds
@@ -168,7 +171,7 @@ class RateLimits:
                 now_ns, budgets, cost, key=budgets, holder=way, deadline_ns=now_ns + wait_ns
             )
         except ValueError as error:
-            raise _refusal(named, error) from None
+            raise refusal_of(named.owned.name, error) from None
         future: asyncio.Future[LimitReservation] = asyncio.get_running_loop().create_future()
         named.waiting[waiter] = Waiting(way, now_ns, future)
         holder.waiting[waiter] = named
@@ -191,10 +194,10 @@ class RateLimits:
         reserved, budgets = (
             (_ONE, held.fixed) if isinstance(held, Way) else (held.cost, held.budgets)
         )
-        used = _used(params, reserved)
+        used = used_of(params, reserved)
         now_ns = request.received_ns
         named = self._close(holder, params.reservation, now_ns, used)
-        if used is not None and named.owned.owner is None and _is_more(used, reserved):
+        if used is not None and named.owned.owner is None and is_more(used, reserved):
             self._cap_debts(budgets, now_ns)
         if params.retry_after_ms is not None or params.remaining is not None:
             self._heed(named, budgets, params, now_ns)
@@ -347,7 +350,7 @@ class RateLimits:
             if params.retry_after_ms is not None:
                 budget.block(now_ns, params.retry_after_ms * _MS)
             if params.remaining is not None:
-                _lower(budget, params.remaining, now_ns)
+                lower(budget, params.remaining, now_ns)
                 if any(rate.final_ns == now_ns for rate in budget.rates().values()):
                     named.final_by_scope[budget.scope] = self._number
             if budget.blocked_until_ns > now_ns and not was_blocked:
@@ -384,7 +387,7 @@ class RateLimits:
         for waiter, reservation in due.granted:
             self._grant(named, waiter, reservation, now_ns)
         for waiter in due.late:
-            self._refuse(named, waiter, limited(named.owned.name, _shortage(waiter, now_ns)))
+            self._refuse(named, waiter, limited(named.owned.name, shortage_of(waiter, now_ns)))
         for waiter, error in due.hopeless:
             self._refuse(named, waiter, never_passes(named.owned.name, error))
         self._arm(named)
@@ -442,51 +445,3 @@ class RateLimits:
 
 def _way_of(reservation: Reservation) -> Way:
     return cast("Way", reservation.holder)
-
-
-def _is_more(used: Cost, reserved: Cost) -> bool:
-    return any(is_ > was for is_, was in zip(used, reserved, strict=True))
-
-
-def _used(params: LimitSettleParams, reserved: Cost) -> Cost | None:
-    """Return what was used, None where it is what was reserved. Raises InvalidParamsError."""
-    given = (params.requests, params.tokens, params.money_micros)
-    if given == (None, None, None):
-        return None
-    requests, tokens, micros = (
-        was if now is None else now for now, was in zip(given, reserved, strict=False)
-    )
-    used = Cost(requests, tokens, micros, reserved.concurrency)
-    if min(used) < 0 or max(used) > _MOST:
-        raise InvalidParamsError(f"what was used has to be from 0 to {_MOST} of anything")
-    return used
-
-
-def _refusal(named: NamedLimit, error: ValueError) -> SuperezioError:
-    if isinstance(error, NoWaitWouldDo):
-        return never_passes(named.owned.name, error)
-    return InvalidParamsError(f"cannot reserve that: {error}")
-
-
-def _lower(budget: Budget, remaining: LimitRemaining, now_ns: int) -> None:
-    for dimension, left, reset_ms in (
-        (Dimension.REQUESTS, remaining.requests, remaining.requests_reset_ms),
-        (Dimension.TOKENS, remaining.tokens, remaining.tokens_reset_ms),
-    ):
-        if left is not None:
-            budget.lower(now_ns, dimension, remaining=left, reset_after_ns=(reset_ms or 0) * _MS)
-
-
-def _shortage(waiter: Waiter, now_ns: int) -> Rejection:
-    """Return what keeps one waiting whose time is up."""
-    short = [
-        shortage
-        for budget in waiter.budgets
-        if (shortage := budget.shortage(now_ns, waiter.cost)) is not None
-    ]
-    if short:
-        return max(short, key=lambda each: each.retry_after_ns)
-    # Nothing but those before it, who have not been looked at since.
-    return Rejection(
-        dimension=Dimension.REQUESTS, scope=waiter.budgets[0].scope, retry_after_ns=_MS
-    )
