@@ -167,23 +167,28 @@ def judge(log: list[Json]) -> None:
     changes = [*grants, *settled]
     refusals = [(c["sent_ns"], c["answered_ns"]) for c in log if not c["granted"]]
     begin = min(each.since for each in grants)
-    first = min(each.until for each in grants)
     for grant in some(grants):
-        surely = [
-            c
-            for c in changes
-            if c.until <= grant.since or (c.tokens < 0 and c.since <= grant.until)
-        ]
-        taken = sum(each.tokens for each in surely) + grant.tokens
+        taken = surely_taken(changes, grant)
         assert taken <= BURST + Fraction((grant.until - begin) * RATE, SECOND), "overspent"
-    for sent, answered in some(refusals):
+    # From a grant after the first refusal on: the burst that nobody asked for yet is gone then.
+    contended = min(answered for _, answered in refusals)
+    base = min((each for each in grants if each.since >= contended), key=lambda each: each.since)
+    before = surely_taken(changes, base)
+    for sent, answered in some([each for each in refusals if each[0] >= base.until]):
         maybe = [c for c in changes if c.since <= answered and (c.tokens > 0 or c.until <= sent)]
-        taken = sum(each.tokens for each in maybe)
-        grown = Fraction((sent - first) * RATE, SECOND)
-        assert taken > BURST + grown - LARGEST, "it was under-granted"
+        taken = sum(each.tokens for each in maybe) - before
+        grown = Fraction((sent - base.until) * RATE, SECOND)
+        assert taken > grown - LARGEST, "it was under-granted"
     print(f"\n{len(grants)} granted, {len(refusals)} refused, {len(settled)} corrected")
     assert len(refusals) > len(log) / 10, "nothing was contended for"
     assert len(settled) > len(grants) / 10
+
+
+def surely_taken(changes: list[Change], grant: Change) -> int:
+    """Return what was taken before a grant at the least, and by it."""
+    before = (c for c in changes if c.until <= (grant.until if c.tokens < 0 else grant.since))
+    maybe_given_back = (c for c in changes if c.tokens < 0 and c.since <= grant.until < c.until)
+    return sum(c.tokens for c in (*before, *maybe_given_back)) + grant.tokens
 
 
 def some(of: list[T]) -> list[T]:
