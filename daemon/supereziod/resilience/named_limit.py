@@ -174,7 +174,10 @@ class NamedLimit:
         if spends is None or micros is None:
             return
         changed = [(scope, spend) for scope, spend in spends if spend.micros != micros]
+        keys = self._book.calendar.keys()
         for scope, spend in changed:
+            # In the window that is now, though nothing may have been spent in it yet.
+            self._caps[scope].spend(keys, 0)
             self._caps[scope].settle(spend, micros)
         if changed:
             self._book.owe(self._rows(scope for scope, _ in changed))

@@ -100,6 +100,18 @@ async def test_settling_corrects_what_was_spent_and_commits_it(host: LimitHost) 
         host.acquire(host.connect(BOB), "paid", money_micros=1)
 
 
+async def test_what_is_settled_beyond_it_in_another_window_counts_in_that_one(
+    host: LimitHost,
+) -> None:
+    ann = host.connect(ANN)
+    more, less = (host.acquire(ann, "paid", money_micros=10 * CENT) for _ in range(2))
+    host.wall += DAY_S
+    host.settle(ann, more, money_micros=25 * CENT)
+    host.settle(ann, less, money_micros=0)
+    assert spent(host, "user", "1001") == 15 * CENT
+    assert spent(host, "host", kind="month") == 25 * CENT
+
+
 async def test_what_a_connection_that_ends_had_reserved_counts_as_spent(host: LimitHost) -> None:
     ann = host.connect(ANN)
     host.acquire(ann, "paid", money_micros=10 * CENT)

@@ -131,6 +131,7 @@ class LimitsMachine(RuleBasedStateMachine):
                 shared=SHARED,
                 audiences={name: Audience(gids=frozenset({STUDENTS})) for name in SHARED},
                 bounds=LimitBounds(longest_block_ns=LONGEST_BLOCK_MS * MS),
+                timer=False,
             )
         )
         self.reset_people()
