@@ -2,9 +2,9 @@
 
     python request_server.py SOCKET
 
-It has the daemon's whole table of methods, of which system.ping works, limit.acquire of a limit that
-is shared and has one scope, and the calls of breakers. Nothing runs on a timer while it is measured,
-so that the instructions of two runs differ by their requests alone. Ends with SIGTERM.
+It has the daemon's whole table of methods, of which system.ping works, limit.acquire of a limit
+that is shared and has one scope, and the calls of breakers. Nothing runs on a timer while it is
+measured, so that the instructions of two runs differ by their requests alone. Ends with SIGTERM.
 """
 
 import asyncio
