@@ -8,6 +8,9 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCKED := --require-hashes --no-build-isolation --use-pep517
 WHEEL_VENV := build/wheel-venv
 PREFIX := /opt/superezio
+# What superezio is measured beside is no dependency of it, and stays out of .venv.
+BENCH_VENV := .venv-bench
+BENCH_PIP  := $(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev demo docs test lint unit system soak soak-short outage kill-points wheel-test coverage bench bench-placement bench-short lock install clean
@@ -91,6 +94,17 @@ bench: $(VENV)/.dev ## measure the budgets (SHORT=1: a quick look)
 
 bench-placement: $(VENV)/.dev ## our placement beside first-fit, most-free and round-robin, on one trace
 	@cd tests && ../$(BIN)/python -m bench.placement
+
+$(BENCH_VENV)/.ready: tests/bench/requirements-resilience.txt requirements.lock requirements-build.lock pyproject.toml
+	@echo "setting up $(BENCH_VENV)"
+	@test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	@$(BENCH_PIP) install --require-hashes -r requirements-build.lock
+	@$(BENCH_PIP) install $(LOCKED) -r requirements.lock -r tests/bench/requirements-resilience.txt
+	@$(BENCH_PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+bench-resilience: $(BENCH_VENV)/.ready ## breaker, rate limiter and cache beside other packages, and Redis (SHORT=1: a quick look)
+	@cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BENCH_VENV)/bin/python -m bench.resilience $(if $(SHORT),--short)
 
 bench-short: $(VENV)/.dev
 	@cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BIN)/python -m bench --short
