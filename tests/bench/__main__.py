@@ -22,6 +22,7 @@ from pathlib import Path
 
 from bench.clients import client_rows
 from bench.instructions import instruction_rows
+from bench.processes import children_of, cpu_seconds, pss_bytes
 from bench.table import Budget, Row, judged, print_table
 from live_daemon import LiveDaemon
 
@@ -178,27 +179,6 @@ def running(directory: Path, scenario: str = "") -> Iterator[LiveDaemon]:
         daemon.stop()
     finally:
         daemon.close()
-
-
-def children_of(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split()]
-
-
-def cpu_seconds(pids: list[int]) -> float:
-    total = 0
-    for pid in pids:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            fields = (task / "schedstat").read_text().split()
-            total += int(fields[0])
-    return total / 1e9
-
-
-def pss_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One row a figure: what was measured, beside what, and whether it is inside its budget."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -42,7 +42,12 @@ def judged(figure: str, measured: str, value: float, budget: Budget, *, ratio: b
 
 
 def print_table(rows: Iterable[Row]) -> None:
-    table = [Row._fields, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(Row._fields))]
+    print_columns(Row._fields, rows)
+
+
+def print_columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = [header, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(line.rstrip())
