@@ -13,10 +13,10 @@ BENCH_VENV := .venv-bench
 BENCH_PIP  := $(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo docs test lint unit system soak soak-short outage kill-points wheel-test coverage bench bench-placement bench-short lock install clean
+.PHONY: help setup dev demo docs test lint unit system soak soak-short outage kill-points wheel-test coverage bench bench-placement bench-resilience bench-short lock install clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 $(VENV)/.runtime: requirements.lock requirements-build.lock pyproject.toml
 	@echo "setting up $(VENV) (the first time takes a minute)"
@@ -103,16 +103,19 @@ $(BENCH_VENV)/.ready: tests/bench/requirements-resilience.txt requirements.lock 
 	@$(BENCH_PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-bench-resilience: $(BENCH_VENV)/.ready ## breaker, rate limiter and cache beside other packages, and Redis (SHORT=1: a quick look)
+bench-resilience: $(BENCH_VENV)/.ready ## our breaker, rate limiter and cache beside others (SHORT=1: a quick look)
 	@cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BENCH_VENV)/bin/python -m bench.resilience $(if $(SHORT),--short)
 
-bench-short: $(VENV)/.dev
+bench-short: $(VENV)/.dev $(BENCH_VENV)/.ready
 	@cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BIN)/python -m bench --short
+	@cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BENCH_VENV)/bin/python -m bench.resilience --short
 
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 --group build -o requirements-build.lock
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 --group dev pyproject.toml -o requirements-dev.lock
+	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 -c requirements.lock -c requirements-build.lock \
+	  tests/bench/requirements-resilience.in -o tests/bench/requirements-resilience.txt
 
 # With tools of its own: the Python of .venv may be another one, and its owner another user.
 install: TOOLS := build/install/tools/bin/python -m pip --disable-pip-version-check --quiet
