@@ -18,6 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
+from bench.resilience.conditions import conditions
 from bench.resilience.contest import Caller, Contestant, Place, timed_in_turns
 from bench.resilience.crowd import Crowd
 from bench.resilience.everyone import IN_PROCESS, OVER_SOCKETS
@@ -25,6 +26,7 @@ from bench.resilience.redis_server import RedisServer, installed
 from bench.resilience.rows import (
     AT_ONCE,
     HEADER,
+    LEGEND,
     Compared,
     in_groups,
     in_process_row,
@@ -57,6 +59,7 @@ def main() -> int:
         in_process, over_sockets = Effort(3, 0.01), Effort(1, 0.05)
     rows = [*in_process_rows(in_process), *socket_rows(over_sockets)]
     print_columns(HEADER, in_groups(rows))
+    print(LEGEND, conditions(), sep="\n")
     if options.json:
         options.json.write_text(json.dumps([row._asdict() for row in rows]))
     return 0

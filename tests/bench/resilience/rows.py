@@ -18,11 +18,7 @@ AT_ONCE: Final = 8
 
 
 class Compared(NamedTuple):
-    """A line of the table.
-
-    In process `took` is the median of the rounds, over a socket the median of their p50; `spread`
-    is the least and the most of the rounds. What comes after the 8 is of 8 processes at once.
-    """
+    """A line of the table."""
 
     operation: str
     by: str
@@ -40,9 +36,15 @@ class Compared(NamedTuple):
 
 #: How the columns are headed.
 HEADER: Final = (
-    "operation", "by", "took", "spread", "p99", "a second", f"{AT_ONCE}: p50", "p99", "a second",
-    "server CPU", "shared in", "does not do",
+    "operation", "by", "took", "spread", "p99", "a second", f"{AT_ONCE}: p50", f"{AT_ONCE}: p99",
+    f"{AT_ONCE}: a second", "server CPU", "shared in", "does not do",
 )  # fmt: skip
+#: What they mean.
+LEGEND: Final = (
+    "took: each time, the median of the rounds; over a socket the p50 of one client process\n"
+    "spread: of that, the least and the most of the rounds\n"
+    f"{AT_ONCE}: client processes at once; server CPU: of the server, for each time, with these"
+)
 
 
 def in_process_row(contestant: Contestant, took_ns: Spread) -> Compared:
