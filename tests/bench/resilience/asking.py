@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from bench.resilience.contest import WorkFailedError
 from superezio import envelope, wire
 from superezio.calls import Call
 from superezio.client import Client
@@ -31,6 +32,14 @@ class PlainWire:
         self._ids = count(1)
 
     def ask(self, method: str, params: wire.Params) -> dict[str, Any]:
+        """Return the result. Raises WorkFailedError with what the daemon says instead."""
+        answer = self.answer(method, params)
+        if "error" in answer:
+            raise WorkFailedError(f"{method}: {answer['error']['message']}")
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def answer(self, method: str, params: wire.Params) -> dict[str, Any]:
         """Return the whole answer, with a result or an error."""
         line = envelope.encode(method, params, id_=next(self._ids), meta=None)
         self._socket.sendall(line)

@@ -85,10 +85,10 @@ def wire_passed(place: Place) -> Plain:
     acquire = wire.BreakerAcquireParams(name="bench-passed")
 
     def work() -> bool:
-        permit = daemon.ask("breaker.acquire", acquire)["result"]["permit"]
+        permit = daemon.ask("breaker.acquire", acquire)["permit"]
         service()
         settle = wire.BreakerSettleParams(name="bench-passed", permit=permit, outcome="success")
-        told: bool = daemon.ask("breaker.settle", settle)["result"]["effect"] == "settled"
+        told: bool = daemon.ask("breaker.settle", settle)["effect"] == "settled"
         return told
 
     return work
@@ -99,7 +99,7 @@ def wire_passed_and_told(place: Place) -> Plain:
     acquire = wire.BreakerAcquireParams(name="bench-told")
 
     def work() -> bool:
-        permit = daemon.ask("breaker.acquire", acquire)["result"]["permit"]
+        permit = daemon.ask("breaker.acquire", acquire)["permit"]
         service()
         settle = wire.BreakerSettleParams(name="bench-told", permit=permit, outcome="success")
         daemon.tell("breaker.settle", settle)
@@ -111,14 +111,14 @@ def wire_passed_and_told(place: Place) -> Plain:
 def wire_rejected(place: Place) -> Plain:
     daemon = PlainWire(place.daemon)
     acquire = wire.BreakerAcquireParams(name="bench-rejected", rules=_EASILY)
-    while "result" in (answer := daemon.ask("breaker.acquire", acquire)):
+    while "result" in (answer := daemon.answer("breaker.acquire", acquire)):
         permit = answer["result"]["permit"]
         settle = wire.BreakerSettleParams(name="bench-rejected", permit=permit, outcome="failure")
         daemon.ask("breaker.settle", settle)
     again = wire.BreakerAcquireParams(name="bench-rejected")
 
     def work() -> bool:
-        kind: str = daemon.ask("breaker.acquire", again)["error"]["data"]["kind"]
+        kind: str = daemon.answer("breaker.acquire", again)["error"]["data"]["kind"]
         return kind == "breaker_open"
 
     return work

@@ -117,7 +117,7 @@ def wire_hit(place: Place) -> Plain:
 
     def work() -> bool:
         params = wire.CacheGetParams(namespace=_SPACE, key=next(keys), fill=True)
-        told: bool = daemon.ask("cache.get", params)["result"]["text"] == _TEXT
+        told: bool = daemon.ask("cache.get", params)["text"] == _TEXT
         return told
 
     return work
@@ -129,9 +129,9 @@ def wire_filled(place: Place) -> Plain:
     def work() -> bool:
         key = key_of()
         params = wire.CacheGetParams(namespace=_SPACE, key=key, fill=True)
-        token = daemon.ask("cache.get", params)["result"]["token"]
+        token = daemon.ask("cache.get", params)["token"]
         value = wire.CacheSetParams(namespace=_SPACE, key=key, text=fetch(key), token=token)
-        stored: bool = daemon.ask("cache.set", value)["result"]["stored"]
+        stored: bool = daemon.ask("cache.set", value)["stored"]
         return stored
 
     return work
@@ -142,7 +142,7 @@ def wire_set(place: Place) -> Plain:
 
     def work() -> bool:
         value = wire.CacheSetParams(namespace=_SPACE, key=next(keys), text=_TEXT)
-        stored: bool = daemon.ask("cache.set", value)["result"]["stored"]
+        stored: bool = daemon.ask("cache.set", value)["stored"]
         return stored
 
     return work

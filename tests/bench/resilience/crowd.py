@@ -12,6 +12,7 @@ import statistics
 import time
 from array import array
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Final, NamedTuple, Self, cast
@@ -152,25 +153,33 @@ class Crowd:
 
 def attend(end: Connection, place: Place) -> None:
     """Do what is ordered, in a process of its own, until the other end closes."""
+    works: dict[int, Work] = {}
+    with asyncio.Runner() as runner, suppress(EOFError, ConnectionError):
+        while True:
+            _do(end.recv(), end, place, works, runner)
+
+
+def _do(
+    order: Order, end: Connection, place: Place, works: dict[int, Work], runner: asyncio.Runner
+) -> None:
     from bench.resilience.everyone import OVER_SOCKETS  # noqa: PLC0415 - it makes these orders
 
-    works: dict[int, Work] = {}
-    with asyncio.Runner() as runner:
-        while True:
-            try:
-                order = end.recv()
-            except EOFError:
-                return
-            try:
-                if order.number not in works:
-                    works[order.number] = OVER_SOCKETS[order.number].begin(place)
-                work = works[order.number]
-                _timed(work, runner, count=_FIRST)
-                end.send(b"")
-                end.recv()
-                end.send(_timed(work, runner, seconds=order.seconds).tobytes())
-            except Exception as error:  # noqa: BLE001 - told to the other end, whatever it is
-                end.send(f"{type(error).__name__}: {error}")
+    try:
+        if order.number not in works:
+            works[order.number] = OVER_SOCKETS[order.number].begin(place)
+        work = works[order.number]
+        _timed(work, runner, count=_FIRST)
+    except Exception as error:  # noqa: BLE001 - told to the other end, whatever it is
+        end.send(f"{type(error).__name__}: {error}")
+        return
+    end.send(b"")
+    end.recv()
+    try:
+        waits_ns = _timed(work, runner, seconds=order.seconds)
+    except Exception as error:  # noqa: BLE001 - as above
+        end.send(f"{type(error).__name__}: {error}")
+    else:
+        end.send(waits_ns.tobytes())
 
 
 def _timed(

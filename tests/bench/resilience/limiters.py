@@ -109,7 +109,7 @@ def wire_granted(place: Place) -> Plain:
     acquire = wire.LimitAcquireParams(name="bench-granted", rates=_MANY)
 
     def work() -> bool:
-        return "result" in daemon.ask("limit.acquire", acquire)
+        return "reservation" in daemon.ask("limit.acquire", acquire)
 
     return work
 
@@ -119,9 +119,9 @@ def wire_settled(place: Place) -> Plain:
     acquire = wire.LimitAcquireParams(name="bench-settled", rates=_MANY)
 
     def work() -> bool:
-        reservation = daemon.ask("limit.acquire", acquire)["result"]["reservation"]
+        reservation = daemon.ask("limit.acquire", acquire)["reservation"]
         settle = wire.LimitSettleParams(reservation=reservation)
-        settled: bool = daemon.ask("limit.settle", settle)["result"]["settled"]
+        settled: bool = daemon.ask("limit.settle", settle)["settled"]
         return settled
 
     return work
@@ -130,11 +130,11 @@ def wire_settled(place: Place) -> Plain:
 def wire_rejected(place: Place) -> Plain:
     daemon = PlainWire(place.daemon)
     acquire = wire.LimitAcquireParams(name="bench-rejected", rates=_FEW)
-    while "result" in daemon.ask("limit.acquire", acquire):
+    while "result" in daemon.answer("limit.acquire", acquire):
         pass
 
     def work() -> bool:
-        kind: str = daemon.ask("limit.acquire", acquire)["error"]["data"]["kind"]
+        kind: str = daemon.answer("limit.acquire", acquire)["error"]["data"]["kind"]
         return kind == "rate_limited"
 
     return work
@@ -330,9 +330,9 @@ IN_PROCESS: Final = (
 )
 
 OVER_SOCKETS: Final = (
-    Caller(GRANTED, "superezio, raw wire", RAW, wire_granted, "daemon"),
-    Caller(GRANTED, "superezio, raw wire, settled too", RAW, wire_settled, "daemon"),
-    Caller(GRANTED, "superezio.Client", "", client_granted, "daemon"),
+    Caller(GRANTED, "superezio, raw wire, never settled", RAW, wire_granted, "daemon"),
+    Caller(GRANTED, "superezio, raw wire, settled", RAW, wire_settled, "daemon"),
+    Caller(GRANTED, "superezio.Client, never settled", "", client_granted, "daemon"),
     Caller(GRANTED, "limits + Redis, fixed window", _FIXED, fixed_redis_granted, "redis"),
     Caller(GRANTED, "limits + Redis, moving window", _MOVING, moving_redis_granted, "redis"),
     Caller(GRANTED, "cashews + Redis", _CASHEWS, cashews_redis_granted, "redis"),
