@@ -260,6 +260,8 @@ _CONSECUTIVE: Final = "failure rate, slow calls, Retry-After"
 _PYBREAKER: Final = f"{_CONSECUTIVE}; two calls at once (it holds a lock over the call)"
 _PURGATORY: Final = f"{_CONSECUTIVE}; a bound on half-open calls"
 _IN_STEPS: Final = "; one transaction"
+#: It raises one error object again and again, whose traceback grows; the rounds take ever longer.
+_GROWING: Final = "; a bound on memory (each rejection is kept in a traceback)"
 
 IN_PROCESS: Final = (
     Contestant(PASSED, "superezio", "", ours_passed),
@@ -267,7 +269,7 @@ IN_PROCESS: Final = (
     Contestant(PASSED, "purgatory", _PURGATORY, purgatory_passed),
     Contestant(REJECTED, "superezio", "", ours_rejected),
     Contestant(REJECTED, "pybreaker", _PYBREAKER, pybreaker_rejected),
-    Contestant(REJECTED, "purgatory", _PURGATORY, purgatory_rejected),
+    Contestant(REJECTED, "purgatory", _PURGATORY + _GROWING, purgatory_rejected),
 )
 
 OVER_SOCKETS: Final = (

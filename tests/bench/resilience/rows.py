@@ -41,9 +41,9 @@ HEADER: Final = (
 )  # fmt: skip
 #: What they mean.
 LEGEND: Final = (
-    "took: each time, the median of the rounds; over a socket the p50 of one client process\n"
-    "spread: of that, the least and the most of the rounds\n"
-    f"{AT_ONCE}: client processes at once; server CPU: of the server, for each time, with these"
+    "took: one piece of work: the median of the rounds, over a socket of the p50 of one client\n"
+    "spread: of that, the least and the most of the rounds; p99, a second: of one client, too\n"
+    f"{AT_ONCE}: so many client processes at once; server CPU: for one piece of work, with these"
 )
 
 
