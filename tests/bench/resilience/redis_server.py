@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 PROGRAM: Final = "redis-server"
-MISSING: Final = f"skipped: {PROGRAM} is not installed (apt-get install redis-server)"
+MISSING: Final = f"{PROGRAM} is not installed: apt-get install redis-server"
 _PATIENCE_S: Final = 10.0
 
 

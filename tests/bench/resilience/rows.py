@@ -78,7 +78,7 @@ def socket_row(caller: Caller, alone: Result, at_once: Result) -> Compared:
 
 def skipped_row(caller: Caller) -> Compared:
     """Return the row of one that Redis is missing for."""
-    return Compared(over_a_socket(caller), caller.name, MISSING)
+    return Compared(over_a_socket(caller), caller.name, "skipped", does_not_do=MISSING)
 
 
 def over_a_socket(caller: Caller) -> str:
