@@ -18,6 +18,7 @@ CATALOGUE = {
     "gpu detach": ("gpu_admin", "Let go of the driver, to reset a GPU or unload the driver"),
     "gpu attach": ("gpu_admin", "Take up the driver again"),
     "run": ("run", "Run a command on a leased GPU"),
+    "guard": ("guard", "Run a command that calls a service, as one of all that call it"),
     "explain": ("explain", "Say where a lease would go now, and why"),
     "queue": ("queue", "List those who wait for a lease, and why they do"),
     "queue cancel": ("queue", "Take acquires out of the queue"),

@@ -8,6 +8,8 @@ USAGE = 2
 UNHEALTHY = 3
 REFUSED = 4
 NO_DAEMON = 5
+#: sysexits.h has it as EX_TEMPFAIL: the same may work later.
+REFUSED_FOR_NOW = 75
 TIMED_OUT = 124
 RUN_FAILED = 125
 NOT_EXECUTABLE = 126
@@ -28,6 +30,9 @@ BY_KIND = {
     "gpus_unavailable": REFUSED,
     "quota_exceeded": REFUSED,
     "breaker_open": REFUSED,
+    "rate_limited": REFUSED,
+    "never_passes": REFUSED,
+    "fill_timeout": REFUSED,
     "daemon_not_running": NO_DAEMON,
     "reply_timeout": TIMED_OUT,
     "deadline_exceeded": TIMED_OUT,

@@ -6,7 +6,6 @@ from typing import Final
 
 from superezio.errors import (
     BusyError,
-    InvalidParamsError,
     NeverPassesError,
     NotFoundError,
     RateLimitedError,
@@ -88,9 +87,9 @@ def over_whole_cap(name: str, scope: Scope, *, cost: int, cap: int) -> NeverPass
     )
 
 
-def needs_rates(name: str) -> InvalidParamsError:
+def needs_rates(name: str) -> NotFoundError:
     """Return the refusal of a name that is nobody's limit yet."""
-    return InvalidParamsError(
+    return NotFoundError(
         f"there is no limit {name} yet: give its rates with the first limit.acquire, such as"
         ' {"requests": {"limit": 60, "period_ms": 60000}}, or have an admin add it to the'
         f" configuration, as [limit.shared.{name}]",

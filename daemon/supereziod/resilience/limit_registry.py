@@ -57,7 +57,7 @@ class LimitRegistry:
     def find_way(self, connection: Connection, name: str, rates: LimitRates | None) -> Way:
         """Return the way of a connection to the limit that it calls `name`.
 
-        Raises InvalidParamsError, PermissionDeniedError or BusyError.
+        Raises InvalidParamsError, NotFoundError, PermissionDeniedError or BusyError.
         """
         peer = connection.peer
         owned = self._names.find(name, peer)

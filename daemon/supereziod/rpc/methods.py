@@ -160,7 +160,8 @@ METHODS: Final[tuple[Method, ...]] = (
 
     _method("limit.acquire", "user", "own", LimitCommands.acquire,
             wire.LimitAcquireParams, wire.LimitReservation, "Reserve room for a request in a limit",
-            hot=True, waiting=LimitCommands.acquire_later, errors=_LIMIT_ERRORS),
+            hot=True, waiting=LimitCommands.acquire_later,
+            errors=(*_LIMIT_ERRORS, "not_found")),
     _method("limit.settle", "user", "own", LimitCommands.settle,
             wire.LimitSettleParams, wire.LimitSettlement, "Say what a request used", hot=True),
     _method("limit.peek", "user", "own", LimitCommands.peek,

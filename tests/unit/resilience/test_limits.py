@@ -89,7 +89,7 @@ async def test_a_limit_of_ones_own_is_made_by_its_first_rates_and_is_nobody_else
     host: LimitHost,
 ) -> None:
     ann, eve = host.connect(ANN), host.connect(EVE)
-    with pytest.raises(InvalidParamsError, match="give its rates"):
+    with pytest.raises(NotFoundError, match="give its rates"):
         host.acquire(ann, "mine")
     host.acquire(ann, "mine", requests=10, rates=RATES)
     with limited("requests", "user", "1001"):
@@ -491,7 +491,7 @@ async def test_names_of_one_user_are_bounded_and_idle_ones_make_room(
     ann = host.connect(ANN)
     host.turn(1000)
     host.acquire(ann, "three", rates=RATES)
-    with pytest.raises(InvalidParamsError, match="give its rates"):
+    with pytest.raises(NotFoundError, match="give its rates"):
         host.acquire(ann, "one")
 
 
@@ -600,7 +600,7 @@ async def test_a_limit_that_is_shared_no_more_is_each_ones_own(host: LimitHost) 
     host.service.configure({}, {}, LimitBounds())
     host.turn(0)
     await told(future)
-    with pytest.raises(InvalidParamsError, match="give its rates"):
+    with pytest.raises(NotFoundError, match="give its rates"):
         host.acquire(ann, "plain")
     host.acquire(ann, "plain", requests=10, rates=RATES)
     assert host.peek(ANN, "plain").uid == ANN.uid

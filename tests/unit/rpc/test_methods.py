@@ -139,15 +139,12 @@ def test_a_row_says_what_its_handler_takes_and_gives(method: Method) -> None:
     alternatives = set(typing.get_args(returned) or (returned,))
     if method.waiting is not None:
         # None says that it has to wait: what is awaited then comes of another function.
+        assert type(None) in alternatives, "a hot one says so where it has to wait"
         alternatives.remove(type(None))
         waiting = typing.get_type_hints(method.waiting)
         alternatives.add(waiting.pop("return"))
         assert method.params in waiting.values()
     awaited = {each for each in alternatives if typing.get_origin(each) is Awaitable}
-    if method.waiting is not None:
-        assert type(None) in alternatives, "a hot one says so where it has to wait"
-        alternatives.remove(type(None))
-        awaited.add(typing.get_type_hints(method.waiting)["return"])
     assert method.may_wait == (bool(awaited) or inspect.iscoroutinefunction(method.handler))
     if method.name != "rpc.discover":
         assert alternatives - awaited == {bytes if method.hot else method.result}

@@ -1,0 +1,329 @@
+"""superezioctl guard: a command that calls a service, as one of all that call it on this host."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from superezio.errors import (
+    ConnectionLostError,
+    DaemonNotRunningError,
+    NotFoundError,
+    SuperezioError,
+)
+from superezioctl.arguments import (
+    Command,
+    Option,
+    Positional,
+    UsageError,
+    one_of,
+    positive,
+    seconds,
+    whole,
+)
+from superezioctl.exit_codes import DONE, NOT_EXECUTABLE, NOT_FOUND, REFUSED_FOR_NOW, RUN_FAILED
+from superezioctl.guarding import child, shields
+from superezioctl.guarding.report import VARIABLE, Report, micros
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from superezioctl.arguments import Arguments
+    from superezioctl.context import Context
+
+_COSTS = ("tokens", "money", "slots", "key", "rate", "token_rate")
+
+
+def guard(context: Context) -> int:
+    """Run a command if the service may be called; return its exit code, or why it may not."""
+    arguments = context.arguments
+    _check(arguments)
+    wait_s: float = arguments["wait"]
+    ask = shields.asking(context.call, wait_s=max(wait_s, arguments["fill_wait"]))
+    try:
+        value = _value(ask, arguments)
+        if value is not None and value.is_there:
+            _print(value.content or b"")
+            return DONE
+        return _guarded(context, ask, value)
+    except (DaemonNotRunningError, ConnectionLostError):  # before the command was started
+        if arguments["when_absent"] == "closed":
+            raise
+        context.out.note("superezioctl guard: there is no daemon; the command runs unguarded")
+        return _unguarded(context)
+    except SuperezioError as error:
+        if error.retry_after_ms is None:
+            raise
+        from superezioctl import failures  # noqa: PLC0415 - paid for on failure only
+
+        failures.report(error, context)
+        return REFUSED_FOR_NOW
+
+
+def _unguarded(context: Context) -> int:
+    with Report() as report:
+        try:
+            return _run(context, report, keep=False).code
+        except OSError as error:
+            return _cannot_run(context, error)
+
+
+def _guarded(context: Context, ask: shields.Ask, value: shields.Value | None) -> int:
+    """Take room and permit, run the command, and give all back."""
+    after = shields.Afterwards(context.out.note)
+    try:
+        room = _room(ask, context.arguments)
+        try:
+            permit = shields.Permit(ask, context.arguments["name"])
+        except SuperezioError:
+            if room is not None:
+                after.tell(room.give_back)
+            raise
+    except SuperezioError:
+        if value is not None:
+            # The next one that waits may have more luck: this says nothing of the service.
+            after.tell(lambda: value.give_up(None))
+        raise
+    with Report() as report:
+        try:
+            ended = _run(context, report, keep=value is not None)
+        except OSError as error:
+            after.tell(lambda: permit.settle("ignore"))
+            if room is not None:
+                after.tell(room.give_back)
+            if value is not None:
+                after.tell(lambda: value.give_up(None))
+            return _cannot_run(context, error)
+        return _settled(context, ended, report, after, value=value, room=room, permit=permit)
+
+
+def _settled(
+    context: Context,
+    ended: child.Ended,
+    report: Report,
+    after: shields.Afterwards,
+    *,
+    value: shields.Value | None,
+    room: shields.Room | None,
+    permit: shields.Permit,
+) -> int:
+    report.read()
+    outcome = _outcome(ended, report, context.arguments)
+    retry_after_ms = report.retry_after_ms
+    after.tell(lambda: permit.settle(outcome, retry_after_ms))
+    if room is not None:
+        used = {"tokens": report.tokens, "money_micros": report.money_micros}
+        if outcome == "throttled":
+            used["retry_after_ms"] = retry_after_ms
+        after.tell(lambda: room.settle({k: v for k, v in used.items() if v is not None}))
+    for complaint in report.complaints:
+        context.out.note(f"superezioctl guard: {complaint}")
+    return ended.code if value is None else _shared(context, ended, outcome, after, value)
+
+
+def _shared(
+    context: Context,
+    ended: child.Ended,
+    outcome: str,
+    after: shields.Afterwards,
+    value: shields.Value,
+) -> int:
+    """Let those who wait have what the command printed, or the error."""
+    if outcome == "success" and ended.code == 0:
+        if ended.output is None:
+            context.out.note("superezioctl guard: it printed too much to be kept")
+            after.tell(lambda: value.give_up(None))
+        else:
+            output = ended.output
+            after.tell(lambda: value.keep(output, _lifetime(context.arguments)))
+        return ended.code
+    if ended.interrupted:
+        after.tell(lambda: value.give_up(None))
+        return ended.code
+    name = context.arguments["command"][0].rpartition("/")[2]
+    old = after.tell(lambda: value.give_up(f"{name} ended with {ended.code}"))
+    if isinstance(old, bytes) and not ended.output:
+        context.out.note("superezioctl guard: the command failed; this is the value of before")
+        _print(old)
+        return DONE
+    return ended.code
+
+
+def _value(ask: shields.Ask, arguments: Arguments) -> shields.Value | None:
+    if arguments["cache_key"] is None:
+        return None
+    return shields.Value(
+        ask,
+        namespace=arguments["namespace"] or arguments["name"],
+        key=arguments["cache_key"],
+        wait_ms=_ms(arguments["fill_wait"]),
+        lead_ms=_ms(arguments["lead"]),
+    )
+
+
+def _room(ask: shields.Ask, arguments: Arguments) -> shields.Room | None:
+    """Return room in the limit; None where there is no limit of that name, and none is asked of."""
+    params: dict[str, Any] = {
+        "name": arguments["name"],
+        "tokens": arguments["tokens"] or 0,
+        "money_micros": arguments["money"] or 0,
+        "concurrency": arguments["slots"] or 0,
+        "key": arguments["key"],
+        "wait_ms": _ms(arguments["wait"]),
+    }
+    rates = {"requests": arguments["rate"], "tokens": arguments["token_rate"]}
+    rates = {dimension: rate for dimension, rate in rates.items() if rate is not None}
+    if rates:
+        params["rates"] = rates
+    try:
+        return shields.Room(ask, params)
+    except NotFoundError:
+        if any(arguments[cost] is not None for cost in _COSTS):
+            raise
+        return None
+
+
+def _run(context: Context, report: Report, *, keep: bool) -> child.Ended:
+    command: list[str] = context.arguments["command"]
+    context.out.flush()
+    return child.run(command, {**os.environ, VARIABLE: report.path}, keep=keep)
+
+
+def _outcome(ended: child.Ended, report: Report, arguments: Arguments) -> str:
+    if report.retry_after_ms is not None or ended.code in arguments["throttled_code"]:
+        return "throttled"
+    told = report.outcome
+    if told is not None:
+        return told
+    if ended.interrupted or ended.code in arguments["ignore_code"]:
+        return "ignore"
+    return "failure" if ended.code else "success"
+
+
+def _lifetime(arguments: Arguments) -> dict[str, Any]:
+    return {
+        "ttl_ms": _ms(arguments["ttl"]),
+        "grace_ms": _ms(arguments["grace"]),
+        "stale_if_error_ms": _ms(arguments["stale_if_error"]),
+        "tags": arguments["tag"],
+    }
+
+
+def _check(arguments: Arguments) -> None:
+    """Raise UsageError for options that say nothing without another."""
+    if arguments["cache_key"] is None:
+        for option in ("namespace", "grace", "stale_if_error", "tag"):
+            if arguments[option]:
+                raise UsageError(f"--{option.replace('_', '-')} is for --cache-key")
+
+
+def _cannot_run(context: Context, error: OSError) -> int:
+    command = context.arguments["command"][0]
+    context.out.note(f"superezioctl guard: cannot run {command}: {error.strerror}")
+    missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+    return NOT_FOUND if missing else NOT_EXECUTABLE
+
+
+def _print(content: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
+def _ms(duration_s: float) -> int:
+    return round(duration_s * 1000)
+
+
+def _rate(text: str) -> dict[str, int]:
+    """Read `60/1m`."""
+    amount, slash, period = text.partition("/")
+    if not slash or not amount.isdecimal() or amount.strip("0") == "":
+        raise ValueError(f"cannot read {text!r} as a rate: write it like 60/1m")
+    return {"limit": int(amount), "period_ms": _ms(seconds(period))}
+
+
+def _duration(default_s: float) -> dict[str, Any]:
+    reader: Callable[[str], float] = seconds
+    return {"metavar": "DURATION", "convert": reader, "default": default_s}
+
+
+COMMANDS = {
+    "guard": Command(
+        guard,
+        options=(
+            Option("--tokens", "tokens that the call may take", metavar="N", convert=positive),
+            Option("--money", "money that it may cost, as 0.02", metavar="AMOUNT", convert=micros),
+            Option("--slots", "slots that it takes while it runs", metavar="N", convert=positive),
+            Option("--key", "whose call it is, where the limit has keys", metavar="KEY"),
+            Option("--wait", "how long to wait for room in the limit", **_duration(0.0)),
+            Option(
+                "--rate",
+                "calls of a limit of your own, as 60/1m",
+                metavar="N/DURATION",
+                convert=_rate,
+            ),
+            Option(
+                "--token-rate",
+                "tokens of a limit of your own, as 90000/1m",
+                metavar="N/DURATION",
+                convert=_rate,
+            ),
+            Option(
+                "--cache-key",
+                "print what is cached under it; else run the command, and cache what it prints",
+                metavar="KEY",
+            ),
+            Option("--namespace", "of the cache (default: NAME)", metavar="NAME"),
+            Option("--ttl", "how long it stays fresh", **_duration(3600.0)),
+            Option("--grace", "how long it is served after that while refreshed", **_duration(0.0)),
+            Option("--stale-if-error", "how long it stands in for an error", **_duration(0.0)),
+            Option("--tag", "a name to delete it by, with others", metavar="TAG", repeat=True),
+            Option("--fill-wait", "how long to wait while another fetches", **_duration(30.0)),
+            Option("--lead", "how long the command may take to fetch", **_duration(60.0)),
+            Option(
+                "--ignore-code",
+                "an exit code that says nothing of the service",
+                metavar="CODE",
+                convert=whole,
+                repeat=True,
+            ),
+            Option(
+                "--throttled-code",
+                "an exit code that says that the service has had enough for now",
+                metavar="CODE",
+                convert=whole,
+                repeat=True,
+            ),
+            Option(
+                "--when-absent",
+                "without a daemon: closed does not run the command, open runs it unguarded",
+                metavar="HOW",
+                convert=one_of("closed", "open"),
+                default="closed",
+            ),
+        ),
+        positionals=[
+            Positional("NAME", "the breaker and the limit"),
+            Positional("COMMAND", "the command and its arguments", rest=True),
+        ],
+        description="The command runs if the breaker NAME lets calls through and the limit NAME "
+        "has room, if there is one. A failure (an exit code that is not 0) counts for the breaker, "
+        "which opens for everybody who uses it where there are too many. With --cache-key, one of "
+        "all who ask runs the command and the others get what it prints.\n\n"
+        "The command may tell more in the file that $SUPEREZIO_GUARD_REPORT names, a line each: "
+        "tokens=412 and money=0.02 (what was used), retry_after=30s (the service has had enough "
+        "for so long), outcome=success, failure or ignore.\n\n"
+        "The exit code is the command's own. 75: not now, the breaker is open or the limit has no "
+        "room; standard error says when. 125: it was not started for another reason. 126: it "
+        "cannot be executed. 127: it is not there.",
+        examples=[
+            "superezioctl guard openai -- curl -fsS https://api.example.com/v1/models",
+            "superezioctl guard openai --tokens 900 --wait 30s -- ./ask.sh 'a question'",
+            "superezioctl guard weather --cache-key paris --ttl 10m -- ./weather.sh paris",
+            "superezioctl guard mine --rate 60/1m -- ./call.sh",
+        ],
+        failure_code=RUN_FAILED,
+    )
+}

@@ -1,0 +1,1 @@
+"""What `superezioctl guard` puts around a command: the breaker, the limit and the cache."""

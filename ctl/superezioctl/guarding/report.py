@@ -1,0 +1,101 @@
+"""What a guarded command may tell of its call: a file with lines such as `tokens=412`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from decimal import Decimal, InvalidOperation
+
+from superezio.quantities import parse_duration
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+#: The variable of the command's environment that names the file.
+VARIABLE = "SUPEREZIO_GUARD_REPORT"
+#: Millionths: what money is counted in.
+_MICROS = 1_000_000
+_MOST_BYTES = 4096
+
+
+class Report:
+    """The file, made for one command, and what was in it. Keys that are not known are ignored.
+
+    `tokens` and `money` (in the currency, as 0.02): what was used. `retry_after`: the service has
+    had enough for so long (`30s`). `outcome`: success, failure or ignore, whatever the exit code.
+    """
+
+    def __init__(self) -> None:
+        handle, self.path = tempfile.mkstemp(prefix="superezio-guard-")
+        os.close(handle)
+        self.told: dict[str, str] = {}
+        #: Sentences about lines that could not be understood.
+        self.complaints: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.unlink(self.path)  # noqa: PTH108 - pathlib costs 8 ms
+
+    def read(self) -> None:
+        """Take in what the command has written."""
+        with open(self.path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as above
+            for line in file.read(_MOST_BYTES).splitlines():
+                key, equals, value = line.partition("=")
+                if equals:
+                    self.told[key.strip()] = value.strip()
+
+    @property
+    def tokens(self) -> int | None:
+        """The tokens that were used, if that was told."""
+        return self._number("tokens", int)
+
+    @property
+    def money_micros(self) -> int | None:
+        """The money that was spent, if that was told."""
+        return self._number("money", micros)
+
+    @property
+    def retry_after_ms(self) -> int | None:
+        """For how long the service wants no call, if that was told."""
+        return self._number("retry_after", lambda text: round(parse_duration(text) * 1000))
+
+    @property
+    def outcome(self) -> str | None:
+        """How the call ended, if that was told."""
+        outcome = self.told.get("outcome")
+        if outcome in {None, "success", "failure", "ignore"}:
+            return outcome
+        self._complain("outcome", outcome, "has to be success, failure or ignore")
+        return None
+
+    def _number(self, key: str, read: Callable[[str], int]) -> int | None:
+        text = self.told.get(key)
+        if text is None:
+            return None
+        try:
+            number = read(text)
+        except ValueError as error:
+            self._complain(key, text, str(error))
+            return None
+        if number < 0:
+            self._complain(key, text, "has to be 0 or more")
+            return None
+        return number
+
+    def _complain(self, key: str, text: str | None, why: str) -> None:
+        self.complaints.append(f"the command reported {key}={text}: {why}")
+
+
+def micros(text: str) -> int:
+    """Return money as millionths, rounded up. Raises ValueError, with an example."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not amount.is_finite() or amount < 0:
+        raise ValueError(f"cannot read {text!r} as money: write it like 0.02")
+    return int((amount * _MICROS).to_integral_value("ROUND_CEILING"))

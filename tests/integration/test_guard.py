@@ -1,0 +1,227 @@
+"""superezioctl guard: shell commands behind the breaker, the limit and the cache of the host."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from live_daemon import LiveDaemon
+
+CONFIG = """
+[breaker]
+minimum_calls = 3
+open = "1m"
+[limit.shared.paid]
+everyone = true
+[limit.shared.paid.host]
+tokens = "1000/1h"
+concurrency = 2
+"""
+WITHIN_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDaemon]:
+    live = LiveDaemon(tmp_path_factory.mktemp("guard") / "d", config=CONFIG).start()
+    yield live
+    live.close()
+
+
+def words(daemon: LiveDaemon, *guard: str) -> list[str]:
+    """Return the command line of a guard."""
+    return [sys.executable, "-m", "superezioctl", "--socket", str(daemon.socket_path), *guard]
+
+
+def run(daemon: LiveDaemon, *guard: str) -> subprocess.CompletedProcess[str]:
+    """Run a guard to its end."""
+    return subprocess.run(
+        words(daemon, "guard", *guard),
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+
+
+def test_the_command_is_run_with_its_own_files_and_exit_code(daemon: LiveDaemon) -> None:
+    done = subprocess.run(
+        words(daemon, "guard", "plain", "--", "sh", "-c", "cat; echo oops >&2; exit 7"),
+        input="in\n",
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (7, "in\n", "oops\n")
+
+
+def test_failures_open_the_breaker_and_the_next_is_told_when(daemon: LiveDaemon) -> None:
+    for _ in range(3):
+        assert run(daemon, "broken", "--", "false").returncode == 1
+    refused = run(daemon, "broken", "--", "echo", "called")
+    assert refused.returncode == 75
+    assert refused.stdout == ""
+    assert "It may work in" in refused.stderr
+    with daemon.client() as client:
+        (breaker,) = [b for b in client.breaker_list().breakers if b.name == "broken"]
+    assert (breaker.state, breaker.failures, breaker.permits) == ("open", 3, 0)
+
+
+def test_an_exit_code_may_say_nothing_of_the_service(daemon: LiveDaemon) -> None:
+    for _ in range(4):
+        code = run(daemon, "picky", "--ignore-code", "22", "--", "sh", "-c", "exit 22").returncode
+        assert code == 22
+    assert run(daemon, "picky", "--", "true").returncode == 0
+
+
+def test_a_service_that_has_had_enough_is_left_alone_for_as_long_as_it_said(
+    daemon: LiveDaemon,
+) -> None:
+    tell = "echo retry_after=30s >> $SUPEREZIO_GUARD_REPORT; exit 1"
+    assert run(daemon, "busy", "--", "sh", "-c", tell).returncode == 1
+    refused = run(daemon, "--json", "busy", "--", "true")
+    assert refused.returncode == 75
+    error = json.loads(refused.stdout)["error"]
+    assert error["kind"] == "breaker_open"
+    assert 25_000 < error["retry_after_ms"] <= 33_000
+
+
+def test_one_of_many_runs_the_command_and_all_get_what_it_prints(
+    daemon: LiveDaemon, tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    command = f"echo called >> {calls}; sleep 0.3; printf 'Paris: 21 C\\n'"
+    asked = [
+        subprocess.Popen(
+            words(daemon, "guard", "w", "--cache-key", "paris", "--", "sh", "-c", command),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(8)
+    ]
+    answers = {each.communicate(timeout=WITHIN_S)[0] for each in asked}
+    assert answers == {"Paris: 21 C\n"}
+    assert calls.read_text() == "called\n"
+    assert {each.returncode for each in asked} == {0}
+
+
+def test_what_is_no_text_is_cached_as_it_is(daemon: LiveDaemon) -> None:
+    command = [*words(daemon, "guard", "raw", "--cache-key", "k", "--"), "printf", r"\377\001"]
+    first = subprocess.run(command, capture_output=True, timeout=WITHIN_S, check=True)
+    again = subprocess.run(
+        [*command[:-2], "false"], capture_output=True, timeout=WITHIN_S, check=True
+    )
+    assert first.stdout == again.stdout == b"\xff\x01"
+
+
+def test_an_error_is_not_cached_and_an_old_value_may_stand_in_for_it(daemon: LiveDaemon) -> None:
+    key = ("old", "--cache-key", "k")
+    assert run(daemon, *key, "--", "false").returncode == 1
+    short = ("--ttl", "50ms", "--stale-if-error", "1h")
+    assert run(daemon, *key, *short, "--", "echo", "good").stdout == "good\n"
+    while (stale := run(daemon, *key, "--", "sh", "-c", "exit 3")).stderr == "":
+        assert stale.stdout == "good\n"
+    assert (stale.returncode, stale.stdout) == (0, "good\n")
+    assert "this is the value of before" in stale.stderr
+
+
+def test_a_limit_of_the_host_is_kept_and_settled_with_what_was_used(daemon: LiveDaemon) -> None:
+    tell = "echo tokens=100 > $SUPEREZIO_GUARD_REPORT"
+    assert run(daemon, "paid", "--tokens", "900", "--", "sh", "-c", tell).returncode == 0
+    assert run(daemon, "paid", "--tokens", "900", "--", "true").returncode == 0
+    refused = run(daemon, "paid", "--tokens", "900", "--", "true")
+    assert refused.returncode == 75
+    assert "tokens" in refused.stderr
+    never = run(daemon, "paid", "--tokens", "9000", "--", "true")
+    assert never.returncode == 125
+
+
+def test_a_limit_of_ones_own_is_made_by_its_rate(daemon: LiveDaemon) -> None:
+    once = ("mine", "--rate", "1/1h", "--", "true")
+    assert run(daemon, *once).returncode == 0
+    assert run(daemon, *once).returncode == 75
+    missing = run(daemon, "other", "--tokens", "5", "--", "true")
+    assert missing.returncode == 125
+    assert "there is no limit other" in missing.stderr
+
+
+def test_a_command_that_cannot_be_run_gives_back_what_it_took(daemon: LiveDaemon) -> None:
+    assert run(daemon, "none", "--", "/no/such/thing").returncode == 127
+    assert run(daemon, "none", "--", "/etc/passwd").returncode == 126
+    with daemon.client() as client:
+        (breaker,) = [b for b in client.breaker_list().breakers if b.name == "none"]
+    assert (breaker.permits, breaker.calls) == (0, 0)
+
+
+def test_an_interrupt_is_the_commands_and_says_nothing_of_the_service(daemon: LiveDaemon) -> None:
+    guard = subprocess.Popen(
+        words(daemon, "guard", "stopped", "--", "sh", "-c", "echo up; exec sleep 60"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert guard.stdout is not None
+    assert guard.stdout.readline() == "up\n"
+    guard.send_signal(signal.SIGTERM)
+    assert guard.wait(WITHIN_S) == 128 + signal.SIGTERM
+    guard.stdout.close()
+    with daemon.client() as client:
+        (breaker,) = [b for b in client.breaker_list().breakers if b.name == "stopped"]
+    assert (breaker.permits, breaker.calls) == (0, 0)
+
+
+def test_a_guard_that_is_killed_leaves_no_permit_behind(daemon: LiveDaemon) -> None:
+    guard = subprocess.Popen(
+        words(daemon, "guard", "killed", "--", "sh", "-c", "echo $$; exec sleep 60"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert guard.stdout is not None
+    command = int(guard.stdout.readline())
+    guard.kill()
+    guard.wait(WITHIN_S)
+    os.kill(command, signal.SIGKILL)
+    guard.stdout.close()
+    with daemon.client() as client:
+        (breaker,) = [b for b in client.breaker_list().breakers if b.name == "killed"]
+    assert (breaker.permits, breaker.calls) == (0, 0)
+
+
+def test_without_a_daemon_the_caller_chooses(tmp_path: Path) -> None:
+    base = [sys.executable, "-m", "superezioctl", "--socket", str(tmp_path / "none.sock"), "guard"]
+    closed = subprocess.run(
+        [*base, "x", "--", "echo", "ran"], capture_output=True, text=True, check=False
+    )
+    assert (closed.returncode, closed.stdout) == (125, "")
+    opened = subprocess.run(
+        [*base, "x", "--when-absent", "open", "--", "echo", "ran"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (opened.returncode, opened.stdout) == (0, "ran\n")
+    assert "unguarded" in opened.stderr
+
+
+def test_a_daemon_that_goes_away_changes_nothing_of_how_the_command_ended(tmp_path: Path) -> None:
+    live = LiveDaemon(tmp_path / "d").start()
+    guard = subprocess.Popen(
+        words(live, "--timeout", "1s", "guard", "x", "--", "sh", "-c", "echo up; read _; exit 9"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert guard.stdout is not None
+    assert guard.stdout.readline() == "up\n"
+    live.kill()
+    _, said = guard.communicate("\n", timeout=WITHIN_S)
+    live.close()
+    assert guard.returncode == 9
+    assert "the daemon could not be told" in said
