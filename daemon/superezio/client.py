@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 from superezio import calls, wire
 from superezio.calls import (
-    CacheOptions,
     Call,
     LeaseOptions,
-    LimitCost,
-    LimitUse,
     PlacementOptions,
 )
+from superezio.client_host import HostMethods
+from superezio.client_services import ServiceMethods
 from superezio.conversation import COURTESY_S, Conversation
 from superezio.errors import StaleLeaseError, SuperezioError
 from superezio.events import Events
@@ -56,7 +55,7 @@ def no_correlation_id() -> str | None:
     return None
 
 
-class Client:
+class Client(HostMethods, ServiceMethods):
     """A blocking client of the daemon: one connection, made when it is first needed.
 
     `socket_path` defaults to `superezio.paths.default_socket_path()`. `timeout_s` limits each call
@@ -111,80 +110,6 @@ class Client:
         if self._guards is not None:
             self._guards.close()
         self._conversation.close()
-
-    # --- system ---------------------------------------------------------------------------------
-
-    def system_ping(self, *, timeout_s: float | None = None) -> wire.Pong:
-        """Return at once, if the daemon's loop turns."""
-        return self._call(calls.system_ping(), timeout_s)
-
-    def system_info(self, *, timeout_s: float | None = None) -> wire.SystemInfo:
-        """Return what runs: versions, paths, and the role the daemon gives to the caller."""
-        return self._call(calls.system_info(), timeout_s)
-
-    def system_reload(self, *, timeout_s: float | None = None) -> wire.ReloadResult:
-        """Read the configuration again (admins). A bad file is refused; the old one stands."""
-        return self._call(calls.system_reload(), timeout_s)
-
-    def system_log_level(
-        self, level: str | None = None, *, timeout_s: float | None = None
-    ) -> wire.LogLevelResult:
-        """Return the log level, after setting it if one is given (admins)."""
-        return self._call(calls.system_log_level(level), timeout_s)
-
-    # --- health and gpus ------------------------------------------------------------------------
-
-    def health_get(self, *, timeout_s: float | None = None) -> wire.Health:
-        """Return the verdict on the host, with reasons, and an action for each reason."""
-        return self._call(calls.health_get(), timeout_s)
-
-    def metrics_get(self, *, timeout_s: float | None = None) -> wire.MetricsText:
-        """Return all metrics of the daemon in Prometheus' text format."""
-        return self._call(calls.metrics_get(), timeout_s)
-
-    def gpu_list(self, *, timeout_s: float | None = None) -> wire.GpuList:
-        """Return every GPU with its latest sample; what a card does not tell is None."""
-        return self._call(calls.gpu_list(), timeout_s)
-
-    def gpu_get(self, gpu: str, *, timeout_s: float | None = None) -> wire.Gpu:
-        """Return one GPU, by UUID, by a unique beginning of it, or by index.
-
-        Raises NotFoundError.
-        """
-        return self._call(calls.gpu_get(gpu), timeout_s)
-
-    def gpu_history(
-        self, gpu: str, *, since: float | str = 900.0, timeout_s: float | None = None
-    ) -> wire.GpuHistory:
-        """Return the past of one GPU: each second of 15 minutes, or each 15 s of 24 hours."""
-        return self._call(calls.gpu_history(gpu, since), timeout_s)
-
-    def gpu_processes(
-        self, gpu: str | None = None, *, timeout_s: float | None = None
-    ) -> wire.GpuProcessList:
-        """Return the processes on one GPU, or on all.
-
-        Members that are personal are None where the caller's role does not reach.
-        """
-        return self._call(calls.gpu_processes(gpu), timeout_s)
-
-    def gpu_cordon(
-        self, gpu: str, *, reason: str = "", timeout_s: float | None = None
-    ) -> wire.Done:
-        """Let no new lease onto a GPU, until `gpu_uncordon`, also over restarts (admins)."""
-        return self._call(calls.gpu_cordon(gpu, reason), timeout_s)
-
-    def gpu_uncordon(self, gpu: str, *, timeout_s: float | None = None) -> wire.Done:
-        """Undo `gpu_cordon` (admins)."""
-        return self._call(calls.gpu_uncordon(gpu), timeout_s)
-
-    def gpu_detach(self, *, timeout_s: float | None = None) -> wire.ProbeState:
-        """Let go of the driver, to reset a GPU or to unload the driver (admins)."""
-        return self._call(calls.gpu_detach(), timeout_s)
-
-    def gpu_attach(self, *, timeout_s: float | None = None) -> wire.ProbeState:
-        """Take up the driver again after `gpu_detach` (admins)."""
-        return self._call(calls.gpu_attach(), timeout_s)
 
     # --- guarded calls of services --------------------------------------------------------------
 
@@ -442,203 +367,6 @@ class Client:
         """
         return self._call(calls.placement_explain(vram, options), timeout_s)
 
-    # --- circuit breakers -----------------------------------------------------------------------
-
-    def breaker_acquire(
-        self,
-        name: str,
-        *,
-        rules: wire.BreakerRules | None = None,
-        timeout_s: float | None = None,
-    ) -> wire.BreakerPermit:
-        """Ask for leave to call the service that `name` stands for; settle it when the call ends.
-
-        The permit is this client's connection's, and returns with it. `rules` are for a name of
-        one's own. Raises BreakerOpenError, with `retry_after_ms`.
-        """
-        return self._call(calls.breaker_acquire(name, rules), timeout_s)
-
-    def breaker_settle(
-        self,
-        name: str,
-        permit: int,
-        outcome: wire.CallOutcome,
-        *,
-        retry_after: float | str | None = None,
-        timeout_s: float | None = None,
-    ) -> wire.BreakerSettlement:
-        """Tell how the call of a permit ended: success, failure, ignore or throttled.
-
-        `retry_after` goes with throttled: how long the service wants to be left alone. Doing it
-        twice is fine: the second one changes nothing.
-        """
-        call = calls.breaker_settle(name, permit, outcome, retry_after)
-        return self._call(call, timeout_s)
-
-    def breaker_get(
-        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
-    ) -> wire.Breaker:
-        """Return one breaker, for admins that of user `uid`. Raises NotFoundError."""
-        return self._call(calls.breaker_get(name, uid), timeout_s)
-
-    def breaker_list(self, *, timeout_s: float | None = None) -> wire.BreakerList:
-        """Return one's own breakers and the shared ones that one may use; for admins all."""
-        return self._call(calls.breaker_list(), timeout_s)
-
-    def breaker_force_open(
-        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
-    ) -> wire.Breaker:
-        """Have a breaker reject every call. Shared ones are for admins."""
-        return self._call(calls.breaker_force_open(name, uid), timeout_s)
-
-    def breaker_disable(
-        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
-    ) -> wire.Breaker:
-        """Have a breaker let every call through and record none. Shared ones are for admins."""
-        return self._call(calls.breaker_disable(name, uid), timeout_s)
-
-    def breaker_reset(
-        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
-    ) -> wire.Breaker:
-        """Have a breaker begin anew, closed. Shared ones are for admins. Raises NotFoundError."""
-        return self._call(calls.breaker_reset(name, uid), timeout_s)
-
-    # --- the cache ------------------------------------------------------------------------------
-
-    def cache_get(
-        self,
-        namespace: str,
-        key: str,
-        *,
-        fill: bool = False,
-        wait: float | str = 30.0,
-        lead: float | str = 30.0,
-        timeout_s: float | None = None,
-    ) -> wire.CacheAnswer:
-        """Return what the cache has for a key: its `status` says what to do.
-
-        With `fill`, be ready to fetch the value where nobody has it: one caller of all gets the
-        status "lead" and a `token`, and has `lead` to deliver with `cache_set` or to give up with
-        `cache_fail`; the others wait for it, `wait` at most. "stale" with a token is the same for
-        a value that may be served meanwhile. Where it is a "miss", fetch it for yourself.
-
-        Raises FillFailedError with the error of who fetched it, FillTimeoutError, and
-        PermissionDeniedError for a namespace that is shared by others.
-        """
-        call = calls.cache_get(namespace, key, fill=fill, wait=wait, lead=lead)
-        return self._call(call, timeout_s)
-
-    def cache_set(
-        self,
-        namespace: str,
-        key: str,
-        value: str | bytes,
-        *,
-        timeout_s: float | None = None,
-        **options: Unpack[CacheOptions],
-    ) -> wire.CacheStored:
-        """Set a value: text or bytes. With the `token` of a lead, deliver it to all who wait.
-
-        Options: `ttl`, how long it is fresh, give or take a tenth (an hour); `grace`, how long it
-        is served after that while one caller refreshes it, and `stale_if_error`, how long where
-        refreshing fails (0); `tags`, names to delete it by; `token`. A `ValueError` is raised for
-        a duration that cannot be read.
-        """
-        return self._call(calls.cache_set(namespace, key, value, options), timeout_s)
-
-    def cache_fail(
-        self,
-        namespace: str,
-        key: str,
-        token: str,
-        *,
-        error: str | None = None,
-        timeout_s: float | None = None,
-    ) -> wire.CacheFailed:
-        """Give a lead up: all who wait are told the `error`; without one, the first of them leads.
-
-        Where an old value may stand in for the error, it is in the answer, and they get it, too.
-        """
-        return self._call(calls.cache_fail(namespace, key, token, error), timeout_s)
-
-    def cache_delete(
-        self,
-        namespace: str,
-        *,
-        key: str | None = None,
-        tag: str | None = None,
-        timeout_s: float | None = None,
-    ) -> wire.CacheDeleted:
-        """Delete a key, or all that has a tag. What is being fetched meanwhile is not stored."""
-        return self._call(calls.cache_delete(namespace, key, tag), timeout_s)
-
-    def cache_clear(
-        self, namespace: str, *, uid: int | None = None, timeout_s: float | None = None
-    ) -> wire.CacheDeleted:
-        """Delete all of a namespace; of a shared one, or another user's (`uid`), as an admin."""
-        return self._call(calls.cache_clear(namespace, uid), timeout_s)
-
-    def cache_stats(self, *, timeout_s: float | None = None) -> wire.CacheStats:
-        """Return what the caller's namespaces hold, and what happened in them."""
-        return self._call(calls.cache_stats(), timeout_s)
-
-    # --- limits ---------------------------------------------------------------------------------
-
-    def limit_acquire(
-        self, name: str, *, timeout_s: float | None = None, **options: Unpack[LimitCost]
-    ) -> wire.LimitReservation:
-        """Reserve room for one request in the limit `name`; settle it with what was used.
-
-        Options: `requests` (1), `tokens`, `money_micros`, `concurrency` (slots), what it takes;
-        `key`, whose request it is; `wait`, how long to wait for room (0: not at all); `rates`, of
-        a limit of one's own. What was reserved counts as used when this client's connection ends.
-        Raises RateLimitedError (with `retry_after_ms`), NeverPassesError, StateNotWritableError.
-        """
-        return self._call(calls.limit_acquire(name, options), timeout_s)
-
-    def limit_settle(
-        self, reservation: int, *, timeout_s: float | None = None, **used: Unpack[LimitUse]
-    ) -> wire.LimitSettlement:
-        """Say what a request used: `requests`, `tokens`, `money_micros`; what is None as reserved.
-
-        `retry_after` and `remaining` are what the far side said. `settled` is False where the
-        reservation is not open over this client's connection any more.
-        """
-        return self._call(calls.limit_settle(reservation, used), timeout_s)
-
-    def limit_peek(
-        self,
-        name: str,
-        *,
-        key: str | None = None,
-        uid: int | None = None,
-        timeout_s: float | None = None,
-    ) -> wire.LimitState:
-        """Return what is left of a limit (with `uid`, of another user's: admins).
-
-        Raises NotFoundError.
-        """
-        return self._call(calls.limit_peek(name, key, uid), timeout_s)
-
-    def limit_list(self, *, timeout_s: float | None = None) -> wire.LimitList:
-        """Return the limits that the caller may use, and what is left of each."""
-        return self._call(calls.limit_list(), timeout_s)
-
-    def limit_reset(
-        self,
-        name: str,
-        *,
-        key: str | None = None,
-        uid: int | None = None,
-        spend: bool = False,
-        timeout_s: float | None = None,
-    ) -> wire.Done:
-        """Have all of a limit there again; with `spend`, as if no money was spent (shared: admins).
-
-        Raises NotFoundError.
-        """
-        return self._call(calls.limit_reset(name, key, uid, spend=spend), timeout_s)
-
     # --- events, sessions, rpc ------------------------------------------------------------------
 
     def events(
@@ -691,66 +419,6 @@ class Client:
         if self.session == session_id:
             self.session = None
         return self._call(calls.session_close(session_id), timeout_s)
-
-    def session_list(self, *, timeout_s: float | None = None) -> wire.SessionList:
-        """Return the sessions that the caller may see: own ones, and for admins all."""
-        return self._call(calls.session_list(), timeout_s)
-
-    # --- the flight recorder ----------------------------------------------------------------------
-
-    def trace_get(self, id_: str, *, timeout_s: float | None = None) -> wire.Trace:
-        """Return what became of the requests of a correlation id, or trace-id, in time's order.
-
-        One's own; for admins all.
-        """
-        return self._call(calls.trace_get(id_), timeout_s)
-
-    def trace_find(
-        self,
-        *,
-        last: int = 20,
-        slow: float | str | None = None,
-        failed: bool = False,
-        method: str | None = None,
-        since: float | str | None = None,
-        timeout_s: float | None = None,
-    ) -> wire.TraceList:
-        """Return the newest `last` requests, the newest first, that meet all that is given.
-
-        `slow`: they took that long or longer; `failed`: they were answered with an error, or not at
-        all; `method`: of one method, or, with a dot at its end, of a family; `since`: they are no
-        older. Durations are seconds or text.
-        """
-        call = calls.trace_find(last=last, slow=slow, failed=failed, method=method, since=since)
-        return self._call(call, timeout_s)
-
-    def trace_annotate(
-        self,
-        correlation_id: str,
-        name: str,
-        *,
-        started_ago: float | str | None = None,
-        duration: float | str | None = None,
-        attributes: Mapping[str, str | int | float | bool] | None = None,
-        timeout_s: float | None = None,
-    ) -> wire.Done:
-        """Add a span of one's own to a correlation id: `trace_get` shows it beside the requests.
-
-        It took `duration` up to now, or began `started_ago`; without a duration it is an instant.
-        Raises BusyError where there are too many of them.
-        """
-        call = calls.trace_annotate(
-            correlation_id,
-            name,
-            started_ago=started_ago,
-            duration=duration,
-            attributes=attributes or {},
-        )
-        return self._call(call, timeout_s)
-
-    def rpc_discover(self, *, timeout_s: float | None = None) -> dict[str, Any]:
-        """Return the OpenRPC document of the daemon that runs."""
-        return self._call(calls.rpc_discover(), timeout_s)
 
     def _guarding(self) -> Guards:
         with self._making_guards:
