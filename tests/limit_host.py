@@ -42,6 +42,7 @@ class Connection:
 
 class Session(Struct):
     id: str
+    reservations: int = 0
 
 
 class Asked:
@@ -49,6 +50,7 @@ class Asked:
         self.origin = origin
         self.session = session
         self.received_ns = received_ns
+        self.came_to: str | None = None
 
 
 class LimitHost:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from superezioctl.caller import Caller
 
 TYPE_CHECKING = False
@@ -20,6 +22,7 @@ class Context:
         self.out = out
         self.socket_path = socket_path
         self._caller: Caller | None = None
+        self._own_id: str | None = None
 
     @property
     def timeout_s(self) -> float:
@@ -29,9 +32,17 @@ class Context:
 
     @property
     def correlation_id(self) -> str | None:
-        """The id this run goes by, if it was given one."""
+        """The id this run goes by, if it was given one, or has made one up."""
         given: str | None = self.arguments["correlation_id"]
-        return given
+        return given or self._own_id
+
+    def one_id(self) -> str:
+        """Have all calls of this run go by one id, the one given if there is one; return it."""
+        known = self.correlation_id
+        if known is not None:
+            return known
+        self._own_id = os.urandom(16).hex()
+        return self._own_id
 
     def caller(self, *, patient: bool = False) -> Caller:
         """Return a new caller, with a connection of its own."""

@@ -71,6 +71,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         self.timeout_s = timeout_s
         self.session = session
         self._clock = clock
+        self._correlation_id = correlation_id
         self._conversation = AsyncConversation(
             self.socket_path, correlation_id=correlation_id, clock=clock
         )
@@ -338,6 +339,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
                 when_absent=self._when_absent,
                 timeout_s=self.timeout_s,
                 session=lambda: self.session,
+                correlation_id=self._correlation_id,
             )
         return self._guards
 

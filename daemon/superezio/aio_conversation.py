@@ -55,10 +55,12 @@ class AsyncConversation:
         limit_s: float,
         session: str | None,
         patience_s: float = math.inf,
+        correlation_id: str | None = None,
     ) -> T:
         """Make a call, again where that is safe and the connection ended, and return its result.
 
-        That nobody listens is waited out for `patience_s` at most.
+        That nobody listens is waited out for `patience_s` at most. `correlation_id` takes the place
+        of the one that is called for.
 
         One that is cancelled, or out of time, is cancelled in the daemon too. Raises what the
         daemon answers, or DaemonNotRunningError, ReplyTimeoutError, ConnectionLostError.
@@ -74,7 +76,7 @@ class AsyncConversation:
                 link = await self._connected(deadline_ns, session, closings)
                 after_s = (self._clock() - begun_ns) / 1e9
                 to_send = call.made_again(after_s) if again else call
-                return await self._exchange(link, to_send, deadline_ns, session)
+                return await self._exchange(link, to_send, deadline_ns, session, correlation_id)
             except OSError as error:
                 patient = self._clock() < patient_until_ns
                 pause_s = backoff.next_pause_s() if may_come_back(error, patient=patient) else None
@@ -153,13 +155,18 @@ class AsyncConversation:
             self._leases.resumed(lease)
 
     async def _exchange(
-        self, link: Link, call: Call[T], deadline_ns: int, session: str | None
+        self,
+        link: Link,
+        call: Call[T],
+        deadline_ns: int,
+        session: str | None,
+        correlation_id: str | None = None,
     ) -> T:
         await link.writable()
         left_ns = max(1_000_000, deadline_ns - self._clock())
         id_ = next(self._ids)
         meta = wire.Meta(
-            correlation_id=self._correlation_id(),
+            correlation_id=correlation_id or self._correlation_id(),
             session_id=session,
             deadline_ms=deadline_ms(left_ns),
             idempotency_key=call.idempotency_key,

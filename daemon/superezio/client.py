@@ -61,7 +61,8 @@ class Client(HostMethods, ServiceMethods):
     `socket_path` defaults to `superezio.paths.default_socket_path()`. `timeout_s` limits each call
     and is a parameter of each method too; time in the queue for a lease comes on top. `session` is
     the id of a session to count the requests to. `correlation_id` is called for each request: what
-    it returns is found again in the journal, the events and the lease.
+    it returns is found again in the journal, the events and the lease. All requests of one guarded
+    call have one id, which is made up where it returns None: the block has it, and the error.
 
     While the daemon restarts, calls wait for it, up to their time limit, and are sent again where
     that is safe: everything but `session_open` without a token is. A lease is asked for under a
@@ -431,6 +432,7 @@ class Client(HostMethods, ServiceMethods):
                     when_absent=self._when_absent,
                     timeout_s=self.timeout_s,
                     session=lambda: self.session,
+                    correlation_id=self._correlation_id,
                 )
             return self._guards
 

@@ -61,10 +61,12 @@ class Conversation:
         limit_s: float,
         session: str | None,
         patience_s: float = math.inf,
+        correlation_id: str | None = None,
     ) -> T:
         """Make a call, again where that is safe and the connection ended, and return its result.
 
-        That nobody listens is waited out for `patience_s` at most.
+        That nobody listens is waited out for `patience_s` at most. `correlation_id` takes the place
+        of the one that is called for.
 
         Raises what the daemon answers, or DaemonNotRunningError, ReplyTimeoutError,
         ConnectionLostError.
@@ -80,7 +82,7 @@ class Conversation:
                     self._connect(deadline_ns, session, patient_until_ns)
                     after_s = (self._clock() - begun_ns) / 1e9
                     to_send = call.made_again(after_s) if again else call
-                    return self._exchange(to_send, deadline_ns, session)
+                    return self._exchange(to_send, deadline_ns, session, correlation_id)
                 except (ConnectionLostError, ShuttingDownError):
                     self.connection.close()
                     pause_s = backoff.next_pause_s() if call.idempotent else None
@@ -138,10 +140,16 @@ class Conversation:
         else:
             self._leases.resumed(lease)
 
-    def _exchange(self, call: Call[T], deadline_ns: int, session: str | None) -> T:
+    def _exchange(
+        self,
+        call: Call[T],
+        deadline_ns: int,
+        session: str | None,
+        correlation_id: str | None = None,
+    ) -> T:
         id_ = next(self._ids)
         meta = wire.Meta(
-            correlation_id=self._correlation_id(),
+            correlation_id=correlation_id or self._correlation_id(),
             session_id=session,
             deadline_ms=deadline_ms(deadline_ns - self._clock()),
             idempotency_key=call.idempotency_key,

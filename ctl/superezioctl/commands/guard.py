@@ -23,7 +23,7 @@ from superezioctl.arguments import (
 )
 from superezioctl.exit_codes import DONE, NOT_EXECUTABLE, NOT_FOUND, REFUSED_FOR_NOW, RUN_FAILED
 from superezioctl.guarding import child, shields
-from superezioctl.guarding.report import VARIABLE, Report, micros
+from superezioctl.guarding.report import ID_VARIABLE, VARIABLE, Report, micros
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def guard(context: Context) -> int:
     """Run a command if the service may be called; return its exit code, or why it may not."""
     arguments = context.arguments
     _check(arguments)
+    id_ = context.one_id()
     wait_s: float = arguments["wait"]
     ask = shields.asking(context.call, wait_s=max(wait_s, arguments["fill_wait"]))
     try:
@@ -59,6 +60,7 @@ def guard(context: Context) -> int:
         from superezioctl import failures  # noqa: PLC0415 - paid for on failure only
 
         failures.report(error, context)
+        context.out.note(f"`superezioctl trace {id_}` shows what became of this call.")
         return REFUSED_FOR_NOW
 
 
@@ -188,7 +190,11 @@ def _room(ask: shields.Ask, arguments: Arguments) -> shields.Room | None:
 def _run(context: Context, report: Report, *, keep: bool) -> child.Ended:
     command: list[str] = context.arguments["command"]
     context.out.flush()
-    return child.run(command, {**os.environ, VARIABLE: report.path}, keep=keep)
+    return child.run(command, _environment(context, report), keep=keep)
+
+
+def _environment(context: Context, report: Report) -> dict[str, str]:
+    return {**os.environ, VARIABLE: report.path, ID_VARIABLE: context.one_id()}
 
 
 def _outcome(ended: child.Ended, report: Report, arguments: Arguments) -> str:
@@ -314,7 +320,9 @@ COMMANDS = {
         "all who ask runs the command and the others get what it prints.\n\n"
         "The command may tell more in the file that $SUPEREZIO_GUARD_REPORT names, a line each: "
         "tokens=412 and money=0.02 (what was used), retry_after=30s (the service has had enough "
-        "for so long), outcome=success, failure or ignore.\n\n"
+        "for so long), outcome=success, failure or ignore. $SUPEREZIO_CORRELATION_ID is the id of "
+        "the call, made up where --correlation-id gives none: `superezioctl trace` draws by it "
+        "what became of the call, from the cache to how it was settled.\n\n"
         "The exit code is the command's own. 75: not now, the breaker is open or the limit has no "
         "room; standard error says when. 125: it was not started for another reason. 126: it "
         "cannot be executed. 127: it is not there.",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: The variable of the command's environment that names the file.
 VARIABLE = "SUPEREZIO_GUARD_REPORT"
+#: The one that has the id of the call.
+ID_VARIABLE = "SUPEREZIO_CORRELATION_ID"
 #: Millionths: what money is counted in.
 _MICROS = 1_000_000
 _MOST_BYTES = 4096

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from superezio.wire import Trace, TraceGpu, TraceList, TraceRecord, TraceSpan
+from superezio.wire import Trace, TraceGpu, TraceList, TraceMark, TraceRecord, TraceSpan
 from superezioctl.output import Output, printed_width
 from superezioctl.views.text import NOTHING, figure, fit, size, user
 
@@ -93,7 +93,7 @@ def _rows(trace: Trace, began: datetime) -> Iterator[list[_Row]]:
             _Row(start_ms, record.duration_ms, f"{name} {_words(record)}", "bad" if bad else None)
         ]
         group += [
-            _Row(start_ms + mark.after_ms, None, mark.name, inner=True) for mark in record.marks
+            _Row(start_ms + each.after_ms, None, _mark(each), inner=True) for each in record.marks
         ]
         yield group
     for span in trace.spans:
@@ -157,6 +157,10 @@ def _attributes(out: Output, span: TraceSpan) -> None:
     width = max(map(printed_width, span.attributes))
     for name, value in span.attributes.items():
         out.line(f"  {name:<{width}}  {value}")
+
+
+def _mark(mark: TraceMark) -> str:
+    return mark.name if mark.detail is None else f"{mark.name}: {mark.detail}"
 
 
 def _words(record: TraceRecord) -> str:

@@ -23,6 +23,7 @@ from superezio.flight.layout import (
     places,
     record_at,
 )
+from superezio.flight.marking import read_method
 from superezio.flight.records import IN_FLIGHT, OK, Note, RequestNote, decode_note
 
 _SLICE_BYTES: Final = 16 * 1024
@@ -149,6 +150,8 @@ class RingReader:
     def _entry(self, plain: Plain, number: int) -> Entry:
         methods = self._head().methods
         connection = plain.connection.hex()
+        known = plain.method < len(methods)
+        method, marks = read_method(methods[plain.method]) if known else (None, [])
         note = RequestNote(
             connection=connection,
             number=number,
@@ -156,10 +159,11 @@ class RingReader:
             session=plain.session.hex(),
             uid=plain.uid,
             pid=plain.pid,
-            method=methods[plain.method] if plain.method < len(methods) else None,
+            method=method,
             outcome=OK,
             received_ns=plain.received_ns,
             duration_ns=None,
+            marks=[(each, 0) for each in marks],
         )
         return Entry(note, self._era(plain.place, plain=plain.name is None), plain.place)
 

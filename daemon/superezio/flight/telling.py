@@ -9,10 +9,12 @@ from typing import Final
 from msgspec import structs
 
 from superezio import wire
+from superezio.flight.marking import read_mark
 from superezio.flight.reading import Entry, latest, order
 from superezio.flight.records import GpuNote, RequestNote, SpanNote
 
 _MS: Final = 1_000_000
+_REPLY: Final = "reply"
 
 
 def trace_of(id_: str, entries: Sequence[Entry], *, truncated: bool = False) -> wire.Trace:
@@ -54,13 +56,25 @@ def _record(entry: Entry, note: RequestNote) -> wire.TraceRecord:
         received_ns=note.received_ns,
         boot_id=entry.era.boot_id,
         duration_ms=_ms(note.duration_ns),
-        marks=[wire.TraceMark(name=name, after_ms=after / _MS) for name, after in note.marks],
+        marks=_marks(note),
         lease=note.lease,
         gpu=note.gpu,
         trace_id=note.trace_id,
         parent_id=note.parent_id,
         gpus=[_gpu(each) for each in note.gpus],
     )
+
+
+def _marks(note: RequestNote) -> list[wire.TraceMark]:
+    """Return the marks; the reply ends those of a request that has any, and took some time."""
+    marks = list(note.marks)
+    if marks and note.duration_ns is not None:
+        marks.append((_REPLY, note.duration_ns))
+    told = []
+    for text, after_ns in marks:
+        name, detail = read_mark(text)
+        told.append(wire.TraceMark(name=name, after_ms=after_ns / _MS, detail=detail))
+    return told
 
 
 def _summary(entry: Entry, note: RequestNote) -> wire.TraceSummary:

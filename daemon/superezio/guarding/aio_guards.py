@@ -22,6 +22,7 @@ from superezio.guarding.composing import (
     settled_by,
 )
 from superezio.guarding.fallback import Fallback
+from superezio.guarding.ids import id_of_call
 from superezio.guarding.limiting import Slot, reserved_async
 from superezio.guarding.options import (
     BreakerOptions,
@@ -49,6 +50,7 @@ class AsyncGuards:
         when_absent: WhenAbsent,
         timeout_s: float,
         session: Callable[[], str | None],
+        correlation_id: Callable[[], str | None],
     ) -> None:
         self._conversation = conversation
         self._fallback = Fallback(clock=clock)
@@ -56,6 +58,7 @@ class AsyncGuards:
         self._when_absent = when_absent
         self._timeout_s = timeout_s
         self._session = session
+        self._correlation_id = correlation_id
         self._refreshes = RefreshTasks()
 
     async def aclose(self) -> None:
@@ -168,4 +171,5 @@ class AsyncGuards:
             when_absent=when_absent or self._when_absent,
             timeout_s=self._timeout_s if timeout_s is None else timeout_s,
             session=self._session(),
+            correlation_id=id_of_call(self._correlation_id),
         )

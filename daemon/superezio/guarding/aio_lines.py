@@ -12,6 +12,7 @@ from superezio.conversation import COURTESY_S
 from superezio.errors import SuperezioError
 from superezio.guarding.absence import ABSENT, FIND_OUT_S, Absence, Answer, Side, WhenAbsent
 from superezio.guarding.fallback import Fallback
+from superezio.guarding.ids import tell_id
 from superezio.guarding.pending import Pending
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ class AsyncLine:
         when_absent: WhenAbsent,
         timeout_s: float,
         session: str | None,
+        correlation_id: str,
     ) -> None:
         self._conversation = conversation
         self._fallback = fallback
@@ -36,9 +38,21 @@ class AsyncLine:
         self._when_absent = when_absent
         self._timeout_s = timeout_s
         self._session = session
+        #: The one id that all requests of the call go by.
+        self.correlation_id = correlation_id
 
     async def ask(self, call: Call[T]) -> Answer[T]:
-        """Return what the daemon answers, or what stands in for it. Raises what it raises."""
+        """Return what the daemon answers, or what stands in for it. Raises what it raises.
+
+        The errors name the id that the call goes by.
+        """
+        try:
+            return await self._ask(call)
+        except SuperezioError as error:
+            tell_id(error, self.correlation_id)
+            raise
+
+    async def _ask(self, call: Call[T]) -> Answer[T]:
         if self._when_absent == "closed":
             result = await self._call(call, self._timeout_s, patience_s=self._timeout_s)
             return Answer(result, "daemon")
@@ -70,6 +84,7 @@ class AsyncLine:
             limit_s=limit_s + call.wait_s,
             session=self._session,
             patience_s=patience_s,
+            correlation_id=self.correlation_id,
         )
 
     async def _locally(self, call: Call[T]) -> T:

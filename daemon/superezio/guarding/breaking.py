@@ -29,9 +29,11 @@ class Permit:
     Without a word: success where the block ends, failure where it raises. The last word counts.
     """
 
-    def __init__(self, answer: Answer[wire.BreakerPermit], name: str) -> None:
+    def __init__(self, answer: Answer[wire.BreakerPermit], name: str, correlation_id: str) -> None:
         given = answer.result
         self.name = name
+        #: `superezioctl trace` draws what became of the call by it.
+        self.correlation_id = correlation_id
         #: Who let the call through: "daemon", "local", or "nobody" where it goes unguarded.
         self.side: Side = answer.side
         self.state: wire.BreakerState = "closed" if given is None else given.state
@@ -82,7 +84,7 @@ def permitted(
     line: Line, name: str, rules: wire.BreakerRules | None, is_failure: IsFailure
 ) -> Iterator[Permit]:
     """Run a block where the breaker lets it through. Raises BreakerOpenError."""
-    permit = Permit(line.ask(asking.breaker_acquire(name, rules)), name)
+    permit = Permit(line.ask(asking.breaker_acquire(name, rules)), name, line.correlation_id)
     try:
         yield permit
     except BaseException as error:
@@ -97,7 +99,7 @@ async def permitted_async(
     line: AsyncLine, name: str, rules: wire.BreakerRules | None, is_failure: IsFailure
 ) -> AsyncIterator[Permit]:
     """Run a block where the breaker lets it through. Raises BreakerOpenError."""
-    permit = Permit(await line.ask(asking.breaker_acquire(name, rules)), name)
+    permit = Permit(await line.ask(asking.breaker_acquire(name, rules)), name, line.correlation_id)
     try:
         yield permit
     except BaseException as error:

@@ -75,7 +75,9 @@ class Plan(Struct, frozen=True, kw_only=True):
 class GuardedCall:
     """One guarded call: how it ends and what it used, told at the end of its block."""
 
-    def __init__(self) -> None:
+    def __init__(self, correlation_id: str) -> None:
+        #: `superezioctl trace` draws what became of the call by it: all its requests have it.
+        self.correlation_id = correlation_id
         self.permit: Permit | None = None
         self.slot: Slot | None = None
         #: Whether `value` came from the cache, and there is nothing left to do.
@@ -150,7 +152,7 @@ class GuardedCall:
 @contextmanager
 def passed(line: Line, plan: Plan) -> Iterator[GuardedCall]:
     """Run a block where limit and breaker let it through. Raises what they raise."""
-    call = GuardedCall()
+    call = GuardedCall(line.correlation_id)
     with ExitStack() as stack:
         if plan.limit is not None:
             call.slot = stack.enter_context(reserved(line, plan.limit))
@@ -167,7 +169,7 @@ def passed(line: Line, plan: Plan) -> Iterator[GuardedCall]:
 @asynccontextmanager
 async def passed_async(line: AsyncLine, plan: Plan) -> AsyncIterator[GuardedCall]:
     """Run a block where limit and breaker let it through. Raises what they raise."""
-    call = GuardedCall()
+    call = GuardedCall(line.correlation_id)
     async with AsyncExitStack() as stack:
         if plan.limit is not None:
             call.slot = await stack.enter_async_context(reserved_async(line, plan.limit))
@@ -195,9 +197,11 @@ def guarded(line: Line, plan: Plan, key: str, codec: Codec[Any]) -> Iterator[Gua
     answer = line.ask(recipe.get(key))
     found, side = answer
     token = None if found is None else found.token
-    if found is not None and token is None and (hit := _hit(found, codec)) is not None:
-        yield hit
-        return
+    if found is not None and token is None:
+        hit = _hit(found, codec, line.correlation_id)
+        if hit is not None:
+            yield hit
+            return
     lead = None if token is None else Lead(line, side, recipe, key, token)
     try:
         with passed(line, plan) as call:
@@ -227,9 +231,11 @@ async def guarded_async(
     answer = await line.ask(recipe.get(key))
     found, side = answer
     token = None if found is None else found.token
-    if found is not None and token is None and (hit := _hit(found, codec)) is not None:
-        yield hit
-        return
+    if found is not None and token is None:
+        hit = _hit(found, codec, line.correlation_id)
+        if hit is not None:
+            yield hit
+            return
     lead = None if token is None else AsyncLead(line, side, recipe, key, token)
     try:
         async with passed_async(line, plan) as call:
@@ -246,12 +252,12 @@ async def guarded_async(
             await lead.deliver(stored)
 
 
-def _hit(found: wire.CacheAnswer, codec: Codec[Any]) -> GuardedCall | None:
+def _hit(found: wire.CacheAnswer, codec: Codec[Any], correlation_id: str) -> GuardedCall | None:
     if found.status in {"lead", "miss"}:
         return None
     if not codec.reads(found):
         return None
-    call = GuardedCall()
+    call = GuardedCall(correlation_id)
     call.value = codec.decode(found)
     call.hit = True
     return call

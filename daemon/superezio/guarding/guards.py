@@ -15,6 +15,7 @@ from superezio.guarding.breaking import IsFailure, Permit, any_exception, permit
 from superezio.guarding.caching import Lead, Recipe, cached
 from superezio.guarding.composing import GuardedCall, Plan, guarded, passed, settled_by
 from superezio.guarding.fallback import Fallback
+from superezio.guarding.ids import id_of_call
 from superezio.guarding.limiting import Slot, reserved
 from superezio.guarding.lines import Line, Lines
 from superezio.guarding.options import (
@@ -43,6 +44,7 @@ class Guards:
         when_absent: WhenAbsent,
         timeout_s: float,
         session: Callable[[], str | None],
+        correlation_id: Callable[[], str | None],
     ) -> None:
         self._lines = Lines(connect)
         self._fallback = Fallback(clock=clock)
@@ -50,6 +52,7 @@ class Guards:
         self._when_absent = when_absent
         self._timeout_s = timeout_s
         self._session = session
+        self._correlation_id = correlation_id
         self._refreshes = RefreshThreads()
 
     def close(self) -> None:
@@ -176,4 +179,5 @@ class Guards:
                 when_absent=when_absent or self._when_absent,
                 timeout_s=self._timeout_s if timeout_s is None else timeout_s,
                 session=self._session(),
+                correlation_id=id_of_call(self._correlation_id),
             )

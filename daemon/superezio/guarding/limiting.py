@@ -17,9 +17,13 @@ from superezio.guarding.options import amount, milliseconds
 class Slot:
     """Room for one call. What it used is told at the end of its block: as reserved, if not said."""
 
-    def __init__(self, answer: Answer[wire.LimitReservation], name: str) -> None:
+    def __init__(
+        self, answer: Answer[wire.LimitReservation], name: str, correlation_id: str
+    ) -> None:
         given = answer.result
         self.name = name
+        #: `superezioctl trace` draws what became of the call by it.
+        self.correlation_id = correlation_id
         #: Who gave the room: "daemon", "local", or "nobody" where the call goes unlimited.
         self.side: Side = answer.side
         self.waited_s = 0.0 if given is None else given.waited_ms / 1000
@@ -84,7 +88,7 @@ class Slot:
 @contextmanager
 def reserved(line: Line, params: wire.LimitAcquireParams) -> Iterator[Slot]:
     """Run a block when the limit has room for it. Raises RateLimitedError, NeverPassesError."""
-    slot = Slot(line.ask(asking.limit_acquire(params)), params.name)
+    slot = Slot(line.ask(asking.limit_acquire(params)), params.name, line.correlation_id)
     try:
         yield slot
     finally:
@@ -94,7 +98,7 @@ def reserved(line: Line, params: wire.LimitAcquireParams) -> Iterator[Slot]:
 @asynccontextmanager
 async def reserved_async(line: AsyncLine, params: wire.LimitAcquireParams) -> AsyncIterator[Slot]:
     """Run a block when the limit has room for it. Raises RateLimitedError, NeverPassesError."""
-    slot = Slot(await line.ask(asking.limit_acquire(params)), params.name)
+    slot = Slot(await line.ask(asking.limit_acquire(params)), params.name, line.correlation_id)
     try:
         yield slot
     finally:

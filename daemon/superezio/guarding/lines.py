@@ -16,6 +16,7 @@ from superezio.conversation import COURTESY_S, Conversation
 from superezio.errors import ReplyTimeoutError, SuperezioError
 from superezio.guarding.absence import ABSENT, FIND_OUT_S, Absence, Answer, Side, WhenAbsent
 from superezio.guarding.fallback import Fallback
+from superezio.guarding.ids import tell_id
 from superezio.guarding.pending import Pending
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Line:
         when_absent: WhenAbsent,
         timeout_s: float,
         session: str | None,
+        correlation_id: str,
     ) -> None:
         self._conversation = conversation
         self._fallback = fallback
@@ -43,9 +45,21 @@ class Line:
         self._when_absent = when_absent
         self._timeout_s = timeout_s
         self._session = session
+        #: The one id that all requests of the call go by.
+        self.correlation_id = correlation_id
 
     def ask(self, call: Call[T]) -> Answer[T]:
-        """Return what the daemon answers, or what stands in for it. Raises what it raises."""
+        """Return what the daemon answers, or what stands in for it. Raises what it raises.
+
+        The errors name the id that the call goes by.
+        """
+        try:
+            return self._ask(call)
+        except SuperezioError as error:
+            tell_id(error, self.correlation_id)
+            raise
+
+    def _ask(self, call: Call[T]) -> Answer[T]:
         if self._when_absent == "closed":
             result = self._call(call, self._timeout_s, patience_s=self._timeout_s)
             return Answer(result, "daemon")
@@ -78,6 +92,7 @@ class Line:
                 limit_s=limit_s + call.wait_s,
                 session=self._session,
                 patience_s=patience_s,
+                correlation_id=self.correlation_id,
             )
         except ReplyTimeoutError:
             # What the daemon may still hand out returns to it with the connection.

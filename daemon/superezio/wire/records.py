@@ -44,10 +44,14 @@ class TraceAnnotateParams(Params):
 
 
 class TraceMark(Result):
-    """What happened to the request, and how long after it was received."""
+    """What happened to the request, and how long after it was received.
+
+    `detail` says more: of `limited` what is short for whom, of `settled` how the call ended.
+    """
 
     name: str
     after_ms: float
+    detail: str | None = None
 
 
 class TraceGpu(Result):

@@ -48,9 +48,11 @@ _ERA_NS: Final = 50_000_000
 class MethodMarks:
     """How the records of one method begin."""
 
-    __slots__ = ("named", "number", "plain")
+    __slots__ = ("by_end", "named", "number", "plain")
 
     def __init__(self, number: int) -> None:
+        #: How those of them begin that came to something that is told (see `marking`).
+        self.by_end: dict[str, MethodMarks] = {}
         self.number = number
         self.plain = plain_head(number)
         self.named = named_head(number)

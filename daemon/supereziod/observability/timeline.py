@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from superezio.flight.marking import mark_text
+
 #: Marks of one request, and GPUs it is about. What comes after them is not kept.
 MAX_MARKS: Final = 48
 MAX_GPUS: Final = 16
@@ -23,10 +25,10 @@ class Timeline:
         self.gpus: Sequence[str] = ()
         self.uses: dict[str, int] | None = None
 
-    def mark(self, name: str) -> None:
-        """Note that something happened now."""
+    def mark(self, name: str, detail: str = "") -> None:
+        """Note that something happened now, and what it was about."""
         if len(self.marks) < MAX_MARKS:
-            self.marks.append((name, self._clock()))
+            self.marks.append((mark_text(name, detail), self._clock()))
 
     def use(self, what: str, count: int) -> None:
         """Count what the request's session has used."""

@@ -15,6 +15,8 @@ class Session(Protocol):
     """What a request counts for."""
 
     id: str
+    #: Grants that were asked for in it.
+    reservations: int
 
 
 class Connection(Protocol):
@@ -27,7 +29,12 @@ class Connection(Protocol):
 
 
 class Request(Protocol):
-    """What is asked for room: read at once, and not kept."""
+    """What is asked for room: read at once, and not kept.
+
+    `came_to` is told what one that is answered at once has come to.
+    """
+
+    came_to: str | None
 
     @property
     def origin(self) -> Connection: ...

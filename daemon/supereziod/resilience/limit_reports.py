@@ -51,6 +51,12 @@ def lower(budget: Budget, remaining: LimitRemaining, now_ns: int) -> None:
             budget.lower(now_ns, dimension, remaining=left, reset_after_ns=(reset_ms or 0) * _MS)
 
 
+def wait_of(waiter: Waiter, now_ns: int) -> str:
+    """Return in a few words what one waits for."""
+    short = shortage_of(waiter, now_ns)
+    return "by the service" if short.blocked else f"{short.dimension} of {short.scope}"
+
+
 def shortage_of(waiter: Waiter, now_ns: int) -> Rejection:
     """Return what keeps one waiting whose time is up."""
     short = [

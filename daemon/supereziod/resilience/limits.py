@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from itertools import islice
 from typing import Final, cast
 
@@ -34,6 +34,7 @@ from superezio.wire import (
 )
 from supereziod.deadlines import Deadlines
 from supereziod.observability.events import EventLog
+from supereziod.observability.marks import count_use, mark
 from supereziod.resilience.limit_accounts import Holder, Request, Way
 from supereziod.resilience.limit_answers import limited, never_passes, too_many
 from supereziod.resilience.limit_registry import LimitRegistry
@@ -43,6 +44,7 @@ from supereziod.resilience.limit_reports import (
     refusal_of,
     shortage_of,
     used_of,
+    wait_of,
 )
 from supereziod.resilience.named_limit import NamedLimit, Waiting
 from supereziod.storage import StorageError
@@ -116,6 +118,8 @@ class RateLimits:
             or rate.acquire(now_ns)
         ):
             return self._acquire(way, request, params)
+        request.came_to = "granted"
+        request.session.reservations += 1
         sole.users += 1
         account.reservations += 1
         self._number = number = self._number + 1
@@ -146,9 +150,13 @@ class RateLimits:
         number = self._open(holder, granted)
         if micros > 0:
             self._spend(holder, number, micros)
+        request.came_to = "granted"
+        request.session.reservations += 1
         return _join((way.answer_head, _encode(number), way.answer_tail))
 
-    def wait(self, request: Request, params: LimitAcquireParams) -> Awaitable[LimitReservation]:
+    def wait(
+        self, request: Request, params: LimitAcquireParams
+    ) -> asyncio.Future[LimitReservation]:
         """Wait for room, behind those who wait for the same; return what is awaited.
 
         Where that is cancelled, the waiting has ended. Raises what `acquire` does.
@@ -177,6 +185,10 @@ class RateLimits:
         holder.waiting[waiter] = named
         holder.account.waiters += 1
         self._waiters += 1
+        mark("queued")
+        mark("limited", wait_of(waiter, now_ns))
+        # These run for the request, which is the scope here.
+        future.add_done_callback(_tell_grant)
         future.add_done_callback(lambda _: self._stop_waiting(named, waiter))
         self._arm(named)
         return future
@@ -203,6 +215,7 @@ class RateLimits:
             self._heed(named, budgets, params, now_ns)
         if named.waiting:
             self._arm(named)
+        request.came_to = "settled"
         return _SETTLED
 
     def connection_closed(self, connection: str) -> None:
@@ -441,6 +454,13 @@ class RateLimits:
         holder.account.waiters -= 1
         self._waiters -= 1
         return waiting
+
+
+def _tell_grant(future: asyncio.Future[LimitReservation]) -> None:
+    """Note at the request that waited that it did not wait for nothing."""
+    if not future.cancelled() and future.exception() is None:
+        mark("granted")
+        count_use("reservations")
 
 
 def _way_of(reservation: Reservation) -> Way:

@@ -129,6 +129,7 @@ class CommandDispatcher:
         # at most times already.
         self._hot_request = RequestContext.__new__(RequestContext)
         self._hot_request.accepted_id = None
+        self._hot_request.came_to = None
         self._hot_request.timeline = None
         self._log = logger if logger is not None else structlog.get_logger()
 
@@ -197,6 +198,7 @@ class CommandDispatcher:
         else:
             request.session = session = self._session(line, meta)
             request.accepted_id = None
+            request.came_to = None
         run = line.run
         # Within a run it is current already: whatever else takes its place ends the run.
         if (run is None or run.marks is None) and _scope() is not request:
@@ -349,7 +351,7 @@ class CommandDispatcher:
     ) -> bytes | None:
         """Count an error and return the line that tells it, None for a notification's."""
         request.session.errors += 1
-        self.recording.ends(request, error.kind)
+        self.recording.fails(request, error)
         self._log.debug("request.failed", kind=error.kind, message=error.message)
         if request_id is UNSET:
             return None

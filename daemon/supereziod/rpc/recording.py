@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
+from superezio.errors import SuperezioError
 from superezio.flight.layout import in_session, plain_head
+from superezio.flight.marking import marks_of, method_text
 from superezio.flight.records import OK
 from superezio.wire import Meta
 from supereziod.observability.flight_recorder import FlightRecorder
 from supereziod.observability.ring import MethodMarks
+from supereziod.observability.timeline import Timeline
+from supereziod.rpc.refusal_marks import mark_of
 from supereziod.rpc.requests import RequestContext
 
 
@@ -67,8 +73,13 @@ class Recording:
         """Record one that was answered at once, and that says more of itself than most."""
         self.end_run(line, request.number)
         if meta.traceparent is not None:
-            self.recorder.finished(request)
+            with self._timed(request) as timeline:
+                for each in marks_of(request.came_to or ""):
+                    timeline.mark(each)
+                self.recorder.finished(request)
             return
+        if request.came_to is not None:
+            marks = marks.by_end.get(request.came_to) or self._ended(marks, request)
         who = in_session(line.stamp, request.session.key)
         if meta.correlation_id is None:
             self._plain.write(marks.plain, who, request.number, request.received_ns)
@@ -88,6 +99,33 @@ class Recording:
             for what, count in timeline.uses.items():
                 request.session.count(what, count)
         self.recorder.finished(request, outcome)
+
+    def fails(self, request: RequestContext, error: SuperezioError) -> None:
+        """Record one that ends with an error, with what the error says of it."""
+        said = mark_of(error)
+        if said is None:
+            self.ends(request, error.kind)
+            return
+        with self._timed(request) as timeline:
+            timeline.mark(*said)
+            self.ends(request, error.kind)
+
+    @contextmanager
+    def _timed(self, request: RequestContext) -> Iterator[Timeline]:
+        """Give a request a timeline for as long as its record is written."""
+        kept = request.timeline
+        request.timeline = timeline = self.recorder.timeline() if kept is None else kept
+        try:
+            yield timeline
+        finally:
+            request.timeline = kept
+
+    def _ended(self, marks: MethodMarks, request: RequestContext) -> MethodMarks:
+        """Return how records begin of those that came to the same as this one."""
+        came_to = request.came_to or ""
+        name = method_text(request.method or "", came_to)
+        marks.by_end[came_to] = ended = self.recorder.marks_of(name)
+        return ended
 
     def _record_run(self, run: Run, upto: int) -> None:
         if run.marks is not None:

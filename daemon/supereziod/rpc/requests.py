@@ -49,12 +49,14 @@ class RequestContext:
 
     `received_ns` is the clock when the request was read. It is the current scope already: what
     stands on the request's log lines is read from here, and made only then, as few requests log.
-    Handlers do not change it; those of hot methods do not keep it either (see `Method`).
+    Handlers change nothing of it but `came_to`; those of hot methods do not keep it either (see
+    `Method`).
     """
 
     # No Struct: storing into one takes four times as long, and that of hot methods is used again.
     __slots__ = (
-        "accepted_id", "meta", "method", "number", "origin", "received_ns", "session", "timeline",
+        "accepted_id", "came_to", "meta", "method", "number", "origin", "received_ns", "session",
+        "timeline",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +79,9 @@ class RequestContext:
         self.number = number
         #: What stands for the id of `meta`, once it was asked for.
         self.accepted_id: str | None = None
+        #: As a hot method's handler says that answers at once: its marks, as in `hit` or
+        #: `miss,lead`, in words of the code's own. Kept where the caller gave it an id.
+        self.came_to: str | None = None
         #: Where what happens to it is noted. None for one that is answered at once.
         self.timeline = timeline
 

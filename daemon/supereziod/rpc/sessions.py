@@ -27,19 +27,22 @@ class SessionState:
     """
 
     __slots__ = (
+        "_used",
         "connections",
         "counted",
         "errors",
+        "hits",
         "id",
         "idle_since_ns",
         "key",
         "name",
         "opened_at",
+        "permits",
         "pid",
         "requests",
+        "reservations",
         "token",
         "uid",
-        "used",
     )
 
     def __init__(self, *, uid: int, pid: int | None, opened_at: datetime, now_ns: int) -> None:
@@ -58,15 +61,26 @@ class SessionState:
         self.opened_at = opened_at
         #: When the last connection left or joined; requests are not timed one by one.
         self.idle_since_ns = now_ns
-        #: What was used in it, by what it is.
-        self.used: dict[str, int] = {}
+        # What hot methods hand out: they add to these themselves.
+        self.permits = self.reservations = self.hits = 0
+        self._used: dict[str, int] = {}
 
     def count(self, what: str, count: int = 1) -> None:
-        """Count something that was used, as in `leases` or `permits`: a word of the code's own.
+        """Count something that was used, as in `leases` or `fills`: a word of the code's own.
 
-        Handlers of hot methods call it; others may leave it to `marks.count_use`.
+        Handlers leave it to `marks.count_use`.
         """
-        self.used[what] = self.used.get(what, 0) + count
+        self._used[what] = self._used.get(what, 0) + count
+
+    @property
+    def used(self) -> dict[str, int]:
+        """What was used in it, by what it is: what was not has no member."""
+        hot = {"permits": self.permits, "reservations": self.reservations, "hits": self.hits}
+        used = dict(self._used)
+        for what, count in hot.items():
+            if count:
+                used[what] = used.get(what, 0) + count
+        return used
 
     def describe(self, now_ns: int) -> Session:
         """Return the session as it goes over the wire."""

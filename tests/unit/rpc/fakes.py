@@ -312,9 +312,9 @@ class FakeCaches:
         self.calls.append(("get", caller, params))
         return None if params.key == "waits" else CacheAnswer(status="miss")
 
-    def wait(self, caller: CacheCaller, params: CacheGetParams) -> Awaitable[CacheAnswer]:
+    def wait(self, caller: CacheCaller, params: CacheGetParams) -> asyncio.Future[CacheAnswer]:
         self.calls.append(("wait", caller, params))
-        return self.answers.get()
+        return asyncio.ensure_future(self.answers.get())
 
     def set(self, caller: CacheCaller, params: CacheSetParams) -> CacheStored:
         self.calls.append(("set", caller, params))

@@ -22,6 +22,12 @@ from supereziod.rpc.replies import encode
 from supereziod.rpc.requests import RequestContext
 
 _MILLISECOND: Final = 1_000_000
+_SETTLED: Final[dict[CallOutcome, str]] = {
+    "success": "settled success",
+    "failure": "settled failure",
+    "ignore": "settled ignore",
+    "throttled": "settled throttled",
+}
 
 
 class BreakerService(Protocol):
@@ -89,6 +95,8 @@ class BreakerCommands:
             rules=params.rules,
             correlation_id=request.correlation_id,
         )
+        request.came_to = "permit"
+        request.session.permits += 1
         return encode(
             BreakerPermit(
                 name=params.name,
@@ -102,17 +110,18 @@ class BreakerCommands:
     def settle(self, request: RequestContext, params: BreakerSettleParams) -> bytes:
         """Tell how the call of a permit ended; to do it twice changes nothing."""
         origin = request.origin
-        return encode(
-            self._breakers.settle(
-                params.name,
-                params.permit,
-                params.outcome,
-                asker=origin.peer,
-                connection=origin.id,
-                retry_after_ms=params.retry_after_ms,
-                correlation_id=request.correlation_id,
-            )
+        settlement = self._breakers.settle(
+            params.name,
+            params.permit,
+            params.outcome,
+            asker=origin.peer,
+            connection=origin.id,
+            retry_after_ms=params.retry_after_ms,
+            correlation_id=request.correlation_id,
         )
+        if settlement.effect != "unknown":
+            request.came_to = _SETTLED[params.outcome]
+        return encode(settlement)
 
     def get(self, request: RequestContext, params: BreakerParams) -> Breaker:
         """Return one breaker."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Final, Protocol
 
 from superezio.wire import (
     CacheAnswer,
@@ -15,12 +16,19 @@ from superezio.wire import (
     CacheNamespaceParams,
     CacheSetParams,
     CacheStats,
+    CacheStatus,
     CacheStored,
     NoParams,
 )
+from supereziod.observability.marks import count_use, mark
 from supereziod.resilience.cache_namespaces import CacheCaller
 from supereziod.rpc.replies import encode
 from supereziod.rpc.requests import RequestContext
+
+#: A value that was there.
+_SERVED: Final = frozenset({"hit", "stale"})
+#: What those come to who are to fetch it.
+_LEADS: Final[dict[CacheStatus, str]] = {"lead": "miss,lead", "stale": "stale,lead"}
 
 
 class CacheService(Protocol):
@@ -29,7 +37,7 @@ class CacheService(Protocol):
     def get(self, caller: CacheCaller, params: CacheGetParams) -> CacheAnswer | None:
         """Return what there is, or None where the caller has to wait."""
 
-    def wait(self, caller: CacheCaller, params: CacheGetParams) -> Awaitable[CacheAnswer]:
+    def wait(self, caller: CacheCaller, params: CacheGetParams) -> asyncio.Future[CacheAnswer]:
         """Return what waits for another's fetch."""
 
     def set(self, caller: CacheCaller, params: CacheSetParams) -> CacheStored:
@@ -57,19 +65,37 @@ class CacheCommands:
     def get(self, request: RequestContext, params: CacheGetParams) -> bytes | None:
         """Look a key up; None where that is to wait for another's fetch."""
         answer = self._caches.get(_caller(request), params)
-        return None if answer is None else encode(answer)
+        if answer is None:
+            return None
+        if answer.status in _SERVED:
+            request.session.hits += 1
+        request.came_to = _LEADS.get(answer.status) if answer.token is not None else answer.status
+        return encode(answer)
 
     def wait(self, request: RequestContext, params: CacheGetParams) -> Awaitable[CacheAnswer]:
         """Wait for what another fetches, or for the turn to fetch it."""
-        return self._caches.wait(_caller(request), params)
+        answer = self._caches.wait(_caller(request), params)
+        if not answer.done():
+            mark("miss")
+            mark("queued")
+        # It runs for the request, which is the scope here.
+        answer.add_done_callback(_tell_answer)
+        return answer
 
     def set(self, request: RequestContext, params: CacheSetParams) -> CacheStored:
         """Set a value, or deliver it to those that wait."""
-        return self._caches.set(_caller(request), params)
+        stored = self._caches.set(_caller(request), params)
+        if params.token is not None and stored.accepted:
+            mark("settled", "value")
+            count_use("fills")
+        return stored
 
     def fail(self, request: RequestContext, params: CacheFailParams) -> CacheFailed:
         """Give a lead up, with an error for all or for the next one to lead."""
-        return self._caches.fail(_caller(request), params)
+        failed = self._caches.fail(_caller(request), params)
+        if failed.accepted:
+            mark("settled", "given up" if params.error is None else "error")
+        return failed
 
     def delete(self, request: RequestContext, params: CacheDeleteParams) -> CacheDeleted:
         """Delete a key, or all with a tag."""
@@ -82,6 +108,18 @@ class CacheCommands:
     def stats(self, request: RequestContext, _params: NoParams) -> CacheStats:
         """Return what the caller's namespaces hold, and what happened in them."""
         return self._caches.stats(_caller(request))
+
+
+def _tell_answer(answered: asyncio.Future[CacheAnswer]) -> None:
+    """Note at the request that waited how that ended, unless an error says so."""
+    if answered.cancelled() or answered.exception() is not None:
+        return
+    status = answered.result().status
+    mark(status)
+    if status in _SERVED:
+        count_use("hits")
+    elif status == "filled":
+        count_use("coalesced")
 
 
 def _caller(request: RequestContext) -> CacheCaller:
