@@ -111,12 +111,19 @@ def _help_without_command(words: list[str], *, asked: bool) -> int:
     return exit_codes.DONE if wants_help else exit_codes.USAGE
 
 
+def _without_leading_options(words: list[str]) -> list[str]:
+    try:
+        return Reader(COMMON).read_leading(words)
+    except UsageError:
+        return [word for word in words if not word.startswith("-")]
+
+
 def _refuse(message: str, words: list[str]) -> int:
     if "--json" in words:
         from superezioctl import failures  # noqa: PLC0415 - paid for on failure only
 
         print(failures.usage_document(message))  # noqa: T201 - there is no Output yet
-    name = _find([word for word in words if not word.startswith("-")])
+    name = _find(_without_leading_options(words))
     hint = f"superezioctl {name} --help" if name else "superezioctl --help"
     print(f"superezioctl: {message}\nSee `{hint}`.", file=sys.stderr)  # noqa: T201 - as above
     failure_code = load(name).failure_code if name else None

@@ -53,6 +53,12 @@ class Context:
             patient=patient,
         )
 
+    def be_quick(self, most_s: float) -> None:
+        """Let no further call of `call` wait longer than that for an answer."""
+        if self._caller is None:
+            self._caller = self.caller()
+        self._caller.timeout_s = min(self._caller.timeout_s, most_s)
+
     def call(
         self,
         method: str,

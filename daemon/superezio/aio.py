@@ -30,10 +30,10 @@ from superezio.errors import StaleLeaseError, SuperezioError
 from superezio.holder import needs_confirmation, not_the_holder, own_process
 from superezio.paths import default_socket_path
 from superezio.renewing import renewed_by_task
+from superezio.when_absent import WhenAbsent, checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from superezio.guarding.absence import WhenAbsent
     from superezio.guarding.aio_guards import AsyncGuards
     from superezio.guarding.around import AsyncAround, AsyncDecorator
     from superezio.guarding.breaking import Permit
@@ -75,7 +75,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         self._conversation = AsyncConversation(
             self.socket_path, correlation_id=correlation_id, clock=clock
         )
-        self._when_absent = when_absent
+        self._when_absent = checked(when_absent)
         self._guards: AsyncGuards | None = None
 
     async def __aenter__(self) -> Self:

@@ -31,10 +31,10 @@ from superezio.events import Events
 from superezio.holder import needs_confirmation, not_the_holder, own_process
 from superezio.paths import default_socket_path
 from superezio.renewing import renewed_by_thread
+from superezio.when_absent import WhenAbsent, checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from superezio.guarding.absence import WhenAbsent
     from superezio.guarding.around import Around, Decorator
     from superezio.guarding.breaking import Permit
     from superezio.guarding.composing import GuardedCall
@@ -88,7 +88,7 @@ class Client(HostMethods, ServiceMethods):
         self._clock = clock
         self._sleep = sleep
         self._conversation = self._converse()
-        self._when_absent = when_absent
+        self._when_absent = checked(when_absent)
         self._guards: Guards | None = None
         self._making_guards = threading.Lock()
 

@@ -225,3 +225,61 @@ def test_a_daemon_that_goes_away_changes_nothing_of_how_the_command_ended(tmp_pa
     live.close()
     assert guard.returncode == 9
     assert "the daemon could not be told" in said
+
+
+def test_a_daemon_that_hangs_is_as_none_for_a_command_that_may_run_without(tmp_path: Path) -> None:
+    live = LiveDaemon(tmp_path / "d").start()
+    os.kill(live.pid, signal.SIGSTOP)
+    try:
+        guard = ("guard", "x", "--when-absent", "open", "--", "echo", "ran")
+        opened = subprocess.run(
+            words(live, *guard), capture_output=True, text=True, timeout=WITHIN_S, check=False
+        )
+    finally:
+        os.kill(live.pid, signal.SIGCONT)
+        live.close()
+    assert (opened.returncode, opened.stdout) == (0, "ran\n")
+    assert "does not answer" in opened.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("tokns=1", "it can report tokens, money, retry_after, outcome"),
+        ("nonsense", "it can report"),
+        ("tokens=lots", "cannot read 'lots' as tokens"),
+        ("retry_after=soon", "retry_after=soon: cannot read"),
+        ("outcome=great", "has to be success, failure or ignore"),
+        ("money=-1", "as money: write it like 0.02"),
+    ],
+)
+def test_what_cannot_be_read_of_a_report_is_said_once(
+    daemon: LiveDaemon, line: str, said: str
+) -> None:
+    done = run(daemon, "told", "--", "sh", "-c", f"echo '{line}' >> $SUPEREZIO_GUARD_REPORT")
+    assert done.returncode == 0
+    assert done.stderr.count("superezioctl guard:") == 1
+    assert said in done.stderr
+
+
+def test_output_that_is_hardly_text_is_cached_all_the_same(daemon: LiveDaemon) -> None:
+    command = ("zeros", "--cache-key", "k", "--", "head", "-c", "200000", "/dev/zero")
+    first = run(daemon, *command)
+    assert (first.returncode, first.stderr, len(first.stdout)) == (0, "", 200_000)
+    assert run(daemon, *command[:3], "--", "false").stdout == first.stdout
+
+
+def test_output_that_comes_too_late_or_is_too_much_is_said_not_to_be_cached(
+    daemon: LiveDaemon,
+) -> None:
+    late = run(daemon, "late", "--cache-key", "k", "--lead", "50ms", "--", "sleep", "0.2")
+    assert "longer than --lead" in late.stderr
+    big = run(daemon, "big", "--cache-key", "k", "--", "head", "-c", "600000", "/dev/zero")
+    assert "was not cached: it is too large" in big.stderr
+    huge = run(daemon, "huge", "--cache-key", "k", "--", "head", "-c", "900000", "/dev/zero")
+    assert "too much to be kept" in huge.stderr
+
+
+def test_options_that_say_nothing_are_refused(daemon: LiveDaemon) -> None:
+    for words_ in (("--ttl", "5m"), ("--ignore-code", "300")):
+        assert run(daemon, "x", *words_, "--", "true").returncode == 125

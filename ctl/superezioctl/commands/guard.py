@@ -9,6 +9,7 @@ from superezio.errors import (
     ConnectionLostError,
     DaemonNotRunningError,
     NotFoundError,
+    ReplyTimeoutError,
     SuperezioError,
 )
 from superezioctl.arguments import (
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from superezioctl.arguments import Arguments
     from superezioctl.context import Context
 
+#: A command that may run without the daemon waits no longer for one that does not answer.
+_FIND_OUT_S = 2.0
+_TTL_S = 3600.0
 _COSTS = ("tokens", "money", "slots", "key", "rate", "token_rate")
 
 
@@ -42,6 +46,8 @@ def guard(context: Context) -> int:
     _check(arguments)
     id_ = context.one_id()
     wait_s: float = arguments["wait"]
+    if arguments["when_absent"] == "open":
+        context.be_quick(_FIND_OUT_S)
     ask = shields.asking(context.call, wait_s=max(wait_s, arguments["fill_wait"]))
     try:
         value = _value(ask, arguments)
@@ -49,10 +55,13 @@ def guard(context: Context) -> int:
             _print(value.content or b"")
             return DONE
         return _guarded(context, ask, value)
-    except (DaemonNotRunningError, ConnectionLostError):  # before the command was started
+    except (DaemonNotRunningError, ConnectionLostError, ReplyTimeoutError) as error:
+        # The command was not started: what comes after it raises nothing.
         if arguments["when_absent"] == "closed":
             raise
-        context.out.note("superezioctl guard: there is no daemon; the command runs unguarded")
+        hangs = isinstance(error, ReplyTimeoutError)
+        why = "the daemon does not answer" if hangs else "there is no daemon"
+        context.out.note(f"superezioctl guard: {why}; the command runs unguarded")
         return _unguarded(context)
     except SuperezioError as error:
         if error.retry_after_ms is None:
@@ -115,10 +124,10 @@ def _settled(
     outcome = _outcome(ended, report, context.arguments)
     retry_after_ms = report.retry_after_ms
     after.tell(lambda: permit.settle(outcome, retry_after_ms))
+    used = {"tokens": report.tokens, "money_micros": report.money_micros}
+    if outcome == "throttled":
+        used["retry_after_ms"] = retry_after_ms
     if room is not None:
-        used = {"tokens": report.tokens, "money_micros": report.money_micros}
-        if outcome == "throttled":
-            used["retry_after_ms"] = retry_after_ms
         after.tell(lambda: room.settle({k: v for k, v in used.items() if v is not None}))
     for complaint in report.complaints:
         context.out.note(f"superezioctl guard: {complaint}")
@@ -138,8 +147,7 @@ def _shared(
             context.out.note("superezioctl guard: it printed too much to be kept")
             after.tell(lambda: value.give_up(None))
         else:
-            output = ended.output
-            after.tell(lambda: value.keep(output, _lifetime(context.arguments)))
+            _keep(context, ended.output, after, value)
         return ended.code
     if ended.interrupted:
         after.tell(lambda: value.give_up(None))
@@ -151,6 +159,21 @@ def _shared(
         _print(old)
         return DONE
     return ended.code
+
+
+def _keep(context: Context, output: bytes, after: shields.Afterwards, value: shields.Value) -> None:
+    """Deliver what the command printed, and say where that came to nothing."""
+    stored = after.tell(lambda: value.keep(output, _lifetime(context.arguments)))
+    if isinstance(stored, dict) and not stored["accepted"]:
+        context.out.note(
+            "superezioctl guard: the command took longer than --lead, so that its output was not"
+            " cached"
+        )
+    elif isinstance(stored, dict) and not stored["stored"]:
+        context.out.note(
+            "superezioctl guard: its output was not cached: it is too large, or was invalidated"
+            " meanwhile"
+        )
 
 
 def _value(ask: shields.Ask, arguments: Arguments) -> shields.Value | None:
@@ -210,7 +233,7 @@ def _outcome(ended: child.Ended, report: Report, arguments: Arguments) -> str:
 
 def _lifetime(arguments: Arguments) -> dict[str, Any]:
     return {
-        "ttl_ms": _ms(arguments["ttl"]),
+        "ttl_ms": _ms(_TTL_S if arguments["ttl"] is None else arguments["ttl"]),
         "grace_ms": _ms(arguments["grace"]),
         "stale_if_error_ms": _ms(arguments["stale_if_error"]),
         "tags": arguments["tag"],
@@ -220,7 +243,7 @@ def _lifetime(arguments: Arguments) -> dict[str, Any]:
 def _check(arguments: Arguments) -> None:
     """Raise UsageError for options that say nothing without another."""
     if arguments["cache_key"] is None:
-        for option in ("namespace", "grace", "stale_if_error", "tag"):
+        for option in ("namespace", "ttl", "grace", "stale_if_error", "tag"):
             if arguments[option]:
                 raise UsageError(f"--{option.replace('_', '-')} is for --cache-key")
 
@@ -242,6 +265,14 @@ def _ms(duration_s: float) -> int:
     return round(duration_s * 1000)
 
 
+def _exit_code(text: str) -> int:
+    """Read what a command can end with."""
+    code = whole(text)
+    if not 0 <= code <= 255:  # noqa: PLR2004 - a byte
+        raise ValueError(f"cannot use {text!r}: an exit code is from 0 to 255")
+    return code
+
+
 def _rate(text: str) -> dict[str, int]:
     """Read `60/1m`."""
     amount, slash, period = text.partition("/")
@@ -250,7 +281,7 @@ def _rate(text: str) -> dict[str, int]:
     return {"limit": int(amount), "period_ms": _ms(seconds(period))}
 
 
-def _duration(default_s: float) -> dict[str, Any]:
+def _duration(default_s: float | None) -> dict[str, Any]:
     reader: Callable[[str], float] = seconds
     return {"metavar": "DURATION", "convert": reader, "default": default_s}
 
@@ -282,7 +313,7 @@ COMMANDS = {
                 metavar="KEY",
             ),
             Option("--namespace", "of the cache (default: NAME)", metavar="NAME"),
-            Option("--ttl", "how long it stays fresh", **_duration(3600.0)),
+            Option("--ttl", "how long it stays fresh (default: 1h)", **_duration(None)),
             Option("--grace", "how long it is served after that while refreshed", **_duration(0.0)),
             Option("--stale-if-error", "how long it stands in for an error", **_duration(0.0)),
             Option("--tag", "a name to delete it by, with others", metavar="TAG", repeat=True),
@@ -292,14 +323,14 @@ COMMANDS = {
                 "--ignore-code",
                 "an exit code that says nothing of the service",
                 metavar="CODE",
-                convert=whole,
+                convert=_exit_code,
                 repeat=True,
             ),
             Option(
                 "--throttled-code",
                 "an exit code that says that the service has had enough for now",
                 metavar="CODE",
-                convert=whole,
+                convert=_exit_code,
                 repeat=True,
             ),
             Option(
@@ -323,6 +354,7 @@ COMMANDS = {
         "for so long), outcome=success, failure or ignore. $SUPEREZIO_CORRELATION_ID is the id of "
         "the call, made up where --correlation-id gives none: `superezioctl trace` draws by it "
         "what became of the call, from the cache to how it was settled.\n\n"
+        "Standard output is the command's, with --json too, which is for errors.\n\n"
         "The exit code is the command's own. 75: not now, the breaker is open or the limit has no "
         "room; standard error says when. 125: it was not started for another reason. 126: it "
         "cannot be executed. 127: it is not there.",

@@ -20,10 +20,11 @@ ID_VARIABLE = "SUPEREZIO_CORRELATION_ID"
 #: Millionths: what money is counted in.
 _MICROS = 1_000_000
 _MOST_BYTES = 4096
+_KEYS = ("tokens", "money", "retry_after", "outcome")
 
 
 class Report:
-    """The file, made for one command, and what was in it. Keys that are not known are ignored.
+    """The file, made for one command, and what was in it.
 
     `tokens` and `money` (in the currency, as 0.02): what was used. `retry_after`: the service has
     had enough for so long (`30s`). `outcome`: success, failure or ignore, whatever the exit code.
@@ -46,14 +47,19 @@ class Report:
         """Take in what the command has written."""
         with open(self.path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as above
             for line in file.read(_MOST_BYTES).splitlines():
-                key, equals, value = line.partition("=")
-                if equals:
-                    self.told[key.strip()] = value.strip()
+                key, equals, value = (part.strip() for part in line.partition("="))
+                if equals and key in _KEYS:
+                    self.told[key] = value
+                elif line.strip():
+                    self.complaints.append(
+                        f"the command reported {line.strip()[:80]!r}: it can report"
+                        f" {', '.join(_KEYS)}, as in tokens=412"
+                    )
 
     @property
     def tokens(self) -> int | None:
         """The tokens that were used, if that was told."""
-        return self._number("tokens", int)
+        return self._number("tokens", _tokens)
 
     @property
     def money_micros(self) -> int | None:
@@ -89,7 +95,15 @@ class Report:
         return number
 
     def _complain(self, key: str, text: str | None, why: str) -> None:
-        self.complaints.append(f"the command reported {key}={text}: {why}")
+        complaint = f"the command reported {key}={text}: {why}"
+        if complaint not in self.complaints:
+            self.complaints.append(complaint)
+
+
+def _tokens(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"cannot read {text!r} as tokens: write it like 412")
+    return int(text)
 
 
 def micros(text: str) -> int:

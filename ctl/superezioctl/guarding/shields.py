@@ -38,12 +38,12 @@ class Value:
         """Whether there is a value, and nothing to be fetched."""
         return self.content is not None and self._token is None
 
-    def keep(self, output: bytes, lifetime: dict[str, Any]) -> None:
-        """Give the value to all who wait, and to the cache."""
+    def keep(self, output: bytes, lifetime: dict[str, Any]) -> dict[str, Any] | None:
+        """Give the value to all who wait, and to the cache; None where nobody was to fetch it."""
         if self._token is None:
-            return
+            return None
         token, self._token = self._token, None
-        self._ask("cache.set", {**self._place, **_body(output), **lifetime, "token": token})
+        return self._ask("cache.set", {**self._place, **_body(output), **lifetime, "token": token})
 
     def give_up(self, error: str | None) -> bytes | None:
         """Tell all who wait of an error, or let the first of them try; return an old value."""
@@ -101,10 +101,13 @@ class Afterwards:
 
 
 def _body(output: bytes) -> dict[str, str]:
+    data = base64.b64encode(output).decode()
     try:
-        return {"text": output.decode()}
+        text = output.decode()
     except UnicodeDecodeError:
-        return {"data": base64.b64encode(output).decode()}
+        return {"data": data}
+    # What is hardly text is written with escapes, which may take six times as much.
+    return {"text": text} if len(json.dumps(text)) <= len(data) else {"data": data}
 
 
 def _content(answer: dict[str, Any]) -> bytes | None:

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from superezio.aio import AsyncClient
     from superezio.client import Client
-    from superezio.guarding.absence import WhenAbsent
     from superezio.guarding.around import Around, AsyncAround
     from superezio.guarding.composing import GuardedCall
     from superezio.guarding.options import LimitOptions, PassOptions
+    from superezio.when_absent import WhenAbsent
 
 #: Errors that say nothing of the service: the request was not sent.
 _NOT_SENT: Final = (httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)

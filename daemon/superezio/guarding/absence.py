@@ -11,13 +11,9 @@ from superezio.errors import (
     ReplyTimeoutError,
     ShuttingDownError,
 )
+from superezio.when_absent import WhenAbsent
 
 T = TypeVar("T")
-
-#: What a guarded call does where the daemon is not there. closed: it is not made, and the caller
-#: gets DaemonNotRunningError or the like. open: it is made, unguarded. local: it is guarded by a
-#: breaker, a limit and a cache of this client alone.
-WhenAbsent = Literal["closed", "open", "local"]
 
 #: What a call says of that, and of its time limit in seconds; None is as the client does.
 Manner = tuple[WhenAbsent | None, float | None]

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from superezio.aio_conversation import AsyncConversation
 from superezio.guarding import keys
-from superezio.guarding.absence import Absence, Manner, WhenAbsent
+from superezio.guarding.absence import Absence, Manner
 from superezio.guarding.aio_lines import AsyncLine
 from superezio.guarding.around import AsyncAround, AsyncDecorator, refuse_blocking
 from superezio.guarding.breaking import IsFailure, Permit, any_exception, permitted_async
@@ -34,6 +34,7 @@ from superezio.guarding.options import (
 )
 from superezio.guarding.refreshing import RefreshTasks
 from superezio.guarding.values import Codec, codec_of
+from superezio.when_absent import WhenAbsent, checked
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -168,7 +169,7 @@ class AsyncGuards:
             self._conversation,
             fallback=self._fallback,
             absence=self._absence,
-            when_absent=when_absent or self._when_absent,
+            when_absent=checked(when_absent or self._when_absent),
             timeout_s=self._timeout_s if timeout_s is None else timeout_s,
             session=self._session(),
             correlation_id=id_of_call(self._correlation_id),

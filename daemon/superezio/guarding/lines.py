@@ -14,10 +14,11 @@ from typing import Final, TypeVar
 from superezio.calls import Call
 from superezio.conversation import COURTESY_S, Conversation
 from superezio.errors import ReplyTimeoutError, SuperezioError
-from superezio.guarding.absence import ABSENT, FIND_OUT_S, Absence, Answer, Side, WhenAbsent
+from superezio.guarding.absence import ABSENT, FIND_OUT_S, Absence, Answer, Side
 from superezio.guarding.fallback import Fallback
 from superezio.guarding.ids import tell_id
 from superezio.guarding.pending import Pending
+from superezio.when_absent import WhenAbsent
 
 T = TypeVar("T")
 
