@@ -34,9 +34,12 @@ def run(command: Sequence[str], environment: Mapping[str, str], *, keep: bool) -
     is the command that decides what to do. A SIGTERM is handed on.
     """
     child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
-        if child is not None:
+        if child is None:
+            early.append(number)
+        else:
             child.send_signal(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -47,6 +50,8 @@ def run(command: Sequence[str], environment: Mapping[str, str], *, keep: bool) -
         child = subprocess.Popen(
             command, env=dict(environment), stdout=subprocess.PIPE if keep else None
         )
+        for number in early:
+            child.send_signal(number)
         kept = _tee(child) if keep else None
         return Ended(child.wait(), kept)
     finally:
