@@ -163,7 +163,9 @@ class BreakerHost:
     # --- time, and restarts ---------------------------------------------------------------------
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and the timer fire when it is set to."""
+        """Let time pass, and the timer fire when it is set to. It never goes back."""
+        if seconds < 0:
+            raise ValueError(f"time would go back by {-seconds} s")
         target_ns = self.clock.now_ns + round(seconds * SECOND)
         while (due_ns := self.next_due_ns()) is not None and due_ns <= target_ns:
             self.clock.now_ns = max(due_ns, self.clock.now_ns)

@@ -163,7 +163,7 @@ class BreakersMachine(RuleBasedStateMachine):
         owned = self._meant(user, name, None)
         if owned is None or self.stories[owned].now.state != "open":
             return
-        self.host.advance((self.stories[owned].now.until - self.host.clock.now_ns) / SECOND)
+        self._wait_until(self.stories[owned].now.until)
         for _ in range(probes):
             self._acquire(user, name, which)
 
@@ -177,7 +177,7 @@ class BreakersMachine(RuleBasedStateMachine):
     def one_waits_as_it_was_told(self, pick: int) -> None:
         story = list(self.stories.values())[pick % len(self.stories)]
         if story.now.state == "open":
-            self.host.advance(max(story.now.until - self.host.clock.now_ns, 0) / SECOND)
+            self._wait_until(story.now.until)
 
     # --- what is lost ---------------------------------------------------------------------------
 
@@ -342,6 +342,10 @@ class BreakersMachine(RuleBasedStateMachine):
 
     # --- told ahead -----------------------------------------------------------------------------
 
+    def _wait_until(self, at_ns: int) -> None:
+        """Come to a time; one that is over, as calls took longer than that, is no time to wait."""
+        self.host.advance(max(at_ns - self.host.clock.now_ns, 0) / SECOND)
+
     def _acquire(self, user: User, name: str, which: int) -> Out | None:
         self.asked += 1
         cause = f"c{self.asked}"
@@ -440,6 +444,43 @@ class BreakersMachine(RuleBasedStateMachine):
 
 
 _USERS = (ANNA, BEN, CARL, ROOT)
+#: Outages in turn, slow ones among them, that outlast the time for which a breaker was open: whose,
+#: of what, how many probes are left out, over which connection, and whether its calls are slow.
+OUTAGES = (
+    (
+        (ANNA, "timed", 3, 1, True),
+        (CARL, "timed", 1, 1, False),
+        (BEN, "timed", 1, 1, True),
+        (CARL, "timed", 2, 0, True),
+    ),
+    (
+        (BEN, "mine", 1, 0, True),
+        (BEN, "mine", 3, 0, False),
+        (ANNA, "timed", 3, 0, False),
+        (BEN, "openai", 2, 0, True),
+        (CARL, "mine", 1, 0, True),
+        (ANNA, "timed", 2, 0, False),
+        (ANNA, "openai", 1, 0, True),
+        (CARL, "timed", 2, 0, False),
+        (ANNA, "timed", 3, 1, True),
+    ),
+)
+
+
+@pytest.mark.parametrize("outages", OUTAGES)
+def test_outages_that_outlast_the_time_of_open(
+    outages: tuple[tuple[User, str, int, int, bool], ...],
+) -> None:
+    """What the clock brings to one breaker is no less for what another user's calls take."""
+    machine = BreakersMachine()
+    for user, name, probes, which, slow in outages:
+        machine.an_outage_leaves_probes_out(user, name, probes, which, slow=slow)
+        machine.all_breakers_stand_as_the_rules_say()
+        machine.who_holds_what_is_known()
+        machine.what_time_brings_is_on_the_timer()
+    machine.teardown()
+
+
 TestBreakers = BreakersMachine.TestCase
 #: Against a seeded mutant only the verdict counts: one fixed run, and no smaller example sought.
 MUTANT = "SUPEREZIO_MUTANT" in os.environ
