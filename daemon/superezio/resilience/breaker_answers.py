@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -28,6 +28,11 @@ TransitionReason = Literal[
 ]
 
 
+#: The call behind something: its correlation id, or what that is made from where it is told of,
+#: which is for few calls of many; None where it was no call.
+Cause: TypeAlias = str | tuple[str, int] | None
+
+
 class Transition(Struct, frozen=True, kw_only=True):
     """One step from a state to another, at `at_ns`, and what it was decided by.
 
@@ -47,18 +52,18 @@ class Transition(Struct, frozen=True, kw_only=True):
     failure_rate: float
     slow_call_rate: float
     rejected: int
-    correlation_id: str | None = None
+    correlation_id: Cause = None
     open_ns: int | None = None
 
 
-class Permit(Struct, frozen=True, kw_only=True):
+class Permit(Struct, frozen=True):
     """Leave for one call, to be settled once. `transitions` is what the asking brought about."""
 
     id: int
     generation: int
     started_ns: int
     holder: Hashable = None
-    correlation_id: str | None = None
+    correlation_id: Cause = None
     transitions: tuple[Transition, ...] = ()
 
 

@@ -13,8 +13,9 @@ from msgspec import Struct
 _SECOND: Final = 1_000_000_000
 MAX_CALLS: Final = 100_000
 _MAX_SECONDS: Final = 86_400
-_FAILED: Final = 1
-_SLOW: Final = 2
+#: The kinds of a call: their sum is one that failed and was slow, 0 one that went well.
+FAILED: Final = 1
+SLOW: Final = 2
 
 
 class CountWindow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="count"):
@@ -73,35 +74,48 @@ class CallRing:
         self.failures = 0
         self.slow_calls = 0
 
-    def record(self, now_ns: int, *, failed: bool, slow: bool) -> None:
+    def record(self, now_ns: int, kind: int) -> None:
         """Take in a call, in the place of the oldest where the ring is full."""
         del now_ns
         ring, at = self._ring, self._at
         if self.calls == self.size:
             oldest = ring[at]
-            self.failures -= oldest & _FAILED
-            self.slow_calls -= oldest // _SLOW
+            self.failures -= oldest & FAILED
+            self.slow_calls -= oldest // SLOW
         else:
             self.calls += 1
-        ring[at] = failed * _FAILED + slow * _SLOW
-        self.failures += failed
-        self.slow_calls += slow
+        ring[at] = kind
+        self.failures += kind & FAILED
+        self.slow_calls += kind // SLOW
         self._at = at + 1 if at + 1 < self.size else 0
 
     def forget(self, now_ns: int) -> None:
         """Drop what is too old: nothing ever is."""
 
     def fill(self, now_ns: int, counts: Counts) -> None:
-        """Take in calls of which the order is lost: those that count against it as the newest."""
-        calls = min(counts.calls, self.size)
-        for left in range(calls, 0, -1):
-            self.record(now_ns, failed=left <= counts.failures, slow=left <= counts.slow_calls)
+        """Take in calls of which the order is lost: those that count against it as the newest.
+
+        To be asked of an empty ring. It is rules that a caller may change at every request.
+        """
+        del now_ns
+        self.calls = calls = min(counts.calls, self.size)
+        self.failures = failures = min(counts.failures, calls)
+        self.slow_calls = slow_calls = min(counts.slow_calls, calls)
+        both, bad = min(failures, slow_calls), max(failures, slow_calls)
+        one = FAILED if failures > slow_calls else SLOW
+        ring = self._ring
+        ring[calls - bad : calls - both] = bytes((one,)) * (bad - both)
+        ring[calls - both : calls] = bytes((FAILED + SLOW,)) * both
+        self._at = calls if calls < self.size else 0
 
 
 class CallBuckets:
     """The calls of the last `seconds` seconds of the clock, in one bucket a second."""
 
     __slots__ = ("_buckets", "_seconds", "calls", "failures", "slow_calls")
+
+    #: No number of calls fills it.
+    size: Final = None
 
     def __init__(self, seconds: int) -> None:
         self._seconds = seconds
@@ -111,10 +125,10 @@ class CallBuckets:
         self.failures = 0
         self.slow_calls = 0
 
-    def record(self, now_ns: int, *, failed: bool, slow: bool) -> None:
+    def record(self, now_ns: int, kind: int) -> None:
         """Take in a call."""
         self.forget(now_ns)
-        self._add(now_ns // _SECOND, 1, int(failed), int(slow))
+        self._add(now_ns // _SECOND, 1, kind & FAILED, kind // SLOW)
 
     def forget(self, now_ns: int) -> None:
         """Drop the seconds that are too old."""

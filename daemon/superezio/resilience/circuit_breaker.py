@@ -25,6 +25,7 @@ from typing import Final, Literal
 from superezio.resilience.breaker_answers import (
     BreakerRecord,
     BreakerState,
+    Cause,
     Outcome,
     Permit,
     Rejection,
@@ -34,9 +35,11 @@ from superezio.resilience.breaker_answers import (
     TransitionReason,
 )
 from superezio.resilience.breaker_rules import BreakerRules
-from superezio.resilience.call_window import CallRing, Counts, empty_window
+from superezio.resilience.call_window import FAILED, SLOW, CallRing, Counts, empty_window
 
 _MOST_OPENINGS: Final = 64
+_NEVER: Final = 1 << 63
+_SETTLED: Final = Settlement("settled")
 
 
 class CircuitBreaker:
@@ -64,55 +67,61 @@ class CircuitBreaker:
         self._until_ns = now_ns  # when OPEN, or HALF_OPEN, is over
         self._healthy_since_ns = now_ns
         self._next_rules: BreakerRules | None = None  # HALF_OPEN decides by those it began with
+        self._quiet_until_ns = 0  # time brings nothing before: most calls need not look further
 
     # --- calls ----------------------------------------------------------------------------------
 
     def acquire(
-        self, now_ns: int, *, holder: Hashable = None, correlation_id: str | None = None
+        self, now_ns: int, holder: Hashable = None, correlation_id: Cause = None
     ) -> Permit | Rejection:
         """Ask for leave to call. `holder` is whoever's going returns the permit (see `drop`)."""
-        moved = self._catch_up(now_ns)
+        moved = self._catch_up(now_ns) if now_ns >= self._quiet_until_ns else ()
         if self.state == "open" and now_ns >= self._until_ns:
             moved += (self._half_open(now_ns, correlation_id),)
-        retry_after_ns = self._rejected_for_ns(now_ns)
-        if retry_after_ns:
-            self._rejected += 1
-            return Rejection(state=self.state, retry_after_ns=retry_after_ns, transitions=moved)
-        permit = Permit(
-            id=self._next_id,
-            generation=self._generation,
-            started_ns=now_ns,
-            holder=holder,
-            correlation_id=correlation_id,
-            transitions=moved,
-        )
-        self._next_id += 1
-        self._permits[permit.id] = permit
+        if self.state != "closed":
+            retry_after_ns = self._rejected_for_ns(now_ns)
+            if retry_after_ns:
+                self._rejected += 1
+                return Rejection(state=self.state, retry_after_ns=retry_after_ns, transitions=moved)
+        self._next_id = (number := self._next_id) + 1
+        permit = Permit(number, self._generation, now_ns, holder, correlation_id, moved)
+        self._permits[number] = permit
         if holder is not None:
-            self._held.setdefault(holder, {})[permit.id] = permit
+            held = self._held.get(holder)
+            if held is None:
+                self._held[holder] = {number: permit}
+            else:
+                held[number] = permit
         if self.state == "half_open":
             self._out += 1
+        ends_ns = now_ns + self.rules.permit_ttl_ns
+        if ends_ns < self._quiet_until_ns:
+            self._quiet_until_ns = ends_ns
         return permit
 
-    def settle(self, permit_id: int, outcome: Outcome, now_ns: int) -> Settlement:
+    def settle(
+        self, permit_id: int, outcome: Outcome, now_ns: int, holder: Hashable = None
+    ) -> Settlement:
         """Tell how the call of a permit ended; it is slow by the time since its acquire.
+
+        With `holder`, the permit of any other one is unknown.
 
         ignore is for what says nothing of the service: a call that was cancelled, that a limiter
         or a breaker turned away, or that was answered with 429 (which is for `block`).
         """
-        moved = self._catch_up(now_ns)
+        moved = self._catch_up(now_ns) if now_ns >= self._quiet_until_ns else ()
         permit = self._permits.get(permit_id)
-        if permit is None:
+        if permit is None or (holder is not None and permit.holder is not holder):
             return Settlement("unknown", moved)
         self._take_back(permit)
         if permit.generation != self._generation:
             return Settlement("stale", moved)
         if outcome != "ignore" and self.state != "disabled":
-            moved += self._record(permit, now_ns, failed=outcome == "failure")
-        return Settlement("settled", moved)
+            moved += self._record(permit, now_ns, outcome)
+        return Settlement("settled", moved) if moved else _SETTLED
 
     def block(
-        self, now_ns: int, retry_after_ns: int | None = None, *, correlation_id: str | None = None
+        self, now_ns: int, retry_after_ns: int | None = None, *, correlation_id: Cause = None
     ) -> tuple[Transition, ...]:
         """Take in that the service said 429: open until then, which is no failure.
 
@@ -169,16 +178,16 @@ class CircuitBreaker:
     # --- an administrator -----------------------------------------------------------------------
 
     def force_open(
-        self, now_ns: int, *, correlation_id: str | None = None
+        self, now_ns: int, *, correlation_id: Cause = None
     ) -> tuple[Transition, ...]:
         """Reject every call, until `reset` or `disable`."""
         return self._order("forced_open", now_ns, correlation_id)
 
-    def disable(self, now_ns: int, *, correlation_id: str | None = None) -> tuple[Transition, ...]:
+    def disable(self, now_ns: int, *, correlation_id: Cause = None) -> tuple[Transition, ...]:
         """Let every call through and record none, until `reset` or `force_open`."""
         return self._order("disabled", now_ns, correlation_id)
 
-    def reset(self, now_ns: int, *, correlation_id: str | None = None) -> tuple[Transition, ...]:
+    def reset(self, now_ns: int, *, correlation_id: Cause = None) -> tuple[Transition, ...]:
         """Begin anew: CLOSED, with nothing recorded and every opening forgiven."""
         moved = self._catch_up(now_ns)
         moved += (self._move("closed", "reset", now_ns, correlation_id),)
@@ -205,6 +214,7 @@ class CircuitBreaker:
                 self._window = empty_window(rules.window)
                 self._window.fill(now_ns, counts)
         self.rules = rules
+        self._quiet_until_ns = 0
         self._open_wait_ns = min(
             max(self._open_wait_ns, rules.open_duration_ns), rules.max_open_duration_ns
         )
@@ -304,11 +314,16 @@ class CircuitBreaker:
 
     def _catch_up(self, now_ns: int) -> tuple[Transition, ...]:
         """Bring about what time alone does, as of when it was due."""
+        if now_ns < self._quiet_until_ns:
+            return ()
+        moved: tuple[Transition, ...] = ()
         while (permit := self._outlived(now_ns)) is not None:
             self._take_back(permit)
         if self.state == "half_open" and now_ns >= self._until_ns:
-            return (self._trip("half_open_wait", self._until_ns, None),)
-        return ()
+            moved = (self._trip("half_open_wait", self._until_ns, None),)
+        due_ns = self.next_deadline_ns()
+        self._quiet_until_ns = _NEVER if due_ns is None else due_ns
+        return moved
 
     def _outlived(self, now_ns: int) -> Permit | None:
         """Return the oldest permit if its time is over: all live equally long."""
@@ -340,12 +355,15 @@ class CircuitBreaker:
             return 0
         return max(self._until_ns - now_ns, 0)
 
-    def _record(self, permit: Permit, now_ns: int, *, failed: bool) -> tuple[Transition, ...]:
+    def _record(self, permit: Permit, now_ns: int, outcome: Outcome) -> tuple[Transition, ...]:
         rules, window = self.rules, self._window
-        slow = now_ns - permit.started_ns > rules.slow_call_duration_ns
-        window.record(now_ns, failed=failed, slow=slow)
+        kind = FAILED if outcome == "failure" else 0
+        if now_ns - permit.started_ns > rules.slow_call_duration_ns:
+            kind += SLOW
+        window.record(now_ns, kind)
         calls = window.calls
-        if calls >= self._minimum_calls():
+        # A window of COUNT that is smaller than the minimum decides when it is full.
+        if calls >= rules.minimum_calls or calls == window.size:
             # A quotient is rounded as a threshold was when it was read: 3 of 5 is 0.6 exactly.
             if window.failures / calls >= rules.failure_rate_threshold:
                 return (self._trip("failure_rate", now_ns, permit.correlation_id),)
@@ -355,13 +373,7 @@ class CircuitBreaker:
             return (self._move("closed", "recovered", now_ns, permit.correlation_id),)
         return ()
 
-    def _minimum_calls(self) -> int:
-        """Return how many calls decide: as many as it says, or fill a window of COUNT."""
-        if isinstance(self._window, CallRing):
-            return min(self.rules.minimum_calls, self._window.size)
-        return self.rules.minimum_calls
-
-    def _trip(self, reason: TransitionReason, at_ns: int, correlation_id: str | None) -> Transition:
+    def _trip(self, reason: TransitionReason, at_ns: int, correlation_id: Cause) -> Transition:
         self._forgive(at_ns)
         self._open_wait_ns = self.rules.open_wait_ns(self._openings)
         if self._open_wait_ns < self.rules.max_open_duration_ns:
@@ -369,7 +381,7 @@ class CircuitBreaker:
         self._until_ns = at_ns + self._open_wait_ns
         return self._move("open", reason, at_ns, correlation_id)
 
-    def _half_open(self, now_ns: int, correlation_id: str | None) -> Transition:
+    def _half_open(self, now_ns: int, correlation_id: Cause) -> Transition:
         wait_ns = self.rules.half_open_wait_ns
         self._until_ns = now_ns + (self._open_wait_ns if wait_ns is None else wait_ns)
         return self._move("half_open", "open_over", now_ns, correlation_id)
@@ -378,7 +390,7 @@ class CircuitBreaker:
         self,
         state: Literal["forced_open", "disabled"],
         now_ns: int,
-        correlation_id: str | None,
+        correlation_id: Cause,
     ) -> tuple[Transition, ...]:
         moved = self._catch_up(now_ns)
         if self.state != state:
@@ -397,7 +409,7 @@ class CircuitBreaker:
         state: BreakerState,
         reason: TransitionReason,
         at_ns: int,
-        correlation_id: str | None,
+        correlation_id: Cause,
     ) -> Transition:
         self._forgive(at_ns)
         self._judged = counts = self.counts(at_ns)
@@ -405,6 +417,7 @@ class CircuitBreaker:
         rejected, self._rejected = self._rejected, 0
         self._generation += 1
         self._out = 0
+        self._quiet_until_ns = 0
         self.changed_ns = at_ns
         if self._next_rules is not None:
             self.rules, self._next_rules = self._next_rules, None

@@ -57,15 +57,26 @@ MUTANTS = (
     Mutant(
         "stays half-open for as long as nobody settles",
         BREAKER,
-        'if self.state == "half_open" and now_ns >= self._until_ns:\n'
-        "            return (self._trip(",
-        'if self.state == "half_open" and now_ns < 0:\n            return (self._trip(',
+        'if self.state == "half_open" and now_ns >= self._until_ns:\n            moved',
+        'if self.state == "half_open" and now_ns < 0:\n            moved',
     ),
     Mutant(
         "re-opens a half-open breaker as of when somebody looks",
         BREAKER,
         'self._trip("half_open_wait", self._until_ns, None)',
         'self._trip("half_open_wait", now_ns, None)',
+    ),
+    Mutant(
+        "looks for nothing due before the oldest permit is, half-open too",
+        BREAKER,
+        "        self._out = 0\n        self._quiet_until_ns = 0\n",
+        "        self._out = 0\n",
+    ),
+    Mutant(
+        "looks for nothing due although permits are out",
+        BREAKER,
+        "            self._quiet_until_ns = ends_ns\n",
+        "            pass\n",
     ),
     Mutant(
         "admits one probe too many",
@@ -106,14 +117,14 @@ MUTANTS = (
     Mutant(
         "decides below the minimum",
         BREAKER,
-        "if calls >= self._minimum_calls():",
-        "if calls >= self._minimum_calls() - 1:",
+        "if calls >= rules.minimum_calls or calls",
+        "if calls >= rules.minimum_calls - 1 or calls",
     ),
     Mutant(
         "does not clamp the minimum to the window",
         BREAKER,
-        "return min(self.rules.minimum_calls, self._window.size)",
-        "return self.rules.minimum_calls",
+        "if calls >= rules.minimum_calls or calls == window.size:",
+        "if calls >= rules.minimum_calls:",
     ),
     Mutant(
         "trips above the threshold alone",
@@ -130,14 +141,14 @@ MUTANTS = (
     Mutant(
         "takes a call for slow that is as long as it may be",
         BREAKER,
-        "slow = now_ns - permit.started_ns > rules.slow_call_duration_ns",
-        "slow = now_ns - permit.started_ns >= rules.slow_call_duration_ns",
+        "if now_ns - permit.started_ns > rules.slow_call_duration_ns:",
+        "if now_ns - permit.started_ns >= rules.slow_call_duration_ns:",
     ),
     Mutant(
         "does not count a slow error as slow",
         BREAKER,
-        "slow = now_ns - permit.started_ns > rules.slow_call_duration_ns",
-        "slow = not failed and now_ns - permit.started_ns > rules.slow_call_duration_ns",
+        "if now_ns - permit.started_ns > rules.slow_call_duration_ns:",
+        "if kind == 0 and now_ns - permit.started_ns > rules.slow_call_duration_ns:",
     ),
     Mutant(
         "records a call that is ignored",
@@ -203,8 +214,8 @@ MUTANTS = (
     Mutant(
         "forgets a failure only where a failure follows",
         WINDOW,
-        "self.failures -= oldest & _FAILED",
-        "self.failures -= oldest & failed",
+        "self.failures -= oldest & FAILED",
+        "self.failures -= oldest & kind",
     ),
     Mutant(
         "keeps a second too long",
@@ -215,8 +226,8 @@ MUTANTS = (
     Mutant(
         "brings the bad calls back as the oldest",
         WINDOW,
-        "for left in range(calls, 0, -1):",
-        "for left in range(1, calls + 1):",
+        "ring[calls - bad : calls - both] = bytes((one,))",
+        "ring[: bad - both] = bytes((one,))",
     ),
 )
 
