@@ -95,8 +95,7 @@ class CircuitBreaker:
         if self.state == "half_open":
             self._out += 1
         ends_ns = now_ns + self.rules.permit_ttl_ns
-        if ends_ns < self._quiet_until_ns:
-            self._quiet_until_ns = ends_ns
+        self._quiet_until_ns = min(self._quiet_until_ns, ends_ns)
         return permit
 
     def settle(
@@ -177,9 +176,7 @@ class CircuitBreaker:
 
     # --- an administrator -----------------------------------------------------------------------
 
-    def force_open(
-        self, now_ns: int, *, correlation_id: Cause = None
-    ) -> tuple[Transition, ...]:
+    def force_open(self, now_ns: int, *, correlation_id: Cause = None) -> tuple[Transition, ...]:
         """Reject every call, until `reset` or `disable`."""
         return self._order("forced_open", now_ns, correlation_id)
 

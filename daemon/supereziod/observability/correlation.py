@@ -76,6 +76,11 @@ def accept_id(given: str | None) -> str:
     return new_id()
 
 
+def numbered_id(connection_id: str, number: int) -> str:
+    """Return the id of a request that came without one: unique, and the same when made again."""
+    return f"{connection_id}.{number}"
+
+
 def correlation_id() -> str | None:
     """Return the id of the request that the running code works for, if any."""
     scope = current_scope.get()

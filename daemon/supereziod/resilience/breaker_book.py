@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
+import msgspec
+
 from superezio import wire
 from superezio.errors import BusyError
 from superezio.resilience.breaker_answers import Returned, Transition
@@ -26,6 +28,7 @@ from supereziod.resilience.permit_holders import Holder, Holders, User
 from supereziod.resilience.sharing import Owned
 
 _SECOND: Final = 1_000_000_000
+_MILLISECOND: Final = 1_000_000
 _NEVER: Final = 1 << 63
 #: Each breaker that is made hands out permits of a range of its own, so that none is ever taken
 #: for one of another life of the daemon, or of a breaker of that name that was forgotten. Together
@@ -40,7 +43,10 @@ _BUSY_MS: Final = 1000
 class KeptBreaker:
     """A breaker, and what is known about it. To be changed through its `BreakerBook`."""
 
-    __slots__ = ("breaker", "due_ns", "given", "owned", "record", "rules", "used_ns", "user")
+    __slots__ = (
+        "answer_head", "breaker", "due_ns", "given", "is_gone", "owned", "record", "rules", "tail",
+        "tail_of", "used_ns", "user",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -64,6 +70,33 @@ class KeptBreaker:
         self.due_ns = _NEVER
         #: As it was written down last; None where it has changed since.
         self.record: bytes | None = None
+        #: Whether it was forgotten: who still knows it has to find its name anew.
+        self.is_gone = False
+        #: The answer that hands out a permit, but for its number: up to it, and from it on.
+        self.answer_head, _ = self._answer()
+        self.tail, self.tail_of = b"", ("", breaker.rules)
+
+    def answer_tail(self) -> bytes:
+        """Return the end of an answer, as it is in this state and by these rules."""
+        state, rules = self.tail_of
+        breaker = self.breaker
+        if breaker.state != state or breaker.rules is not rules:
+            _, self.tail = self._answer()
+            self.tail_of = (breaker.state, breaker.rules)
+        return self.tail
+
+    def _answer(self) -> tuple[bytes, bytes]:
+        breaker = self.breaker
+        permit = wire.BreakerPermit(
+            name=self.owned.name,
+            permit=0,
+            state=breaker.state,
+            shared=self.user is None,
+            expires_in_ms=breaker.rules.permit_ttl_ns // _MILLISECOND,
+        )
+        # No name has a quotation mark in it.
+        head, number, tail = msgspec.json.encode(permit).partition(b'"permit":0')
+        return head + number[:-1], tail
 
 
 class BreakerBook:
@@ -83,7 +116,7 @@ class BreakerBook:
         self._clock = clock
         self._range = secrets.randbelow(_RANGES)
         self._kept: dict[Owned, KeptBreaker] = {}
-        self._holders: Holders[KeptBreaker] = Holders()
+        self.holders: Holders[KeptBreaker] = Holders()
         self._deadlines: Deadlines[KeptBreaker] = Deadlines(clock=clock, on_due=self._on_due)
         self._changed = True
         #: Return the breaker that is there by a name, or None.
@@ -111,7 +144,7 @@ class BreakerBook:
         self._range = (self._range + 1) % _RANGES
         first = (self._range << _RANGE_BITS) + 1
         breaker = CircuitBreaker(rules, now_ns=now_ns, first_permit_id=first)
-        user = None if owned.owner is None else self._holders.user(owned.owner)
+        user = None if owned.owner is None else self.holders.user(owned.owner)
         kept = KeptBreaker(owned, breaker, given=given, user=user, now_ns=now_ns)
         self._kept[owned] = kept
         if user is not None:
@@ -125,7 +158,7 @@ class BreakerBook:
 
         Where one has as many as one may, one that knows of nothing bad makes room.
         """
-        user = self._holders.user(uid)
+        user = self.holders.user(uid)
         if len(user.own) < self.limits.breakers_per_uid:
             return
         for kept in tuple(islice(user.own, _LOOKED_AT)):
@@ -146,14 +179,15 @@ class BreakerBook:
         if kept.breaker.out:
             now_ns = self._clock()
             self.expire(kept, now_ns)
-            for holder in self._holders.holding(kept):
+            for holder in self.holders.holding(kept):
                 self._take_back(kept, kept.breaker.drop(holder, now_ns))
         del self._kept[kept.owned]
+        kept.is_gone = True
         self._deadlines.drop(kept)
         self._changed = True
         if kept.user is not None:
             del kept.user.own[kept]
-            self._holders.tidy(kept.user)
+            self.holders.tidy(kept.user)
 
     def set_rules(self, kept: KeptBreaker, rules: BreakerRules, now_ns: int) -> None:
         """Have a breaker go by other rules: nothing happens where they are the same."""
@@ -191,33 +225,24 @@ class BreakerBook:
 
     # --- permits --------------------------------------------------------------------------------
 
-    def holder(self, connection: str, uid: int) -> Holder[KeptBreaker]:
-        """Return who may hold one permit more over a connection. Raises BusyError."""
-        holder = self._holders.of(connection, uid)
+    def check_room(self, holder: Holder[KeptBreaker]) -> None:
+        """Raise BusyError where no permit more may be held over a connection."""
         limits = self.limits
         if holder.permits >= limits.permits_per_connection:
             limit, whose = "permits_per_connection", "this connection"
         elif holder.user.permits >= limits.permits_per_uid:
-            limit, whose = "permits_per_uid", f"uid {uid}"
+            limit, whose = "permits_per_uid", f"uid {holder.user.uid}"
         else:
-            return holder
+            return
         raise BusyError(
             f"{whose} has as many permits of breakers out as one may: settle some",
             retry_after_ms=_BUSY_MS,
             data={"limit": limit},
         )
 
-    def holder_of(
-        self, kept: KeptBreaker, permit_id: int, connection: str
-    ) -> Holder[KeptBreaker] | None:
-        """Return who holds a permit that is out, if that is `connection`."""
-        permit = kept.breaker.permit(permit_id)
-        holder = self._holders.get(connection)
-        return holder if permit is not None and permit.holder is holder else None
-
     def return_all(self, connection: str) -> None:
         """Take back, as ignored, what was held over a connection that ended."""
-        holder = self._holders.close(connection)
+        holder = self.holders.close(connection)
         if holder is None:
             return
         now_ns = self._clock()
@@ -225,7 +250,7 @@ class BreakerBook:
             self.expire(kept, now_ns)
             self._take_back(kept, kept.breaker.drop(holder, now_ns))
             self.arm(kept, now_ns)
-        self._holders.tidy(holder.user)
+        self.holders.tidy(holder.user)
 
     def _take_back(self, kept: KeptBreaker, returned: Returned) -> None:
         for permit in returned.permits:

@@ -6,9 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Protocol
 
-from superezio.resilience.breaker_answers import BreakerState, Transition, TransitionReason
+from superezio.resilience.breaker_answers import BreakerState, Cause, Transition, TransitionReason
 from superezio.wire import Event, Severity
-from supereziod.observability.correlation import RequestScope, correlation_id, in_scope
+from supereziod.observability.correlation import (
+    RequestScope,
+    correlation_id,
+    in_scope,
+    numbered_id,
+)
 from supereziod.resilience.sharing import Owned
 
 _SECOND: Final = 1_000_000_000
@@ -56,11 +61,11 @@ class BreakerEvents:
     def tell(self, owned: Owned, transitions: Iterable[Transition]) -> None:
         """Tell of transitions that have come about, in their order."""
         for each in transitions:
-            if each.correlation_id == correlation_id():
+            cause = _id_of(each.correlation_id)
+            if cause == correlation_id():
                 self._tell(owned, each)
                 continue
             # The call that caused it came earlier, or time did: not the request that is worked on.
-            cause = each.correlation_id
             with in_scope(None if cause is None else RequestScope(correlation_id=cause)):
                 self._tell(owned, each)
 
@@ -85,3 +90,8 @@ class BreakerEvents:
             uid=owned.owner,
             **data,
         )
+
+
+def _id_of(cause: Cause) -> str | None:
+    """Return the correlation id of a call; most have one that nobody asks for, until here."""
+    return numbered_id(*cause) if isinstance(cause, tuple) else cause

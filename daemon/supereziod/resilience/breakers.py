@@ -15,7 +15,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, get_args
+
+import msgspec
 
 from superezio import wire
 from superezio.errors import (
@@ -24,13 +26,19 @@ from superezio.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
-from superezio.resilience.breaker_answers import Outcome, Permit, Rejection, Transition
+from superezio.resilience.breaker_answers import (
+    BreakerState,
+    Effect,
+    Outcome,
+    Rejection,
+    Transition,
+)
 from superezio.resilience.breaker_rules import BreakerRules
-from superezio.resilience.circuit_breaker import CircuitBreaker
 from superezio.wire import CallOutcome
 from supereziod.resilience.breaker_book import BreakerBook, KeptBreaker
 from supereziod.resilience.breaker_events import BreakerEvents, Emitter
 from supereziod.resilience.breaker_settings import BreakerSettings, on_wire, own_rules
+from supereziod.resilience.permit_holders import Holder
 from supereziod.resilience.sharing import Asker, Owned, SharedNames, is_name
 
 _SECOND: Final = 1_000_000_000
@@ -46,6 +54,18 @@ _OUTCOMES: Final[dict[CallOutcome, Outcome]] = {
 }
 
 
+_encode = msgspec.json.Encoder().encode
+_join = b"".join
+#: The answers to a settle, by its effect and the state of the breaker.
+_SETTLEMENTS: Final[dict[Effect, dict[BreakerState, bytes]]] = {
+    effect: {
+        state: _encode(wire.BreakerSettlement(effect=effect, state=state))
+        for state in get_args(BreakerState)
+    }
+    for effect in get_args(Effect)
+}
+
+
 class Who(NamedTuple):
     """Who asks what is no call: to look, or to decide over the breaker."""
 
@@ -53,12 +73,26 @@ class Who(NamedTuple):
     is_admin: bool
 
 
-class Granted(NamedTuple):
-    """A permit, and what its holder has to know of it."""
+class Connection(Protocol):
+    """Where a call is asked for: it holds the permit."""
 
-    permit: Permit
-    breaker: CircuitBreaker
-    shared: bool
+    id: str
+
+    @property
+    def peer(self) -> Asker: ...
+
+
+class Request(Protocol):
+    """What asks for leave to call, or tells how the call ended: read at once, and not kept."""
+
+    @property
+    def origin(self) -> Connection: ...
+    @property
+    def meta(self) -> wire.Meta | None: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def correlation_id(self) -> str: ...
 
 
 class Breakers:
@@ -84,6 +118,7 @@ class Breakers:
         self._book = BreakerBook(
             settings.limits, events=BreakerEvents(events), boot_id=boot_id, clock=clock
         )
+        self._holder = self._book.holders.get
         self._make_shared(clock())
 
     def close(self) -> None:
@@ -92,81 +127,88 @@ class Breakers:
 
     # --- calls ----------------------------------------------------------------------------------
 
-    def acquire(
-        self,
-        name: str,
-        *,
-        asker: Asker,
-        connection: str,
-        rules: wire.BreakerRules | None = None,
-        correlation_id: str | None = None,
-    ) -> Granted:
-        """Ask for leave to call.
+    def acquire(self, request: Request, params: wire.BreakerAcquireParams) -> bytes:
+        """Ask for leave to call; return the answer that hands out a permit.
 
         `rules` are for a breaker of one's own: what they leave open is as configured. Raises
         BreakerOpenError, BusyError where the caller has as much as one may, and InvalidParamsError
         that names the rule at fault.
         """
         now_ns = self._clock()
-        book = self._book
-        owned = self._names.find(name, asker)
-        kept = book.get(owned)
-        if kept is None or (rules is not None and rules != kept.given and kept.user is not None):
-            kept = self._with_rules(owned, kept, rules, now_ns)
+        origin, rules = request.origin, params.rules
+        holder = self._holder(origin.id)
+        kept = None if holder is None else holder.ways.get(params.name)
+        if (
+            holder is None
+            or kept is None
+            or kept.is_gone
+            or (rules is not None and rules != kept.given and kept.user is not None)
+        ):
+            kept, holder = self._find_way(origin, params.name, rules, now_ns)
+        book, breaker = self._book, kept.breaker
         if now_ns >= kept.due_ns:
             book.expire(kept, now_ns)
-        holder = book.holder(connection, asker.uid)
-        answer = kept.breaker.acquire(now_ns, holder=holder, correlation_id=correlation_id)
+        book.check_room(holder)
+        # The id of most requests is made from this, for those few that cause something.
+        cause = (origin.id, request.number) if request.meta is None else request.correlation_id
+        answer = breaker.acquire(now_ns, holder, cause)
         book.touch(kept, now_ns)
         if isinstance(answer, Rejection):
             if answer.transitions:
                 book.moved(kept, answer.transitions, now_ns)
             raise self._rejection(kept, answer)
         holder.take(kept)
-        if answer.transitions or now_ns + kept.breaker.rules.permit_ttl_ns < kept.due_ns:
+        if answer.transitions or now_ns + breaker.rules.permit_ttl_ns < kept.due_ns:
             book.moved(kept, answer.transitions, now_ns)
-        return Granted(answer, kept.breaker, kept.user is None)
+        return _join((kept.answer_head, _encode(answer.id), kept.answer_tail()))
 
-    def settle(
-        self,
-        name: str,
-        permit_id: int,
-        outcome: CallOutcome,
-        *,
-        asker: Asker,
-        connection: str,
-        retry_after_ms: int | None = None,
-        correlation_id: str | None = None,
-    ) -> wire.BreakerSettlement:
+    def settle(self, request: Request, params: wire.BreakerSettleParams) -> bytes:
         """Tell how a call ended. A permit that this connection does not hold is unknown.
 
         throttled is no failure: it opens the breaker for `retry_after_ms`, capped by its rules,
         and never for less than it is open already.
         """
+        outcome, retry_after_ms = params.outcome, params.retry_after_ms
         if retry_after_ms is not None and outcome != "throttled":
             raise InvalidParamsError("retry_after_ms goes with the outcome throttled alone")
         now_ns = self._clock()
-        book = self._book
-        kept = book.get(self._names.find(name, asker))
-        if kept is None:
-            return wire.BreakerSettlement(effect="unknown", state="closed")
+        holder = self._holder(request.origin.id)
+        kept = None if holder is None else holder.ways.get(params.name)
+        if kept is None or kept.is_gone:
+            kept = self._book.get(self._names.find(params.name, request.origin.peer))
+            if kept is None:
+                return _SETTLEMENTS["unknown"]["closed"]
+        book, breaker = self._book, kept.breaker
         if now_ns >= kept.due_ns:
             book.expire(kept, now_ns)
-        holder = book.holder_of(kept, permit_id, connection)
         if holder is None:
-            return wire.BreakerSettlement(effect="unknown", state=kept.breaker.state)
-        settlement = kept.breaker.settle(permit_id, _OUTCOMES[outcome], now_ns)
+            return _SETTLEMENTS["unknown"][breaker.state]
+        settlement = breaker.settle(params.permit, _OUTCOMES[outcome], now_ns, holder)
+        if settlement.effect == "unknown":
+            return _SETTLEMENTS["unknown"][breaker.state]
         holder.give_back(kept)
         moved = settlement.transitions
         if outcome == "throttled":
             # Of an earlier generation, too: of many calls that are told so, the first one opens
             # the breaker, and another may have been told to wait for longer.
             wait_ns = None if retry_after_ms is None else retry_after_ms * _MILLISECOND
-            moved += kept.breaker.block(now_ns, wait_ns, correlation_id=correlation_id)
+            moved += breaker.block(now_ns, wait_ns, correlation_id=request.correlation_id)
         book.touch(kept, now_ns)
         if moved:
             book.moved(kept, moved, now_ns)
-        return wire.BreakerSettlement(effect=settlement.effect, state=kept.breaker.state)
+        return _SETTLEMENTS[settlement.effect][breaker.state]
+
+    def _find_way(
+        self, origin: Connection, name: str, rules: wire.BreakerRules | None, now_ns: int
+    ) -> tuple[KeptBreaker, Holder[KeptBreaker]]:
+        """Return the breaker that is meant, made where there was none, and who asks for it."""
+        owned = self._names.find(name, origin.peer)
+        kept = self._book.get(owned)
+        if kept is None or (rules is not None and rules != kept.given and kept.user is not None):
+            kept = self._with_rules(owned, kept, rules, now_ns)
+        holder = self._book.holders.of(origin.id, origin.peer.uid)
+        holder.remember(name, kept)
+        return kept, holder
 
     def connection_closed(self, connection: str) -> None:
         """Take back what a connection held: those calls say nothing of the service."""
@@ -274,6 +316,7 @@ class Breakers:
         self._settings = settings
         self._book.limits = settings.limits
         self._names.set_audiences(settings.audiences)
+        self._book.holders.forget_ways()
         for kept in self._book:
             if kept.user is None and kept.owned.name not in settings.shared:
                 self._book.forget(kept)

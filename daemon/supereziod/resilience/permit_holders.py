@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 Thing = TypeVar("Thing")
+#: So many ways are remembered of one connection.
+_WAYS: Final = 64
 
 
 class User(Generic[Thing]):
@@ -23,13 +25,21 @@ class User(Generic[Thing]):
 class Holder(Generic[Thing]):
     """A connection with permits. What it holds returns with its end."""
 
-    __slots__ = ("connection", "of", "permits", "user")
+    __slots__ = ("connection", "of", "permits", "user", "ways")
 
     def __init__(self, connection: str, user: User[Thing]) -> None:
         self.connection = connection
         self.user = user
         self.permits = 0
         self.of: dict[Thing, int] = {}
+        #: What it means by a name, found once. It may have been forgotten since.
+        self.ways: dict[str, Thing] = {}
+
+    def remember(self, name: str, thing: Thing) -> None:
+        """Find `thing` by its name at once the next time."""
+        if len(self.ways) >= _WAYS:
+            self.ways.clear()
+        self.ways[name] = thing
 
     def take(self, thing: Thing) -> None:
         """Hold one permit more, of `thing`."""
@@ -54,10 +64,8 @@ class Holders(Generic[Thing]):
     def __init__(self) -> None:
         self._by_connection: dict[str, Holder[Thing]] = {}
         self._by_uid: dict[int, User[Thing]] = {}
-
-    def get(self, connection: str) -> Holder[Thing] | None:
-        """Return the holder that a connection is, if it has held anything."""
-        return self._by_connection.get(connection)
+        #: Return the holder that a connection is, or None if it has asked for nothing to hold.
+        self.get = self._by_connection.get
 
     def of(self, connection: str, uid: int) -> Holder[Thing]:
         """Return the holder that a connection is, from now on if it was none."""
@@ -86,6 +94,11 @@ class Holders(Generic[Thing]):
         """Forget a user who has nothing."""
         if not user.own and not user.connections and not user.permits:
             self._by_uid.pop(user.uid, None)
+
+    def forget_ways(self) -> None:
+        """Have all that is meant by names found anew."""
+        for each in self._by_connection.values():
+            each.ways.clear()
 
     def holding(self, thing: Thing) -> list[Holder[Any]]:
         """Return those who hold a permit of `thing`: looks at all of them."""

@@ -15,7 +15,7 @@ from superezio.errors import (
 )
 from superezio.framing import NEWLINE, LineFramer
 from superezio.wire import Role
-from supereziod.observability.correlation import in_scope
+from supereziod.observability.correlation import in_scope, numbered_id
 from supereziod.rpc.batches import OpenBatch
 from supereziod.rpc.decoding import UNREADABLE, Batch, Call, Refusal, RequestId
 from supereziod.rpc.dispatcher import CommandDispatcher, Pending, Rate
@@ -25,7 +25,6 @@ from supereziod.rpc.limits import Account, Limits, Traffic
 from supereziod.rpc.peers import Peer, PeerSocket, open_peer_pidfd, read_peer
 from supereziod.rpc.recording import Run
 from supereziod.rpc.replies import error_line
-from supereziod.rpc.requests import numbered_id
 from supereziod.rpc.sessions import SessionState
 from supereziod.rpc.turns import Turn, Turns
 

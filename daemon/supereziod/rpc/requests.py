@@ -6,16 +6,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from superezio.wire import Meta, Role
-from supereziod.observability.correlation import accept_id
+from supereziod.observability.correlation import accept_id, numbered_id
 from supereziod.observability.timeline import Timeline
 from supereziod.observability.traceparent import TraceContext, parse_traceparent
 from supereziod.rpc.peers import Peer
 from supereziod.rpc.sessions import SessionState
-
-
-def numbered_id(connection_id: str, number: int) -> str:
-    """Return the id of a request that came without one: unique, and the same when made again."""
-    return f"{connection_id}.{number}"
 
 
 class Origin(Protocol):

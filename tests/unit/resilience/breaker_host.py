@@ -14,7 +14,7 @@ from superezio.errors import BreakerOpenError
 from superezio.resilience.breaker_rules import BreakerRules
 from superezio.resilience.call_window import CountWindow
 from superezio.wire import Event
-from supereziod.observability.correlation import RequestScope, in_scope
+from supereziod.observability.correlation import RequestScope, in_scope, numbered_id
 from supereziod.observability.events import EventLog
 from supereziod.resilience.breaker_settings import BreakerLimits, BreakerSettings
 from supereziod.resilience.breakers import Breakers, Who
@@ -43,6 +43,34 @@ class User(Struct, frozen=True):
     @property
     def who(self) -> Who:
         return Who(self, is_admin=self.uid == 0)
+
+
+class Line(Struct, frozen=True):
+    """A connection."""
+
+    id: str
+    peer: User
+
+
+class Asking(Struct, frozen=True, kw_only=True):
+    """A request, which goes by the id of its `meta`, or else by its number."""
+
+    origin: Line
+    number: int = 1
+    meta: wire.Meta | None = None
+
+    @property
+    def correlation_id(self) -> str:
+        given = None if self.meta is None else self.meta.correlation_id
+        return given or numbered_id(self.origin.id, self.number)
+
+
+def a_request(user: User, over: str | None = None, cause: str | None = None) -> Asking:
+    """Return a request over a connection: one of the user's, if none is given."""
+    return Asking(
+        origin=Line(over or f"of {user.uid}", user),
+        meta=None if cause is None else wire.Meta(correlation_id=cause),
+    )
 
 
 ROOT = User(0)
@@ -104,14 +132,21 @@ class BreakerHost:
         self.asked += 1
         cause = cause or f"call-{self.asked}"
         with in_scope(RequestScope(correlation_id=cause)):
-            granted = self.breakers.acquire(
-                name,
-                asker=user,
-                connection=over or f"of {user.uid}",
-                rules=rules,
-                correlation_id=cause,
-            )
-        return granted.permit.id
+            return self.granted(user, name, over=over, rules=rules, cause=cause).permit
+
+    def granted(
+        self,
+        user: User,
+        name: str = "openai",
+        *,
+        over: str | None = None,
+        rules: wire.BreakerRules | None = None,
+        cause: str = "asking",
+    ) -> wire.BreakerPermit:
+        """Return the answer to a call that is let through."""
+        params = wire.BreakerAcquireParams(name=name, rules=rules)
+        answer = self.breakers.acquire(a_request(user, over, cause), params)
+        return msgspec.json.decode(answer, type=wire.BreakerPermit)
 
     def refused(self, user: User, name: str = "openai", **members: Any) -> BreakerOpenError:
         """Return the error of a call that is turned away."""
@@ -133,16 +168,16 @@ class BreakerHost:
         cause: str = "settling",
     ) -> str:
         with in_scope(RequestScope(correlation_id=cause)):
-            settlement = self.breakers.settle(
-                name,
-                permit,
-                outcome,
-                asker=user,
-                connection=over or f"of {user.uid}",
-                retry_after_ms=None if retry_after_s is None else round(retry_after_s * 1000),
-                correlation_id=cause,
+            answer = self.breakers.settle(
+                a_request(user, over, cause),
+                wire.BreakerSettleParams(
+                    name=name,
+                    permit=permit,
+                    outcome=outcome,
+                    retry_after_ms=None if retry_after_s is None else round(retry_after_s * 1000),
+                ),
             )
-        return settlement.effect
+        return msgspec.json.decode(answer, type=wire.BreakerSettlement).effect
 
     def call(
         self, user: User, outcome: wire.CallOutcome, name: str = "openai", *, times: int = 1

@@ -274,9 +274,9 @@ def test_ones_own_that_nobody_has_used_for_long_is_forgotten(host: BreakerHost) 
         host.view("mine", ANNA)
     assert host.view("openai").shared
     assert host.next_due_ns() is None
-    assert host.breakers._book._holders._by_uid.keys() == {ANNA.uid}
+    assert host.breakers._book.holders._by_uid.keys() == {ANNA.uid}
     host.breakers.connection_closed(f"of {ANNA.uid}")
-    assert not host.breakers._book._holders._by_uid, "nothing is left of a user who has gone"
+    assert not host.breakers._book.holders._by_uid, "nothing is left of a user who has gone"
 
 
 def test_one_that_is_used_now_and_then_stays(host: BreakerHost) -> None:
@@ -327,10 +327,21 @@ def test_a_name_that_comes_back_hands_out_other_permits(host: BreakerHost) -> No
     assert host.settle(ANNA, new, "success", "mine") == "settled"
 
 
+def test_a_connection_that_knew_a_forgotten_name_begins_anew_with_it(host: BreakerHost) -> None:
+    host.call(ANNA, "failure", "mine")
+    host.advance(2 * 3600)
+    assert all(kept.owned.name != "mine" for kept in host.breakers._book)
+    host.call(ANNA, "success", "mine")
+    assert (host.view("mine", ANNA).calls, host.view("mine", ANNA).failures) == (1, 0)
+
+
 def test_many_names_take_no_memory_for_ever(host: BreakerHost) -> None:
     for number in range(500):
         host.call(ANNA, "success", f"n{number}")
     book = host.breakers._book
     assert len(book._kept) == 1 + 4
     assert len(book._deadlines._heap) < 200
-    assert not book._holders._by_connection[f"of {ANNA.uid}"].of
+    holder = book.holders.get(f"of {ANNA.uid}")
+    assert holder is not None
+    assert not holder.of
+    assert len(holder.ways) <= 64

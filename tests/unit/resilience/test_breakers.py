@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+import msgspec
 import pytest
 
+from superezio import wire
 from superezio.errors import BreakerOpenError, InvalidParamsError
 from supereziod.observability.events import EventLog
 from supereziod.resilience.breakers import Breakers
@@ -18,6 +20,7 @@ from unit.resilience.breaker_host import (
     SECOND,
     SETTINGS,
     BreakerHost,
+    a_request,
     with_rules,
 )
 
@@ -356,21 +359,50 @@ async def test_the_timer_fires_in_real_time() -> None:
         slow_call_duration_ns=SECOND // 100,
     )
     breakers = Breakers(settings, events=log, boot_id="b", clock=time.monotonic_ns)
+    request, params = a_request(ANNA), wire.BreakerAcquireParams(name="openai")
     for _ in range(2):
-        permit = breakers.acquire("openai", asker=ANNA, connection="c").permit
-        breakers.settle("openai", permit.id, "failure", asker=ANNA, connection="c")
+        granted = msgspec.json.decode(breakers.acquire(request, params))
+        settled = {"name": "openai", "permit": granted["permit"], "outcome": "failure"}
+        breakers.settle(request, msgspec.convert(settled, wire.BreakerSettleParams))
     with pytest.raises(BreakerOpenError):
-        breakers.acquire("openai", asker=ANNA, connection="c")
+        breakers.acquire(request, params)
     log.listen(lambda event: told.set() if event.data["reason"] == "half_open_wait" else None)
     async with asyncio.timeout(10):
         while True:
             try:
-                breakers.acquire("openai", asker=ANNA, connection="c")
+                breakers.acquire(request, params)
                 break
             except BreakerOpenError:
                 await asyncio.sleep(0)
         await told.wait()
     breakers.close()
+
+
+def test_the_answer_says_how_the_breaker_is_now(host: BreakerHost) -> None:
+    """In each state, and by the rules that it goes by since."""
+    granted = host.granted(ANNA)
+    assert granted == wire.BreakerPermit(
+        name="openai", permit=granted.permit, state="closed", shared=True, expires_in_ms=30_000
+    )
+    host.trip(BEN)
+    host.advance(10)
+    assert host.granted(ANNA).state == "half_open"
+    host.breakers.disable("openai", ROOT.who)
+    assert host.granted(ANNA).state == "disabled"
+    host.breakers.set_settings(with_rules(permit_ttl_ns=5 * SECOND))
+    assert host.granted(ANNA).expires_in_ms == 5000
+    own = host.granted(ANNA, "mine", rules=wire.BreakerRules(permit_s=2.5))
+    assert (own.name, own.shared, own.expires_in_ms) == ("mine", False, 2500)
+
+
+def test_a_call_that_came_without_an_id_is_told_of_by_its_connection_and_number(
+    host: BreakerHost,
+) -> None:
+    for number in (1, 2):
+        asking = msgspec.structs.replace(a_request(ANNA), number=number)
+        answer = host.breakers.acquire(asking, wire.BreakerAcquireParams(name="openai"))
+        host.settle(ANNA, msgspec.json.decode(answer)["permit"], "failure")
+    assert host.event().correlation_id == f"of {ANNA.uid}.2"
 
 
 def test_permits_are_told_apart_over_lives_and_names(host: BreakerHost) -> None:

@@ -314,7 +314,7 @@ class BreakersMachine(RuleBasedStateMachine):
     def who_holds_what_is_known(self) -> None:
         """For the bounds, and so that all of it returns with the connection."""
         book = self.host.breakers._book
-        holders = book._holders._by_connection
+        holders = book.holders._by_connection
         assert set(holders) <= set(self.connections.values())
         for connection, holder in holders.items():
             held = {kept: n for kept in book if (n := kept.breaker.held(holder))}
@@ -325,7 +325,7 @@ class BreakersMachine(RuleBasedStateMachine):
                 for story in self.stories.values()
                 for one in story.tickets
             )
-        for user in book._holders._by_uid.values():
+        for user in book.holders._by_uid.values():
             assert user.permits == sum(h.permits for h in holders.values() if h.user is user)
             assert set(user.own) == {kept for kept in book if kept.user is user}
 

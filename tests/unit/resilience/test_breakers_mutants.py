@@ -29,9 +29,9 @@ PURE = "superezio.resilience.circuit_breaker"
 MODELLED = (
     Mutant(
         "lets anyone settle what is out",
-        BOOK,
-        "return holder if permit is not None and permit.holder is holder else None",
-        "return holder if permit is not None and holder is not None else None",
+        BREAKERS,
+        "breaker.settle(params.permit, _OUTCOMES[outcome], now_ns, holder)",
+        "breaker.settle(params.permit, _OUTCOMES[outcome], now_ns)",
     ),
     Mutant(
         "keeps what a connection held that ended",
@@ -58,6 +58,12 @@ MODELLED = (
         "                pass\n",
     ),
     Mutant(
+        "goes on with who may use what, once it was found",
+        BREAKERS,
+        "        self._book.holders.forget_ways()\n",
+        "",
+    ),
+    Mutant(
         "takes one user's name for all users'",
         "supereziod.resilience.sharing",
         "own = self._private[uid, name] = Owned(uid, name)",
@@ -79,28 +85,28 @@ MODELLED = (
     Mutant(
         "never sets the timer for a half-open breaker",
         BREAKERS,
-        "        if answer.transitions or now_ns + kept.breaker.rules.permit_ttl_ns < kept.due_ns:",
-        "        if now_ns + kept.breaker.rules.permit_ttl_ns < kept.due_ns:",
+        "        if answer.transitions or now_ns + breaker.rules.permit_ttl_ns < kept.due_ns:",
+        "        if now_ns + breaker.rules.permit_ttl_ns < kept.due_ns:",
     ),
     Mutant(
         "never sets the timer for a permit",
         BREAKERS,
-        "        if answer.transitions or now_ns + kept.breaker.rules.permit_ttl_ns < kept.due_ns:",
+        "        if answer.transitions or now_ns + breaker.rules.permit_ttl_ns < kept.due_ns:",
         "        if answer.transitions:",
     ),
     Mutant(
         "does not make up for what is due before a settle",
         BREAKERS,
         "        if now_ns >= kept.due_ns:\n            book.expire(kept, now_ns)\n"
-        "        holder = book.holder_of",
-        "        holder = book.holder_of",
+        "        if holder is None:",
+        "        if holder is None:",
     ),
     Mutant(
         "does not make up for what is due before an acquire",
         BREAKERS,
         "        if now_ns >= kept.due_ns:\n            book.expire(kept, now_ns)\n"
-        "        holder = book.holder(",
-        "        holder = book.holder(",
+        "        book.check_room",
+        "        book.check_room",
     ),
     Mutant(
         "sees no more due after the timer came once",
@@ -165,7 +171,7 @@ MODELLED = (
     Mutant(
         "tells of a transition by whatever request is worked on",
         EVENTS,
-        "            if each.correlation_id == correlation_id():\n",
+        "            if cause == correlation_id():\n",
         "            if True:\n",
     ),
     Mutant(
@@ -217,6 +223,18 @@ EXEMPLIFIED = (
         BREAKERS,
         "wait_ms = -(-wait_ns // _MILLISECOND)\n        name",
         "wait_ms = wait_ns // _MILLISECOND\n        name",
+    ),
+    Mutant(
+        "goes on with a breaker that was forgotten",
+        BREAKERS,
+        "            or kept.is_gone\n",
+        "",
+    ),
+    Mutant(
+        "tells all calls that a breaker is as it was at the first",
+        BOOK,
+        "        if breaker.state != state or breaker.rules is not rules:\n",
+        "        if not state:\n",
     ),
     Mutant(
         "has no bound for breakers",

@@ -10,13 +10,11 @@ import msgspec
 from msgspec import Struct
 
 from superezio import wire
-from superezio.resilience.breaker_answers import Permit
-from superezio.resilience.breaker_rules import BreakerRules
-from superezio.resilience.circuit_breaker import CircuitBreaker
 from superezio.wire import (
     AcquireParams,
     Breaker,
     BreakerList,
+    BreakerPermit,
     BreakerSettlement,
     CacheAnswer,
     CacheDeleted,
@@ -28,7 +26,6 @@ from superezio.wire import (
     CacheSetParams,
     CacheStats,
     CacheStored,
-    CallOutcome,
     Done,
     GpuHistory,
     Health,
@@ -61,10 +58,10 @@ from supereziod.gpu.hardware import (
     Snapshot,
 )
 from supereziod.leases.handles import Caller
-from supereziod.resilience.breakers import Granted, Who
+from supereziod.resilience.breakers import Request, Who
 from supereziod.resilience.cache_namespaces import CacheCaller
-from supereziod.resilience.sharing import Asker
 from supereziod.rpc.peers import Peer
+from supereziod.rpc.replies import encode
 from supereziod.rpc.requests import RequestContext
 
 GIB = 1 << 30
@@ -429,33 +426,21 @@ class FakeBreakers:
     def connection_closed(self, connection: str) -> None:
         self.closed.append(connection)
 
-    def acquire(
-        self,
-        name: str,
-        *,
-        asker: Asker,
-        connection: str,
-        rules: wire.BreakerRules | None = None,
-        correlation_id: str | None = None,
-    ) -> Granted:
-        self.calls.append(("acquire", name, asker.uid, connection, rules, correlation_id))
-        breaker = CircuitBreaker(BreakerRules(), now_ns=0)
-        return Granted(Permit(id=7, generation=1, started_ns=0), breaker, shared=False)
+    def acquire(self, request: Request, params: wire.BreakerAcquireParams) -> bytes:
+        origin = request.origin
+        asked = (params.name, origin.peer.uid, origin.id, params.rules, request.correlation_id)
+        self.calls.append(("acquire", *asked))
+        return encode(
+            BreakerPermit(
+                name=params.name, permit=7, state="closed", shared=False, expires_in_ms=600_000
+            )
+        )
 
-    def settle(
-        self,
-        name: str,
-        permit_id: int,
-        outcome: CallOutcome,
-        *,
-        asker: Asker,
-        connection: str,
-        retry_after_ms: int | None = None,
-        correlation_id: str | None = None,
-    ) -> BreakerSettlement:
-        asked = (name, permit_id, outcome, asker.uid, connection, retry_after_ms, correlation_id)
-        self.calls.append(("settle", *asked))
-        return BreakerSettlement(effect="settled", state="closed")
+    def settle(self, request: Request, params: wire.BreakerSettleParams) -> bytes:
+        origin = request.origin
+        asked = (params.name, params.permit, params.outcome, params.retry_after_ms)
+        self.calls.append(("settle", *asked, origin.peer.uid, origin.id, request.correlation_id))
+        return encode(BreakerSettlement(effect="settled", state="closed"))
 
     def get(self, name: str, who: Who, *, uid: int | None = None) -> Breaker:
         self.calls.append(("get", name, who.is_admin, uid))

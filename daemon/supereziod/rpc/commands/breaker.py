@@ -2,59 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Protocol
 
-from superezio import wire
 from superezio.wire import (
     Breaker,
     BreakerAcquireParams,
     BreakerList,
     BreakerParams,
-    BreakerPermit,
-    BreakerSettlement,
     BreakerSettleParams,
-    CallOutcome,
     NoParams,
 )
-from supereziod.resilience.breakers import Granted, Who
-from supereziod.resilience.sharing import Asker
-from supereziod.rpc.replies import encode
+from supereziod.resilience.breakers import Who
 from supereziod.rpc.requests import RequestContext
-
-_MILLISECOND: Final = 1_000_000
-_SETTLED: Final[dict[CallOutcome, str]] = {
-    "success": "settled success",
-    "failure": "settled failure",
-    "ignore": "settled ignore",
-    "throttled": "settled throttled",
-}
 
 
 class BreakerService(Protocol):
     """The breakers, as far as they are asked."""
 
-    def acquire(
-        self,
-        name: str,
-        *,
-        asker: Asker,
-        connection: str,
-        rules: wire.BreakerRules | None = None,
-        correlation_id: str | None = None,
-    ) -> Granted:
+    def acquire(self, request: RequestContext, params: BreakerAcquireParams) -> bytes:
         """Ask for leave to call."""
 
-    def settle(
-        self,
-        name: str,
-        permit_id: int,
-        outcome: CallOutcome,
-        *,
-        asker: Asker,
-        connection: str,
-        retry_after_ms: int | None = None,
-        correlation_id: str | None = None,
-    ) -> BreakerSettlement:
+    def settle(self, request: RequestContext, params: BreakerSettleParams) -> bytes:
         """Tell how a call ended."""
 
     def get(self, name: str, who: Who, *, uid: int | None = None) -> Breaker:
@@ -84,44 +52,17 @@ class BreakerCommands:
 
     def __init__(self, breakers: BreakerService) -> None:
         self._breakers = breakers
+        # Nothing in between: what is asked most has no call to spare.
+        self.acquire = breakers.acquire  # type: ignore[method-assign]
+        self.settle = breakers.settle  # type: ignore[method-assign]
 
     def acquire(self, request: RequestContext, params: BreakerAcquireParams) -> bytes:
         """Return a permit for one call, or the error that says when to ask again."""
-        origin = request.origin
-        permit, breaker, shared = self._breakers.acquire(
-            params.name,
-            asker=origin.peer,
-            connection=origin.id,
-            rules=params.rules,
-            correlation_id=request.correlation_id,
-        )
-        request.came_to = "permit"
-        request.session.permits += 1
-        return encode(
-            BreakerPermit(
-                name=params.name,
-                permit=permit.id,
-                state=breaker.state,
-                shared=shared,
-                expires_in_ms=breaker.rules.permit_ttl_ns // _MILLISECOND,
-            )
-        )
+        return self._breakers.acquire(request, params)
 
     def settle(self, request: RequestContext, params: BreakerSettleParams) -> bytes:
         """Tell how the call of a permit ended; to do it twice changes nothing."""
-        origin = request.origin
-        settlement = self._breakers.settle(
-            params.name,
-            params.permit,
-            params.outcome,
-            asker=origin.peer,
-            connection=origin.id,
-            retry_after_ms=params.retry_after_ms,
-            correlation_id=request.correlation_id,
-        )
-        if settlement.effect != "unknown":
-            request.came_to = _SETTLED[params.outcome]
-        return encode(settlement)
+        return self._breakers.settle(request, params)
 
     def get(self, request: RequestContext, params: BreakerParams) -> Breaker:
         """Return one breaker."""

@@ -349,7 +349,7 @@ async def test_a_call_of_a_breaker_is_its_connections_under_its_correlation_id(
         (_, *asked), (_, *told) = built.breakers.calls
         over = asked[2]
         assert asked == ["a", me, over, BreakerRules(), "job-1"]
-        assert told == ["a", 7, "throttled", me, over, 5, f"{over}.2"]
+        assert told == ["a", 7, "throttled", 5, me, over, f"{over}.2"]
     assert built.breakers.closed == built.leases.closed == [over], "both hear of its end"
 
 

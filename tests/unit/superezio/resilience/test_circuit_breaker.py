@@ -9,7 +9,14 @@ import pytest
 
 from superezio.resilience.breaker_answers import Outcome, Permit, Rejection, Transition
 from superezio.resilience.breaker_rules import BreakerRules
-from superezio.resilience.call_window import Counts, CountWindow, TimeWindow
+from superezio.resilience.call_window import (
+    FAILED,
+    SLOW,
+    CallRing,
+    Counts,
+    CountWindow,
+    TimeWindow,
+)
 from superezio.resilience.circuit_breaker import CircuitBreaker
 
 SECOND = 1_000_000_000
@@ -717,6 +724,28 @@ def test_a_smaller_window_keeps_the_calls_that_went_badly() -> None:
     smaller = msgspec.structs.replace(RULES, window=CountWindow(calls=3))
     service.breaker.set_rules(smaller, service.now)
     assert service.breaker.counts(service.now) == Counts(3, 2, 0)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 9])
+@pytest.mark.parametrize(
+    "counts", [Counts(), Counts(4, 0, 0), Counts(4, 3, 1), Counts(4, 1, 3), Counts(4, 4, 4)]
+)
+def test_a_window_takes_over_calls_as_if_the_bad_ones_had_come_last(
+    size: int, counts: Counts
+) -> None:
+    """Whatever is recorded then drives out the same calls."""
+    filled, called = CallRing(size), CallRing(size)
+    filled.fill(0, counts)
+    for left in range(counts.calls, 0, -1):
+        called.record(0, (left <= counts.failures) * FAILED + (left <= counts.slow_calls) * SLOW)
+    for _ in range(size + 1):
+        assert (filled.calls, filled.failures, filled.slow_calls) == (
+            called.calls,
+            called.failures,
+            called.slow_calls,
+        )
+        filled.record(0, 0)
+        called.record(0, 0)
 
 
 def test_open_stays_for_as_long_as_was_told_whatever_the_rules_become() -> None:
