@@ -14,6 +14,7 @@ from supereziod.observability.correlation import (
     in_scope,
     numbered_id,
 )
+from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.sharing import Owned
 
 _SECOND: Final = 1_000_000_000
@@ -47,9 +48,10 @@ class Emitter(Protocol):
 
 
 class BreakerEvents:
-    """Tells of transitions. Private breakers' events are their owner's."""
+    """Tells of transitions. Private breakers' events are their owner's, and come at its rate."""
 
-    def __init__(self, events: Emitter) -> None:
+    def __init__(self, events: Emitter, *, rate: EventRate) -> None:
+        self._rate = rate
         self._emit: Mapping[BreakerState, Callable[..., Event]] = {
             "open": partial(events.emit, "breaker.opened"),
             "half_open": partial(events.emit, "breaker.half_open"),
@@ -70,6 +72,9 @@ class BreakerEvents:
                 self._tell(owned, each)
 
     def _tell(self, owned: Owned, step: Transition) -> None:
+        besides = self._rate.take(owned.owner)
+        if besides is None:
+            return
         severity: Severity = "warning" if step.state in {"open", "forced_open"} else "info"
         data: dict[str, Any] = {
             "name": owned.name,
@@ -89,6 +94,7 @@ class BreakerEvents:
             severity=severity,
             uid=owned.owner,
             **data,
+            **besides,
         )
 
 

@@ -38,6 +38,7 @@ from superezio.wire import CallOutcome
 from supereziod.resilience.breaker_book import BreakerBook, KeptBreaker
 from supereziod.resilience.breaker_events import BreakerEvents, Emitter
 from supereziod.resilience.breaker_settings import BreakerSettings, on_wire, own_rules
+from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.permit_holders import Holder
 from supereziod.resilience.sharing import Asker, Owned, SharedNames, is_name
 
@@ -116,7 +117,10 @@ class Breakers:
         self._spread = spread
         self._names = SharedNames("breaker", settings.audiences)
         self._book = BreakerBook(
-            settings.limits, events=BreakerEvents(events), boot_id=boot_id, clock=clock
+            settings.limits,
+            events=BreakerEvents(events, rate=EventRate(clock=clock)),
+            boot_id=boot_id,
+            clock=clock,
         )
         self._holder = self._book.holders.get
         self._make_shared(clock())

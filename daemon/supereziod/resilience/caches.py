@@ -42,6 +42,7 @@ from supereziod.resilience.alarm import Alarm
 from supereziod.resilience.cache_namespaces import CacheCaller, Namespaces, SharedNamespace
 from supereziod.resilience.cache_rules import CacheRules, message_of, value_of
 from supereziod.resilience.cache_waits import CacheWaits
+from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.known_namespaces import full_name, owner_of
 from supereziod.resilience.lead_tokens import LeadTokens
 from supereziod.resilience.sharing import Owned
@@ -79,6 +80,7 @@ class Caches:
         """
         self._rules = rules
         self._events = events
+        self._event_rate = EventRate(clock=clock)
         self._clock = clock
         #: Of the connections that have led or waited.
         self._uids: dict[Hashable, int] = {}
@@ -229,6 +231,9 @@ class Caches:
         """
         owned = self._namespaces.to_clear(caller, params)
         entries = self._cache.clear(full_name(owned))
+        besides = self._event_rate.take(owned.owner)
+        if besides is None:
+            return CacheDeleted(entries=entries)
         whose = "the shared namespace" if owned.owner is None else "the namespace"
         self._events.emit(
             "cache.cleared",
@@ -237,6 +242,7 @@ class Caches:
             namespace=owned.name,
             entries=entries,
             by_uid=caller.peer.uid,
+            **besides,
         )
         return CacheDeleted(entries=entries)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from supereziod.observability.events import EventLog
+from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.limit_memory import Remembered
 from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.limit_rules import LimitBounds, LimitRules
@@ -50,13 +51,17 @@ class LimitService:
             currency=currency,
             clock=clock,
         )
-        self.requests = RateLimits(self._registry, events=events, clock=clock)
+        event_rate = EventRate(clock=clock)
+        self.requests = RateLimits(
+            self._registry, events=events, event_rate=event_rate, clock=clock
+        )
         self.administration = LimitAdministration(
             self.requests,
             self._registry,
             book=book,
             remembered=known,
             events=events,
+            event_rate=event_rate,
             boot_id=boot_id,
             currency=currency,
             clock=clock,

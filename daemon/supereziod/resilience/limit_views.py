@@ -12,6 +12,7 @@ from superezio.resilience.rate_limiter import Budget, Dimension, Limit, Rate, Sc
 from superezio.wire import LimitBudget, LimitList, LimitResetParams, LimitState, SpendWindow
 from superezio.wire import LimitParams as NamedParams
 from supereziod.observability.events import EventLog
+from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.limit_memory import KeptLimit, KeptLimits, Remembered, still_owed
 from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.limits import RateLimits
@@ -37,6 +38,7 @@ class LimitAdministration:
         book: SpendBook,
         remembered: Remembered,
         events: EventLog,
+        event_rate: EventRate,
         boot_id: str,
         currency: str,
         clock: Callable[[], int],
@@ -46,6 +48,7 @@ class LimitAdministration:
         self._book = book
         self._remembered = remembered
         self._events = events
+        self._event_rate = event_rate
         self._boot_id = boot_id
         self._currency = currency
         self._clock = clock
@@ -99,15 +102,18 @@ class LimitAdministration:
         if params.spend:
             named.forget_spend(scopes)
         self._limits.look_again(named)
-        self._events.emit(
-            "limit.reset",
-            f"the limit {name} was reset",
-            uid=owner,
-            name=name,
-            key=params.key,
-            spend=params.spend,
-            by_uid=asker.uid,
-        )
+        besides = self._event_rate.take(owner)
+        if besides is not None:
+            self._events.emit(
+                "limit.reset",
+                f"the limit {name} was reset",
+                uid=owner,
+                name=name,
+                key=params.key,
+                spend=params.spend,
+                by_uid=asker.uid,
+                **besides,
+            )
         return count > 0
 
     def _state(

@@ -35,6 +35,7 @@ from superezio.wire import (
 from supereziod.deadlines import Deadlines
 from supereziod.observability.events import EventLog
 from supereziod.observability.marks import count_use, mark
+from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.limit_accounts import Holder, Request, Way
 from supereziod.resilience.limit_answers import limited, never_passes, too_many
 from supereziod.resilience.limit_registry import LimitRegistry
@@ -69,11 +70,17 @@ class RateLimits:
     """Room in limits for the requests of connections. Loop-owned. `clock` is monotonic, in ns."""
 
     def __init__(
-        self, registry: LimitRegistry, *, events: EventLog, clock: Callable[[], int]
+        self,
+        registry: LimitRegistry,
+        *,
+        events: EventLog,
+        event_rate: EventRate,
+        clock: Callable[[], int],
     ) -> None:
         self._registry = registry
         self._holders = registry.holders
         self._events = events
+        self._event_rate = event_rate
         self._clock = clock
         # Another range in each life of the daemon, and all of it exact in any reader's numbers.
         self._number = (secrets.randbelow((1 << 20) - 1) + 1) << 32
@@ -370,6 +377,9 @@ class RateLimits:
                 self._tell_block(named, budget, now_ns)
 
     def _tell_block(self, named: NamedLimit, budget: Budget, now_ns: int) -> None:
+        besides = self._event_rate.take(named.owned.owner)
+        if besides is None:
+            return
         blocked_s = (budget.blocked_until_ns - now_ns) / 1e9
         self._events.emit(
             "limit.blocked",
@@ -379,6 +389,7 @@ class RateLimits:
             name=named.owned.name,
             scope=str(budget.scope),
             blocked_s=round(blocked_s, 3),
+            **besides,
         )
 
     # --- waiting --------------------------------------------------------------------------------

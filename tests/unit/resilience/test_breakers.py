@@ -378,6 +378,32 @@ async def test_the_timer_fires_in_real_time() -> None:
     breakers.close()
 
 
+def test_a_user_who_drives_a_breaker_fast_is_told_of_by_a_count(host: BreakerHost) -> None:
+    """Own ones alone: transitions beyond the rate are no events, and none is silent."""
+    for _ in range(300):
+        host.breakers.force_open("mine", ANNA.who)
+        host.breakers.reset("mine", ANNA.who)
+    told = [event for event in host.events() if event.uid == ANNA.uid]
+    assert len(told) == 200
+    assert not any("left_out" in event.data for event in told)
+    host.trip(BEN, "mine")
+    assert (host.event().uid, host.event().type) == (BEN.uid, "breaker.opened")
+    host.clock.advance(0.05)
+    host.breakers.force_open("mine", ANNA.who)
+    assert (host.event().type, host.event().data["left_out"]) == ("breaker.forced_open", 400)
+    host.clock.advance(0.05)
+    host.breakers.reset("mine", ANNA.who)
+    assert host.event().type == "breaker.closed"
+    assert "left_out" not in host.event().data
+
+
+def test_transitions_of_a_shared_breaker_are_told_each(host: BreakerHost) -> None:
+    for _ in range(300):
+        host.breakers.force_open("openai", ROOT.who)
+        host.breakers.reset("openai", ROOT.who)
+    assert len(host.events()) == 600
+
+
 def test_the_answer_says_how_the_breaker_is_now(host: BreakerHost) -> None:
     """In each state, and by the rules that it goes by since."""
     granted = host.granted(ANNA)

@@ -225,6 +225,24 @@ EXEMPLIFIED = (
         "wait_ms = wait_ns // _MILLISECOND\n        name",
     ),
     Mutant(
+        "tells of each step of a user's own breaker, however fast",
+        EVENTS,
+        "        if besides is None:\n            return\n",
+        "        besides = besides or {}\n",
+    ),
+    Mutant(
+        "cuts what is told of shared ones",
+        "supereziod.resilience.event_rate",
+        "        if owner is None:\n            return _NOTHING\n",
+        "        owner = owner or 0\n",
+    ),
+    Mutant(
+        "tells of what it left out again and again",
+        "supereziod.resilience.event_rate",
+        "left_out, user.left_out = user.left_out, 0",
+        "left_out = user.left_out",
+    ),
+    Mutant(
         "goes on with a breaker that was forgotten",
         BREAKERS,
         "            or kept.is_gone\n",

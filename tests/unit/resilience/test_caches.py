@@ -512,6 +512,19 @@ async def test_one_clears_ones_own_and_an_admin_what_is_shared_or_anothers(
     ]
 
 
+async def test_one_who_clears_at_request_rate_is_told_of_by_a_count(host: CacheHost) -> None:
+    ann, root = host.connect(ANN), host.connect(ROOT)
+    own, common = CacheNamespaceParams(namespace="n"), CacheNamespaceParams(namespace="common")
+    for _ in range(300):
+        host.caches.clear(ann.caller, own)
+        host.caches.clear(root.caller, common)
+    assert [each.uid for each in host.events.told].count(ANN.uid) == 200
+    assert [each.uid for each in host.events.told].count(None) == 300, "of what is shared, each"
+    host.now += 1000 * MS
+    host.caches.clear(ann.caller, own)
+    assert host.events.told[-1].data["left_out"] == 100
+
+
 # --- what is told ---------------------------------------------------------------------------------
 
 

@@ -314,6 +314,25 @@ async def test_a_retry_after_blocks_all_capped_and_never_shortened(
     assert len(told_of) == 1, "once, not with each request"
 
 
+async def test_one_whose_own_limit_changes_at_request_rate_is_told_of_by_a_count(
+    host: LimitHost,
+) -> None:
+    """Blocks and resets together; of what is shared, each is told."""
+    ann = host.connect(ANN)
+    rates = LimitRates(requests=LimitRate(limit=10**6, period_ms=1000))
+    for _ in range(300):
+        own = host.acquire(ann, "mine", rates=rates)
+        host.settle(ann, own, retry_after_ms=1000)
+        host.reset(ANN, "mine")
+        host.reset(User(0), "openai", is_admin=True)
+    told = [(each.type, each.uid) for each in host.events.recent(4096)]
+    assert told.count(("limit.reset", None)) == 300
+    assert told.count(("limit.blocked", ANN.uid)) == told.count(("limit.reset", ANN.uid)) == 100
+    host.now += SECOND
+    host.reset(ANN, "mine")
+    assert host.events.recent(1)[0].data["left_out"] == 400
+
+
 async def test_what_the_far_side_has_left_only_ever_lowers(host: LimitHost) -> None:
     ann = host.connect(ANN)
     one, two = (host.acquire(ann, "openai") for _ in range(2))

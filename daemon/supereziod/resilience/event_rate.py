@@ -1,0 +1,67 @@
+"""How many events a user's own names may bring about: what comes faster is counted, not told.
+
+Whoever has a breaker, a limit or a namespace alone can have it change with each request. Each
+change is an event for subscribers and a line of the journal, which others read as well. What is
+shared is never cut: all who share it have to hear of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from superezio.resilience.gcra import Gcra
+
+_SECOND: Final = 1_000_000_000
+PER_SECOND: Final = 20
+BURST: Final = 200
+#: With so many users, those who have all of their burst again are forgotten.
+_USERS: Final = 256
+_NOTHING: Final[Mapping[str, int]] = {}
+
+
+class EventRate:
+    """Lets through the events of each user's own names: `BURST`, and `PER_SECOND` from then on."""
+
+    def __init__(self, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._clock = clock
+        self._by_uid: dict[int, _User] = {}
+
+    def take(self, owner: int | None) -> Mapping[str, int] | None:
+        """Return what the data of an event has to have besides, or None where it is not told.
+
+        That is `left_out`: how many of the owner's were not told since the last one that was.
+        `owner` is None for what is shared.
+        """
+        if owner is None:
+            return _NOTHING
+        now_ns = self._clock()
+        user = self._by_uid.get(owner)
+        if user is None:
+            user = self._add(owner, now_ns)
+        if user.rate.acquire(now_ns):
+            user.left_out += 1
+            return None
+        if not user.left_out:
+            return _NOTHING
+        left_out, user.left_out = user.left_out, 0
+        return {"left_out": left_out}
+
+    def _add(self, owner: int, now_ns: int) -> _User:
+        if len(self._by_uid) >= _USERS:
+            self._by_uid = {
+                uid: user
+                for uid, user in self._by_uid.items()
+                if user.left_out or not user.rate.is_full(now_ns)
+            }
+        user = self._by_uid[owner] = _User()
+        return user
+
+
+class _User:
+    __slots__ = ("left_out", "rate")
+
+    def __init__(self) -> None:
+        self.rate = Gcra(limit=PER_SECOND, period_ns=_SECOND, burst=BURST)
+        self.left_out = 0
