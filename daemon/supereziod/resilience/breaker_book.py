@@ -225,16 +225,12 @@ class BreakerBook:
 
     # --- permits --------------------------------------------------------------------------------
 
-    def check_room(self, holder: Holder[KeptBreaker]) -> None:
-        """Raise BusyError where no permit more may be held over a connection."""
-        limits = self.limits
-        if holder.permits >= limits.permits_per_connection:
+    def too_many_permits(self, holder: Holder[KeptBreaker]) -> BusyError:
+        """Return the refusal of a permit more, where a connection or its user has all it may."""
+        limit, whose = "permits_per_uid", f"uid {holder.user.uid}"
+        if holder.permits >= self.limits.permits_per_connection:
             limit, whose = "permits_per_connection", "this connection"
-        elif holder.user.permits >= limits.permits_per_uid:
-            limit, whose = "permits_per_uid", f"uid {holder.user.uid}"
-        else:
-            return
-        raise BusyError(
+        return BusyError(
             f"{whose} has as many permits of breakers out as one may: settle some",
             retry_after_ms=_BUSY_MS,
             data={"limit": limit},

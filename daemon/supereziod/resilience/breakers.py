@@ -77,8 +77,8 @@ class Who(NamedTuple):
 class Connection(Protocol):
     """Where a call is asked for: it holds the permit."""
 
-    id: str
-
+    @property
+    def id(self) -> str: ...
     @property
     def peer(self) -> Asker: ...
 
@@ -146,13 +146,18 @@ class Breakers:
             holder is None
             or kept is None
             or kept.is_gone
-            or (rules is not None and rules != kept.given and kept.user is not None)
+            or (rules is not None and _are_others(rules, kept))
         ):
             kept, holder = self._find_way(origin, params.name, rules, now_ns)
         book, breaker = self._book, kept.breaker
         if now_ns >= kept.due_ns:
             book.expire(kept, now_ns)
-        book.check_room(holder)
+        limits = book.limits
+        if (
+            holder.permits >= limits.permits_per_connection
+            or holder.user.permits >= limits.permits_per_uid
+        ):
+            raise book.too_many_permits(holder)
         # The id of most requests is made from this, for those few that cause something.
         cause = (origin.id, request.number) if request.meta is None else request.correlation_id
         answer = breaker.acquire(now_ns, holder, cause)
@@ -208,7 +213,7 @@ class Breakers:
         """Return the breaker that is meant, made where there was none, and who asks for it."""
         owned = self._names.find(name, origin.peer)
         kept = self._book.get(owned)
-        if kept is None or (rules is not None and rules != kept.given and kept.user is not None):
+        if kept is None or (rules is not None and _are_others(rules, kept)):
             kept = self._with_rules(owned, kept, rules, now_ns)
         holder = self._book.holders.of(origin.id, origin.peer.uid)
         holder.remember(name, kept)
@@ -389,6 +394,11 @@ class Breakers:
             retry_after_ms=wait_ms,
             data={"name": name, "state": state},
         )
+
+
+def _are_others(rules: wire.BreakerRules, kept: KeptBreaker) -> bool:
+    """Whether a caller asks for other rules than before, of a breaker that is its own."""
+    return rules != kept.given and kept.user is not None
 
 
 def _view(kept: KeptBreaker, now_ns: int) -> wire.Breaker:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from superezio.resilience.gcra import Gcra
 
@@ -18,7 +18,7 @@ PER_SECOND: Final = 20
 BURST: Final = 200
 #: With so many users, those who have all of their burst again are forgotten.
 _USERS: Final = 256
-_NOTHING: Final[Mapping[str, int]] = {}
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class EventRate:
@@ -28,7 +28,7 @@ class EventRate:
         self._clock = clock
         self._by_uid: dict[int, _User] = {}
 
-    def take(self, owner: int | None) -> Mapping[str, int] | None:
+    def take(self, owner: int | None) -> Mapping[str, Any] | None:
         """Return what the data of an event has to have besides, or None where it is not told.
 
         That is `left_out`: how many of the owner's were not told since the last one that was.

@@ -104,9 +104,8 @@ MODELLED = (
     Mutant(
         "does not make up for what is due before an acquire",
         BREAKERS,
-        "        if now_ns >= kept.due_ns:\n            book.expire(kept, now_ns)\n"
-        "        book.check_room",
-        "        book.check_room",
+        "        if now_ns >= kept.due_ns:\n            book.expire(kept, now_ns)\n        limits",
+        "        limits",
     ),
     Mutant(
         "sees no more due after the timer came once",
@@ -197,8 +196,8 @@ EXEMPLIFIED = (
     Mutant(
         "lets a caller change the rules of a shared one",
         BREAKERS,
-        "rules != kept.given and kept.user is not None)",
-        "rules != kept.given)",
+        "return rules != kept.given and kept.user is not None",
+        "return rules != kept.given",
     ),
     Mutant(
         "sends all back at once",
@@ -280,15 +279,15 @@ EXEMPLIFIED = (
     ),
     Mutant(
         "has no bound for the permits of a connection",
-        BOOK,
-        "if holder.permits >= limits.permits_per_connection:",
-        "if holder.permits < 0:",
+        BREAKERS,
+        "            holder.permits >= limits.permits_per_connection\n",
+        "            holder.permits < 0\n",
     ),
     Mutant(
         "has no bound for the permits of a user",
-        BOOK,
-        "elif holder.user.permits >= limits.permits_per_uid:",
-        "elif holder.user.permits < 0:",
+        BREAKERS,
+        "            or holder.user.permits >= limits.permits_per_uid\n",
+        "            or holder.user.permits < 0\n",
     ),
     Mutant(
         "never forgets a name",
@@ -359,8 +358,8 @@ EXEMPLIFIED = (
     Mutant(
         "opens for less than was told when its rules change",
         PURE,
-        "        self.rules = rules\n        self._open_wait_ns = min(",
-        "        self.rules = rules\n        self._until_ns = now_ns\n"
+        "        self._quiet_until_ns = 0\n        self._open_wait_ns = min(",
+        "        self._quiet_until_ns = 0\n        self._until_ns = now_ns\n"
         "        self._open_wait_ns = min(",
     ),
     Mutant(
