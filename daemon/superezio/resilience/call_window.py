@@ -80,13 +80,15 @@ class CallRing:
         ring, at = self._ring, self._at
         if self.calls == self.size:
             oldest = ring[at]
-            self.failures -= oldest & FAILED
-            self.slow_calls -= oldest // SLOW
+            if oldest:
+                self.failures -= oldest & FAILED
+                self.slow_calls -= oldest // SLOW
         else:
             self.calls += 1
         ring[at] = kind
-        self.failures += kind & FAILED
-        self.slow_calls += kind // SLOW
+        if kind:
+            self.failures += kind & FAILED
+            self.slow_calls += kind // SLOW
         self._at = at + 1 if at + 1 < self.size else 0
 
     def forget(self, now_ns: int) -> None:

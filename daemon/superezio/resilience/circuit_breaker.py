@@ -362,9 +362,11 @@ class CircuitBreaker:
         # A window of COUNT that is smaller than the minimum decides when it is full.
         if calls >= rules.minimum_calls or calls == window.size:
             # A quotient is rounded as a threshold was when it was read: 3 of 5 is 0.6 exactly.
-            if window.failures / calls >= rules.failure_rate_threshold:
+            # No threshold is 0, and most calls go well.
+            failures, slow_calls = window.failures, window.slow_calls
+            if failures and failures / calls >= rules.failure_rate_threshold:
                 return (self._trip("failure_rate", now_ns, permit.correlation_id),)
-            if window.slow_calls / calls >= rules.slow_call_rate_threshold:
+            if slow_calls and slow_calls / calls >= rules.slow_call_rate_threshold:
                 return (self._trip("slow_call_rate", now_ns, permit.correlation_id),)
         if self.state == "half_open" and calls == rules.half_open_calls:
             return (self._move("closed", "recovered", now_ns, permit.correlation_id),)

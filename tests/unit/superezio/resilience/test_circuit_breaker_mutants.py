@@ -129,14 +129,14 @@ MUTANTS = (
     Mutant(
         "trips above the threshold alone",
         BREAKER,
-        "if window.failures / calls >= rules.failure_rate_threshold:",
-        "if window.failures / calls > rules.failure_rate_threshold:",
+        "if failures and failures / calls >= rules.failure_rate_threshold:",
+        "if failures and failures / calls > rules.failure_rate_threshold:",
     ),
     Mutant(
         "never trips over slow calls",
         BREAKER,
-        "if window.slow_calls / calls >= rules.slow_call_rate_threshold:",
-        "if window.slow_calls / calls > 1:",
+        "if slow_calls and slow_calls / calls >= rules.slow_call_rate_threshold:",
+        "if slow_calls and slow_calls / calls > 1:",
     ),
     Mutant(
         "takes a call for slow that is as long as it may be",
