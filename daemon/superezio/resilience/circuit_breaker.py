@@ -95,7 +95,8 @@ class CircuitBreaker:
         if self.state == "half_open":
             self._out += 1
         ends_ns = now_ns + self.rules.permit_ttl_ns
-        self._quiet_until_ns = min(self._quiet_until_ns, ends_ns)
+        if ends_ns < self._quiet_until_ns:  # noqa: PLR1730 - min() is slow here
+            self._quiet_until_ns = ends_ns
         return permit
 
     def settle(
