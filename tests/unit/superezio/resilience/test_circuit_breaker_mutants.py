@@ -73,12 +73,6 @@ MUTANTS = (
         "        self._out = 0\n",
     ),
     Mutant(
-        "looks for nothing due although permits are out",
-        BREAKER,
-        "            self._quiet_until_ns = ends_ns\n",
-        "            pass\n",
-    ),
-    Mutant(
         "admits one probe too many",
         BREAKER,
         "self._out + self._window.calls < self.rules.half_open_calls",
