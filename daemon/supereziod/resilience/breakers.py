@@ -53,6 +53,13 @@ _OUTCOMES: Final[dict[CallOutcome, Outcome]] = {
     "ignore": "ignore",
     "throttled": "ignore",
 }
+#: What the flight record has of a settle.
+_SETTLED: Final[dict[CallOutcome, str]] = {
+    "success": "settled success",
+    "failure": "settled failure",
+    "ignore": "settled ignore",
+    "throttled": "settled throttled",
+}
 
 
 _encode = msgspec.json.Encoder().encode
@@ -83,11 +90,25 @@ class Connection(Protocol):
     def peer(self) -> Asker: ...
 
 
+class Session(Protocol):
+    """What a request counts for."""
+
+    #: Permits that were asked for in it.
+    permits: int
+
+
 class Request(Protocol):
-    """What asks for leave to call, or tells how the call ended: read at once, and not kept."""
+    """What asks for leave to call, or tells how the call ended: read at once, and not kept.
+
+    `came_to` is told what one that is answered at once has come to.
+    """
+
+    came_to: str | None
 
     @property
     def origin(self) -> Connection: ...
+    @property
+    def session(self) -> Session: ...
     @property
     def meta(self) -> wire.Meta | None: ...
     @property
@@ -167,6 +188,8 @@ class Breakers:
                 book.moved(kept, answer.transitions, now_ns)
             raise self._rejection(kept, answer)
         holder.take(kept)
+        request.came_to = "permit"
+        request.session.permits += 1
         if answer.transitions or now_ns + breaker.rules.permit_ttl_ns < kept.due_ns:
             book.moved(kept, answer.transitions, now_ns)
         return _join((kept.answer_head, _encode(answer.id), kept.answer_tail()))
@@ -196,6 +219,7 @@ class Breakers:
         if settlement.effect == "unknown":
             return _SETTLEMENTS["unknown"][breaker.state]
         holder.give_back(kept)
+        request.came_to = _SETTLED[outcome]
         moved = settlement.transitions
         if outcome == "throttled":
             # Of an earlier generation, too: of many calls that are told so, the first one opens

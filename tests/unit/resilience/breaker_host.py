@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from gpu_views import FakeClock
 from superezio import wire
@@ -52,12 +52,20 @@ class Line(Struct, frozen=True):
     peer: User
 
 
-class Asking(Struct, frozen=True, kw_only=True):
+class Session(Struct):
+    """What requests count for."""
+
+    permits: int = 0
+
+
+class Asking(Struct, kw_only=True):
     """A request, which goes by the id of its `meta`, or else by its number."""
 
     origin: Line
     number: int = 1
     meta: wire.Meta | None = None
+    session: Session = field(default_factory=Session)
+    came_to: str | None = None
 
     @property
     def correlation_id(self) -> str:
