@@ -50,6 +50,7 @@ from supereziod.observability.events import EventLog
 from supereziod.observability.flight_recorder import FlightRecorder
 from supereziod.observability.logging_setup import Logging, parse_level
 from supereziod.observability.metrics import MetricSource
+from supereziod.observability.recorder_metrics import RecorderMetrics
 from supereziod.observability.ring import Ring
 from supereziod.open_files import allow_many_files, shortage_of_files
 from supereziod.options import Options
@@ -59,6 +60,7 @@ from supereziod.resilience.caches import Caches
 from supereziod.resilience.keeping import Keeper
 from supereziod.resilience.limit_service import DOCUMENT as LIMIT_DOCUMENT
 from supereziod.resilience.limit_service import LimitService
+from supereziod.resilience.metrics import BreakerMetrics, CacheMetrics, LimitMetrics
 from supereziod.resilience.spend import SpendBook
 from supereziod.rpc.build import Parts as ServedParts
 from supereziod.rpc.build import build_server
@@ -357,6 +359,10 @@ def _metrics(core: _Core, health: HealthManager, logging: Logging) -> tuple[Metr
         LeaseMetrics(core.leases, snapshot=core.monitor.snapshot),
         HealthMetrics(health.evaluate, loop_lag_s=health.lag.worst_s),
         EventCounts(core.events, types=EVENT_TYPES),
+        BreakerMetrics(core.breakers),
+        LimitMetrics(core.limits.administration),
+        CacheMetrics(core.caches),
+        RecorderMetrics(core.recorder),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from superezio.quantities import format_duration, format_size
-from superezio.wire import Gpu, GpuList, Health, Lease, LeaseList, SystemInfo
+from superezio.wire import BreakerList, Gpu, GpuList, Health, Lease, LeaseList, SystemInfo
 from superezioctl.output import Output
 from superezioctl.views.gpus import short_name, state
 from superezioctl.views.health import show_reason
@@ -17,6 +17,13 @@ _MARKS = "█▒▓x·"
 _MARKS_ASCII = "#+ox."
 _STYLES = ("good", "good", "warn", "dim", "dim")
 _BAR_COLUMNS = 32
+#: What is not as usual. That one is disabled is an admin's wish, and of use to know all the same.
+_STATES = {
+    "open": "open",
+    "half_open": "on trial",
+    "forced_open": "held open",
+    "disabled": "unguarded",
+}
 
 
 def show(out: Output, parts: dict[str, bytes]) -> None:
@@ -30,6 +37,9 @@ def show(out: Output, parts: dict[str, bytes]) -> None:
     out.line(f"{styled(out, health.verdict)}  {out.style(daemon + driver, 'dim')}")
     for reason in health.reasons:
         show_reason(out, reason)
+    services = _services(parts["breakers"])
+    if services:
+        out.paragraph(f"{out.style('services:', 'bold')} {', '.join(services)}")
     out.line()
     _show_gpus(out, gpus)
     out.line()
@@ -37,6 +47,16 @@ def show(out: Output, parts: dict[str, bytes]) -> None:
     if leases.queue:
         out.line(out.style(f"queue ({len(leases.queue)})", "bold"))
         show_queue(out, leases.queue)
+
+
+def _services(raw: bytes) -> list[str]:
+    """Return in words what is the matter with the services that programs share."""
+    found = msgspec.json.decode(raw, type=BreakerList | None)
+    return [
+        f"{each.name} {_STATES[each.state]} for {format_duration(round(each.state_s))}"
+        for each in (found.breakers if found is not None else [])
+        if each.shared and each.state in _STATES
+    ]
 
 
 def _show_gpus(out: Output, gpus: list[Gpu]) -> None:

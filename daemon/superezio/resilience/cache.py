@@ -74,6 +74,7 @@ class Cache:
         self._entries = Entries(limits)
         self._fills = Fills(limits, user_of)
         self._owners: dict[Hashable, Owner] = {}
+        self._forgotten = Counters()
         self._spaces: dict[str, Namespace] = {}
         self._declared: set[str] = set()
         self._sweep_at = _SPARE_NAMESPACES
@@ -316,6 +317,14 @@ class Cache:
         space = self._spaces.get(namespace)
         return Counters() if space is None else space.counters
 
+    def totals(self) -> Counters:
+        """Return what all namespaces have counted together, those that were forgotten, too."""
+        totals = Counters()
+        totals.add(self._forgotten)
+        for space in self._spaces.values():
+            totals.add(space.counters)
+        return totals
+
     def usage(self, namespace: str | None = None) -> Usage:
         """Return what a namespace holds, or all together."""
         if namespace is None:
@@ -409,11 +418,14 @@ class Cache:
     def _open(self, name: str) -> Namespace:
         """Return a new namespace; now and then, forget those that are empty and undeclared."""
         if len(self._spaces) >= self._sweep_at:
+            before = self._spaces
             self._spaces = {
                 each: space
                 for each, space in self._spaces.items()
                 if space.count or space.pending.fills or each in self._declared
             }
+            for each in before.keys() - self._spaces.keys():
+                self._forgotten.add(before[each].counters)
             kept = {self._owner_of(each) for each in self._spaces}
             self._owners = {each: owner for each, owner in self._owners.items() if each in kept}
             self._sweep_at = 2 * len(self._spaces) + _SPARE_NAMESPACES

@@ -38,6 +38,11 @@ class Counters(Struct):
     deleted: int = 0
     replaced: int = 0
 
+    def add(self, other: Counters) -> None:
+        """Count what another has counted."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 class Usage(Struct, frozen=True):
     """What a namespace, or all of them, hold at a moment, the expired not yet gone included."""

@@ -89,6 +89,16 @@ class FlightRecorder:
             found.append(f"a file that was no flight ring was moved to {self._ring.moved_aside}")
         return found
 
+    @property
+    def written(self) -> int:
+        """How many records were written since the daemon started."""
+        return self._ring.written
+
+    @property
+    def size_bytes(self) -> int:
+        """How large the ring is."""
+        return self._ring.size_bytes
+
     def close(self) -> None:
         """Let go of the ring."""
         self._ring.close()

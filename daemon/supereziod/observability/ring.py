@@ -116,7 +116,19 @@ class Ring:
         eras = self._head.eras
         #: How many times the ring was taken up, this time included.
         self.life = eras[-1].life + 1 if eras else 1
+        self._plain_begin = self.plain.place
+        self._full_written = 0
         self._add_era()
+
+    @property
+    def written(self) -> int:
+        """How many records were written since it was taken up."""
+        return (self.plain.place - self._plain_begin) // UNIT_BYTES + self._full_written
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of all of it."""
+        return self._head.size
 
     @classmethod
     def open(
@@ -179,6 +191,7 @@ class Ring:
         place = self._full_place
         write_named(self.lanes.full, at, marks.named, place, who, number, received_ns, name)
         self._full_place = place + 2 * UNIT_BYTES
+        self._full_written += 1
 
     def write_full(self, payload: bytes) -> bool:
         """Record what a payload of `records` tells; False where it is too long."""
@@ -189,6 +202,7 @@ class Ring:
         at = self._room(size)
         write_full(self.lanes.full, at, self._full_place, payload)
         self._full_place += size
+        self._full_written += 1
         return True
 
     def reader(self) -> RingReader:

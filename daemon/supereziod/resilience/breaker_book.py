@@ -44,8 +44,8 @@ class KeptBreaker:
     """A breaker, and what is known about it. To be changed through its `BreakerBook`."""
 
     __slots__ = (
-        "answer_head", "breaker", "due_ns", "given", "is_gone", "owned", "record", "rules", "tail",
-        "tail_of", "used_ns", "user",
+        "answer_head", "breaker", "due_ns", "given", "is_gone", "owned", "record",
+        "rejected", "rules", "tail", "tail_of", "used_ns", "user",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +66,8 @@ class KeptBreaker:
         #: Whose it is, None where it is shared.
         self.user = user
         self.used_ns = now_ns
+        #: Calls that it turned away: that of the breaker begins anew with each of its states.
+        self.rejected = 0
         #: Nothing comes about by itself before.
         self.due_ns = _NEVER
         #: As it was written down last; None where it has changed since.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple, Protocol, get_args
 
 import msgspec
@@ -40,6 +40,7 @@ from supereziod.resilience.breaker_events import BreakerEvents, Emitter
 from supereziod.resilience.breaker_settings import BreakerSettings, on_wire, own_rules
 from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.permit_holders import Holder
+from supereziod.resilience.metrics import SeenBreaker
 from supereziod.resilience.sharing import Asker, Owned, SharedNames, is_name
 
 _SECOND: Final = 1_000_000_000
@@ -184,6 +185,7 @@ class Breakers:
         answer = breaker.acquire(now_ns, holder, cause)
         book.touch(kept, now_ns)
         if isinstance(answer, Rejection):
+            kept.rejected += 1
             if answer.transitions:
                 book.moved(kept, answer.transitions, now_ns)
             raise self._rejection(kept, answer)
@@ -266,6 +268,14 @@ class Breakers:
             self._book.expire(kept, now_ns)
         seen.sort(key=lambda kept: (kept.owned.name, kept.owned.owner or -1))
         return wire.BreakerList(breakers=[_view(kept, now_ns) for kept in seen])
+
+    def seen(self) -> Iterator[SeenBreaker]:
+        """Yield all breakers as they are now, as far as they are counted."""
+        now_ns = self._clock()
+        for kept in self._book:
+            if now_ns >= kept.due_ns:
+                self._book.expire(kept, now_ns)
+            yield SeenBreaker(kept.owned, kept.breaker.state, kept.rejected)
 
     def force_open(
         self, name: str, who: Who, *, uid: int | None = None, correlation_id: str | None = None

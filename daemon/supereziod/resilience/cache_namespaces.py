@@ -93,6 +93,10 @@ class Namespaces:
         private = list(self._known) if caller.is_admin else self._known.of(caller.peer.uid)
         return [self._told(owned) for owned in shared + private]
 
+    def shared(self) -> list[CacheNamespace]:
+        """Return those that are shared."""
+        return [self._told(Owned(None, name)) for name in self._shared]
+
     def set_shared(self, shared: Mapping[str, SharedNamespace]) -> None:
         """Share others from now on, or with others; what is shared no more is emptied.
 

@@ -45,6 +45,7 @@ from supereziod.resilience.cache_waits import CacheWaits
 from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.known_namespaces import full_name, owner_of
 from supereziod.resilience.lead_tokens import LeadTokens
+from supereziod.resilience.metrics import SeenCache
 from supereziod.resilience.sharing import Owned
 
 
@@ -256,6 +257,10 @@ class Caches:
             max_entries=limits.max_entries,
             namespaces=self._namespaces.visible(caller),
         )
+
+    def seen(self) -> SeenCache:
+        """Return what it holds, and what happened in it, as far as that is anybody's business."""
+        return SeenCache(self._cache.usage(), self._cache.totals(), self._namespaces.shared())
 
     # --- within -----------------------------------------------------------------------------------
 

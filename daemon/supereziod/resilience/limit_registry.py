@@ -136,6 +136,15 @@ class LimitRegistry:
             raise no_limit(name)
         return named
 
+    @property
+    def reservations(self) -> int:
+        """How many are open, of all limits."""
+        return sum(each.reservations for each in self._accounts.values())
+
+    def shared(self) -> list[NamedLimit]:
+        """Return the limits that are shared now."""
+        return [self.limits[Owned(None, name)] for name in sorted(self._shared)]
+
     def visible_to(self, asker: Asker, *, is_admin: bool) -> list[NamedLimit]:
         """Return what `asker` may see: own limits and those shared with it; an admin sees all."""
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -16,6 +16,7 @@ from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.limit_memory import KeptLimit, KeptLimits, Remembered, still_owed
 from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.limits import RateLimits
+from supereziod.resilience.metrics import SeenLimits
 from supereziod.resilience.named_limit import NamedLimit
 from supereziod.resilience.sharing import Asker
 from supereziod.resilience.spend import Calendar, SpendBook
@@ -85,6 +86,16 @@ class LimitAdministration:
             ]
         )
 
+    def of_the_host(self) -> Iterator[LimitState]:
+        """Yield the shared limits, as far as they are the whole host's."""
+        host = Scope("host")
+        for named in self._registry.shared():
+            yield self._shown(named, [host] if host.kind in named.rules.scopes else [])
+
+    def seen(self) -> SeenLimits:
+        """Return what all limits have together."""
+        return SeenLimits(self._limits.granted, self._registry.reservations, self._limits.waiters)
+
     def reset(self, asker: Asker, params: LimitResetParams, *, is_admin: bool) -> bool:
         """Have all of a limit's rates there again, and no block; return whether any was used.
 
@@ -119,7 +130,6 @@ class LimitAdministration:
     def _state(
         self, named: NamedLimit, asker: Asker, *, session: str, key: str | None, is_admin: bool
     ) -> LimitState:
-        now_ns = self._clock()
         owner = named.owned.owner
         uid = asker.uid if owner is None else owner
         scopes = dict.fromkeys(named.fixed_scopes(uid, named.groups_of(asker.groups)))
@@ -128,6 +138,10 @@ class LimitAdministration:
         if is_admin:
             scopes |= dict.fromkeys(each.scope for each in named.limiter.budgets())
         shown = [each for each in list(scopes)[:_SHOWN] if each.kind in named.rules.scopes]
+        return self._shown(named, shown)
+
+    def _shown(self, named: NamedLimit, shown: Sequence[Scope]) -> LimitState:
+        now_ns, owner = self._clock(), named.owned.owner
         return LimitState(
             name=named.owned.name,
             uid=owner,

@@ -84,6 +84,7 @@ class RateLimits:
         self._clock = clock
         # Another range in each life of the daemon, and all of it exact in any reader's numbers.
         self._number = (secrets.randbelow((1 << 20) - 1) + 1) << 32
+        self._first = self._number
         self._waiters = 0
         self.set_bounds()
         #: Whether there is anything to be written down.
@@ -238,6 +239,16 @@ class RateLimits:
             concerned[self._close(holder, number, now_ns, None)] = None
         for named in concerned:
             self._arm(named)
+
+    @property
+    def granted(self) -> int:
+        """How many reservations there have been."""
+        return self._number - self._first
+
+    @property
+    def waiters(self) -> int:
+        """How many requests wait."""
+        return self._waiters
 
     def look_again(self, named: NamedLimit) -> None:
         """Have those who wait for a limit looked at when its budgets have changed."""

@@ -129,7 +129,7 @@ def build_server(
         LimitCommands(parts.limits, parts.limit_book),
         EventCommands(subscriptions),
         SessionCommands(sessions),
-        MetricsCommands((*parts.metrics, TrafficMetrics(traffic))),
+        MetricsCommands((*parts.metrics, TrafficMetrics(traffic, sessions))),
         TraceCommands(recorder, clock=clock),
         RpcCommands(lambda: openrpc_document(METHODS, version=facts.version)),
         BreakerCommands(parts.breakers),

@@ -13,6 +13,16 @@ from supereziod.leases.metrics import STATES, LeaseMetrics
 from supereziod.observability.daemon_metrics import DaemonMetrics
 from supereziod.observability.event_counts import EventCounts
 from supereziod.observability.metrics import Family
+from supereziod.observability.recorder_metrics import RecorderMetrics
+from supereziod.resilience.metrics import (
+    CAUSES,
+    DIMENSIONS,
+    WINDOWS,
+    BreakerMetrics,
+    CacheMetrics,
+    LimitMetrics,
+)
+from supereziod.resilience.metrics import STATES as BREAKER_STATES
 from supereziod.rpc.markdown import table
 from supereziod.rpc.traffic_metrics import TrafficMetrics
 
@@ -22,6 +32,10 @@ SECTIONS: Final[dict[str, Sequence[Family]]] = {
     "Leases": LeaseMetrics.families,
     "Health": HealthMetrics.families,
     "Requests": TrafficMetrics.families,
+    "Breakers": BreakerMetrics.families,
+    "Limits": LimitMetrics.families,
+    "Cache": CacheMetrics.families,
+    "The flight recorder": RecorderMetrics.families,
     "Events": EventCounts.families,
     "The daemon": DaemonMetrics.families,
 }
@@ -48,7 +62,13 @@ LABELS: Final[dict[str, str]] = {
     "fitness": _one_of(FitnessState),
     "reason": _codes(tuple(THROTTLE_REASONS)),
     "kind": "`corrected`, `uncorrected`",
-    "state": _codes(STATES),
+    "state": f"of leases {_codes(STATES)}; of breakers {_codes(BREAKER_STATES)}",
+    "breaker": "a breaker that the configuration shares: `[breaker.shared.NAME]`",
+    "limit": "a limit that it shares: `[limit.shared.NAME]`",
+    "dimension": _codes(DIMENSIONS),
+    "window": _codes(WINDOWS),
+    "namespace": "a namespace that it shares: `[cache.shared.NAME]`",
+    "cause": _codes(tuple(CAUSES)),
     "verdict": _one_of(Verdict),
     "check": "a name from the table of [checks](rpc.md#checks)",
     "type": "a name from the table of [events](rpc.md#events), or `other`",
@@ -61,7 +81,7 @@ _HEAD: Final = """\
 
 `superezioctl metrics` prints what the daemon knows in the text format of Prometheus; programs ask
 [metrics.get](rpc.md#metricsget) for it. Anyone on the host may: there is no user, process, lease or
-request in it.
+request in it, and of breakers, limits and namespaces no name but those that the configuration has.
 
 To try it on simulated GPUs:
 
@@ -141,6 +161,11 @@ groups:
         expr: superezio_gpu_fitness{fitness="quarantined"} == 1
       - alert: LeasesWaitForLong
         expr: min_over_time(superezio_lease_queue_length[30m]) > 0
+      - alert: ServiceIsGivenUpOn
+        expr: superezio_breaker_state{state="open"} == 1
+        for: 5m
+      - alert: MoneyRunsOut
+        expr: superezio_limit_spent >= 0.9 * superezio_limit_cap
       - alert: LeasesAreLost
         expr: increase(superezio_events_total{type="lease.lost"}[15m]) > 0
 ```

@@ -178,6 +178,11 @@ class Sessions:
         state = self._opened.get(session_id)
         return state if state is not None and state.uid == uid else None
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many were opened and are there, and how many connections have one of their own."""
+        return len(self._opened), len(self._implied)
+
     def visible_to(self, uid: int, *, everyone: bool) -> Iterator[Session]:
         """Yield the sessions of `uid`, or of everyone."""
         self._expire(self._opened)
