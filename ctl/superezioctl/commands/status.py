@@ -47,8 +47,8 @@ COMMANDS = {
         description=(
             "Bars show a GPU's VRAM: what leases use, what they reserve beyond that, what other "
             "programs use, and what is free. Services that programs share are named where their "
-            "breaker does not let calls through as usual.\n\nThe exit code is 0 whatever the verdict is; "
-            "`superezioctl health` has one that scripts can use."
+            "breaker does not let calls through as usual.\n\nThe exit code is 0 whatever the "
+            "verdict is; `superezioctl health` has one that scripts can use."
         ),
         examples=["superezioctl status", "watch superezioctl status"],
     )

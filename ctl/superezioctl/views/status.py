@@ -20,9 +20,9 @@ _BAR_COLUMNS = 32
 #: What is not as usual. That one is disabled is an admin's wish, and of use to know all the same.
 _STATES = {
     "open": "open",
-    "half_open": "on trial",
+    "half_open": "half-open",
     "forced_open": "held open",
-    "disabled": "unguarded",
+    "disabled": "disabled",
 }
 
 

@@ -105,9 +105,34 @@ def test_status_is_one_screen_of_eighty_columns(ctl: Ctl, daemon: FakeDaemon) ->
     assert "no leases" in ctl.out
 
 
+def test_status_names_the_shared_services_that_are_not_called_as_usual(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    own = wire_samples.breaker(name="mine/llm", uid=1000, shared=False, state="open")
+    held = wire_samples.breaker(name="whisper", state="forced_open", state_s=3600.2)
+    well = wire_samples.breaker(name="claude", state="closed")
+    daemon.answers["breaker.list"] = wire.BreakerList(
+        breakers=[own, wire_samples.breaker(state_s=12.4), held, well]
+    )
+    assert ctl("status") == 0
+    (line,) = [line for line in ctl.out.splitlines() if "services" in line]
+    assert line == "services: openai open for 12s, whisper held open for 1h"
+    daemon.answers["breaker.list"] = wire.BreakerList(breakers=[own, well])
+    assert ctl("status") == 0
+    assert "services" not in ctl.out
+
+
+def test_status_is_for_those_too_who_may_use_no_breaker(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["breaker.list"] = errors.PermissionDeniedError("join the group superezio")
+    assert ctl("status") == 0
+    assert "RTX 3060" in ctl.out
+    assert "services" not in ctl.out
+    assert ctl.json("status")["breakers"] is None
+
+
 def test_status_in_json_is_one_document_of_all_parts(ctl: Ctl, daemon: FakeDaemon) -> None:
     document = ctl.json("status")
-    assert set(document) == {"system", "health", "gpus", "leases"}
+    assert set(document) == {"system", "health", "gpus", "leases", "breakers"}
     assert document["gpus"]["gpus"][0]["vram_total_bytes"] == 12 << 30
     assert daemon.connections == 1
 
