@@ -215,6 +215,7 @@ class RateLimits:
             (_ONE, held.fixed) if isinstance(held, Way) else (held.cost, held.budgets)
         )
         used = used_of(params, reserved)
+        request.came_to = "settled"
         now_ns = request.received_ns
         named = self._close(holder, params.reservation, now_ns, used)
         if used is not None and named.owned.owner is None and is_more(used, reserved):
@@ -223,7 +224,6 @@ class RateLimits:
             self._heed(named, budgets, params, now_ns)
         if named.waiting:
             self._arm(named)
-        request.came_to = "settled"
         return _SETTLED
 
     def connection_closed(self, connection: str) -> None:

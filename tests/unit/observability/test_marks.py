@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from superezio.flight.marking import read_mark
 from supereziod.observability.correlation import RequestScope, current_scope, in_scope, note
 from supereziod.observability.marks import count_use, mark
 from supereziod.observability.timeline import MAX_GPUS, MAX_MARKS, Timeline
@@ -21,6 +22,15 @@ def test_a_mark_has_its_time_and_says_what_it_is_about() -> None:
         mark("reply")
     assert kept.marks == [("queued", 100), ("granted", 110), ("reply", 120)]
     assert (kept.lease, kept.gpus) == ("1ea5e", ("GPU-1", "GPU-2"))
+
+
+def test_a_mark_may_say_more_than_its_name() -> None:
+    kept = timeline()
+    with in_scope(RequestScope(correlation_id="c", timeline=kept)):
+        mark("limited", "tokens of host")
+        mark("granted")
+    told = [read_mark(text) for text, _ in kept.marks]
+    assert told == [("limited", "tokens of host"), ("granted", None)]
 
 
 def test_a_mark_outside_a_request_is_nothing() -> None:

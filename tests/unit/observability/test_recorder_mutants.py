@@ -203,8 +203,37 @@ MUTANTS = (
     Mutant(
         "loses the trace of what is answered at once",
         RECORDING,
-        "        if meta.traceparent is not None:\n            self.recorder.finished(request)\n"
-        "            return\n",
+        "        if meta.traceparent is not None:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "loses what a request came to",
+        RECORDING,
+        "        if request.came_to is not None:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "loses what a traced request came to",
+        RECORDING,
+        'marks_of(request.came_to or "")',
+        'marks_of("")',
+    ),
+    Mutant(
+        "takes what the last request came to for what this one did",
+        DISPATCHER,
+        "            request.accepted_id = None\n            request.came_to = None\n",
+        "            request.accepted_id = None\n",
+    ),
+    Mutant(
+        "leaves a refused request's timeline to the next one",
+        RECORDING,
+        "            request.timeline = kept\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "does not say what held a refused request back",
+        RECORDING,
+        "            timeline.mark(*said)\n",
         "",
     ),
     Mutant(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from superezio.errors import NoCapacityError, NotFoundError
+from superezio.errors import BreakerOpenError, NoCapacityError, NotFoundError, RateLimitedError
 from superezio.flight.reading import latest
 from superezio.flight.records import GpuNote, RequestNote
 from supereziod.observability.flight_recorder import FlightRecorder
@@ -27,6 +27,19 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 def hot(_request: RequestContext, params: Numbers) -> bytes:
     if params.a == 1:
         raise NotFoundError("there is none")
+    return encode(params.b)
+
+
+def hot_that_comes_to(request: RequestContext, params: Numbers) -> bytes:
+    if params.a == 1:
+        data = {"dimension": "tokens", "scope": "host", "scope_name": "", "blocked": False}
+        raise RateLimitedError("no room", data=data)
+    if params.a == 2:
+        raise BreakerOpenError("it is open", data={"state": "half_open"})
+    if params.a == 3:
+        data = {"dimension": "tokens", "scope": "key", "scope_name": "k", "blocked": True}
+        raise RateLimitedError("no room", data=data)
+    request.came_to = "miss,lead" if params.b else "settled failure"
     return encode(params.b)
 
 
@@ -79,6 +92,7 @@ async def recording(path: Path, **options: Any) -> AsyncIterator[Recording]:
     parking = Parking()
     methods = [
         method("hot", Numbers, hot, hot=True),
+        method("comes_to", Numbers, hot_that_comes_to, hot=True),
         method("other", Nothing, lambda _r, _p: b"1", hot=True),
         method("either", Numbers, hot_or_waits, hot=True, waiting=parking.park),
         method("plain", Nothing, lambda _r, _p: "x"),
@@ -235,6 +249,60 @@ async def test_the_session_that_a_request_names_is_in_its_record(
     assert first.session == opened.session_id
     assert second.session != opened.session_id
     assert first.connection == second.connection
+
+
+MISS, SETTLED = [("miss", 0), ("lead", 0)], [("settled failure", 0)]
+
+
+async def test_what_one_that_is_answered_at_once_came_to_is_in_its_record(
+    served: Recording,
+) -> None:
+    client = await served.client()
+    named = {"correlation_id": "job-1"}
+    await client.call("comes_to", {"b": 1}, meta=named)
+    await client.call("other", meta=named)
+    await client.call("comes_to", {"b": 0}, meta=named)
+    await client.call("comes_to", {"b": 1}, meta=named)
+    notes = served.notes()
+    assert [(note.method, note.marks) for note in notes] == [
+        ("comes_to", MISS), ("other", []), ("comes_to", SETTLED), ("comes_to", MISS),
+    ]  # fmt: skip
+    assert {note.outcome for note in notes} == {"ok"}
+
+
+async def test_so_it_is_of_one_with_a_trace_of_its_callers(served: Recording) -> None:
+    client = await served.client()
+    traced = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+    await client.call("comes_to", {"b": 1}, meta=traced)
+    await client.call("other", meta=traced)
+    first, second = served.notes()
+    assert [name for name, _ in first.marks] == ["miss", "lead"]
+    assert second.marks == []
+
+
+async def test_what_came_to_nothing_new_takes_no_room_in_the_head(served: Recording) -> None:
+    client = await served.client()
+    for _ in range(3):
+        await client.call("comes_to", {"b": 1}, meta={"correlation_id": "job-1"})
+    methods = served.recorder._ring._head.methods
+    assert methods.count("comes_to miss,lead") == 1
+
+
+@pytest.mark.parametrize(
+    ("a", "mark"),
+    [(1, "limited tokens of host"), (2, "rejected half_open"), (3, "limited by the service")],
+)
+async def test_a_refusal_is_told_with_what_held_the_request_back(
+    served: Recording, a: int, mark: str
+) -> None:
+    client = await served.client()
+    await client.call("comes_to", {"a": a})
+    await client.call("hot", {"a": 1})
+    refused, failed = served.notes()
+    ((name, at_ns),) = refused.marks
+    assert name == mark
+    assert 0 <= at_ns <= (refused.duration_ns or 0)
+    assert failed.marks == []
 
 
 async def test_what_the_rate_limit_refuses_is_recorded(tmp_path: Path) -> None:
