@@ -7,8 +7,10 @@ import shutil
 import statistics
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,13 +20,31 @@ from markdown_blocks import commands
 from metrics_lint import labelled, problems, value
 from page_shell import installed_in, type_from_the_top
 from superezio.client import Client
-from superezio.wire import Gpu
+from superezio.errors import BreakerOpenError
+from superezio.wire import BreakerState, Gpu
 from supereziod.rpc.metrics_page import SECTIONS
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 GIB = 1 << 30
 #: A reading a second: two questions are between two readings soon.
 TRIES = 50
+SERVICES = """
+[breaker.shared.openai]
+everyone = true
+minimum_calls = 1
+open = "2m"
+[limit.shared.openai]
+everyone = true
+[limit.shared.openai.host]
+tokens = "1000/1h"
+money = "5/1h"
+money_per_day = "2.00"
+money_per_month = "20.00"
+[limit.shared.openai.user]
+tokens = "900/1h"
+[cache.shared.common]
+everyone = true
+"""
 LEASES = 1000
 #: Of the median, on a machine that does other things besides.
 WITHIN_MS = 40.0
@@ -75,6 +95,80 @@ def test_the_figures_are_those_of_the_other_methods(daemon: LiveDaemon) -> None:
     assert events["other"] == 0
     for personal in (lease.id, "secret-name", str(daemon.pid)):
         assert personal not in text
+
+
+def test_what_is_told_of_services_is_what_their_methods_say(tmp_path: Path) -> None:
+    made = LiveDaemon(tmp_path / "daemon", config=SERVICES)
+    try:
+        with made.start().client() as client:
+            _use_services(client)
+            breakers = client.breaker_list().breakers
+            (limit,) = client.limit_list().limits
+            cache = client.cache_stats()
+            sessions = client.session_list().sessions
+            text = client.metrics_get().text
+    finally:
+        made.close()
+    assert problems(text) == []
+    (shared,) = [each for each in breakers if each.shared]
+    assert (shared.state, shared.rejected) == ("open", 2)
+    states = labelled(text, "superezio_breaker_state", "state")
+    assert [state for state, holds in states.items() if holds] == [shared.state]
+    rejected = value(text, "superezio_breaker_rejected_total", breaker="openai")
+    assert rejected == shared.rejected
+    own = Counter(each.state for each in breakers if not each.shared)
+    assert labelled(text, "superezio_breakers", "state") == {
+        state: own[state] for state in get_args(BreakerState)
+    }
+    host = {each.dimension: each for each in limit.budgets if each.scope == "host"}
+    for dimension, budget in host.items():
+        unit = 1_000_000 if dimension == "money" else 1
+        for name, amount in (("available", budget.available), ("burst", budget.burst)):
+            told = labelled(text, f"superezio_limit_{name}", "dimension")[dimension]
+            assert told == pytest.approx(amount / unit, rel=0.01)
+    assert set(labelled(text, "superezio_limit_available", "dimension")) == set(host)
+    for window in limit.spend:
+        of_window = {"limit": "openai", "window": window.window}
+        spent = value(text, "superezio_limit_spent", **of_window)
+        assert spent == window.spent_micros / 1_000_000 == 0.25
+        assert value(text, "superezio_limit_cap", **of_window) == window.cap_micros / 1_000_000
+    assert value(text, "superezio_limit_reservations_open") == limit.reservations == 1
+    assert value(text, "superezio_limit_reservations_total") == 2
+    assert value(text, "superezio_cache_bytes") == cache.used_bytes
+    assert value(text, "superezio_cache_entries") == cache.entries == 2
+    counted = [each.counters for each in cache.namespaces]
+    for name in ("hits", "misses", "coalesced"):
+        assert value(text, f"superezio_cache_{name}_total") == sum(
+            getattr(each, name) for each in counted
+        )
+    (common,) = [each for each in cache.namespaces if each.shared]
+    hits = value(text, "superezio_cache_namespace_hits_total", namespace="common")
+    assert hits == common.counters.hits == 1
+    assert value(text, "superezio_sessions_open") == 1
+    assert value(text, "superezio_sessions_implied") == sum(each.implied for each in sessions)
+    written = value(text, "superezio_recorder_records_total")
+    assert written is not None
+    assert written >= 15
+    assert "secret" not in text
+
+
+def _use_services(client: Client) -> None:
+    """Have a breaker open, a limit used and values cached: shared ones, and some of one's own."""
+    permit = client.breaker_acquire("openai").permit
+    client.breaker_settle("openai", permit, "failure")
+    for _ in range(2):
+        with pytest.raises(BreakerOpenError):
+            client.breaker_acquire("openai")
+    client.breaker_acquire("secret-1")
+    client.breaker_force_open("secret-2")
+    client.limit_acquire("openai", tokens=200, money_micros=200_000)
+    settled = client.limit_acquire("openai", tokens=10, money_micros=60_000)
+    client.limit_settle(settled.reservation, tokens=5, money_micros=50_000)
+    for namespace in ("common", "secret-3"):
+        client.cache_set(namespace, "k", "v", ttl=60)
+        client.cache_get(namespace, "k")
+        client.cache_get(namespace, "none")
+    client.session_open(name="secret-4")
 
 
 def test_what_a_geforce_does_not_support_is_left_out(daemon: LiveDaemon) -> None:

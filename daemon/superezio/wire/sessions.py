@@ -23,7 +23,11 @@ class SessionCloseParams(Params):
 
 
 class Session(Result):
-    """A session. `used` counts what was used in it: leases, permits, and the like."""
+    """A session. `used` counts what was used in it, by what it is; what was not is left out.
+
+    These are leases, permits (of breakers), reservations (in limits), hits (values that were
+    cached), coalesced (those that were waited for) and fills (those that were fetched for all).
+    """
 
     session_id: str
     name: str | None

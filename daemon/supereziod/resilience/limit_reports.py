@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from superezio.errors import InvalidParamsError, SuperezioError
@@ -51,22 +52,27 @@ def lower(budget: Budget, remaining: LimitRemaining, now_ns: int) -> None:
             budget.lower(now_ns, dimension, remaining=left, reset_after_ns=(reset_ms or 0) * _MS)
 
 
-def wait_of(waiter: Waiter, now_ns: int) -> str:
-    """Return in a few words what one waits for."""
-    short = shortage_of(waiter, now_ns)
+def wait_of(budgets: Sequence[Budget], cost: Cost, now_ns: int) -> str:
+    """Return in a few words what one waits for that is to wait now. Raises as `shortage` does."""
+    short = _longest_shortage(budgets, cost, now_ns)
+    if short is None:
+        return "by those before it"
     return "by the service" if short.blocked else f"{short.dimension} of {short.scope}"
 
 
 def shortage_of(waiter: Waiter, now_ns: int) -> Rejection:
     """Return what keeps one waiting whose time is up."""
-    short = [
-        shortage
-        for budget in waiter.budgets
-        if (shortage := budget.shortage(now_ns, waiter.cost)) is not None
-    ]
-    if short:
-        return max(short, key=lambda each: each.retry_after_ns)
+    short = _longest_shortage(waiter.budgets, waiter.cost, now_ns)
+    if short is not None:
+        return short
     # Nothing but those before it, who have not been looked at since.
     return Rejection(
         dimension=Dimension.REQUESTS, scope=waiter.budgets[0].scope, retry_after_ns=_MS
     )
+
+
+def _longest_shortage(budgets: Sequence[Budget], cost: Cost, now_ns: int) -> Rejection | None:
+    short = [
+        shortage for budget in budgets if (shortage := budget.shortage(now_ns, cost)) is not None
+    ]
+    return max(short, key=lambda each: each.retry_after_ns, default=None)

@@ -183,6 +183,8 @@ class RateLimits:
             raise too_many("requests wait", "waiters", self._waiters, wait=True)
         wait_ns = min(params.wait_ms * _MS, bounds.longest_wait_ns)
         try:
+            # Before it has anything kept for it, which looks short from then on.
+            short = wait_of(budgets, cost, now_ns)
             waiter = named.limiter.enqueue(
                 now_ns, budgets, cost, key=budgets, holder=way, deadline_ns=now_ns + wait_ns
             )
@@ -194,7 +196,7 @@ class RateLimits:
         holder.account.waiters += 1
         self._waiters += 1
         mark("queued")
-        mark("limited", wait_of(waiter, now_ns))
+        mark("limited", short)
         # These run for the request, which is the scope here.
         future.add_done_callback(_tell_grant)
         future.add_done_callback(lambda _: self._stop_waiting(named, waiter))
