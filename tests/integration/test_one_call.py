@@ -70,7 +70,8 @@ def told(daemon: LiveDaemon, id_: str) -> list[tuple[str, str, list[str]]]:
 
 
 def _words(mark: Json) -> str:
-    return mark["name"] + (f": {mark['detail']}" if mark["detail"] is not None else "")
+    name: str = mark["name"]
+    return name if mark["detail"] is None else f"{name}: {mark['detail']}"
 
 
 def journal(daemon: LiveDaemon, id_: str) -> list[str]:
@@ -166,7 +167,7 @@ def test_who_waits_for_a_limit_is_told_what_was_short_and_when_it_came(
 
 async def test_who_waits_for_a_value_is_told_how_that_ended(daemon: LiveDaemon) -> None:
     async with plain_client(daemon.socket_path) as leads, plain_client(daemon.socket_path) as waits:
-        place = {"namespace": "answers", "fill": True, "wait_ms": 20_000, "lead_ms": 20_000}
+        place: Json = {"namespace": "answers", "fill": True, "wait_ms": 20_000, "lead_ms": 20_000}
         tokens = {key: (await leads.call("cache.get", key=key, **place))["token"] for key in "abcd"}
         joined = {
             key: waits.send("cache.get", {"correlation_id": f"join-{key}"}, key=key, **place)
@@ -179,7 +180,7 @@ async def test_who_waits_for_a_value_is_told_how_that_ended(daemon: LiveDaemon) 
             await brief
         while await _waiting(leads, "answers") < 3:
             pass
-        there = {"namespace": "answers"}
+        there: Json = {"namespace": "answers"}
         await leads.call("cache.set", key="a", text="v", ttl_ms=9000, token=tokens["a"], **there)
         await leads.call("cache.fail", key="b", error="down", token=tokens["b"], **there)
         await leads.call("cache.fail", key="c", token=tokens["c"], **there)

@@ -34,7 +34,7 @@ def test_alerts_are_on_what_there_is() -> None:
     alerts = re.search(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert alerts is not None
     used = re.findall(r"superezio_\w+", alerts[1])
-    assert len(used) == 7
+    assert len(used) == 10
     assert set(used) <= {family.name for family in FAMILIES}
     for label, given in re.findall(r'(\w+)="(.*?)"', alerts[1]):
         assert given in EVENT_TYPES if label == "type" else f"`{given}`" in LABELS[label]
