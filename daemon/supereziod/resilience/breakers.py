@@ -39,8 +39,8 @@ from supereziod.resilience.breaker_book import BreakerBook, KeptBreaker
 from supereziod.resilience.breaker_events import BreakerEvents, Emitter
 from supereziod.resilience.breaker_settings import BreakerSettings, on_wire, own_rules
 from supereziod.resilience.event_rate import EventRate
-from supereziod.resilience.permit_holders import Holder
 from supereziod.resilience.metrics import SeenBreaker
+from supereziod.resilience.permit_holders import Holder
 from supereziod.resilience.sharing import Asker, Owned, SharedNames, is_name
 
 _SECOND: Final = 1_000_000_000
