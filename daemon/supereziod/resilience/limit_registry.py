@@ -83,7 +83,7 @@ class LimitRegistry:
         """
         found = way.found.get((session, key))
         if found is None:
-            _check_key(key)
+            check_key(key)
             scopes = list(way.named.varying_scopes(session, key))
             for scope in scopes:
                 self._claim(way.named, scope, way.holder.account)
@@ -297,7 +297,8 @@ class LimitRegistry:
                 account.keys -= 1
 
 
-def _check_key(key: str | None) -> None:
+def check_key(key: str | None) -> None:
+    """Raise InvalidParamsError for what is no key: it is remembered, and told of in events."""
     if key is not None and not (0 < len(key) <= _KEY_LENGTH and key.isprintable()):
         raise InvalidParamsError(
             f"key has to be 1 to {_KEY_LENGTH} characters, none of which is a control character"

@@ -14,7 +14,7 @@ from superezio.wire import LimitParams as NamedParams
 from supereziod.observability.events import EventLog
 from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.limit_memory import KeptLimit, KeptLimits, Remembered, still_owed
-from supereziod.resilience.limit_registry import LimitRegistry
+from supereziod.resilience.limit_registry import LimitRegistry, check_key
 from supereziod.resilience.limits import RateLimits
 from supereziod.resilience.metrics import SeenLimits
 from supereziod.resilience.named_limit import NamedLimit
@@ -74,6 +74,7 @@ class LimitAdministration:
 
         Raises NotFoundError, PermissionDeniedError or InvalidParamsError.
         """
+        check_key(params.key)
         named = self._registry.resolve(asker, params.name, params.uid, is_admin=is_admin)
         return self._state(named, asker, session=session, key=params.key, is_admin=is_admin)
 
@@ -100,8 +101,9 @@ class LimitAdministration:
         """Have all of a limit's rates there again, and no block; return whether any was used.
 
         With `key`, of that key alone. With `spend`, nothing counts as spent in this day and month
-        either. Raises NotFoundError, PermissionDeniedError.
+        either. Raises InvalidParamsError, NotFoundError, PermissionDeniedError.
         """
+        check_key(params.key)
         named = self._registry.resolve(asker, params.name, params.uid, is_admin=is_admin)
         name, owner = named.owned.name, named.owned.owner
         if owner is None and not is_admin:

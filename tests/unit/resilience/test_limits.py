@@ -220,6 +220,11 @@ async def test_each_key_and_session_has_a_budget_of_its_own(host: LimitHost) -> 
     for key in ("", "x" * 129, "a\nb"):
         with pytest.raises(InvalidParamsError, match="key"):
             host.acquire(ann, "keyed", key=key)
+        with pytest.raises(InvalidParamsError, match="key"):
+            host.peek(ANN, "keyed", key=key)
+        # What is told of in an event is bounded, whoever asks.
+        with pytest.raises(InvalidParamsError, match="key"):
+            host.reset(User(0), "keyed", key=key, is_admin=True)
 
 
 # --- reserve and settle -------------------------------------------------------------------------
