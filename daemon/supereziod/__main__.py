@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     """Run the daemon until it is told to stop. Return its exit code."""
     given = _parse(argv, environ)
     # Nothing heavy before here: --help and a mistyped option answer at once.
-    from supereziod.config import ConfigError, unknown_names  # noqa: PLC0415
+    from supereziod.config import ConfigError, doubts  # noqa: PLC0415
     from supereziod.options import resolve  # noqa: PLC0415
 
     try:
@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         sys.stderr.write(f"supereziod: cannot use the configuration:\n{error}\n")
         return EX_CONFIG
     if given["check"]:
-        for problem in unknown_names(options.loaded):
-            # No error: it may come later, and a daemon that runs goes on without.
+        for problem in doubts(options.loaded):
+            # No error: a name may come later, and a daemon that runs goes on without.
             sys.stderr.write(f"supereziod: warning: {problem}\n")
         files = ", ".join(str(file) for file in options.loaded.files) or "no files, all defaults"
         sys.stdout.write(f"supereziod: the configuration is good ({files})\n")

@@ -15,7 +15,7 @@ from supereziod.config import (
     Problem,
     Source,
     diff,
-    unknown_names,
+    doubts,
 )
 from supereziod.observability.events import EventLog
 
@@ -67,23 +67,23 @@ class Reloader:
                 raise
 
     async def _read_and_apply(self) -> ReloadResult:
-        loaded, unknown = await asyncio.to_thread(self._read)
+        loaded, doubted = await asyncio.to_thread(self._read)
         changes = diff(self._in_force.config, loaded.config)
         await self._apply(loaded.config)
         self._in_force = loaded
         self.fault = None
-        return self._tell(changes, unknown)
+        return self._tell(changes, doubted)
 
     def _read(self) -> tuple[Loaded, list[Problem]]:
         """Read the files, and ask the host whom they name: both may block."""
         loaded = self._source.load()
-        return loaded, unknown_names(loaded)
+        return loaded, doubts(loaded)
 
     def _note_fault(self, fault: str) -> None:
         self.fault = fault
         self._events.emit("config.refused", fault, severity="warning")
 
-    def _tell(self, changes: Changes, unknown: list[Problem]) -> ReloadResult:
+    def _tell(self, changes: Changes, doubted: list[Problem]) -> ReloadResult:
         # A restart is pending for all that differs from what the parts were built with, not only
         # for what this reload changed.
         pending = diff(self._started_with, self._in_force.config).restart
@@ -91,7 +91,7 @@ class Reloader:
             applied=changes.live,
             restart_required=pending,
             config_files=self.files(),
-            warnings=[str(problem) for problem in unknown],
+            warnings=[str(problem) for problem in doubted],
         )
         self._events.emit(
             "config.reloaded",

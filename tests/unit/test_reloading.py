@@ -10,7 +10,7 @@ import pytest
 
 from superezio.errors import ConflictError
 from supereziod import reloading
-from supereziod.config import Config, Loaded, Problem, Source, unknown_names
+from supereziod.config import Config, Loaded, Problem, Source, doubts
 from supereziod.observability.events import EventLog
 from supereziod.reloading import Reloader
 
@@ -94,9 +94,9 @@ async def test_the_host_is_not_asked_for_names_on_the_loop(
 
     def asked(loaded: Loaded) -> list[Problem]:
         asked_on.append(threading.get_ident())
-        return unknown_names(loaded)
+        return doubts(loaded)
 
-    monkeypatch.setattr(reloading, "unknown_names", asked)
+    monkeypatch.setattr(reloading, "doubts", asked)
     await daemon.reloader.reload()
     assert len(asked_on) == 1
     assert threading.get_ident() not in asked_on

@@ -148,7 +148,8 @@ COMMANDS = {
         reload,
         description="A file with a mistake in it is refused as a whole and named; what was in "
         "force stays. Users and groups that it names and this host does not know are told of: "
-        "they count from the first reload that finds them. For admins.",
+        "they count from the first reload that finds them. So is what is shared with nobody. For "
+        "admins.",
         examples=["superezioctl reload"],
     ),
     "log-level": Command(

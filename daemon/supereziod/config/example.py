@@ -60,8 +60,14 @@ _BREAKER = """
 # service, all know. Rules are as in [breaker], but for those that are set here. Any other name is
 # each user's own. Only an admin forces a shared one open, or resets it.
 #
+# In this table, and in those of the cache and of limits, three keys say who may use it, of those
+# who have the role user (access.user_groups): `everyone`, or the members of `groups` and the
+# `users`, by name or number as text. Without any of them nobody may. (live)
+#
 # [breaker.shared.openai]
+# everyone = false
 # groups = ["ai"]
+# users = ["alice", "1042"]
 # failure_rate = 0.3
 # open = "1m"
 """
@@ -72,7 +78,9 @@ _CACHE = """
 # admin clears a shared one.
 #
 # [cache.shared.embeddings]
+# everyone = false
 # groups = ["ai"]
+# users = []
 # size = "128MiB"
 # entries = 100000
 # guaranteed = "32MiB"
@@ -88,7 +96,9 @@ _SHARED_LIMIT = """
 # come at once; `concurrency`; and caps on money, which count over restarts. (live)
 #
 # [limit.shared.openai]
+# everyone = false
 # groups = ["students"]
+# users = ["alice"]
 # [limit.shared.openai.host]
 # requests = "500/1m"
 # requests_burst = 50

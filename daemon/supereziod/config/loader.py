@@ -57,12 +57,14 @@ class Origin(Struct, frozen=True, kw_only=True):
 class Loaded(Struct, frozen=True, kw_only=True):
     """A configuration, and the files it came from, in the order they were read.
 
-    `origins` has each key that a file sets, by its path.
+    `origins` has each key that a file sets, by its path, and `tables` each table of what goes by a
+    name (`breaker.shared.NAME`), also one without a key.
     """
 
     config: Config
     files: tuple[Path, ...]
     origins: dict[KeyPath, Origin] = {}
+    tables: dict[KeyPath, Origin] = {}
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -81,9 +83,11 @@ class Source(Struct, frozen=True, kw_only=True):
         files = self._files()
         problems: list[Problem] = []
         settings: dict[KeyPath, _Setting] = {}
+        tables: dict[KeyPath, Origin] = {}
         for file in files:
             reader = _FileReader(file)
             settings |= {setting.path: setting for setting in reader.settings()}
+            tables |= reader.tables
             problems += reader.problems
         config = None if problems else _build(settings, self.overrides, problems)
         if config is None:
@@ -91,7 +95,7 @@ class Source(Struct, frozen=True, kw_only=True):
         origins = {
             path: Origin(file=setting.file, line=setting.line) for path, setting in settings.items()
         }
-        return Loaded(config=config, files=files, origins=origins)
+        return Loaded(config=config, files=files, origins=origins, tables=tables)
 
     def _files(self) -> tuple[Path, ...]:
         main = self.file or self.default_file
@@ -112,6 +116,7 @@ class _FileReader:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._lines: dict[KeyPath, int] = {}
+        self.tables: dict[KeyPath, Origin] = {}
         self.problems: list[Problem] = []
 
     def settings(self) -> Iterator[_Setting]:
@@ -166,7 +171,9 @@ class _FileReader:
             self._add(path, f"expected a table, got {tables!r}")
             return
         for name, table in tables.items():
-            yield from self._section((*path, name), section, table)
+            at = (*path, name)
+            self.tables[at] = Origin(file=self._file, line=self._line(at))
+            yield from self._section(at, section, table)
 
     def _add(self, path: KeyPath, message: str) -> None:
         self.problems.append(

@@ -411,12 +411,16 @@ class Watchdog(Section, frozen=True):
 
 class Access(Section, frozen=True):
     user_groups: Annotated[
-        list[str], Meta(description="Groups that may lease (names or ids). Anybody may look.")
+        list[str],
+        Meta(
+            description="Groups that may lease, and use breakers, limits and the cache (names or"
+            " ids). Anybody may see the GPUs and how the host is."
+        ),
     ] = field(default_factory=lambda: ["superezio"])
     admin_groups: Annotated[
         list[str], Meta(description="Groups that may administer, besides root.")
     ] = field(default_factory=lambda: ["superezio-admin"])
-    users: Annotated[list[str], Meta(description="Users who may lease.")] = field(
+    users: Annotated[list[str], Meta(description="Users who may do the same.")] = field(
         default_factory=list
     )
     admins: Annotated[list[str], Meta(description="Users who may administer.")] = field(
