@@ -25,22 +25,33 @@ _MILLION: Final = 1_000_000
 class LimitScope(Section, frozen=True):
     """The budget of each scope of one kind: what is not set is not limited."""
 
-    requests: Annotated[str | None, Meta(description='Requests, as in "500/1m" ...')] = None
+    requests: Annotated[
+        str | None, Meta(description='Requests, as in "500/1m" ...', examples=["500/1m"])
+    ] = None
     requests_burst: Annotated[
         int | None, Meta(description="... of which so many at once (all of them, if not set).")
     ] = None
-    tokens: Annotated[str | None, Meta(description='Tokens, as in "90000/1m" ...')] = None
+    tokens: Annotated[
+        str | None, Meta(description='Tokens, as in "90000/1m" ...', examples=["90000/1m"])
+    ] = None
     tokens_burst: Annotated[int | None, Meta(description="... of which so many at once.")] = None
-    money: Annotated[str | None, Meta(description='Money, as in "10.00/1h" ...')] = None
+    money: Annotated[
+        str | None, Meta(description='Money, as in "10.00/1h" ...', examples=["10.00/1h"])
+    ] = None
     money_burst: Annotated[
-        str | None, Meta(description='... of which so much at once, as in "2.50".')
+        str | None,
+        Meta(description='... of which so much at once, as in "2.50".', examples=["2.50"]),
     ] = None
     concurrency: Annotated[int | None, Meta(description="Requests at a time.")] = None
     money_per_day: Annotated[
-        str | None, Meta(description='Money of a day (UTC), as in "20.00" ...')
+        str | None, Meta(description='Money of a day (UTC), as in "5.00" ...', examples=["5.00"])
     ] = None
     money_per_month: Annotated[
-        str | None, Meta(description="... and of a month; it counts over restarts and reboots.")
+        str | None,
+        Meta(
+            description="... and of a month; it counts over restarts and reboots.",
+            examples=["200.00"],
+        ),
     ] = None
 
     def __post_init__(self) -> None:

@@ -6,20 +6,19 @@ the message mends them all.
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import NoneType, UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from msgspec import Struct
 from msgspec.structs import asdict, fields
 
 from supereziod.config.schema import Config, Gpu, GpuOverride, Thermal
-from supereziod.config.section import Section
+from supereziod.config.section import Section, section_type
 from supereziod.config.toml_lines import KeyPath, key_lines
+from supereziod.config.unknown_keys import unknown_key
 from supereziod.config.values import read_value
 
 DEFAULT_FILE: Final = Path("/etc/superezio/superezio.toml")
@@ -148,12 +147,12 @@ class _FileReader:
         types = get_type_hints(section, include_extras=True)
         for key, value in table.items():
             if key not in known:
-                self._add((*path, key), _unknown(key, known))
+                self._add((*path, key), unknown_key(path, key, value, section))
                 continue
             yield from self._field((*path, key), known[key], types[known[key]], value)
 
     def _field(self, path: KeyPath, name: str, type_: Any, value: object) -> Iterator[_Setting]:  # noqa: ANN401 - a type form
-        inner = _section_type(type_)
+        inner = section_type(type_)
         if inner is not None:
             yield from self._section(path, inner, value)
         elif get_origin(type_) is dict:
@@ -215,7 +214,7 @@ def _make(section: type[Any], tree: Mapping[str, Any], path: KeyPath = ()) -> An
         if field.encode_name not in tree:
             continue
         value, at = tree[field.encode_name], (*path, field.encode_name)
-        inner = _section_type(types[field.name])
+        inner = section_type(types[field.name])
         if inner is not None:
             value = _make(inner, value, at)
         elif get_origin(types[field.name]) is dict and section is not Gpu:
@@ -262,18 +261,6 @@ def _put(tree: dict[str, Any], path: KeyPath, value: object) -> None:
     for key in path[:-1]:
         tree = tree.setdefault(key, {})
     tree[path[-1]] = value
-
-
-def _section_type(type_: Any) -> type[Section] | None:  # noqa: ANN401 - a type form
-    """Return the section that a field holds, if it does."""
-    if get_origin(type_) is UnionType:
-        type_ = next(arm for arm in get_args(type_) if arm is not NoneType)
-    return type_ if isinstance(type_, type) and issubclass(type_, Section) else None
-
-
-def _unknown(key: str, known: Mapping[str, str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"no such key; did you mean {close[0]}?" if close else "no such key"
 
 
 def _toml_position(message: str) -> tuple[str, int | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from types import NoneType, UnionType
+from typing import Annotated, Any, get_args, get_origin
 
 from msgspec import Meta, Struct, field
 
@@ -14,6 +15,13 @@ def key_of(name: str) -> str:
 
 class Section(Struct, frozen=True, kw_only=True, rename=key_of):
     """Base of all sections."""
+
+
+def section_type(type_: Any) -> type[Section] | None:  # noqa: ANN401 - a type form
+    """Return the section that a field of this type holds, if it does."""
+    if get_origin(type_) is UnionType:
+        type_ = next(arm for arm in get_args(type_) if arm is not NoneType)
+    return type_ if isinstance(type_, type) and issubclass(type_, Section) else None
 
 
 class Shared(Section, frozen=True):

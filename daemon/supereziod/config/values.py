@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from superezio.quantities import parse_duration, parse_size
+from superezio.quantities import format_duration, format_size, parse_duration, parse_size
+
+#: How msgspec tells of a bound that is not kept.
+_BOUND = re.compile(r"Expected `(?:int|float)` (>=|<=|>|<) ([\d.]+)")
+_BOUND_WORDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def read_value(name: str, type_: Any, value: object) -> object:  # noqa: ANN401 - a type form
     """Return `value` as the field `name` of `type_` takes it. Raises ValueError with a sentence."""
+    read, in_words = value, None
     if name.endswith("_s"):
-        value = _read_quantity(value, parse_duration, "a duration such as 5s")
+        read = _read_quantity(value, parse_duration, "a duration such as 5s")
+        in_words = _of_bound("a duration", format_duration)
     elif name.endswith("_bytes"):
-        value = _read_quantity(value, parse_size, "a size such as 512MiB")
+        read = _read_quantity(value, parse_size, "a size such as 512MiB")
+        in_words = _of_bound("a size", format_size)
     try:
-        return msgspec.convert(value, type_)
+        return msgspec.convert(read, type_)
     except msgspec.ValidationError as error:
-        raise ValueError(f"expected {_expectation(type_, value, error)}, got {value!r}") from None
+        expected = in_words and in_words(str(error))
+        expected = expected or _expectation(type_, read, error)
+        raise ValueError(f"expected {expected}, got {value!r}") from None
+
+
+def _of_bound(kind: str, show: Callable[[float], str]) -> Callable[[str], str | None]:
+    """Return what says of msgspec's sentence, if it is of a bound: `a size of at least 256 KiB`."""
+
+    def in_words(sentence: str) -> str | None:
+        match = _BOUND.match(sentence)
+        return match and f"{kind} of {_BOUND_WORDS[match[1]]} {show(float(match[2]))}"
+
+    return in_words
 
 
 def _read_quantity(value: object, parse: Any, expected: str) -> object:  # noqa: ANN401 - either
@@ -40,10 +61,20 @@ def _expectation(type_: Any, value: object, error: msgspec.ValidationError) -> s
     if get_origin(plain) is Literal:
         return "one of " + ", ".join(str(choice) for choice in get_args(plain))
     words = describe(plain)
+    if plain == list[str] and isinstance(value, list):
+        number = next((each for each in value if type(each) is int), None)
+        return words if number is None else f'a list ({describe(str)} each, such as "{number}")'
+    words += _example(type_)
     if _fits(plain, value):  # the type is right: a bound is not kept
         bound = str(error).replace("`", "").removeprefix("Expected ").partition(" - at")[0]
         words += f" ({bound})"
     return words
+
+
+def _example(type_: Any) -> str:  # noqa: ANN401 - a type form
+    metas = type_.__metadata__ if get_origin(type_) is Annotated else ()
+    examples = [each for meta in metas for each in meta.examples or ()]
+    return f' such as "{examples[0]}"' if examples else ""
 
 
 def describe(plain: Any) -> str:  # noqa: ANN401 - a type form

@@ -122,7 +122,47 @@ def test_quotas_go_by_user_and_by_group(tmp_path: Path) -> None:
         ),
         (
             "[access]\nadmins = [1]",
-            "2: access.admins: expected a list (text each), got [1]",
+            '2: access.admins: expected a list (text each, such as "1"), got [1]',
+        ),
+        ("[access]\nadmins = [true]", "2: access.admins: expected a list (text each), got [True]"),
+        (
+            "[breaker.openai]\nopen = 5",
+            (
+                "1: breaker.openai: no such key; what several users share by its name is"
+                " [breaker.shared.openai]"
+            ),
+        ),
+        ("[cache.share.x]\nsize = 5", "1: cache.share: no such key; did you mean shared?"),
+        (
+            '[limit.shared.openai]\nrequests = "5/1m"',
+            (
+                "2: limit.shared.openai.requests: no such key; it belongs to"
+                " [limit.shared.openai.host] (or .group, .user, .session, .key)"
+            ),
+        ),
+        (
+            "[gpu]\nhot_enter_c = 5",
+            "2: gpu.hot_enter_c: no such key; it belongs to [gpu.thermal]",
+        ),
+        (
+            "[limit.shared.x.host]\nmoney_per_day = 5",
+            '2: limit.shared.x.host.money_per_day: expected text such as "5.00", got 5',
+        ),
+        (
+            "[limit.shared.x.host]\nrequests = 500",
+            '2: limit.shared.x.host.requests: expected text such as "500/1m", got 500',
+        ),
+        (
+            '[recorder]\nsize = "1KiB"',
+            "2: recorder.size: expected a size of at least 256 KiB, got '1KiB'",
+        ),
+        (
+            '[recorder]\nsize = "2GiB"',
+            "2: recorder.size: expected a size of at most 1.0 GiB, got '2GiB'",
+        ),
+        (
+            '[limit]\nwait_maximum = "0s"',
+            "2: limit.wait_maximum: expected a duration of more than 0s, got '0s'",
         ),
         ("[gpu]\nscenario = 1", "2: gpu.scenario: expected text, got 1"),
         ("[leases.quota]\nuser = 3", "2: leases.quota.user: expected a table, got 3"),
