@@ -53,6 +53,11 @@ def find(path: str, params: dict[str, Any]) -> bytes:
 def _reader(path: str) -> Iterator[RingReader]:
     try:
         content = _content(Path(path))
+    except PermissionError as error:
+        raise RingFileError(
+            f"cannot read {path}: it is the daemon's own, and tells of all users. Use sudo, or"
+            " ask the daemon, without --ring"
+        ) from error
     except OSError as error:
         raise RingFileError(f"cannot read {path}: {error.strerror}") from error
     try:

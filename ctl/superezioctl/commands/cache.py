@@ -192,7 +192,7 @@ COMMANDS = {
                 convert=seconds,
                 default=0.0,
             ),
-            Option("--tag", "a name to delete it by (may repeat)", metavar="TAG", repeat=True),
+            Option("--tag", "a name to delete it by", metavar="TAG", repeat=True),
         ],
         description="It goes to all who wait for the key, too. What is UTF-8 is set as text, else "
         "as bytes.",

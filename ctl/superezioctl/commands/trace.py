@@ -22,8 +22,6 @@ def trace(context: Context) -> int:
     looks = [name for name in ("slow", "failed", "last", "method", "since") if arguments[name]]
     if id_ is not None and looks:
         raise UsageError(f"--{looks[0]} finds ids, and {id_} is one: choose either")
-    if id_ is None and not looks:
-        raise UsageError("name an ID, or find some: --last 20, --slow or --failed")
     if arguments["over"] is not None and not arguments["slow"]:
         raise UsageError("--over says what --slow is: give both")
     raw = _from_ring(context, id_) if arguments["ring"] else _from_daemon(context, id_)
@@ -95,15 +93,16 @@ COMMANDS = {
         ],
         description="Each request leaves a record: when it was received, what happened to it, how "
         "it ended, and how the GPUs were if it was about a lease. The id is in the error that a "
-        "caller got, on the lines of the journal, and on the lease.\n\nYou see your own requests, "
-        "admins see all. The daemon keeps them in flight.ring in its state directory, which can be "
-        "read with --ring whatever became of the daemon.",
+        "caller got, on the lines of the journal, and on the lease. By itself it lists the newest."
+        "\n\nYou see your own requests, admins see all. The daemon keeps them in flight.ring in its "
+        "state directory, which root can read with --ring whatever became of the daemon.",
         examples=[
+            "superezioctl trace",
             "superezioctl trace --last 10",
             "superezioctl trace --slow --over 2s --method lease.",
             "superezioctl trace --failed --since 1h",
             "superezioctl trace job-17",
-            "superezioctl trace --ring /var/lib/superezio/flight.ring --failed",
+            "sudo superezioctl trace --ring /var/lib/superezio/flight.ring --failed",
         ],
     )
 }

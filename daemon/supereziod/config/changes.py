@@ -47,7 +47,7 @@ LIVE: Final = (
 
 
 class Changes(Struct, frozen=True, kw_only=True):
-    """Keys that differ, sorted."""
+    """Keys that differ, sorted; a table that came or went is told by its own name alone."""
 
     live: list[str]
     restart: list[str]
@@ -58,10 +58,23 @@ class Changes(Struct, frozen=True, kw_only=True):
 
 def diff(old: Config, new: Config) -> Changes:
     """Compare two configurations, key by key."""
-    before, after = dict(flatten(old)), dict(flatten(new))
-    changed = sorted(key for key in before | after if before.get(key, ...) != after.get(key, ...))
+    changed = sorted(_differing(old, new))
     live = [key for key in changed if is_live(key)]
     return Changes(live=live, restart=[key for key in changed if key not in live])
+
+
+def _differing(old: Section, new: Section, prefix: str = "") -> Iterator[str]:
+    for field in fields(new):
+        key = f"{prefix}{field.encode_name}"
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        if isinstance(before, Section) and isinstance(after, Section):
+            yield from _differing(before, after, f"{key}.")
+        elif isinstance(before, dict):
+            yield from (f"{key}.{name}" for name in before.keys() ^ after.keys())
+            for name in before.keys() & after.keys():
+                yield from _differing(before[name], after[name], f"{key}.{name}.")
+        elif before != after:
+            yield key
 
 
 def is_live(key: str) -> bool:

@@ -76,12 +76,11 @@ def test_who_shares_and_how_much_is_live_and_the_rest_is_not() -> None:
     )
     changes = diff(old, new)
     assert changes.restart == ["cache.size"]
-    assert set(changes.live) == {
-        f"cache.shared.n.{key}"
-        for key in (
-            "entries", "everyone", "groups", "guaranteed", "guaranteed_entries", "size", "users",
-        )
-    }  # fmt: skip
+    assert changes.live == ["cache.shared.n"]
+    larger = SharedNamespace(everyone=True, max_bytes=1 << 20)
+    later = replace(new, cache=replace(new.cache, shared={"n": larger}))
+    assert diff(new, later).live == ["cache.shared.n.size"]
+    assert diff(new, later).restart == []
 
 
 def _load(directory: Path, text: str) -> Config:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from supereziod.config import Config, diff
 from supereziod.config.cache import Cache, SharedNamespace
 from supereziod.config.changes import LIVE, flatten, is_live
-from supereziod.config.limits_shared import SharedLimit
+from supereziod.config.limits_shared import LimitScope, SharedLimit
 from supereziod.config.schema import GpuOverride, Quota, Quotas
 
 
@@ -34,10 +34,7 @@ def test_live_keys_are_told_from_those_that_need_a_restart() -> None:
 def test_an_override_that_comes_or_goes_is_a_change() -> None:
     old = Config()
     new = replace(old, gpu=replace(old.gpu, override={"GPU-1": GpuOverride(reserve_bytes=1)}))
-    assert diff(old, new).restart == [
-        "gpu.override.GPU-1.reserve",
-        "gpu.override.GPU-1.thermal",
-    ]
+    assert diff(old, new).restart == ["gpu.override.GPU-1"]
     assert diff(new, old).restart == diff(old, new).restart
 
 
@@ -49,9 +46,24 @@ def test_a_quota_that_comes_or_goes_is_in_force_at_once() -> None:
         assert changes.restart == []
         assert changes.live == [
             "leases.quota.default.leases",
-            "leases.quota.user.alice.leases",
-            "leases.quota.user.alice.vram",
+            "leases.quota.user.alice",
         ]
+
+
+def test_a_table_that_comes_or_goes_is_told_by_its_name_and_one_that_stays_by_its_keys() -> None:
+    none = Config()
+    one = replace(none, limit=replace(none.limit, shared={"openai": SharedLimit(everyone=True)}))
+    host = SharedLimit(host=LimitScope(concurrency=1))
+    more = replace(none, limit=replace(none.limit, shared={"openai": host, "other": host}))
+    assert diff(none, one).live == diff(one, none).live == ["limit.shared.openai"]
+    assert diff(one, more).live == [
+        "limit.shared.openai.everyone",
+        "limit.shared.openai.host",
+        "limit.shared.other",
+    ]
+    two = replace(host, host=LimitScope(concurrency=2))
+    changed = replace(none, limit=replace(none.limit, shared={"openai": two, "other": host}))
+    assert diff(more, changed).live == ["limit.shared.openai.host.concurrency"]
 
 
 def test_every_rule_names_a_key_that_exists() -> None:

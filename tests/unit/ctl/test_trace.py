@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -73,6 +74,12 @@ def test_ids_are_found_by_what_is_asked(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert len(ctl.json("trace", "--failed")["requests"]) == 2
 
 
+def test_by_itself_it_lists_the_newest_20(ctl: Ctl, daemon: FakeDaemon) -> None:
+    assert ctl("trace") == 0
+    assert daemon.params_of("trace.find") == {"last": 20, "failed": False}
+    assert len(ctl.out.splitlines()) == 3
+
+
 def test_nothing_found_is_said(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["trace.find"] = wire.TraceList(requests=[])
     assert ctl("trace", "--failed") == 0
@@ -82,7 +89,6 @@ def test_nothing_found_is_said(ctl: Ctl, daemon: FakeDaemon) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "name an ID, or find some"),
         (["x", "--failed"], "--failed finds ids"),
         (["--failed", "--over", "1s"], "--over says what --slow is"),
         (["--last", "0"], "a whole number from 1 up"),
@@ -137,6 +143,20 @@ def test_a_ring_is_read_without_a_daemon(
     assert [each["method"] for each in trace["records"]] == ["system.ping"]
     assert ctl("trace", "--ring", str(ring), "job-6") == 0
     assert "was not answered yet" in ctl.out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="who is no root cannot be somebody else")
+def test_who_may_not_read_the_ring_is_told_whose_it_is(ctl: Ctl, ring: Path) -> None:
+    words = ("trace", "--ring", str(ring), "--failed")
+    assert ctl(*words) == 0
+    ring.chmod(0o600)
+    os.seteuid(65534)
+    try:
+        assert ctl(*words) == 1
+    finally:
+        os.seteuid(0)
+    assert "it is the daemon's own" in ctl.err
+    assert "sudo" in ctl.err
 
 
 def test_a_file_that_is_no_ring_is_told_as_such(ctl: Ctl, tmp_path: Path) -> None:
