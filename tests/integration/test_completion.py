@@ -16,6 +16,7 @@ import pytest
 
 from fake_daemon import FakeDaemon, Silence
 from live_daemon import LiveDaemon
+from superezio import wire
 from superezioctl.catalogue import CATALOGUE, families
 from superezioctl.command_line import load
 from superezioctl.commands.completion import SHELLS
@@ -161,6 +162,23 @@ def test_gpus_leases_and_methods_are_asked_of_the_daemon(
     none = tmp_path / "none.sock"
     assert not offered("superezioctl gpu show ", none)
     assert offered(f"superezioctl --socket {daemon.socket_path} lease show ", none) == {lease}
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_breakers_limits_namespaces_and_users_are_offered(shell: str, daemon: LiveDaemon) -> None:
+    with daemon.client() as client:
+        client.breaker_acquire("flaky")
+        client.limit_acquire("paid", rates=wire.LimitRates(concurrency=1))
+        client.cache_set("prices", "today", "17.20")
+
+    def offered(line: str) -> set[str]:
+        return candidates(shell, f"superezioctl {line}", daemon.socket_path)
+
+    assert offered("breaker show ") == offered("guard ") == {"flaky"}
+    assert offered("limit show ") == offered("limit reset pa") == {"paid"}
+    assert offered("cache get ") == offered("guard flaky --namespace ") == {"prices"}
+    assert offered("breaker show flaky --user roo") == {"root"}
+    assert not offered("limit show x")
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 SHELLS = ("bash", "zsh", "fish")
 #: What the scripts ask for while somebody types.
-CANDIDATES = ("gpus", "leases", "methods", "breakers")
+CANDIDATES = ("gpus", "leases", "methods", "breakers", "limits", "namespaces")
 
 
 def completion(context: Context) -> int:
@@ -36,13 +36,14 @@ COMMANDS = {
         positionals=[
             Positional(
                 "WHAT",
-                "bash, zsh or fish; the scripts themselves ask for gpus, leases, methods, breakers",
+                "bash, zsh or fish; the scripts themselves ask for gpus, leases, methods, "
+                "breakers, limits, namespaces",
                 convert=one_of(*SHELLS, *CANDIDATES),
             )
         ],
-        description="The scripts complete commands, options and their values; GPUs and leases "
-        "are asked of the daemon, for half a second at most.\n\nTo have it in every new shell: "
-        "bash: put `source <(superezioctl completion bash)` into ~/.bashrc. zsh: put "
+        description="The scripts complete commands, options and their values; GPUs, leases and "
+        "other names are asked of the daemon, for half a second at most.\n\nTo have it in every "
+        "new shell: bash: put `source <(superezioctl completion bash)` into ~/.bashrc. zsh: put "
         "`source <(superezioctl completion zsh)` into ~/.zshrc, after compinit. fish: write the "
         "script to ~/.config/fish/completions/superezioctl.fish.",
         examples=[

@@ -94,8 +94,8 @@ COMMANDS = {
         description="Each request leaves a record: when it was received, what happened to it, how "
         "it ended, and how the GPUs were if it was about a lease. The id is in the error that a "
         "caller got, on the lines of the journal, and on the lease. By itself it lists the newest."
-        "\n\nYou see your own requests, admins see all. The daemon keeps them in flight.ring in its "
-        "state directory, which root can read with --ring whatever became of the daemon.",
+        "\n\nYou see your own requests, admins see all. The daemon keeps them in flight.ring in "
+        "its state directory, which root can read with --ring whatever became of the daemon.",
         examples=[
             "superezioctl trace",
             "superezioctl trace --last 10",

@@ -44,7 +44,8 @@ _superezioctl_offer() {
             mapfile -t COMPREPLY < <(cd /proc && compgen -G "${value:-[0-9]}*")
             ;;
         command) mapfile -t COMPREPLY < <(compgen -c -- "$2") ;;
-        gpus | leases | methods | breakers | namespaces)
+        users) mapfile -t COMPREPLY < <(compgen -u -- "$2") ;;
+        gpus | leases | methods | breakers | limits | namespaces)
             while IFS=$'\t' read -r value _; do
                 [[ $value == "$2"* ]] && COMPREPLY+=("$value")
             done < <("$program" ${socket:+--socket "$socket"} completion "$1" 2>/dev/null)

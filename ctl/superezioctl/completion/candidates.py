@@ -19,6 +19,7 @@ SOURCES = {
     "leases": ("lease.list", "leases"),
     "methods": ("rpc.discover", "methods"),
     "breakers": ("breaker.list", "breakers"),
+    "limits": ("limit.list", "limits"),
     "namespaces": ("cache.stats", "namespaces"),
 }
 #: A shell acts on other characters; nothing that is named here has them.
@@ -48,6 +49,8 @@ def _described(source: str, entry: dict[str, Any]) -> list[tuple[str, str]]:
         return [(entry["name"], entry.get("summary", ""))]
     if source == "breakers":
         return [(entry["name"], entry["state"].replace("_", "-"))]
+    if source == "limits":
+        return [(entry["name"], "shared" if entry["shared"] else "your own")]
     if source == "namespaces":
         return [(entry["namespace"], "shared" if entry["shared"] else "your own")]
     if source == "leases":

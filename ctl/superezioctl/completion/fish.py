@@ -101,12 +101,14 @@ complete -c superezioctl -f
 """
 _OFFERS = {
     "none": "",
+    "users": "(__fish_complete_users)",
     "pids": "(__fish_complete_pids)",
     "command": "(__superezioctl_within)",
     "gpus": "(__superezioctl_ask gpus)",
     "leases": "(__superezioctl_ask leases)",
     "methods": "(__superezioctl_ask methods)",
     "breakers": "(__superezioctl_ask breakers)",
+    "limits": "(__superezioctl_ask limits)",
     "namespaces": "(__superezioctl_ask namespaces)",
 }
 

@@ -1,8 +1,8 @@
 """The table of commands as completion needs it: which words may stand where.
 
 A value is `=` and words where these are known beforehand, else the name of where candidates come
-from: the daemon (`candidates.SOURCES`), or `files`, `pids`, `command` (a command line of its own)
-and `none`, which a shell knows itself.
+from: the daemon (`candidates.SOURCES`), or `files`, `pids`, `users`, `command` (a command line of
+its own) and `none`, which a shell knows itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ _SOURCES = {
     "PATH": "files",
     "FILE": "files",
     "PID": "pids",
+    "USER": "users",
     "COMMAND": "command",
+}
+#: By the command, and the option or positional of it, where a metavar does not tell.
+_SOURCES_IN = {
+    ("guard", "NAME"): "breakers",
+    ("guard", "--namespace"): "namespaces",
+    ("limit show", "NAME"): "limits",
+    ("limit reset", "NAME"): "limits",
 }
 
 
@@ -90,34 +98,35 @@ def _syntax(name: str) -> Syntax:
     return Syntax(
         name=name,
         summary=CATALOGUE[name][1],
-        flags=tuple(map(_flag, command.options)),
-        words=tuple(map(_word, command.positionals)),
+        flags=tuple(_flag(option, name) for option in command.options),
+        words=tuple(_word(positional, name) for positional in command.positionals),
     )
 
 
-def _flag(option: Option) -> Flag:
+def _flag(option: Option, command: str = "") -> Flag:
     return Flag(
         names=(option.name, option.short) if option.short else (option.name,),
         summary=option.summary,
-        value=None if option.metavar is None else _value_of(option, option.metavar),
+        value=None if option.metavar is None else _value_of(option, option.metavar, command),
         metavar=option.metavar or "",
         repeat=option.repeat,
     )
 
 
-def _word(positional: Positional) -> Word:
+def _word(positional: Positional, command: str) -> Word:
     return Word(
         name=positional.name,
         summary=positional.summary,
-        value=_value(positional.name, positional.convert),
+        value=_SOURCES_IN.get((command, positional.name))
+        or _value(positional.name, positional.convert),
         rest=positional.rest,
     )
 
 
-def _value_of(option: Option, metavar: str) -> str:
+def _value_of(option: Option, metavar: str, command: str) -> str:
     if option.offers:
         return "=" + " ".join(option.offers)
-    return _value(metavar, option.convert)
+    return _SOURCES_IN.get((command, option.name)) or _value(metavar, option.convert)
 
 
 def _value(name: str, convert: object) -> str:

@@ -74,10 +74,12 @@ _ACTIONS = {
     "none": " ",
     "files": "_files",
     "pids": "_pids",
+    "users": "_users",
     "gpus": " _superezioctl_ask gpus",
     "leases": " _superezioctl_ask leases",
     "methods": " _superezioctl_ask methods",
     "breakers": " _superezioctl_ask breakers",
+    "limits": " _superezioctl_ask limits",
     "namespaces": " _superezioctl_ask namespaces",
 }
 
