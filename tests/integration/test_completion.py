@@ -174,9 +174,9 @@ def test_breakers_limits_namespaces_and_users_are_offered(shell: str, daemon: Li
     def offered(line: str) -> set[str]:
         return candidates(shell, f"superezioctl {line}", daemon.socket_path)
 
-    assert offered("breaker show ") == offered("guard ") == {"flaky"}
-    assert offered("limit show ") == offered("limit reset pa") == {"paid"}
-    assert offered("cache get ") == offered("guard flaky --namespace ") == {"prices"}
+    assert offered("breaker show fl") == offered("guard fl") == {"flaky"}
+    assert offered("limit show pa") == offered("limit reset pa") == {"paid"}
+    assert offered("cache get pr") == offered("guard flaky --namespace pr") == {"prices"}
     assert offered("breaker show flaky --user roo") == {"root"}
     assert not offered("limit show x")
 
@@ -323,6 +323,16 @@ def test_zsh_completes_at_a_prompt(zsh: Terminal, daemon: LiveDaemon, lease: str
     offered_by_zsh(zsh, "superezioctl log-level de", "superezioctl log-level debug")
     offered_by_zsh(zsh, "superezioctl rpc gpu.g", "superezioctl rpc gpu.get")
     offered_by_zsh(zsh, "superezioctl run --vram 1GiB -- slee", "-- sleep")
+
+
+def test_zsh_completes_limits_namespaces_and_users(zsh: Terminal, daemon: LiveDaemon) -> None:
+    with daemon.client() as client:
+        client.limit_acquire("capped", rates=wire.LimitRates(concurrency=1))
+        client.cache_set("weather", "today", "mild")
+    offered_by_zsh(zsh, "superezioctl limit show cap", "limit show capped")
+    offered_by_zsh(zsh, "superezioctl cache get wea", "cache get weather")
+    offered_by_zsh(zsh, "superezioctl guard x --namespace wea", "--namespace weather")
+    offered_by_zsh(zsh, "superezioctl breaker show x --user roo", "--user root")
 
 
 def test_zsh_knows_every_option_of_every_command(zsh: Terminal) -> None:
