@@ -52,7 +52,8 @@ class SpendCap:
     def may_spend(self, keys: Mapping[str, str], micros: int) -> str | None:
         """Return None where `micros` may be spent now, else the kind of window that is short.
 
-        `keys` names the window that is now, by kind. Raises OverCapError where none would do.
+        `keys` names the window that is now, by kind. What names no cost may have one that is known
+        afterwards: it needs a window with something left. Raises OverCapError where none would do.
         """
         if micros < 0:
             raise ValueError(f"what is spent is not negative: {micros}")
@@ -60,7 +61,7 @@ class SpendCap:
             if micros > cap:
                 raise OverCapError(f"{micros} is more than the {cap} of a whole {kind}")
         for kind, cap in self._caps_micros.items():
-            if micros and self._current(kind, keys[kind]).spent_micros + micros > cap:
+            if self._current(kind, keys[kind]).spent_micros + (micros or 1) > cap:
                 return kind
         return None
 

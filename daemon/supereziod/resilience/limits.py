@@ -140,7 +140,7 @@ class RateLimits:
         named, holder = way.named, way.holder
         budgets = self._budgets(way, request, params)
         micros = params.money_micros if named.is_capped else 0
-        if micros > 0:
+        if named.is_capped and micros >= 0:
             self._check_spend(way, budgets, micros)
         cost = _tuple(
             Cost, (params.requests, params.tokens, params.money_micros, params.concurrency)
@@ -304,11 +304,14 @@ class RateLimits:
                 final = max(named.final_number, named.final_by_scope.get(budget.scope, 0))
                 taken_ns = now_ns if number > final else -1
                 budget.settle(now_ns, _ONE, used, taken_ns=taken_ns)
+                if named.is_capped:
+                    named.settle_spend(number, held.fixed, used.money_micros)
             return named
         named = _way_of(held).named
         named.limiter.settle(now_ns, held, used)
-        if named.spends:
-            named.settle_spend(number, None if used is None else used.money_micros)
+        if named.is_capped or named.spends:
+            micros = None if used is None else used.money_micros
+            named.settle_spend(number, held.budgets, micros)
         return named
 
     def _make_room(self, holder: Holder) -> None:
@@ -439,10 +442,11 @@ class RateLimits:
         holder = way.holder
         number = self._open(holder, reservation)
         micros = reservation.cost.money_micros
-        if named.is_capped and micros > 0:
+        if named.is_capped:
             try:
                 self._check_spend(way, reservation.budgets, micros)
-                self._spend(holder, number, micros)
+                if micros > 0:
+                    self._spend(holder, number, micros)
             except SuperezioError as error:
                 if number in holder.open:
                     self._close(holder, number, now_ns, _NOTHING)

@@ -168,11 +168,16 @@ class NamedLimit:
             raise
         self.spends[number] = spends
 
-    def settle_spend(self, number: int, micros: int | None) -> None:
-        """Correct what was spent to `micros` (as reserved, if None), and commit it."""
+    def settle_spend(self, number: int, budgets: Iterable[Budget], micros: int | None) -> None:
+        """Correct what was spent to `micros` (as reserved, if None), and commit it.
+
+        Where nothing of it was reserved, all of it counts now.
+        """
         spends = self.spends.pop(number, None)
-        if spends is None or micros is None:
+        if micros is None:
             return
+        if spends is None:
+            spends = self._not_reserved(budgets)
         changed = [(scope, spend) for scope, spend in spends if spend.micros != micros]
         keys = self._book.calendar.keys()
         for scope, spend in changed:
@@ -181,6 +186,14 @@ class NamedLimit:
             self._caps[scope].settle(spend, micros)
         if changed:
             self._book.owe(self._rows(scope for scope, _ in changed))
+
+    def _not_reserved(self, budgets: Iterable[Budget]) -> list[tuple[Scope, Spend]]:
+        keys = self._book.calendar.keys()
+        return [
+            (budget.scope, cap.spend(keys, 0))
+            for budget in budgets
+            if (cap := self.cap(budget.scope)) is not None
+        ]
 
     def cap(self, scope: Scope) -> SpendCap | None:
         """Return what a scope may spend, None where that is not capped."""

@@ -63,7 +63,6 @@ async def test_over_the_cap_is_refused_until_the_window_ends(host: LimitHost) ->
     with pytest.raises(RateLimitedError) as caught:
         host.acquire(bob, "paid", money_micros=1)
     assert caught.value.data["scope"] == "host"
-    host.acquire(bob, "paid")
     assert len([e for e in host.events.recent(20) if e.type == "limit.spent"]) == 2
     host.wall += (caught.value.retry_after_ms or 0) / 1000
     host.acquire(ann, "paid", money_micros=50 * CENT)
@@ -100,6 +99,73 @@ async def test_settling_corrects_what_was_spent_and_commits_it(host: LimitHost) 
         host.acquire(host.connect(BOB), "paid", money_micros=1)
 
 
+async def test_money_that_was_not_reserved_counts_when_it_is_settled_and_is_committed(
+    host: LimitHost,
+) -> None:
+    ann = host.connect(ANN)
+    number = host.acquire(ann, "paid")
+    assert host.settle(ann, number, money_micros=30 * CENT)
+    assert spent(host, "host") == spent(host, "user", "1001") == 30 * CENT
+    assert not host.settle(ann, number, money_micros=30 * CENT)
+    assert spent(host, "host") == 30 * CENT, "once"
+    host.acquire(ann, "paid", money_micros=30 * CENT)
+    with pytest.raises(RateLimitedError):
+        host.acquire(ann, "paid", money_micros=1)
+
+
+async def test_a_cap_that_is_reached_refuses_what_names_no_money_until_the_window_ends(
+    host: LimitHost,
+) -> None:
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    before = host.acquire(ann, "paid", concurrency=3)
+    waiter = host.wait(ann, "paid", concurrency=1)
+    host.settle(ann, before, money_micros=60 * CENT)
+    host.turn(0)
+    with pytest.raises(RateLimitedError):
+        await waiter
+    with pytest.raises(RateLimitedError) as caught:
+        host.acquire(ann, "paid")
+    data = caught.value.data
+    assert (data["dimension"], data["scope"], data["scope_name"]) == ("money", "user", "1001")
+    host.acquire(bob, "paid")  # who has something left of it
+    host.wall += (caught.value.retry_after_ms or 0) / 1000 - 1
+    with pytest.raises(RateLimitedError):
+        host.acquire(ann, "paid")
+    host.wall += 1
+    host.acquire(ann, "paid")
+
+
+async def test_money_of_a_reservation_that_is_older_than_the_cap_counts(host: LimitHost) -> None:
+    free = ScopeRules(limit=Limit(requests=Rate(limit=100, period_ns=SECOND)))
+    everyone = {"paid": Audience(everyone=True)}
+    host.service.configure({"paid": LimitRules(scopes={"host": free})}, everyone, host.bounds)
+    ann = host.connect(ANN)
+    number = host.acquire(ann, "paid")
+    host.service.configure({"paid": RULES}, everyone, host.bounds)
+    host.settle(ann, number, money_micros=7 * CENT)
+    assert spent(host, "host") == 7 * CENT
+
+
+@pytest.mark.parametrize("reserved", [0, 2 * CENT])
+async def test_money_beyond_what_was_reserved_pushes_its_rate(
+    tmp_path: Path, reserved: int
+) -> None:
+    limit = Limit(
+        requests=Rate(limit=100, period_ns=SECOND), money=Rate(limit=10 * CENT, period_ns=SECOND)
+    )
+    host = LimitHost(
+        tmp_path,
+        shared={"paid": LimitRules(scopes={"host": ScopeRules(limit=limit)})},
+        audiences={"paid": Audience(everyone=True)},
+    )
+    ann = host.connect(ANN)
+    host.settle(ann, host.acquire(ann, "paid", money_micros=reserved), money_micros=15 * CENT)
+    with pytest.raises(RateLimitedError) as caught:
+        host.acquire(ann, "paid", money_micros=CENT)
+    assert caught.value.data["dimension"] == "money"
+    assert caught.value.retry_after_ms == 600, "five cents beyond the burst, and one more"
+
+
 async def test_what_is_settled_beyond_it_in_another_window_counts_in_that_one(
     host: LimitHost,
 ) -> None:
@@ -122,7 +188,8 @@ async def test_what_a_connection_that_ends_had_reserved_counts_as_spent(host: Li
 async def test_a_sudden_end_forgets_no_money(host: LimitHost) -> None:
     ann = host.connect(ANN)
     host.acquire(ann, "paid", money_micros=60 * CENT)
-    host.settle(ann, host.acquire(ann, "paid"), money_micros=5 * CENT)
+    bob = host.connect(BOB)
+    host.settle(bob, host.acquire(bob, "paid"), money_micros=5 * CENT)
     host.end(final=False)
     host.start()
     host.turn(1000)
@@ -130,9 +197,9 @@ async def test_a_sudden_end_forgets_no_money(host: LimitHost) -> None:
         host.acquire(host.connect(ANN), "paid", money_micros=1)
     assert caught.value.data["dimension"] == "money"
     with pytest.raises(RateLimitedError) as caught:
-        host.acquire(host.connect(BOB), "paid", money_micros=41 * CENT)
+        host.acquire(host.connect(BOB), "paid", money_micros=36 * CENT)
     assert caught.value.data["scope"] == "host"
-    host.acquire(host.connect(BOB), "paid", money_micros=40 * CENT)
+    host.acquire(host.connect(BOB), "paid", money_micros=35 * CENT)
 
 
 async def test_where_it_cannot_be_committed_nothing_that_costs_money_is_granted(
@@ -155,9 +222,9 @@ async def test_where_it_cannot_be_committed_nothing_that_costs_money_is_granted(
         assert host.settle(ann, number, money_micros=2 * CENT)
     assert spent(host, "host") == 10 * CENT
     state = host.peek(ANN, "paid")
-    assert {each.spent_micros for each in state.spend} == {10 * CENT}
+    assert {each.spent_micros for each in state.spend} == {12 * CENT}
     host.acquire(ann, "paid", money_micros=CENT)
-    assert spent(host, "host") == 11 * CENT
+    assert spent(host, "host") == 13 * CENT
 
 
 async def test_what_was_settled_while_it_could_not_be_committed_is_made_up_for(
@@ -218,7 +285,8 @@ async def test_what_of_money_is_lost_with_the_file_counts_as_spent_until_an_admi
         with pytest.raises(RateLimitedError) as caught:
             host.acquire(host.connect(BOB), "paid", money_micros=1)
         assert caught.value.data["dimension"] == "money"
-        host.acquire(host.connect(BOB), "paid")
+        with pytest.raises(RateLimitedError):
+            host.acquire(host.connect(BOB), "paid")
         host.end(final=True)
     host.start()
     host.reset(ANN, "paid", is_admin=True, spend=True)

@@ -187,7 +187,8 @@ class LimitsMachine(RuleBasedStateMachine):
 
     def is_over_cap(self, name: str, holder: int, micros: int) -> bool:
         place = (str(self.people[holder].uid), self.today())
-        return bool(name == "paid" and micros) and self.spent.get(place, 0) + micros > DAY_CAP
+        # What names no cost has one that is known afterwards: something has to be left.
+        return name == "paid" and self.spent.get(place, 0) + (micros or 1) > DAY_CAP
 
     def close(self, taken: Taken, used: dict[str, int] | None) -> None:
         actual = dict(taken.cost)
@@ -203,13 +204,9 @@ class LimitsMachine(RuleBasedStateMachine):
                     most = self.now + rate.interval(rate.burst) + LONGEST_BLOCK_MS * MS
                     rate.tat = min(rate.tat, most)
         delta = actual["money"] - taken.cost["money"]
-        # Of a window that is over nothing is given back; what is more counts now. What was
-        # reserved without money has spent nothing that could be corrected.
-        if (
-            taken.name == "paid"
-            and taken.cost["money"]
-            and (delta > 0 or taken.day == self.today())
-        ):
+        # Of a window that is over nothing is given back; what is more counts now,
+        # whether any money was reserved or not.
+        if taken.name == "paid" and (delta > 0 or taken.day == self.today()):
             self.add_spend(taken.holder, delta)
 
     # --- what may happen ------------------------------------------------------------------------

@@ -102,7 +102,8 @@ MUTANTS = (
     Mutant(
         "spends without a look at the cap",
         SERVICE,
-        "        if micros > 0:\n            self._check_spend(way, budgets, micros)\n",
+        "        if named.is_capped and micros >= 0:\n"
+        "            self._check_spend(way, budgets, micros)\n",
         "",
     ),
     Mutant(
@@ -122,6 +123,18 @@ MUTANTS = (
         NAMED,
         "            self._book.owe(self._rows(scope for scope, _ in changed))\n",
         "            pass\n",
+    ),
+    Mutant(
+        "does not count money that was not reserved",
+        NAMED,
+        "            spends = self._not_reserved(budgets)\n",
+        "            return\n",
+    ),
+    Mutant(
+        "lets pass what names no money when a cap is reached",
+        SERVICE,
+        "if named.is_capped and micros >= 0:",
+        "if micros > 0:",
     ),
     Mutant(
         "counts what could not be committed",

@@ -294,8 +294,14 @@ MUTANTS = (
     Mutant(
         "lets a cap be passed by what it has left",
         CAP,
-        "spent_micros + micros > cap:",
+        "spent_micros + (micros or 1) > cap:",
         "spent_micros >= cap:",
+    ),
+    Mutant(
+        "lets what names no cost pass a cap that is reached",
+        CAP,
+        "spent_micros + (micros or 1) > cap:",
+        "spent_micros + micros > cap:",
     ),
 )
 

@@ -18,7 +18,15 @@ def test_a_window_that_is_spent_is_named_and_the_next_one_is_whole() -> None:
     assert cap.may_spend(APRIL_30, 5) is None
     assert cap.may_spend(APRIL_30, 6) == "month"
     assert cap.may_spend(MAY_1, 10) is None
+
+
+def test_what_names_no_cost_needs_a_window_with_something_left() -> None:
+    cap = SpendCap({"day": 10, "month": 15})
+    cap.spend(APRIL_29, 9)
     assert cap.may_spend(APRIL_29, 0) is None
+    cap.spend(APRIL_29, 1)
+    assert cap.may_spend(APRIL_29, 0) == "day"
+    assert cap.may_spend(APRIL_30, 0) is None
 
 
 def test_more_than_a_whole_window_is_an_error_and_not_a_wait() -> None:
