@@ -95,7 +95,7 @@ class Gcra:
         tat_ns = now_ns + self._burst_ns - left_ns
         if tat_ns > self.tat_ns and tat_ns > now_ns:
             self.tat_ns = tat_ns
-            self.final_ns = now_ns
+            self.final_ns = max(now_ns, self.final_ns + 1)
 
     def reshape(self, now_ns: int, *, limit: int, period_ns: int, burst: int) -> None:
         """Grant at another rate from now on; what is owed stays owed.

@@ -109,6 +109,9 @@ class RateLimiter:
         self._next_number = 0
         self._claimed: dict[Budget, None] = {}
         self._look_at_ns: int | None = None
+        #: When a limit last changed: what is reserved after that is stamped later, so that it is
+        #: told from what was reserved before, in the same instant too.
+        self._changed_ns = -1
 
     # --- budgets -----------------------------------------------------------------------------
 
@@ -125,7 +128,7 @@ class RateLimiter:
             if self._restart is not None:
                 self._restart.apply(budget, now_ns)
         elif budget.limit != limit:
-            budget.reconfigure(now_ns, limit)
+            budget.reconfigure(self._change(now_ns), limit)
             self._look_again(now_ns)
         return budget
 
@@ -148,8 +151,9 @@ class RateLimiter:
         cleared = [
             each for each in self._budgets.values() if scopes is None or each.scope in scopes
         ]
+        changed_ns = self._change(now_ns)
         for budget in cleared:
-            budget.clear(now_ns)
+            budget.clear(changed_ns)
         if scopes is None:
             self._restart = None
         self._look_again(now_ns)
@@ -367,6 +371,10 @@ class RateLimiter:
         scope = budgets[0].scope if budgets else Scope("host")
         return Rejection(dimension=Dimension.REQUESTS, scope=scope, retry_after_ns=1)
 
+    def _change(self, now_ns: int) -> int:
+        self._changed_ns = max(now_ns, self._changed_ns + 1)
+        return self._changed_ns
+
     def _look_again(self, at_ns: int) -> None:
         if self._look_at_ns is None or at_ns < self._look_at_ns:
             self._look_at_ns = at_ns
@@ -391,7 +399,8 @@ class RateLimiter:
     ) -> Reservation:
         if self._reservations >= self._max_reservations:
             raise LimiterFullError(f"{self._max_reservations} reservations are open already")
-        reservation = Reservation(budgets, cost, holder, now_ns)
+        taken_ns = now_ns if now_ns > self._changed_ns else self._changed_ns + 1
+        reservation = Reservation(budgets, cost, holder, taken_ns)
         for budget in budgets:
             budget.users += 1
             budget.take(now_ns, cost)

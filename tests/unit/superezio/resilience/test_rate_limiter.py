@@ -58,6 +58,40 @@ def test_what_one_scope_rejects_is_taken_of_no_other_and_the_rejection_names_it(
     assert limiter.snapshot(NOW, boot_id="") == before
 
 
+@pytest.mark.parametrize("asked_before_ns", [0, 5])
+def test_what_is_reserved_under_a_new_limit_is_given_back_from_the_first_settlement_on(
+    asked_before_ns: int,
+) -> None:
+    """Of the same instant, or of one that was read before the limit changed."""
+    limiter = RateLimiter()
+    tokens = Rate(limit=1000, period_ns=3600 * SECOND)
+    budget = limiter.budget(NOW, HOST, Limit(requests=TEN))
+    before = granted(limiter.acquire(NOW, [budget], Cost(1, 400)))
+    limiter.budget(NOW, HOST, Limit(requests=TEN, tokens=tokens))
+    after = granted(limiter.acquire(NOW - asked_before_ns, [budget], Cost(1, 900)))
+    limiter.settle(NOW, after, Cost(1, 412))
+    assert budget.rates()[Dimension.TOKENS].available(NOW) == 588
+    limiter.settle(NOW, before, Cost(1, 0))
+    assert budget.rates()[Dimension.TOKENS].available(NOW) == 588, "it was not charged"
+
+
+def test_what_changes_again_in_the_same_instant_gives_nothing_back_of_before() -> None:
+    limiter = RateLimiter()
+    budget = limiter.budget(NOW, HOST, Limit(tokens=Rate(limit=1000, period_ns=3600 * SECOND)))
+    limiter.budget(NOW, HOST, Limit(tokens=Rate(limit=1000, period_ns=1800 * SECOND)))
+    rate = budget.rates()[Dimension.TOKENS]
+    for change in (
+        lambda: limiter.clear(NOW),
+        lambda: budget.lower(NOW, Dimension.TOKENS, remaining=500),
+        lambda: limiter.budget(NOW, HOST, Limit(tokens=Rate(limit=1000, period_ns=3600 * SECOND))),
+    ):
+        taken = granted(limiter.acquire(NOW, [budget], Cost(0, 200)))
+        change()
+        left = rate.available(NOW)
+        limiter.settle(NOW, taken, Cost(0, 0))
+        assert rate.available(NOW) == left
+
+
 def test_of_several_shortages_the_longest_is_named_and_who_waits_for_it_passes() -> None:
     limiter = RateLimiter()
     host = limiter.budget(NOW, HOST, Limit(requests=TEN))

@@ -75,6 +75,18 @@ EXAMPLES = (
         "        self.set_rate(limit=limit, burst=burst)",
     ),
     Mutant(
+        "takes what is reserved as the limit changes for older",
+        LIMITER,
+        "taken_ns = now_ns if now_ns > self._changed_ns else self._changed_ns + 1",
+        "taken_ns = now_ns",
+    ),
+    Mutant(
+        "does not tell two changes of an instant from each other",
+        LIMITER,
+        "self._changed_ns = max(now_ns, self._changed_ns + 1)",
+        "self._changed_ns = now_ns",
+    ),
+    Mutant(
         "frees the slots of holders when the limit changes",
         BUDGET,
         "        self._slots.retry_ns = limit.slot_retry_ns\n        self._named",
