@@ -157,10 +157,11 @@ class ServiceMethods(Protocol):
     ) -> wire.LimitReservation:
         """Reserve room for one request in the limit `name`; settle it with what was used.
 
-        Options: `requests` (1), `tokens`, `money_micros`, `concurrency` (slots), what it takes;
-        `key`, whose request it is; `wait`, how long to wait for room (0: not at all); `rates`, of
-        a limit of one's own. What was reserved counts as used when this client's connection ends.
-        Raises RateLimitedError (with `retry_after_ms`), NeverPassesError, StateNotWritableError.
+        Options: `requests` (1), `tokens`, `money_micros`, `concurrency` (slots; one where the limit
+        has any, unless given), what it takes; `key`, whose request it is; `wait`, how long to wait
+        for room (0: not at all); `rates`, of a limit of one's own. What was reserved counts as
+        used when this client's connection ends. Raises RateLimitedError (with `retry_after_ms`),
+        NeverPassesError, StateNotWritableError.
         """
         return self._call(calls.limit_acquire(name, options), timeout_s)
 

@@ -143,6 +143,26 @@ def test_a_limit_of_the_host_is_kept_and_settled_with_what_was_used(daemon: Live
     assert never.returncode == 125
 
 
+def test_a_command_keeps_a_slot_while_it_runs_and_gives_it_back(daemon: LiveDaemon) -> None:
+    running = [
+        subprocess.Popen(
+            words(daemon, "guard", "paid", "--", "sh", "-c", "echo runs; read _"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for each in running:
+        assert each.stdout is not None
+        assert each.stdout.readline() == "runs\n"
+    refused = run(daemon, "--json", "paid", "--", "true")
+    assert json.loads(refused.stdout)["error"]["data"]["dimension"] == "concurrency"
+    for each in running:
+        each.communicate("\n", timeout=WITHIN_S)
+    assert run(daemon, "paid", "--", "true").returncode == 0
+
+
 def test_a_limit_of_ones_own_is_made_by_its_rate(daemon: LiveDaemon) -> None:
     once = ("mine", "--rate", "1/1h", "--", "true")
     assert run(daemon, *once).returncode == 0

@@ -246,7 +246,7 @@ def test_kill_nine_forgets_no_money_and_gives_no_fresh_burst(daemon: LiveDaemon)
     told = 0
     with connected_as(daemon, ANNA) as anna:
         for _ in range(3):
-            anna.ask("limit.acquire", name="slow", money_micros=10 * CENT)
+            anna.ask("limit.acquire", name="slow", money_micros=10 * CENT, concurrency=0)
             told += 10 * CENT
         number = anna.ask("limit.acquire", name="slow", money_micros=10 * CENT)["reservation"]
         anna.ask("limit.settle", reservation=number, money_micros=30 * CENT)
@@ -309,7 +309,7 @@ def await_waiters(daemon: LiveDaemon, count: int) -> None:
 def test_a_reload_changes_a_limit_at_once(daemon: LiveDaemon) -> None:
     with connected_as(daemon, ANNA) as anna, connected_as(daemon, EVE, GUESTS) as eve:
         for _ in range(6):
-            anna.ask("limit.acquire", name="slow")
+            anna.ask("limit.acquire", name="slow", concurrency=0)
         assert anna.ask("limit.acquire", name="slow")["kind"] == "rate_limited"
         path = daemon.directory / "superezio.toml"
         changed = CONFIG.replace('"6/1m"', '"6/1m"\nrequests_burst = 7')

@@ -194,7 +194,7 @@ def _room(ask: shields.Ask, arguments: Arguments) -> shields.Room | None:
         "name": arguments["name"],
         "tokens": arguments["tokens"] or 0,
         "money_micros": arguments["money"] or 0,
-        "concurrency": arguments["slots"] or 0,
+        "concurrency": arguments["slots"],
         "key": arguments["key"],
         "wait_ms": _ms(arguments["wait"]),
     }
@@ -292,7 +292,12 @@ COMMANDS = {
         options=(
             Option("--tokens", "tokens that the call may take", metavar="N", convert=positive),
             Option("--money", "money that it may cost, as 0.02", metavar="AMOUNT", convert=micros),
-            Option("--slots", "slots that it takes while it runs", metavar="N", convert=positive),
+            Option(
+                "--slots",
+                "slots that it takes while it runs (default: 1 where the limit has any)",
+                metavar="N",
+                convert=positive,
+            ),
             Option("--key", "whose call it is, where the limit has keys", metavar="KEY"),
             Option("--wait", "how long to wait for room in the limit", **_duration(0.0)),
             Option(

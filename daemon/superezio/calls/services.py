@@ -12,15 +12,15 @@ from superezio.calls.call import Call, duration_s, milliseconds, refuse_unknown
 class LimitCost(TypedDict, total=False):
     """What may be said of a request for room in a limit.
 
-    What it takes: `requests` (1), `tokens`, `money_micros` and slots (`concurrency`). `key` is
-    whose request it is, where the limit has a budget for each; `wait` is how long to wait for room;
-    `rates` are those of a limit of one's own.
+    What it takes: `requests` (1), `tokens`, `money_micros` and slots (`concurrency`: one where the
+    limit has any, unless given). `key` is whose request it is, where the limit has a budget for
+    each; `wait` is how long to wait for room; `rates` are those of a limit of one's own.
     """
 
     requests: int
     tokens: int
     money_micros: int
-    concurrency: int
+    concurrency: int | None
     key: str | None
     wait: float | str
     rates: wire.LimitRates | None
@@ -59,7 +59,7 @@ def limit_acquire(name: str, options: LimitCost) -> Call[wire.LimitReservation]:
         requests=options.get("requests", 1),
         tokens=options.get("tokens", 0),
         money_micros=options.get("money_micros", 0),
-        concurrency=options.get("concurrency", 0),
+        concurrency=options.get("concurrency"),
         key=options.get("key"),
         wait_ms=round(wait_s * 1000),
         rates=options.get("rates"),

@@ -32,7 +32,10 @@ class LocalLimits:
         if params.rates is not None:
             self._limits[name] = _limit(params.rates)
         budgets = self._budgets(name, now_ns)
-        cost = pure.Cost(params.requests, params.tokens, params.money_micros, params.concurrency)
+        slots = params.concurrency
+        if slots is None:
+            slots = int(any(each.limit.concurrency is not None for each in budgets))
+        cost = pure.Cost(params.requests, params.tokens, params.money_micros, slots)
         try:
             answer = self._limiter.acquire(now_ns, budgets, cost, key=name)
             if isinstance(answer, Reservation):

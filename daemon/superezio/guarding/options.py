@@ -46,15 +46,16 @@ class LimitOptions(TypedDict, total=False):
     """What a call takes of a limit, and how long it waits for that.
 
     `requests` is 1 where it is not given; `money_micros` are millionths of the configured
-    currency; `concurrency` is slots, held until the call is over. `key` is whose call it is, where
-    the limit has a scope of keys. `wait`: seconds, or text such as `1m30s`; 0, the default, does
-    not wait. `rates` are those of a limit of one's own: "60/1m" for requests, or by dimension.
+    currency; `concurrency` is slots, held until the call is over: one where the limit has any,
+    unless given. `key` is whose call it is, where the limit has a scope of keys. `wait`: seconds,
+    or text such as `1m30s`; 0, the default, does not wait. `rates` are those of a limit of one's
+    own: "60/1m" for requests, or by dimension.
     """
 
     requests: int
     tokens: int
     money_micros: int
-    concurrency: int
+    concurrency: int | None
     key: str | None
     wait: float | str
     rates: Rates | None
@@ -121,7 +122,7 @@ def limit_params(name: str, options: LimitOptions) -> wire.LimitAcquireParams:
         requests=options.get("requests", 1),
         tokens=options.get("tokens", 0),
         money_micros=options.get("money_micros", 0),
-        concurrency=options.get("concurrency", 0),
+        concurrency=options.get("concurrency"),
         key=options.get("key"),
         wait_ms=milliseconds(options.get("wait", 0)),
         rates=None if rates is None else limit_rates(rates),

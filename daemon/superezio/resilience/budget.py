@@ -99,8 +99,8 @@ class Budget:
         #: The longest of the blocks.
         self.blocked_until_ns = 0
         self.claims: dict[int, Claim] = {}
-        #: The meter of requests, where they are limited: one that nothing blocks or claims may be
-        #: asked for one request alone.
+        #: The meter of requests, where they are limited and slots are not: one that nothing blocks
+        #: or claims may be asked for one request alone.
         self.requests: Gcra | None = None
         #: Open reservations and waiters, which keep it from being forgotten.
         self.users = 0
@@ -117,7 +117,8 @@ class Budget:
         self._slots.retry_ns = limit.slot_retry_ns
         self._named = tuple(sorted(self._meters.items()))
         requests = self._meters.get(_REQUESTS)
-        self.requests = requests if isinstance(requests, Gcra) else None
+        alone = limit.concurrency is None
+        self.requests = requests if alone and isinstance(requests, Gcra) else None
 
     def admits(self, now_ns: int, cost: Cost) -> bool:
         """Whether `cost` passes now as far as the meters go, where nothing else holds it up.

@@ -35,6 +35,8 @@ class LimitRates(Params):
 class LimitAcquireParams(Params):
     """Reserve room for one request. What it takes of each dimension; more is settled later.
 
+    `concurrency` is the slots that it keeps until it is settled or the connection ends: where null,
+    one of a limit that has slots in any scope, and none of another. 0 takes none.
     `wait_ms` 0 answers at once; more waits so long for room, in the order of arrival. `key` is
     whose request it is, where the limit has a scope of keys (a customer, a model). `rates` are for
     a limit of one's own, which has none before; a shared one has its own. Whatever takes slots,
@@ -45,7 +47,7 @@ class LimitAcquireParams(Params):
     requests: int = 1
     tokens: int = 0
     money_micros: int = 0
-    concurrency: int = 0
+    concurrency: int | None = None
     key: str | None = None
     wait_ms: int = 0
     rates: LimitRates | None = None

@@ -142,9 +142,8 @@ class RateLimits:
         micros = params.money_micros if named.is_capped else 0
         if named.is_capped and micros >= 0:
             self._check_spend(way, budgets, micros)
-        cost = _tuple(
-            Cost, (params.requests, params.tokens, params.money_micros, params.concurrency)
-        )
+        slots = named.default_slots if params.concurrency is None else params.concurrency
+        cost = _tuple(Cost, (params.requests, params.tokens, params.money_micros, slots))
         try:
             granted = named.limiter.acquire(
                 request.received_ns, budgets, cost, key=budgets, holder=way
@@ -174,7 +173,8 @@ class RateLimits:
         way = holder.ways[params.name]
         named, now_ns = way.named, self._clock()
         budgets = self._budgets(way, request, params)
-        cost = Cost(params.requests, params.tokens, params.money_micros, params.concurrency)
+        slots = named.default_slots if params.concurrency is None else params.concurrency
+        cost = Cost(params.requests, params.tokens, params.money_micros, slots)
         bounds = self._registry.bounds
         if holder.account.waiters >= bounds.waiters_per_uid:
             waiters = holder.account.waiters
@@ -387,7 +387,7 @@ class RateLimits:
                 budget.block(now_ns, params.retry_after_ms * _MS)
             if params.remaining is not None:
                 lower(budget, params.remaining, now_ns)
-                if any(rate.final_ns == now_ns for rate in budget.rates().values()):
+                if any(rate.final_ns >= now_ns for rate in budget.rates().values()):
                     named.final_by_scope[budget.scope] = self._number
             if budget.blocked_until_ns > now_ns and not was_blocked:
                 self._tell_block(named, budget, now_ns)

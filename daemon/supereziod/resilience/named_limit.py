@@ -80,6 +80,9 @@ class NamedLimit:
         """Go by other rules from now on."""
         self.rules = rules
         self.varies = not rules.scopes.keys().isdisjoint(("session", "key"))
+        has_slots = any(each.limit.concurrency is not None for each in rules.scopes.values())
+        #: What a request takes that does not say.
+        self.default_slots = 1 if has_slots else 0
         self.is_capped = any(each.caps_micros for each in rules.scopes.values())
         for scope, cap in self._caps.items():
             of_kind = rules.scopes.get(scope.kind)

@@ -149,6 +149,18 @@ async def test_who_may_not_use_a_shared_limit_takes_nothing_of_it(host: LimitHos
     assert host.left(ANN, "plain", "requests") == 10
 
 
+async def test_a_dimension_that_is_added_gives_back_from_the_first_settlement_on(
+    host: LimitHost,
+) -> None:
+    ann = host.connect(ANN)
+    plain = host.acquire(ann, "mine", tokens=900, rates=RATES)
+    more = LimitRates(requests=RATES.requests, tokens=LimitRate(limit=1000, period_ms=3_600_000))
+    host.settle(ann, host.acquire(ann, "mine", tokens=900, rates=more), tokens=412)
+    assert host.left(ANN, "mine", "tokens") == 588
+    host.settle(ann, plain, tokens=0)
+    assert host.left(ANN, "mine", "tokens") == 588, "it was not charged"
+
+
 async def test_a_shared_limit_has_its_own_rates_whatever_a_caller_gives(host: LimitHost) -> None:
     more = LimitRates(requests=LimitRate(limit=1000))
     host.acquire(host.connect(ANN), "plain", requests=10, rates=more)
@@ -205,10 +217,10 @@ async def test_more_than_the_burst_is_an_error_and_no_wait(host: LimitHost) -> N
 
 async def test_each_key_and_session_has_a_budget_of_its_own(host: LimitHost) -> None:
     ann = host.connect(ANN)
-    host.acquire(ann, "keyed", key="acme", requests=10)
+    host.acquire(ann, "keyed", key="acme", requests=10, concurrency=0)
     with limited("requests", "key", "acme"):
         host.acquire(ann, "keyed", key="acme")
-    host.acquire(ann, "keyed", key="other", requests=10)
+    host.acquire(ann, "keyed", key="other", requests=10, concurrency=0)
     host.acquire(ann, "keyed", concurrency=1, session="one")
     with limited("concurrency", "session", "one"):
         host.acquire(ann, "keyed", concurrency=1, session="one")
@@ -275,6 +287,43 @@ async def test_what_one_says_it_used_keeps_others_out_no_longer_than_a_block(
     assert host.settle(ann, number)
 
 
+async def test_who_names_no_slots_takes_one_where_the_limit_has_any(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    first, _ = (host.acquire(ann, "openai") for _ in range(2))
+    with limited("concurrency", "user", "1001"):
+        host.acquire(ann, "openai")
+    host.acquire(ann, "openai", concurrency=0)
+    waiter = host.wait(ann, "openai")
+    host.settle(ann, first)
+    host.turn()
+    assert (await waiter).waited_ms == 0
+    assert host.left(ANN, "openai", "concurrency") == 0
+    host.disconnect(ann)
+    assert host.left(ANN, "openai", "concurrency") == 2
+
+
+async def test_a_limit_of_ones_own_that_gets_slots_has_them_taken_over_every_connection(
+    host: LimitHost,
+) -> None:
+    ann, beside = host.connect(ANN), host.connect(ANN)
+    host.acquire(beside, "mine", rates=RATES)
+    host.acquire(ann, "mine", rates=LimitRates(requests=RATES.requests, concurrency=1))
+    with limited("concurrency", "user", "1001"):
+        host.acquire(beside, "mine")
+
+
+async def test_who_never_settles_a_limit_without_slots_keeps_nothing(
+    make: Callable[..., LimitHost],
+) -> None:
+    host = make(bounds=LimitBounds(reservations_per_connection=3))
+    ann = host.connect(ANN)
+    for _ in range(9):
+        host.acquire(ann, "plain")
+    with limited("requests", "host"):
+        for _ in range(2):
+            host.acquire(ann, "plain")
+
+
 async def test_a_slot_is_free_when_its_request_is_settled_or_its_connection_ends(
     host: LimitHost,
 ) -> None:
@@ -305,7 +354,7 @@ async def test_a_retry_after_blocks_all_capped_and_never_shortened(
     host: LimitHost, name: str
 ) -> None:
     ann, bob = host.connect(ANN), host.connect(BOB)
-    one, two, three = (host.acquire(ann, name) for _ in range(3))
+    one, two, three = (host.acquire(ann, name, concurrency=0) for _ in range(3))
     host.settle(ann, one, retry_after_ms=60_000)
     with limited("requests", "host") as caught:
         host.acquire(bob, name)
@@ -529,7 +578,7 @@ async def test_reservations_are_bounded_and_the_oldest_without_a_slot_make_room(
         audiences={"wide": Audience(everyone=True)},
     )
     ann = host.connect(ANN)
-    oldest = host.acquire(ann, "wide")
+    oldest = host.acquire(ann, "wide", concurrency=0)
     kept = [host.acquire(ann, "wide", concurrency=1) for _ in range(3)]
     assert not host.settle(ann, oldest)
     with pytest.raises(BusyError):
@@ -562,8 +611,8 @@ async def test_keys_of_one_user_are_bounded_until_they_are_idle(
 ) -> None:
     host = make(bounds=LimitBounds(keys_per_uid=3))
     ann = host.connect(ANN)
-    host.acquire(ann, "keyed", key="a")
-    host.acquire(ann, "keyed", key="b")
+    host.acquire(ann, "keyed", key="a", concurrency=0)
+    host.acquire(ann, "keyed", key="b", concurrency=0)
     with pytest.raises(BusyError) as caught:
         host.acquire(ann, "keyed", key="c")
     assert caught.value.data["limit"] == "keys_per_uid"
@@ -593,7 +642,7 @@ async def test_a_reset_is_for_the_owner_or_of_a_shared_limit_for_admins(host: Li
 async def test_a_reset_lets_those_pass_who_wait_and_frees_nobodys_slot(host: LimitHost) -> None:
     ann = host.connect(ANN)
     number = host.acquire(ann, "openai", requests=10, concurrency=2)
-    future = host.wait(ann, "openai")
+    future = host.wait(ann, "openai", concurrency=0)
     host.reset(ANN, "openai", is_admin=True)
     host.turn(0)
     await told(future)

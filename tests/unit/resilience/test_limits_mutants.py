@@ -137,6 +137,18 @@ MUTANTS = (
         "if micros > 0:",
     ),
     Mutant(
+        "takes no slot unless it is named",
+        NAMED,
+        "self.default_slots = 1 if has_slots else 0",
+        "self.default_slots = 0",
+    ),
+    Mutant(
+        "takes no slot of a plain request where slots came later",
+        "superezio.resilience.budget",
+        "requests if alone and isinstance(requests, Gcra) else None",
+        "requests if isinstance(requests, Gcra) else None",
+    ),
+    Mutant(
         "counts what could not be committed",
         NAMED,
         "                self._caps[scope].settle(spend, 0)\n",

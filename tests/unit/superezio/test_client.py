@@ -74,7 +74,7 @@ CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
             "requests": 1,
             "tokens": 9,
             "money_micros": 0,
-            "concurrency": 0,
+            "concurrency": None,
             "key": "acme",
             "wait_ms": 0,
             "rates": None,

@@ -63,6 +63,18 @@ def fail(fallback: Fallback, token: str, error: str | None) -> wire.CacheFailed:
     return answer
 
 
+@pytest.mark.parametrize("rates", [{"concurrency": 1}, {"requests": "9/1s", "concurrency": 1}])
+def test_a_call_that_names_no_slots_takes_one_where_the_limit_has_any(
+    fallback: Fallback, rates: dict[str, Any]
+) -> None:
+    taken = acquire(fallback, rates=rates)
+    with pytest.raises(errors.RateLimitedError):
+        acquire(fallback, rates=rates)
+    acquire(fallback, rates=rates, concurrency=0)
+    settle(fallback, taken.reservation)
+    acquire(fallback, rates=rates)
+
+
 def test_a_breaker_opens_rejects_and_recovers(fallback: Fallback, clock: Clock) -> None:
     rules = wire.BreakerRules(
         window_calls=2, minimum_calls=2, open_s=70, half_open_calls=1, slow_call_s=60
