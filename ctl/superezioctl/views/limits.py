@@ -29,6 +29,8 @@ def show_one(out: Output, raw: bytes) -> None:
     whose = "shared" if state.shared else f"of {user(state.uid)}"
     out.line(f"limit {state.name}, {whose}: {state.reservations} reserved, {state.waiters} waiting")
     out.table(_HEAD, _rows(state))
+    if state.note is not None:
+        out.line(state.note)
 
 
 def money(micros: int, currency: str) -> str:

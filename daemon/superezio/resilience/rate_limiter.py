@@ -136,6 +136,11 @@ class RateLimiter:
         """Return all there are."""
         return list(self._budgets.values())
 
+    @property
+    def empty_at_ns(self) -> int | None:
+        """When rates that a restart knew nothing of had nothing; None where all was known."""
+        return None if self._restart is None else self._restart.empty_at_ns
+
     def forget_idle(self, now_ns: int) -> int:
         """Forget the budgets that have all their burst and that nobody uses; return how many."""
         idle = [scope for scope, each in self._budgets.items() if each.is_idle(now_ns)]

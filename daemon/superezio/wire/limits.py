@@ -145,7 +145,11 @@ class SpendWindow(Result):
 
 
 class LimitState(Result):
-    """A limit as it is. `uid` is its owner's, null where it is shared."""
+    """A limit as it is. `uid` is its owner's, null where it is shared.
+
+    `note` says, for people, what else explains what is left: that it began with nothing when the
+    daemon was started, for as long as that matters.
+    """
 
     name: str
     uid: int | None
@@ -155,6 +159,7 @@ class LimitState(Result):
     spend: list[SpendWindow]
     reservations: int
     waiters: int
+    note: str | None = None
 
 
 class LimitList(Result):

@@ -6,6 +6,8 @@ come from is said once.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
@@ -35,11 +37,15 @@ class KeptLimits(Struct, frozen=True, kw_only=True):
     limits: list[KeptLimit]
 
 
+#: Why it is not known what was left.
+Unknown = Literal["sudden_end", "another_boot", "lost"]
+
+
 class Remembered:
     """What is known of the process before, until each limit has asked for its part.
 
     `is_lost`: there may have been something, and it cannot be read. Nothing is there then to begin
-    with, for anybody.
+    with, for anybody. `unknown` says why this life of the daemon begins so, if it does.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class Remembered:
         self._restarts: dict[Owned, Restart] = {}
         self.rates: dict[Owned, LimitRates] = {}
         self.empty_at_ns: int | None = now_ns if is_lost else None
+        self.unknown: Unknown | None = "lost" if is_lost else None
         if body is not None:
             self._read(body)
 
@@ -82,11 +89,13 @@ class Remembered:
                 raise ValueError(f"it counts money in {kept.currency}")
         except (ValueError, msgspec.MsgspecError):
             self.is_lost = True
+            self.unknown = "lost"
             self.empty_at_ns = self._now_ns
             return
         same_boot = kept.boot_id == self._boot_id and kept.taken_ns <= self._now_ns
         if not (same_boot and kept.final):
             self.empty_at_ns = self._now_ns
+            self.unknown = self.unknown or ("sudden_end" if same_boot else "another_boot")
         elif not self.is_lost:
             self.empty_at_ns = kept.empty_at_ns
         for each in kept.limits:

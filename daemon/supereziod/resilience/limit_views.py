@@ -8,12 +8,19 @@ from typing import Final
 import msgspec
 
 from superezio.errors import PermissionDeniedError
+from superezio.quantities import format_duration
 from superezio.resilience.rate_limiter import Budget, Dimension, Limit, Rate, Scope
 from superezio.wire import LimitBudget, LimitList, LimitResetParams, LimitState, SpendWindow
 from superezio.wire import LimitParams as NamedParams
 from supereziod.observability.events import EventLog
 from supereziod.resilience.event_rate import EventRate
-from supereziod.resilience.limit_memory import KeptLimit, KeptLimits, Remembered, still_owed
+from supereziod.resilience.limit_memory import (
+    KeptLimit,
+    KeptLimits,
+    Remembered,
+    Unknown,
+    still_owed,
+)
 from supereziod.resilience.limit_registry import LimitRegistry, check_key
 from supereziod.resilience.limits import RateLimits
 from supereziod.resilience.metrics import SeenLimits
@@ -22,10 +29,17 @@ from supereziod.resilience.sharing import Asker
 from supereziod.resilience.spend import Calendar, SpendBook
 
 _MS: Final = 1_000_000
+_SECOND: Final = 1_000_000_000
 #: Of one limit, of which there may be as many as keys.
 _SHOWN: Final = 200
 #: Writing takes one of so many parts of the time.
 _WRITING_PART: Final = 50
+_WHY: Final[dict[Unknown | None, str]] = {
+    "sudden_end": "the daemon had ended suddenly",
+    "another_boot": "the host was started anew",
+    "lost": "what had been granted cannot be read",
+    None: "the daemon had been started without knowing all that was granted",
+}
 
 
 class LimitAdministration:
@@ -63,6 +77,15 @@ class LimitAdministration:
                 "what the limits had granted cannot be read: each has nothing to begin with, and"
                 " caps on money count as reached (`superezioctl limit reset NAME --spend`)",
                 severity="warning",
+            )
+        elif (reason := self._remembered.unknown) is not None:
+            sudden = reason == "sudden_end"
+            self._events.emit(
+                "limit.restarted",
+                f"{_WHY[reason]}: what was left of the limits is not known. Each begins with"
+                " nothing, and grows at its own rate; money that was spent is known.",
+                severity="warning" if sudden else "info",
+                reason=reason,
             )
 
     # --- asked ----------------------------------------------------------------------------------
@@ -144,21 +167,35 @@ class LimitAdministration:
 
     def _shown(self, named: NamedLimit, shown: Sequence[Scope]) -> LimitState:
         now_ns, owner = self._clock(), named.owned.owner
+        budgets = [named.budget(now_ns, scope) for scope in shown]
         return LimitState(
             name=named.owned.name,
             uid=owner,
             shared=owner is None,
             currency=self._currency,
-            budgets=[
-                line
-                for scope in shown
-                for line in _budget_lines(named.budget(now_ns, scope), now_ns)
-            ],
+            budgets=[line for budget in budgets for line in _budget_lines(budget, now_ns)],
             spend=[
                 line for scope in shown for line in _spend_lines(named, scope, self._book.calendar)
             ],
             reservations=named.reservations(),
             waiters=named.limiter.waiters,
+            note=self._note(named, budgets, now_ns),
+        )
+
+    def _note(self, named: NamedLimit, budgets: list[Budget], now_ns: int) -> str | None:
+        """Return that a limit began with nothing, and why, where something is still missing."""
+        empty_at_ns = named.limiter.empty_at_ns
+        if empty_at_ns is None:
+            return None
+        rates = [rate for budget in budgets for rate in budget.rates().values()]
+        growing = [r for r in rates if empty_at_ns + r.rebuild_ns(r.burst) > now_ns]
+        left_ns = max((rate.tat_ns - now_ns for rate in growing), default=0)
+        if left_ns <= 0:
+            return None
+        began = format_duration((now_ns - empty_at_ns) // _SECOND)
+        return (
+            f"it began with nothing {began} ago: {_WHY[self._remembered.unknown]}."
+            f" All is there again in {format_duration(-(-left_ns // _SECOND))}."
         )
 
     # --- kept -----------------------------------------------------------------------------------

@@ -74,6 +74,8 @@ EVENT_TYPES: Final[dict[str, str]] = {
     "limit.spent": "A cap on money of a day or month is reached: `data` has `name` and `scope`."
     " Told once for each of them.",
     "limit.reset": "All of a limit is there again, as somebody asked (`by_uid`).",
+    "limit.restarted": "The daemon began without knowing all that limits had granted: each begins"
+    " with nothing, and grows at its own rate. `data` has `reason` (sudden_end, another_boot).",
     "limit.state_lost": "What limits had granted cannot be read: they begin with nothing.",
 }
 

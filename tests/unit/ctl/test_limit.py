@@ -46,6 +46,12 @@ def test_one_limit_says_who_uses_it_too(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert daemon.requests[-1]["params"] == {"name": "openai", "uid": 7}
 
 
+def test_that_a_limit_began_with_nothing_stands_below_it(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["limit.peek"] = limit_state(note="it began with nothing 3s ago")
+    assert ctl("limit", "show", "openai") == 0
+    assert ctl.out.endswith("\nit began with nothing 3s ago\n")
+
+
 def test_a_reset_asks_for_money_only_where_told_to(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["limit.reset"] = wire.Done(done=True)
     assert ctl("limit", "reset", "openai") == 0

@@ -743,6 +743,46 @@ async def test_a_first_start_begins_with_all(host: LimitHost) -> None:
     assert not [each for each in host.events.recent(10) if each.type == "limit.state_lost"]
 
 
+@pytest.mark.parametrize(
+    ("boot_id", "final", "reason", "severity"),
+    [
+        ("boot", False, "sudden_end", "warning"),
+        ("another", True, "another_boot", "info"),
+        ("another", False, "another_boot", "info"),
+    ],
+)
+async def test_that_limits_begin_with_nothing_is_told_once_and_shown_while_it_matters(
+    host: LimitHost, *, boot_id: str, final: bool, reason: str, severity: str
+) -> None:
+    host.acquire(host.connect(ANN), "plain")
+    assert host.peek(ANN, "plain").note is None
+    host.end(final=final)
+    host.boot_id = boot_id
+    host.start()
+    (told_of,) = [each for each in host.events.recent(10) if each.type == "limit.restarted"]
+    assert (told_of.data["reason"], told_of.severity) == (reason, severity)
+    host.acquire(host.connect(ANN), "first", rates=RATES, requests=0)
+    host.turn(3000)
+    for name in ("plain", "first"):
+        note = host.peek(ANN, name).note
+        assert note is not None
+        assert "began with nothing 3s ago" in note
+        assert "again in 7s" in note
+    host.reset(ANN, "first")
+    assert host.peek(ANN, "first").note is None
+    host.turn(7000)
+    host.acquire(host.connect(ANN), "plain", requests=10)
+    assert host.peek(ANN, "plain").note is None, "what is missing now was granted since"
+
+
+async def test_an_orderly_restart_has_nothing_to_tell(host: LimitHost) -> None:
+    host.acquire(host.connect(ANN), "plain")
+    host.end(final=True)
+    host.start()
+    assert not [each for each in host.events.recent(10) if each.type == "limit.restarted"]
+    assert host.peek(ANN, "plain").note is None
+
+
 @pytest.mark.parametrize("body", [b"no JSON", b"{}", b'{"boot_id": 3}'])
 async def test_a_corrupt_snapshot_is_as_though_all_was_spent_and_is_said(
     host: LimitHost, body: bytes

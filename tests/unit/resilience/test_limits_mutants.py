@@ -137,6 +137,12 @@ MUTANTS = (
         "if micros > 0:",
     ),
     Mutant(
+        "does not tell that limits begin with nothing",
+        "supereziod.resilience.limit_memory",
+        'self.unknown = self.unknown or ("sudden_end" if same_boot else "another_boot")',
+        "pass",
+    ),
+    Mutant(
         "takes no slot unless it is named",
         NAMED,
         "self.default_slots = 1 if has_slots else 0",
