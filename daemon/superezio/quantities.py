@@ -9,6 +9,8 @@ _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNOREC
 _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MILLION: Final = 1_000_000
+_CENT: Final = 10_000
 
 #: A number without a unit is bytes from here on.
 _LEAST_BARE: Final = 1 << 20
@@ -72,3 +74,10 @@ def format_duration(seconds: float) -> str:
             parts.append(f"{whole // length}{unit}")
             whole %= length
     return " ".join(parts[:2])
+
+
+def format_money(micros: int, currency: str = "") -> str:
+    """Return millionths as people write an amount: with cents, and more where there is more."""
+    whole, part = divmod(micros, _MILLION)
+    digits = f"{part // _CENT:02d}" if part % _CENT == 0 else f"{part:06d}".rstrip("0")
+    return f"{whole}.{digits} {currency}".rstrip()

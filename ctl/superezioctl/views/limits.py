@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from superezio.quantities import format_duration
+from superezio.quantities import format_duration, format_money
 from superezio.wire import LimitBudget, LimitList, LimitState, SpendWindow
 from superezioctl.output import Output
 from superezioctl.views.text import NOTHING, user
 
 _HEAD = ["LIMIT", "FOR", "OF", "LEFT", "AT ONCE", "RATE", "BLOCKED"]
-_MILLION = 1_000_000
-_CENTS = 10_000
 
 
 def show_list(out: Output, raw: bytes) -> None:
@@ -33,13 +31,6 @@ def show_one(out: Output, raw: bytes) -> None:
         out.line(state.note)
 
 
-def money(micros: int, currency: str) -> str:
-    """Return an amount as people write it: with cents, and more only where there is more."""
-    whole, part = divmod(micros, _MILLION)
-    digits = f"{part // _CENTS:02d}" if part % _CENTS == 0 else f"{part:06d}".rstrip("0")
-    return f"{whole}.{digits} {currency}"
-
-
 def _rows(state: LimitState) -> list[list[str]]:
     rows = [_budget(state, budget) for budget in state.budgets]
     rows += [_spend(state, window) for window in state.spend]
@@ -48,7 +39,7 @@ def _rows(state: LimitState) -> list[list[str]]:
 
 def _budget(state: LimitState, budget: LimitBudget) -> list[str]:
     def amount(of: int) -> str:
-        return money(of, state.currency) if budget.dimension == "money" else str(of)
+        return format_money(of, state.currency) if budget.dimension == "money" else str(of)
 
     rate = NOTHING
     if budget.limit is not None and budget.period_ms is not None:
@@ -72,9 +63,9 @@ def _spend(state: LimitState, window: SpendWindow) -> list[str]:
         _name(state),
         _whom(window),
         f"money of {window.key}",
-        money(left, state.currency),
+        format_money(left, state.currency),
         NOTHING,
-        f"{money(window.cap_micros, state.currency)} / {window.window}",
+        f"{format_money(window.cap_micros, state.currency)} / {window.window}",
         NOTHING,
     ]
 

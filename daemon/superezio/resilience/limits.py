@@ -11,6 +11,8 @@ from typing import Final, Literal, NamedTuple
 
 from msgspec import Struct
 
+from superezio.quantities import format_money
+
 SECOND_NS: Final = 1_000_000_000
 _LONGEST_PERIOD_NS: Final = 366 * 86_400 * SECOND_NS
 #: The most of anything that a JSON reader everywhere reads as it was written.
@@ -104,14 +106,28 @@ class Rejection(Struct, frozen=True, kw_only=True):
     blocked: bool = False
 
 
+def never_words(
+    dimension: Dimension, scope: Scope, *, cost: int, burst: int, currency: str = ""
+) -> str:
+    """Return for people what is too much, for whom, and what helps."""
+    if dimension is Dimension.MONEY:
+        costs, most = format_money(cost, currency), format_money(burst, currency)
+        return (
+            f"it may cost {costs}, and {scope} may spend {most} at once: reserve less, or raise the"
+            " burst of money"
+        )
+    noun = "slots" if dimension is Dimension.CONCURRENCY else str(dimension)
+    asked = f"it asks for {cost} {noun}, and {scope}"
+    if dimension is Dimension.CONCURRENCY:
+        return f"{asked} has {burst} in all: ask for fewer, or raise concurrency"
+    return f"{asked} may take {burst} at once: ask for fewer, or raise the burst of {noun}"
+
+
 class NeverPassesError(ValueError):
     """More than the burst, or than there are slots: waiting is pointless."""
 
     def __init__(self, dimension: Dimension, scope: Scope, *, cost: int, burst: int) -> None:
-        super().__init__(
-            f"{cost} {dimension} are more than the {burst} that {scope} may take at once: ask for"
-            " less, or raise the burst"
-        )
+        super().__init__(never_words(dimension, scope, cost=cost, burst=burst))
         self.dimension = dimension
         self.scope = scope
         self.cost = cost

@@ -10,12 +10,18 @@ from superezio.errors import (
     NotFoundError,
     RateLimitedError,
 )
-from superezio.quantities import format_duration
+from superezio.quantities import format_money
+from superezio.resilience.limits import never_words
+from superezio.resilience.rate_limiter import Dimension, Rejection, Scope
 from superezio.resilience.rate_limiter import NeverPassesError as NoWaitWouldDo
-from superezio.resilience.rate_limiter import Rejection, Scope
 
 _MS: Final = 1_000_000
-_MILLION: Final = 1_000_000
+_NONE_LEFT: Final = {
+    Dimension.REQUESTS: "no requests are left",
+    Dimension.TOKENS: "there are too few tokens left",
+    Dimension.MONEY: "there is too little money left",
+    Dimension.CONCURRENCY: "no slot is free",
+}
 
 
 def limited(name: str, rejection: Rejection) -> RateLimitedError:
@@ -24,11 +30,10 @@ def limited(name: str, rejection: Rejection) -> RateLimitedError:
     why = (
         "the service that it is for asked to wait"
         if rejection.blocked
-        else f"no {rejection.dimension} are left for {rejection.scope}"
+        else f"{_NONE_LEFT[rejection.dimension]} for {rejection.scope}"
     )
     return RateLimitedError(
-        f"the limit {name} has no room now: {why}."
-        f" Ask again in {format_duration(retry_after_ms / 1000)}, or with a wait_ms.",
+        f"the limit {name} has no room now: {why}. Ask again later, or wait for room.",
         retry_after_ms=retry_after_ms,
         data={
             "name": name,
@@ -40,10 +45,13 @@ def limited(name: str, rejection: Rejection) -> RateLimitedError:
     )
 
 
-def never_passes(name: str, error: NoWaitWouldDo) -> NeverPassesError:
+def never_passes(name: str, error: NoWaitWouldDo, currency: str) -> NeverPassesError:
     """Return the refusal of a request for which no wait would do."""
+    why = never_words(
+        error.dimension, error.scope, cost=error.cost, burst=error.burst, currency=currency
+    )
     return NeverPassesError(
-        f"the limit {name} never lets this pass: {error}",
+        f"the limit {name} never lets this pass: {why}",
         data={
             "name": name,
             "dimension": str(error.dimension),
@@ -55,11 +63,18 @@ def never_passes(name: str, error: NoWaitWouldDo) -> NeverPassesError:
     )
 
 
-def over_cap(name: str, scope: Scope, kind: str, *, left_ms: int) -> RateLimitedError:
+def over_cap(
+    name: str, scope: Scope, kind: str, *, left_ms: int, left_micros: int, currency: str
+) -> RateLimitedError:
     """Return the refusal of what would go over a cap on money of a day or a month."""
+    left = (
+        f"{format_money(left_micros, currency)} left this {kind} for {scope}: ask for less, or"
+        f" when the {kind} is over"
+        if left_micros > 0
+        else f"no money left this {kind} for {scope}: nothing passes before the {kind} is over"
+    )
     return RateLimitedError(
-        f"the limit {name} has no money left this {kind} for {scope}:"
-        f" ask again in {format_duration(left_ms / 1000)}, or for less",
+        f"the limit {name} has {left}",
         retry_after_ms=left_ms,
         data={
             "name": name,
@@ -71,11 +86,13 @@ def over_cap(name: str, scope: Scope, kind: str, *, left_ms: int) -> RateLimited
     )
 
 
-def over_whole_cap(name: str, scope: Scope, *, cost: int, cap: int) -> NeverPassesError:
+def over_whole_cap(
+    name: str, scope: Scope, *, cost: int, cap: int, currency: str
+) -> NeverPassesError:
     """Return the refusal of what is more than a whole window's cap."""
     return NeverPassesError(
-        f"the limit {name} never lets this pass: it costs {cost / _MILLION:.2f}, and {scope} may"
-        f" spend {cap / _MILLION:.2f} in all",
+        f"the limit {name} never lets this pass: it costs {format_money(cost, currency)}, and"
+        f" {scope} may spend {format_money(cap, currency)} in all",
         data={
             "name": name,
             "dimension": "money",
@@ -101,6 +118,15 @@ def no_limit(name: str) -> NotFoundError:
     """Return the refusal to show or reset what is not there."""
     return NotFoundError(
         f"there is no limit {name}: `superezioctl limit list` shows those there are",
+        data={"name": name},
+    )
+
+
+def nothing_of(name: str, uid: int) -> NotFoundError:
+    """Return the refusal to show or reset a user's part of a shared limit that has none."""
+    return NotFoundError(
+        f"the limit {name} is shared and has nothing apart for uid {uid}: without a uid it is the"
+        " whole limit",
         data={"name": name},
     )
 

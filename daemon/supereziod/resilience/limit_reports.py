@@ -35,10 +35,10 @@ def used_of(params: LimitSettleParams, reserved: Cost) -> Cost | None:
     return used
 
 
-def refusal_of(name: str, error: ValueError) -> SuperezioError:
+def refusal_of(name: str, error: ValueError, currency: str) -> SuperezioError:
     """Return what a caller is told of a request that the limiter does not take."""
     if isinstance(error, NoWaitWouldDo):
-        return never_passes(name, error)
+        return never_passes(name, error, currency)
     return InvalidParamsError(f"cannot reserve that: {error}")
 
 

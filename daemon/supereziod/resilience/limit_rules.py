@@ -14,6 +14,7 @@ ScopeKind = Literal["host", "group", "user", "session", "key"]
 #: From the widest to the narrowest: the order of the budgets of a request.
 SCOPE_KINDS: Final[tuple[ScopeKind, ...]] = ("host", "group", "user", "session", "key")
 _MS: Final = 1_000_000
+_LONGEST_PERIOD_MS: Final = 366 * 86_400_000
 
 
 class ScopeRules(Struct, frozen=True, kw_only=True):
@@ -71,6 +72,10 @@ def private_rules(rates: LimitRates, *, longest_block_ns: int) -> LimitRules:
 def _rate(rate: LimitRate | None) -> Rate | None:
     if rate is None:
         return None
+    if not 1 <= rate.period_ms <= _LONGEST_PERIOD_MS:
+        raise ValueError(
+            f"period_ms has to be from 1 to {_LONGEST_PERIOD_MS} (366 days), not {rate.period_ms}"
+        )
     if rate.burst is not None and rate.burst < 1:
         raise ValueError(f"burst has to be positive, not {rate.burst}")
     return Rate(limit=rate.limit, period_ns=rate.period_ms * _MS, burst=rate.burst or 0)

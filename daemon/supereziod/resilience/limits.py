@@ -149,7 +149,7 @@ class RateLimits:
                 request.received_ns, budgets, cost, key=budgets, holder=way
             )
         except ValueError as error:
-            raise refusal_of(named.owned.name, error) from None
+            raise refusal_of(named.owned.name, error, named.limiter.currency) from None
         if isinstance(granted, Rejection):
             if params.wait_ms > 0:
                 return None
@@ -189,7 +189,7 @@ class RateLimits:
                 now_ns, budgets, cost, key=budgets, holder=way, deadline_ns=now_ns + wait_ns
             )
         except ValueError as error:
-            raise refusal_of(named.owned.name, error) from None
+            raise refusal_of(named.owned.name, error, named.limiter.currency) from None
         future: asyncio.Future[LimitReservation] = asyncio.get_running_loop().create_future()
         named.waiting[waiter] = Waiting(way, now_ns, future)
         holder.waiting[waiter] = named
@@ -429,7 +429,8 @@ class RateLimits:
         for waiter in due.late:
             self._refuse(named, waiter, limited(named.owned.name, shortage_of(waiter, now_ns)))
         for waiter, error in due.hopeless:
-            self._refuse(named, waiter, never_passes(named.owned.name, error))
+            never = never_passes(named.owned.name, error, named.limiter.currency)
+            self._refuse(named, waiter, never)
         self._arm(named)
 
     def _grant(

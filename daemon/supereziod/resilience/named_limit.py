@@ -113,6 +113,12 @@ class NamedLimit:
         if "key" in self.rules.scopes:
             yield Scope("key", key or "")
 
+    def scopes_of(self, uid: int) -> list[Scope]:
+        """Return those that are one user's: its own, and the keys and sessions it asked for."""
+        user = [Scope("user", str(uid))] if "user" in self.rules.scopes else []
+        claimed = (s for s, who in self.claimed.items() if who is not None and who.uid == uid)
+        return [*user, *claimed]
+
     def groups_of(self, gids: frozenset[int]) -> tuple[str, ...]:
         """Return those of the groups with a budget that somebody is in."""
         return tuple(name for gid, name in self.rules.group_names.items() if gid in gids)
@@ -143,12 +149,22 @@ class NamedLimit:
             except OverCapError:
                 caps = self.rules.scopes[budget.scope.kind].caps_micros
                 raise over_whole_cap(
-                    self.owned.name, budget.scope, cost=micros, cap=min(caps.values())
+                    self.owned.name,
+                    budget.scope,
+                    cost=micros,
+                    cap=min(caps.values()),
+                    currency=self.limiter.currency,
                 ) from None
             if kind is not None:
-                key = cap.state()[kind].key
+                window = cap.state()[kind]
+                most = self.rules.scopes[budget.scope.kind].caps_micros[kind]
                 error = over_cap(
-                    self.owned.name, budget.scope, kind, left_ms=calendar.left_ms(kind, key)
+                    self.owned.name,
+                    budget.scope,
+                    kind,
+                    left_ms=calendar.left_ms(kind, window.key),
+                    left_micros=most - window.spent_micros,
+                    currency=self.limiter.currency,
                 )
                 if worst is None or (error.retry_after_ms or 0) > (worst.retry_after_ms or 0):
                     worst = error

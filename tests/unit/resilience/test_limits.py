@@ -161,6 +161,51 @@ async def test_a_dimension_that_is_added_gives_back_from_the_first_settlement_on
     assert host.left(ANN, "mine", "tokens") == 588, "it was not charged"
 
 
+@pytest.mark.parametrize("period_ms", [0, -1, 366 * 86_400_000 + 1])
+async def test_a_period_that_cannot_be_is_told_in_the_callers_units(
+    host: LimitHost, period_ms: int
+) -> None:
+    rates = LimitRates(tokens=LimitRate(limit=1, period_ms=period_ms))
+    told_of = rf"period_ms has to be from 1 to 31622400000 .366 days., not {period_ms}$"
+    with pytest.raises(InvalidParamsError, match=told_of):
+        host.acquire(host.connect(ANN), "mine", rates=rates)
+
+
+@pytest.mark.parametrize(
+    ("cost", "told_of"),
+    [
+        ({"concurrency": 99}, "it asks for 99 slots, and user 1001 has 2 in all: ask for fewer"),
+        ({"tokens": 41}, "it asks for 41 tokens, and user 1001 may take 40 at once"),
+        ({"requests": 11}, "it asks for 11 requests, and user 1001 may take 10 at once"),
+        ({"money_micros": 2_500_000}, "it may cost 2.50 USD, and user 1001 may spend 0.20 USD at"),
+    ],
+)
+async def test_what_never_passes_is_told_in_the_words_of_what_is_limited(
+    make: Callable[..., LimitHost], cost: dict[str, int], told_of: str
+) -> None:
+    user = Limit(
+        requests=TEN,
+        tokens=Rate(limit=10, burst=40),
+        money=Rate(limit=200_000, period_ns=SECOND),
+        concurrency=2,
+    )
+    host = make(shared={"all": rules(user=user)}, audiences={"all": Audience(everyone=True)})
+    with pytest.raises(NeverPassesError, match=told_of):
+        host.acquire(host.connect(ANN), "all", **cost)
+
+
+async def test_who_has_no_slot_is_told_to_wait_and_the_time_stands_beside(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "openai", concurrency=2)
+    with pytest.raises(RateLimitedError) as caught:
+        host.acquire(ann, "openai")
+    assert caught.value.message == (
+        "the limit openai has no room now: no slot is free for user 1001. Ask again later, or"
+        " wait for room."
+    )
+    assert caught.value.retry_after_ms == 1000
+
+
 async def test_a_shared_limit_has_its_own_rates_whatever_a_caller_gives(host: LimitHost) -> None:
     more = LimitRates(requests=LimitRate(limit=1000))
     host.acquire(host.connect(ANN), "plain", requests=10, rates=more)
