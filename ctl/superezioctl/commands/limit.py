@@ -56,7 +56,12 @@ def _named(context: Context) -> dict[str, Any]:
 
 _NAME = Positional("NAME", "the limit, as programs call it")
 _KEY = Option("--key", "that of one key, where the limit has a budget for each", metavar="KEY")
-_UID = Option("--uid", "that of another user, by number (for admins)", metavar="UID", convert=whole)
+_UID = Option(
+    "--uid",
+    "that of another user, by number, or that user's part of a shared one (for admins)",
+    metavar="UID",
+    convert=whole,
+)
 
 COMMANDS = {
     "limit list": Command(

@@ -96,7 +96,10 @@ class LimitSettlement(Result):
 
 
 class LimitParams(Params):
-    """A limit by name. `key` as for limit.acquire; `uid`: that of another user, for admins."""
+    """A limit by name. `key` as for limit.acquire; `uid`: that of another user, for admins.
+
+    Of a shared one, `uid` is for what that user has apart: its own budget, its keys and sessions.
+    """
 
     name: str
     key: str | None = None

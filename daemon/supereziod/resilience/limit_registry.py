@@ -118,7 +118,8 @@ class LimitRegistry:
     def resolve(self, asker: Asker, name: str, uid: int | None, *, is_admin: bool) -> NamedLimit:
         """Return the limit that `asker` calls `name`, or with `uid` that of another user.
 
-        Raises NotFoundError or PermissionDeniedError.
+        Where that user has none of its own, an admin gets the shared one. Raises
+        NotFoundError or PermissionDeniedError.
         """
         if uid is not None and uid != asker.uid and not is_admin:
             raise PermissionDeniedError(
@@ -127,6 +128,8 @@ class LimitRegistry:
             )
         if uid is not None:
             owned = Owned(uid, name)
+            if is_admin and owned not in self.limits and name in self._shared:
+                owned = Owned(None, name)
         elif is_admin and name in self._shared:
             owned = Owned(None, name)
         else:

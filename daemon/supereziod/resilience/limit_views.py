@@ -14,6 +14,7 @@ from superezio.wire import LimitBudget, LimitList, LimitResetParams, LimitState,
 from superezio.wire import LimitParams as NamedParams
 from supereziod.observability.events import EventLog
 from supereziod.resilience.event_rate import EventRate
+from supereziod.resilience.limit_answers import nothing_of
 from supereziod.resilience.limit_memory import (
     KeptLimit,
     KeptLimits,
@@ -95,10 +96,14 @@ class LimitAdministration:
     ) -> LimitState:
         """Return one limit, as far as it concerns `asker`; to an admin, all of it.
 
+        With a `uid`, of a shared one what is that user's.
         Raises NotFoundError, PermissionDeniedError or InvalidParamsError.
         """
         check_key(params.key)
         named = self._registry.resolve(asker, params.name, params.uid, is_admin=is_admin)
+        apart = _apart(named, params.uid)
+        if apart is not None:
+            return self._state_of(named, apart)
         return self._state(named, asker, session=session, key=params.key, is_admin=is_admin)
 
     def list(self, asker: Asker, *, session: str, is_admin: bool) -> LimitList:
@@ -123,8 +128,9 @@ class LimitAdministration:
     def reset(self, asker: Asker, params: LimitResetParams, *, is_admin: bool) -> bool:
         """Have all of a limit's rates there again, and no block; return whether any was used.
 
-        With `key`, of that key alone. With `spend`, nothing counts as spent in this day and month
-        either. Raises InvalidParamsError, NotFoundError, PermissionDeniedError.
+        With `key`, of that key alone; with `uid`, of a shared one what is that user's. With
+        `spend`, nothing counts as spent in this day and month either. Raises InvalidParamsError,
+        NotFoundError, PermissionDeniedError.
         """
         check_key(params.key)
         named = self._registry.resolve(asker, params.name, params.uid, is_admin=is_admin)
@@ -133,7 +139,9 @@ class LimitAdministration:
             raise PermissionDeniedError(
                 f"cannot reset the limit {name}: it is shared, and only an admin can"
             )
-        scopes = None if params.key is None else [Scope("key", params.key)]
+        scopes = _apart(named, params.uid)
+        if params.key is not None:
+            scopes = [Scope("key", params.key)]
         count = named.limiter.clear(self._clock(), scopes)
         if params.spend:
             named.forget_spend(scopes)
@@ -147,6 +155,7 @@ class LimitAdministration:
                 name=name,
                 key=params.key,
                 spend=params.spend,
+                of_uid=params.uid,
                 by_uid=asker.uid,
                 **besides,
             )
@@ -162,7 +171,11 @@ class LimitAdministration:
         scopes |= dict.fromkeys(each for each in named.claimed if is_admin or each in claimed)
         if is_admin:
             scopes |= dict.fromkeys(each.scope for each in named.limiter.budgets())
-        shown = [each for each in list(scopes)[:_SHOWN] if each.kind in named.rules.scopes]
+        return self._state_of(named, list(scopes))
+
+    def _state_of(self, named: NamedLimit, scopes: Sequence[Scope]) -> LimitState:
+        now_ns, owner = self._clock(), named.owned.owner
+        shown = [each for each in scopes[:_SHOWN] if each.kind in named.rules.scopes]
         return self._shown(named, shown)
 
     def _shown(self, named: NamedLimit, shown: Sequence[Scope]) -> LimitState:
@@ -182,7 +195,7 @@ class LimitAdministration:
             note=self._note(named, budgets, now_ns),
         )
 
-    def _note(self, named: NamedLimit, budgets: list[Budget], now_ns: int) -> str | None:
+    def _note(self, named: NamedLimit, budgets: Sequence[Budget], now_ns: int) -> str | None:
         """Return that a limit began with nothing, and why, where something is still missing."""
         empty_at_ns = named.limiter.empty_at_ns
         if empty_at_ns is None:
@@ -203,7 +216,6 @@ class LimitAdministration:
     def snapshot(self, *, final: bool) -> bytes | None:
         """Return what is owed, or None where nothing is new or it was written just now."""
         self._book.settle_debts()
-        now_ns = self._clock()
         if not final and (not self._limits.news or now_ns < self._not_before_ns):
             return None
         self._limits.news = False
@@ -233,6 +245,16 @@ class LimitAdministration:
             rates=named.rates,
             budgets=still_owed(snapshot.budgets, now_ns),
         )
+
+
+def _apart(named: NamedLimit, uid: int | None) -> list[Scope] | None:
+    """Return what of a shared limit is a user's, None where it is about all of it."""
+    if uid is None or named.owned.owner is not None:
+        return None
+    scopes = named.scopes_of(uid)
+    if not scopes:
+        raise nothing_of(named.owned.name, uid)
+    return scopes
 
 
 def _budget_lines(budget: Budget, now_ns: int) -> Iterator[LimitBudget]:

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from limit_host import SECOND, LimitHost, User
-from superezio.errors import NeverPassesError, RateLimitedError, StateNotWritableError
+from superezio.errors import (
+    NeverPassesError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    StateNotWritableError,
+)
 from superezio.resilience.rate_limiter import Limit, Rate
 from supereziod.resilience.limit_rules import LimitRules, ScopeRules
 from supereziod.resilience.sharing import Audience
@@ -69,6 +75,22 @@ async def test_over_the_cap_is_refused_until_the_window_ends(host: LimitHost) ->
     with pytest.raises(RateLimitedError) as caught:  # the month's
         host.acquire(bob, "paid", money_micros=1)
     assert (caught.value.retry_after_ms or 0) > 5 * DAY_S * 1000
+
+
+async def test_a_cap_is_told_with_what_is_left_of_it(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.acquire(ann, "paid", money_micros=45 * CENT)
+    some = "has 0.15 USD left this day for user 1001: ask for less, or when the day is over$"
+    with pytest.raises(RateLimitedError, match=some):
+        host.acquire(ann, "paid", money_micros=16 * CENT)
+    host.acquire(ann, "paid", money_micros=15 * CENT)
+    none = "has no money left this day for user 1001: nothing passes before the day is over$"
+    with pytest.raises(RateLimitedError, match=none):
+        host.acquire(ann, "paid")
+    with pytest.raises(
+        NeverPassesError, match=r"costs 0\.61 USD, and user 1001 may spend 0\.60 USD"
+    ):
+        host.acquire(ann, "paid", money_micros=61 * CENT)
 
 
 async def test_more_than_a_whole_cap_never_passes(host: LimitHost) -> None:
@@ -206,7 +228,7 @@ async def test_where_it_cannot_be_committed_nothing_that_costs_money_is_granted(
     host: LimitHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann = host.connect(ANN)
-    host.acquire(ann, "paid", money_micros=10 * CENT)
+    host.acquire(ann, "paid", money_micros=10 * CENT, concurrency=0)
 
     def full(*_: object) -> None:
         raise StorageError("cannot write state.db: the disk is full")
@@ -218,12 +240,12 @@ async def test_where_it_cannot_be_committed_nothing_that_costs_money_is_granted(
             host.acquire(ann, "paid", money_micros=10 * CENT, concurrency=1)
         for _ in range(3):
             host.acquire(ann, "paid", concurrency=1)
-        number = host.acquire(ann, "paid")
+        number = host.acquire(ann, "paid", concurrency=0)
         assert host.settle(ann, number, money_micros=2 * CENT)
     assert spent(host, "host") == 10 * CENT
     state = host.peek(ANN, "paid")
     assert {each.spent_micros for each in state.spend} == {12 * CENT}
-    host.acquire(ann, "paid", money_micros=CENT)
+    host.acquire(ann, "paid", money_micros=CENT, concurrency=0)
     assert spent(host, "host") == 13 * CENT
 
 
@@ -308,6 +330,34 @@ async def test_a_reset_of_what_was_spent_is_committed_and_gives_nothing_back_twi
     assert spent(host, "host") == 0
     host.settle(ann, number, money_micros=0)
     assert spent(host, "host") == 0
+
+
+async def test_an_admin_sees_and_resets_one_users_part_of_a_shared_limit(host: LimitHost) -> None:
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    host.acquire(ann, "paid", money_micros=60 * CENT, concurrency=2)
+    host.acquire(bob, "paid", money_micros=10 * CENT)
+    state = host.peek(User(0), "paid", uid=1001, is_admin=True)
+    assert {(each.scope, each.scope_name) for each in state.budgets} == {("user", "1001")}
+    assert [(each.scope_name, each.spent_micros) for each in state.spend] == [("1001", 60 * CENT)]
+    with pytest.raises(RateLimitedError):
+        host.acquire(ann, "paid")
+    host.reset(User(0), "paid", uid=1001, is_admin=True, spend=True)
+    assert (spent(host, "user", "1001"), spent(host, "user", "1002")) == (0, 10 * CENT)
+    assert spent(host, "host") == 70 * CENT
+    host.acquire(ann, "paid", money_micros=30 * CENT)
+    with pytest.raises(PermissionDeniedError):
+        host.peek(BOB, "paid", uid=1001)
+
+
+async def test_a_shared_limit_without_a_budget_for_each_user_has_nothing_apart(
+    tmp_path: Path,
+) -> None:
+    everyone = {"paid": Audience(everyone=True)}
+    rules = LimitRules(scopes={"host": RULES.scopes["host"]})
+    host = LimitHost(tmp_path, shared={"paid": rules}, audiences=everyone)
+    for look in (host.peek, host.reset):
+        with pytest.raises(NotFoundError, match="without a uid it is the whole limit"):
+            look(User(0), "paid", uid=1001, is_admin=True)  # type: ignore[operator]
 
 
 async def test_idle_keys_are_forgotten_but_not_what_another_has_spent(tmp_path: Path) -> None:
