@@ -89,8 +89,8 @@ class Remembered:
                 raise ValueError(f"it counts money in {kept.currency}")
         except (ValueError, msgspec.MsgspecError):
             self.is_lost = True
-            self.unknown = "lost"
             self.empty_at_ns = self._now_ns
+            self.unknown = "lost"
             return
         same_boot = kept.boot_id == self._boot_id and kept.taken_ns <= self._now_ns
         if not (same_boot and kept.final):

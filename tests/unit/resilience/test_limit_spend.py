@@ -357,7 +357,7 @@ async def test_a_shared_limit_without_a_budget_for_each_user_has_nothing_apart(
     host = LimitHost(tmp_path, shared={"paid": rules}, audiences=everyone)
     for look in (host.peek, host.reset):
         with pytest.raises(NotFoundError, match="without a uid it is the whole limit"):
-            look(User(0), "paid", uid=1001, is_admin=True)  # type: ignore[operator]
+            look(User(0), "paid", uid=1001, is_admin=True)
 
 
 async def test_idle_keys_are_forgotten_but_not_what_another_has_spent(tmp_path: Path) -> None:
