@@ -174,7 +174,6 @@ class LimitAdministration:
         return self._state_of(named, list(scopes))
 
     def _state_of(self, named: NamedLimit, scopes: Sequence[Scope]) -> LimitState:
-        now_ns, owner = self._clock(), named.owned.owner
         shown = [each for each in scopes[:_SHOWN] if each.kind in named.rules.scopes]
         return self._shown(named, shown)
 
@@ -216,6 +215,7 @@ class LimitAdministration:
     def snapshot(self, *, final: bool) -> bytes | None:
         """Return what is owed, or None where nothing is new or it was written just now."""
         self._book.settle_debts()
+        now_ns = self._clock()
         if not final and (not self._limits.news or now_ns < self._not_before_ns):
             return None
         self._limits.news = False
