@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -224,6 +225,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
     )
     keeper = Keeper(Documents(database), {"breakers": breakers, LIMIT_DOCUMENT: limits})
     breakers.load(keeper.found("breakers"))
+    breakers.when_urgent(partial(keeper.soon, "breakers"))
     caches = Caches(
         rules=settings.cache_rules(config.cache),
         events=events,

@@ -38,6 +38,8 @@ _RANGE_BITS: Final = 32
 #: With all that one may have in use, so many are looked at for one that can be forgotten.
 _LOOKED_AT: Final = 8
 _BUSY_MS: Final = 1000
+#: What is shorter is over before it would be missed after a restart.
+_SHORT_NS: Final = _SECOND
 
 
 class KeptBreaker:
@@ -121,6 +123,8 @@ class BreakerBook:
         self.holders: Holders[KeptBreaker] = Holders()
         self._deadlines: Deadlines[KeptBreaker] = Deadlines(clock=clock, on_due=self._on_due)
         self._changed = True
+        #: Has what is new written at once, where it would be missed after a kill.
+        self.keep_soon: Callable[[], None] = _keep_later
         #: Return the breaker that is there by a name, or None.
         self.get = self._kept.get
 
@@ -256,7 +260,7 @@ class BreakerBook:
                 permit.holder.give_back(kept)
         if returned.permits or returned.transitions:
             self.mark(kept)
-        self._events.tell(kept.owned, returned.transitions)
+        self._tell(kept, returned.transitions)
 
     # --- what has happened to one ---------------------------------------------------------------
 
@@ -274,8 +278,20 @@ class BreakerBook:
 
     def moved(self, kept: KeptBreaker, transitions: Iterable[Transition], now_ns: int) -> None:
         """Tell of transitions, and see to what follows from them."""
-        self._events.tell(kept.owned, transitions)
         self.arm(kept, now_ns)
+        self._tell(kept, transitions)
+
+    def prolonged(self, by_ns: int) -> None:
+        """Note that a breaker stays open for longer than it was to."""
+        if by_ns > _SHORT_NS:
+            self.keep_soon()
+
+    def _tell(self, kept: KeptBreaker, transitions: Iterable[Transition]) -> None:
+        transitions = tuple(transitions)
+        self._events.tell(kept.owned, transitions)
+        if any(_has_to_last(each) for each in transitions):
+            self.mark(kept)
+            self.keep_soon()
 
     # --- what comes by itself -------------------------------------------------------------------
 
@@ -341,3 +357,17 @@ class BreakerBook:
         record = kept.breaker.dump(now_ns, boot_id=self._boot_id)
         owner, name = kept.owned
         return encode_one(SavedBreaker(owner=owner, name=name, rules=kept.given, record=record))
+
+
+def _has_to_last(step: Transition) -> bool:
+    """Whether a transition is missed after a kill: it protects a service, or somebody ordered it.
+
+    Closed again by itself is not: what was written keeps calls back for a while, and no more.
+    """
+    if step.state == "open":
+        return step.open_ns is not None and step.open_ns > _SHORT_NS
+    return step.state in {"forced_open", "disabled"} or step.reason == "reset"
+
+
+def _keep_later() -> None:
+    """Leave what is new to those who ask for it now and then."""

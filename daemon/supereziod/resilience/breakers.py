@@ -227,7 +227,11 @@ class Breakers:
             # Of an earlier generation, too: of many calls that are told so, the first one opens
             # the breaker, and another may have been told to wait for longer.
             wait_ns = None if retry_after_ms is None else retry_after_ms * _MILLISECOND
+            before_ns = breaker.retry_after_ns(now_ns)
             moved += breaker.block(now_ns, wait_ns, correlation_id=request.correlation_id)
+            if not moved and breaker.state == "open":
+                book.mark(kept)
+                book.prolonged(breaker.retry_after_ns(now_ns) - before_ns)
         book.touch(kept, now_ns)
         if moved:
             book.moved(kept, moved, now_ns)
@@ -411,6 +415,13 @@ class Breakers:
         """Go on from what a `snapshot` says, before anything has been asked."""
         if body is not None:
             self._book.load(body, self._rules_of)
+
+    def when_urgent(self, keep_soon: Callable[[], None]) -> None:
+        """Have `keep_soon` called when a `snapshot` must not wait: before the cause is answered.
+
+        That is for a breaker that opens for more than a moment, and for what somebody orders.
+        """
+        self._book.keep_soon = keep_soon
 
     def snapshot(self, *, final: bool) -> bytes | None:
         """Return what is to be found again after a restart; None where nothing has changed."""

@@ -1,7 +1,9 @@
 """What outlives a restart: each second, and at the end, parts say what they want to find again.
 
-What is written is small and may be a second old: whoever reads it goes on the safe side. It is in
-the state directory; where that cannot be written, the health says so and everything else goes on.
+What is written is small and may be a second old: whoever reads it goes on the safe side. What must
+not be lost a part has written at once, before anyone is told of it; in a storm of such news they
+come together, in one write for a short while. It is in the state directory; where that cannot be
+written, the health says so, everything else goes on, and it is tried again each second.
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import Context
 from typing import Final, Protocol
 
 from supereziod.storage import Documents, StorageError
 
 _INTERVAL_S: Final = 1.0
+#: What is urgent is written once in this time.
+_SPACING_S: Final = 0.05
 
 
 class Kept(Protocol):
@@ -27,12 +32,24 @@ class Keeper:
     """Writes down what `parts` have, by their names. Loop-owned; start it, then close it."""
 
     def __init__(
-        self, documents: Documents, parts: Mapping[str, Kept], *, interval_s: float = _INTERVAL_S
+        self,
+        documents: Documents,
+        parts: Mapping[str, Kept],
+        *,
+        interval_s: float = _INTERVAL_S,
+        spacing_s: float = _SPACING_S,
     ) -> None:
         self._documents = documents
         self._parts = dict(parts)
         self._interval_s = interval_s
+        self._spacing_s = spacing_s
         self._task: asyncio.Task[None] | None = None
+        #: What could not be written yet, by part.
+        self._unwritten: dict[str, bytes] = {}
+        #: Parts with urgent news, while it is too early for another write.
+        self._urgent: set[str] = set()
+        self._spacing: asyncio.TimerHandle | None = None
+        self._is_writing = False
 
     def found(self, name: str) -> bytes | None:
         """Return what a part said last before this start; None where that cannot be read."""
@@ -55,16 +72,54 @@ class Keeper:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+            if self._spacing is not None:
+                self._spacing.cancel()
             self.keep(final=True)
 
     def keep(self, *, final: bool = False) -> None:
         """Write what is new."""
-        for name, part in self._parts.items():
-            body = part.snapshot(final=final)
-            if body is not None:
-                # The database keeps the fault for the health, and tries again next time.
-                with suppress(StorageError):
-                    self._documents.put(name, body)
+        for name in self._parts:
+            self._keep(name, final=final)
+
+    def soon(self, name: str) -> None:
+        """Write what is new in a part: before this returns, or with what comes soon after it.
+
+        There are at most 20 such writes a second. Nothing is done before `start` and after
+        `aclose`, which write by themselves, nor out of a `snapshot`, which has it already.
+        """
+        if self._task is None or self._is_writing:
+            return
+        self._urgent.add(name)
+        if self._spacing is None:
+            self._keep_urgent()
+
+    def _keep_urgent(self) -> None:
+        self._spacing = None
+        # Where the last write failed, to try is for each second: it takes time.
+        if self._urgent and self._documents.fault is None:
+            for name in self._urgent:
+                self._keep(name)
+            # It is no part of the request in which it is set.
+            self._spacing = asyncio.get_running_loop().call_later(
+                self._spacing_s, self._keep_urgent, context=Context()
+            )
+        self._urgent.clear()
+
+    def _keep(self, name: str, *, final: bool = False) -> None:
+        self._is_writing = True
+        try:
+            body = self._parts[name].snapshot(final=final)
+        finally:
+            self._is_writing = False
+        if body is None:
+            body = self._unwritten.get(name)
+        if body is None:
+            return
+        self._unwritten[name] = body
+        # The database keeps the fault for the health.
+        with suppress(StorageError):
+            self._documents.put(name, body)
+            del self._unwritten[name]
 
     async def _run(self) -> None:
         while True:

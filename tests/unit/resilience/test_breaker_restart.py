@@ -220,3 +220,65 @@ def test_rules_that_do_not_work_any_more_give_way_to_those_of_the_configuration(
     host.settings = with_rules(max_open_duration_ns=40_000_000_000)
     host.restart()
     assert host.view("mine", ANNA).rules.open_s == 10.0
+
+
+def _urgent(host: BreakerHost) -> list[list[str]]:
+    """Return what will be written at once: the states in it, of each time."""
+    written: list[list[str]] = []
+
+    def keep_soon() -> None:
+        body = host.breakers.snapshot(final=False)
+        assert body is not None
+        written.append([each["record"]["state"] for each in json.loads(body)["breakers"]])
+
+    host.breakers.when_urgent(keep_soon)
+    return written
+
+
+def test_what_opens_is_written_before_the_call_that_opened_it_is_answered(
+    host: BreakerHost,
+) -> None:
+    written = _urgent(host)
+    host.call(ANNA, "failure")
+    assert written == []
+    host.call(ANNA, "failure")
+    assert written == [["open"]]
+
+
+def test_what_comes_and_goes_by_itself_is_not_urgent(host: BreakerHost) -> None:
+    host.trip(ANNA)
+    written = _urgent(host)
+    host.advance(10)
+    for permit in [host.acquire(ANNA), host.acquire(ANNA)]:
+        host.settle(ANNA, permit, "success")
+    assert host.state() == "closed"
+    assert written == []
+
+
+@pytest.mark.parametrize(("open_s", "writes"), [(1.0, []), (1.001, [["open"]])])
+def test_open_for_a_moment_is_not_urgent(
+    host: BreakerHost, open_s: float, writes: list[list[str]]
+) -> None:
+    written = _urgent(host)
+    host.settle(ANNA, host.acquire(ANNA), "throttled", retry_after_s=open_s)
+    assert host.state() == "open"
+    assert written == writes
+
+
+@pytest.mark.parametrize(("longer_s", "times"), [(11.0, 1), (11.001, 2)])
+def test_a_pause_that_grows_by_more_than_a_moment_is_urgent(
+    host: BreakerHost, longer_s: float, times: int
+) -> None:
+    permits = [host.acquire(ANNA), host.acquire(BEN)]
+    written = _urgent(host)
+    host.settle(ANNA, permits[0], "throttled", retry_after_s=10)
+    host.settle(BEN, permits[1], "throttled", retry_after_s=longer_s)
+    assert written == [["open"]] * times
+
+
+def test_what_is_ordered_is_urgent(host: BreakerHost) -> None:
+    written = _urgent(host)
+    host.breakers.force_open("openai", ROOT.who)
+    host.breakers.disable("openai", ROOT.who)
+    host.breakers.reset("openai", ROOT.who)
+    assert written == [["forced_open"], ["disabled"], ["closed"]]

@@ -74,3 +74,89 @@ def test_what_was_said_last_is_found_and_what_cannot_be_read_is_nothing(tmp_path
     assert keeper.found("breakers") == b"one"
     database.close()
     assert keeper.found("breakers") is None
+
+
+async def test_what_is_urgent_is_written_at_once_and_not_again_before_its_time(
+    documents: Documents,
+) -> None:
+    part = Part()
+    keeper = Keeper(documents, {"breakers": part}, interval_s=3600.0, spacing_s=0.02)
+    await keeper.start()
+    try:
+        part.news = b"one"
+        keeper.soon("breakers")
+        assert documents.get("breakers") == b"one"
+        asked = len(part.asked)
+        for news in (b"two", b"three"):
+            part.news = news
+            keeper.soon("breakers")
+        assert documents.get("breakers") == b"one"
+        part.was_asked.clear()
+        await asyncio.wait_for(part.was_asked.wait(), 10)
+        assert documents.get("breakers") == b"three"
+        assert len(part.asked) == asked + 1
+    finally:
+        await keeper.aclose()
+
+
+async def test_what_is_urgent_does_not_undo_what_was_written_at_the_end(
+    documents: Documents,
+) -> None:
+    part = Part()
+    keeper = Keeper(documents, {"breakers": part}, interval_s=3600.0, spacing_s=0.001)
+    part.news = b"before"
+    keeper.soon("breakers")
+    assert documents.get("breakers") is None
+    await keeper.start()
+    for _ in range(2):
+        keeper.soon("breakers")
+    part.news = b"the end"
+    await keeper.aclose()
+    part.news = b"after"
+    keeper.soon("breakers")
+    await asyncio.sleep(0.01)
+    assert documents.get("breakers") == b"the end"
+
+
+async def test_news_that_comes_about_while_it_is_written_is_written_once(
+    documents: Documents,
+) -> None:
+    class Restless(Part):
+        def snapshot(self, *, final: bool) -> bytes | None:
+            keeper.soon("breakers")
+            return super().snapshot(final=final)
+
+    part = Restless()
+    keeper = Keeper(documents, {"breakers": part}, interval_s=3600.0)
+    await keeper.start()
+    keeper.soon("breakers")
+    assert part.asked == [False, False]
+    await keeper.aclose()
+
+
+def test_what_could_not_be_written_is_tried_again_though_nothing_is_new(tmp_path: Path) -> None:
+    directory = tmp_path / "late"
+    database = Database.open(directory / "state.db", schema=Documents.SCHEMA)
+    part = Part()
+    keeper = Keeper(Documents(database), {"breakers": part})
+    part.news = b"one"
+    keeper.keep()
+    assert database.fault is not None
+    directory.mkdir()
+    keeper.keep()
+    assert Documents(database).get("breakers") == b"one"
+    assert database.fault is None
+
+
+def test_what_is_newer_takes_the_place_of_what_could_not_be_written(tmp_path: Path) -> None:
+    directory = tmp_path / "late"
+    database = Database.open(directory / "state.db", schema=Documents.SCHEMA)
+    part = Part()
+    keeper = Keeper(Documents(database), {"breakers": part})
+    part.news = b"one"
+    keeper.keep()
+    directory.mkdir()
+    part.news = b"two"
+    keeper.keep()
+    keeper.keep()
+    assert Documents(database).get("breakers") == b"two"
