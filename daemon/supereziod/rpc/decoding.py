@@ -26,6 +26,9 @@ from superezio.wire import Meta, Params
 #: UNSET is a notification, to which nothing is answered.
 RequestId = int | float | str | UnsetType | None
 
+#: That of a request that has to be answered.
+_AnsweredId = int | float | str | None
+
 #: What decoding may raise: not JSON or not the type, not UTF-8, nested too deep.
 UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
@@ -58,15 +61,17 @@ class Signature(Struct, frozen=True):
 
     name: str
     params: type[Params]
+    #: See `Method`.
+    hands_out: Callable[[Any], bool] | None = None
 
 
 class RequestDecoder:
     """Decodes the calls of one table of methods."""
 
     def __init__(self, signatures: Iterable[Signature], *, max_batch: int) -> None:
-        self._params = {each.name: each.params for each in signatures}
+        self._signatures = {each.name: each for each in signatures}
         self.call_types: dict[str, type[Call]] = {
-            name: _call_type(name, params) for name, params in self._params.items()
+            name: _call_type(each) for name, each in self._signatures.items()
         }
         union: Any = Union[tuple(self.call_types.values())]  # noqa: UP007 - built at run time
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(union)
@@ -120,17 +125,23 @@ class RequestDecoder:
         params: dict[str, Any] | list[Any],
         meta: Meta | None,
     ) -> Call | Refusal:
-        params_type = self._params.get(name)
-        if params_type is None:
+        signature = self._signatures.get(name)
+        if signature is None:
             error: SuperezioError = MethodNotFoundError(
                 f"no method {name!r}: rpc.discover lists those there are"
             )
             return Refusal(id=request_id, error=error, meta=meta)
         try:
-            typed = msgspec.convert(_by_name(params, params_type), params_type)
+            typed = msgspec.convert(_by_name(params, signature.params), signature.params)
         except (msgspec.ValidationError, InvalidParamsError) as why:
             error = InvalidParamsError(f"cannot read the params of {name}: {why}")
             return Refusal(id=request_id, error=error, meta=meta)
+        hands_out = signature.hands_out
+        if request_id is UNSET and hands_out is not None and hands_out(typed):
+            error = InvalidRequestError(
+                f"{name} has to have an id: nobody would hear what it hands out, to give it back"
+            )
+            return Refusal(id=UNSET, error=error, meta=meta)
         return self.call_types[name](jsonrpc="2.0", id=request_id, params=typed, meta=meta)
 
 
@@ -157,13 +168,16 @@ def _by_name(params: dict[str, Any] | list[Any], params_type: type[Params]) -> d
     return dict(zip(names, params, strict=False))
 
 
-def _call_type(name: str, params: type[Params]) -> type[Call]:
+def _call_type(signature: Signature) -> type[Call]:
+    name, params = signature.name, signature.params
+    # One without an id is no plain call then, and is looked at again: it costs the others nothing.
+    answered = () if signature.hands_out is None else (("id", _AnsweredId),)
     required = any(field.required for field in msgspec.structs.fields(params))
     # Params are never changed, so that one default serves all calls.
     default = () if required else (_constant(params()),)
     made: Any = msgspec.defstruct(
         "Call_" + name.replace(".", "_"),
-        [("params", params, *default)],
+        [("params", params, *default), *answered],
         bases=(Call,),
         tag=name,
         kw_only=True,

@@ -108,7 +108,8 @@ class CommandDispatcher:
     ) -> None:
         methods = tuple(methods)
         self.decoder = RequestDecoder(
-            [Signature(each.name, each.params) for each in methods], max_batch=max_batch
+            [Signature(each.name, each.params, each.hands_out) for each in methods],
+            max_batch=max_batch,
         )
         #: Where requests leave their records; without one, in a small ring that no file keeps.
         self.recorder = recorder if recorder is not None else FlightRecorder(Ring.in_memory())

@@ -21,6 +21,8 @@ class Method(Struct, frozen=True, kw_only=True):
     used again: it keeps no hold of it, calls no `note`, and starts no task or timer, which would.
     One that has to wait after all changes nothing and returns None: `waiting` is called then, with
     a request of its own, and returns an awaitable.
+    `hands_out` tells of params whether the request, as it is answered, is given what it has to give
+    back or to do. It must not be a notification then: nobody would know of it.
     `errors` are the kinds a caller has to reckon with besides those of every method.
     """
 
@@ -35,3 +37,4 @@ class Method(Struct, frozen=True, kw_only=True):
     hot: bool = False
     waiting: Callable[..., Any] | None = None
     errors: tuple[str, ...] = ()
+    hands_out: Callable[[Any], bool] | None = None

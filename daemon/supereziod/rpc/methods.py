@@ -42,6 +42,7 @@ def _method(
     hot: bool = False,
     waiting: Callable[..., Any] | None = None,
     errors: tuple[str, ...] = (),
+    hands_out: Callable[[Any], bool] | None = None,
 ) -> Method:
     return Method(
         name=name,
@@ -55,7 +56,17 @@ def _method(
         hot=hot,
         waiting=waiting,
         errors=errors,
+        hands_out=hands_out,
     )
+
+
+def _always(_params: wire.Params) -> bool:
+    return True
+
+
+def _to_be_filled(params: wire.CacheGetParams) -> bool:
+    """Whether a lookup may come with the duty to fetch the value."""
+    return params.fill
 
 
 #: Where a GPU is named.
@@ -161,7 +172,7 @@ METHODS: Final[tuple[Method, ...]] = (
     _method("limit.acquire", "user", "own", LimitCommands.acquire,
             wire.LimitAcquireParams, wire.LimitReservation, "Reserve room for a request in a limit",
             hot=True, waiting=LimitCommands.acquire_later,
-            errors=(*_LIMIT_ERRORS, "not_found")),
+            errors=(*_LIMIT_ERRORS, "not_found"), hands_out=_always),
     _method("limit.settle", "user", "own", LimitCommands.settle,
             wire.LimitSettleParams, wire.LimitSettlement, "Say what a request used", hot=True),
     _method("limit.peek", "user", "own", LimitCommands.peek,
@@ -190,7 +201,8 @@ METHODS: Final[tuple[Method, ...]] = (
             " reads them", may_wait=True),
     _method("cache.get", "user", "own", CacheCommands.get,
             wire.CacheGetParams, wire.CacheAnswer, "Look a key up, or be the one who fetches it",
-            hot=True, waiting=CacheCommands.wait, errors=("fill_failed", "fill_timeout")),
+            hot=True, waiting=CacheCommands.wait, errors=("fill_failed", "fill_timeout"),
+            hands_out=_to_be_filled),
     _method("cache.set", "user", "own", CacheCommands.set,
             wire.CacheSetParams, wire.CacheStored, "Set a value, and give it to all who wait"),
     _method("cache.fail", "user", "own", CacheCommands.fail,
@@ -217,7 +229,7 @@ METHODS: Final[tuple[Method, ...]] = (
 
     _method("breaker.acquire", "user", "own", BreakerCommands.acquire,
             wire.BreakerAcquireParams, wire.BreakerPermit, "Ask for leave to call a service",
-            hot=True, errors=("breaker_open",)),
+            hot=True, errors=("breaker_open",), hands_out=_always),
     _method("breaker.settle", "user", "own", BreakerCommands.settle,
             wire.BreakerSettleParams, wire.BreakerSettlement, "Tell how a call ended", hot=True),
     _method("breaker.get", "user", "own", BreakerCommands.get,

@@ -49,7 +49,8 @@ the examples lines are folded, and long arrays are cut short.
 - `id` is a string, a number or null. `params` are by name, or by position in the order of the
   tables below; a parameter that is not in the table is refused.
 - A request without `id` is a notification: it is carried out and never answered, not even with an
-  error.
+  error. `breaker.acquire`, `limit.acquire`, and `cache.get` with `fill` are not carried out without
+  one, as nobody would hear what they hand out.
 - A batch, an array of up to {max_batch} requests, is answered with one array when all of it is
   done.
 - Answers come as they are ready, not in the order of the requests. Of the methods that *may wait*

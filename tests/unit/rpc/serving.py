@@ -54,6 +54,7 @@ def method(
     may_wait: bool = False,
     hot: bool = False,
     waiting: Callable[..., object] | None = None,
+    hands_out: Callable[[Any], bool] | None = None,
 ) -> Method:
     return Method(
         name=name,
@@ -66,6 +67,7 @@ def method(
         may_wait=may_wait or waiting is not None,
         hot=hot,
         waiting=waiting,
+        hands_out=hands_out,
     )
 
 

@@ -94,6 +94,7 @@ async def recording(path: Path, **options: Any) -> AsyncIterator[Recording]:
         method("hot", Numbers, hot, hot=True),
         method("comes_to", Numbers, hot_that_comes_to, hot=True),
         method("other", Nothing, lambda _r, _p: b"1", hot=True),
+        method("hands_out", Nothing, lambda _r, _p: b"1", hot=True, hands_out=lambda _p: True),
         method("either", Numbers, hot_or_waits, hot=True, waiting=parking.park),
         method("plain", Nothing, lambda _r, _p: "x"),
         method("marks", Nothing, marks),
@@ -181,6 +182,15 @@ async def test_members_of_a_batch_and_notifications_leave_records_too(served: Re
         (1, "hot", "ok"), (2, "hot", "ok"), (3, "refuses", "no_capacity"), (4, "hot", "ok"),
         (5, "plain", "ok"), (6, "hot", "ok"),
     ]  # fmt: skip
+
+
+async def test_a_notification_that_is_handed_nothing_is_recorded_as_refused(
+    served: Recording,
+) -> None:
+    client = await served.client()
+    await client.send({"jsonrpc": "2.0", "method": "hands_out"}, ask("hands_out", 2))
+    await client.receive()
+    assert served.told() == [(1, None, "invalid_request"), (2, "hands_out", "ok")]
 
 
 async def test_a_request_that_waits_is_recorded_when_it_begins_and_when_it_ends(
