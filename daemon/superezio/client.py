@@ -167,13 +167,16 @@ class Client(HostMethods, ServiceMethods):
     ) -> Decorator:
         """Cache what a decorated function returns; of all who need a value, one fetches it.
 
-        Options: `ttl`, `grace`, `stale_if_error`, `tags`, `fill_wait`, `fill_time` and `returns`.
+        Options: `ttl`, `grace`, `stale_if_error`, `tags`, `fill_wait`, `fill_time`, `returns` and
+        `tell_errors`.
         `key` makes the key of the arguments; without it `superezio.guarding.keys` does. Bytes and
         text are stored as they are, anything else as JSON of the type that the function is
         annotated to return. A stale value is returned at once, and refreshed by a thread.
 
         Calls raise what the function raises; FillFailedError where it raised for another caller,
-        with that error's text; FillTimeoutError. `when_absent` is as for `breaker`.
+        with the name of that error's type, and with its text, too, where that caller said
+        `tell_errors=True` (all users of the namespace get it); FillTimeoutError.
+        `when_absent` is as for `breaker`.
         """
         return self._guarding().cached(namespace, (when_absent, timeout_s), key, options)
 

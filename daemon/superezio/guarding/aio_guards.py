@@ -86,7 +86,7 @@ class AsyncGuards:
         options: CachedOptions,
     ) -> AsyncDecorator:
         """Return what makes a cached function of a coroutine function."""
-        recipe = Recipe.of(namespace, options)
+        recipe, key = Recipe.of(namespace, options), keys.checked(key)
 
         def decorate(function: Callable[P, Awaitable[R]], /) -> Callable[P, Awaitable[R]]:
             refuse_blocking(function)

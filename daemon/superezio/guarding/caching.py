@@ -2,7 +2,8 @@
 
 A hit is returned. Where nobody has the value, one caller fetches it and the others wait for it; if
 that raises, this caller gets the exception as it is and those that wait get FillFailedError with
-its text. A stale value is returned at once, and refreshed behind the caller's back.
+the name of its type: a text may hold what is no business of theirs, so that it is told only where
+`tell_errors` says so. A stale value is returned at once, and refreshed behind the caller's back.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...]
     wait_ms: int
     lead_ms: int
+    tell_errors: bool
 
     @classmethod
     def of(cls, namespace: str, options: CachedOptions) -> Recipe:
@@ -52,6 +54,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
             tags=tuple(options.get("tags", ())),
             wait_ms=milliseconds(options.get("fill_wait", 30)),
             lead_ms=milliseconds(options.get("fill_time", 30)),
+            tell_errors=options.get("tell_errors", False),
         )
 
     def get(self, key: str) -> Call[wire.CacheAnswer]:
@@ -76,8 +79,12 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
     def fail(self, key: str, token: str, error: Exception | None) -> Call[wire.CacheFailed]:
         """Return the call that gives a lead up; without an error, to the next in line."""
-        text = None if error is None else f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
+        text = None if error is None else self._text_of(error)[:_LONGEST_ERROR]
         return asking.cache_fail(self.namespace, key, token, text)
+
+    def _text_of(self, error: Exception) -> str:
+        name = type(error).__name__
+        return f"{name}: {error}" if self.tell_errors else name
 
 
 class Lead:

@@ -93,7 +93,7 @@ class Guards:
         options: CachedOptions,
     ) -> Decorator:
         """Return what makes a cached function of a function."""
-        recipe = Recipe.of(namespace, options)
+        recipe, key = Recipe.of(namespace, options), keys.checked(key)
 
         def decorate(function: Callable[P, R], /) -> Callable[P, R]:
             refuse_async(function)

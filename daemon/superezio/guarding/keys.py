@@ -59,10 +59,19 @@ def of(function: Callable[..., Any]) -> Callable[..., str]:
     return key
 
 
+def checked(key: Callable[..., str] | None) -> Callable[..., str] | None:
+    """Return what is to make the keys. Raises TypeError for what makes none, such as a text."""
+    if key is None or callable(key):
+        return key
+    raise TypeError(f"key is what makes the key of the arguments, not {key!r}: key=lambda ...: ...")
+
+
 def given(key: str | Callable[..., str]) -> Callable[..., str]:
     """Return what makes the key that the caller says: it is used as it is, whoever else uses it."""
     if callable(key):
         return key
+    if not isinstance(key, str):
+        raise TypeError(f"cache_key is the key, or what makes it of the arguments, not {key!r}")
     text = key
     return lambda *_args, **_kwargs: text
 

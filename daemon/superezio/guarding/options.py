@@ -68,7 +68,9 @@ class CachedOptions(TypedDict, total=False):
     while one caller refreshes it, and for `stale_if_error` where refreshing it fails. `tags` are
     names to delete it by. `fill_wait`: how long to wait for another who fetches the value, and
     `fill_time`: how long this caller may take, 30 s each. `returns`: the type of the value, where
-    the function is not annotated with it.
+    the function is not annotated with it. `tell_errors`: whether those who wait get the text of an
+    exception besides the name of its type (no, where it is not given): it goes to all who use the
+    namespace, other users too, and may hold a secret.
     """
 
     ttl: float | str
@@ -78,6 +80,7 @@ class CachedOptions(TypedDict, total=False):
     fill_wait: float | str
     fill_time: float | str
     returns: type
+    tell_errors: bool
 
 
 class PassOptions(LimitOptions, total=False):

@@ -86,7 +86,7 @@ def test_a_call_that_fails_used_what_it_reserved(client: Client, daemon: FakeDae
         client.guard("openai", tokens=900, ttl=60)(failing)(4)
     assert daemon.params_of("breaker.settle")["outcome"] == "failure"
     assert daemon.params_of("limit.settle")["tokens"] is None
-    assert daemon.params_of("cache.fail")["error"] == "OSError: 4"
+    assert daemon.params_of("cache.fail")["error"] == "OSError"
     assert methods(daemon) == [*ORDER, "cache.fail"]
 
 
@@ -135,7 +135,7 @@ def test_a_block_that_leads_sets_the_value_for_all(client: Client, daemon: FakeD
 
 
 @pytest.mark.parametrize(
-    ("error", "told"), [(LookupError("hi"), "LookupError: hi"), (KeyboardInterrupt(), None)]
+    ("error", "told"), [(LookupError("hi"), "LookupError"), (KeyboardInterrupt(), None)]
 )
 def test_a_block_that_raises_gives_its_lead_up(
     client: Client, daemon: FakeDaemon, error: BaseException, told: str | None
@@ -185,7 +185,7 @@ async def test_asyncio_goes_the_same_way(aclient: AsyncClient, daemon: FakeDaemo
     with pytest.raises(LookupError):
         async with aclient.guard("openai", cache_key="k"):
             raise LookupError("hi")
-    assert daemon.params_of("cache.fail")["error"] == "LookupError: hi"
+    assert daemon.params_of("cache.fail")["error"] == "LookupError"
     daemon.answers["breaker.acquire"] = BreakerOpenError("open")
     with pytest.raises(BreakerOpenError):
         async with aclient.guard("openai"):
