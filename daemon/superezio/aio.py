@@ -345,6 +345,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
 
     async def _call(self, call: Call[T], timeout_s: float | None) -> T:
         limit_s = (self.timeout_s if timeout_s is None else timeout_s) + call.wait_s
+        self._conversation.note_lent(call)
         return await self._conversation.call(call, limit_s=limit_s, session=self.session)
 
     async def _confirm(self, lease: wire.Lease, timeout_s: float | None) -> wire.Lease:

@@ -6,8 +6,9 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
 
 from superezio import calls, envelope, wire
 from superezio.calls import Call
@@ -23,6 +24,9 @@ from superezio.keeping import FINAL, OF_THE_CALL, KeptLeases
 from superezio.link import Link
 
 T = TypeVar("T")
+
+#: What these hand out ends with the connection.
+_LENT: Final = frozenset({"breaker.acquire", "limit.acquire", "cache.get"})
 
 
 class AsyncConversation:
@@ -46,7 +50,41 @@ class AsyncConversation:
         self._leases = KeptLeases()
         #: How often this was closed: a call that began before is not made again.
         self._closings = 0
+        #: Who has something of the daemon's on the connection, or waits for an answer.
+        self._users = 0
+        self._to_end = False
+        self._lends = False
         self.link: Link | None = None
+
+    @asynccontextmanager
+    async def in_use(self) -> AsyncIterator[None]:
+        """See that the connection does not end for being idle, for the length of a block."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            await self._end_if_idle()
+
+    def note_lent(self, call: Call[T]) -> None:
+        """Take in that a caller has what `call` gets until it settles it, by itself."""
+        self._lends = self._lends or call.method in _LENT
+
+    async def end_when_idle(self) -> None:
+        """End the connection as soon as nobody uses it, so that the daemon takes back what it lent.
+
+        Not while it has a lease of mode connection, or what `note_lent` was told of.
+        """
+        self._to_end = True
+        await self._end_if_idle()
+
+    async def _end_if_idle(self) -> None:
+        if not self._to_end or self._users or self._lends or self._leases:
+            return
+        self._to_end = False
+        link, self.link = self.link, None
+        if link is not None:
+            await link.aclose()
 
     async def call(
         self,
@@ -65,6 +103,24 @@ class AsyncConversation:
         One that is cancelled, or out of time, is cancelled in the daemon too. Raises what the
         daemon answers, or DaemonNotRunningError, ReplyTimeoutError, ConnectionLostError.
         """
+        self._users += 1
+        try:
+            return await self._made(
+                call, limit_s, session, patience_s=patience_s, correlation_id=correlation_id
+            )
+        finally:
+            self._users -= 1
+            await self._end_if_idle()
+
+    async def _made(
+        self,
+        call: Call[T],
+        limit_s: float,
+        session: str | None,
+        *,
+        patience_s: float,
+        correlation_id: str | None,
+    ) -> T:
         begun_ns = self._clock()
         deadline_ns = begun_ns + round(limit_s * 1e9)
         patient_until_ns = begun_ns + round(min(patience_s, limit_s) * 1e9)
@@ -139,6 +195,7 @@ class AsyncConversation:
             await link.aclose()
         self._check_open(closings)
         self.link = link
+        self._to_end = False
         self._leases.connected_anew()
         return link
 

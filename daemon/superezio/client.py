@@ -432,6 +432,7 @@ class Client(HostMethods, ServiceMethods):
                 self._guards = Guards(
                     self._converse,
                     clock=self._clock,
+                    sleep=self._sleep,
                     when_absent=self._when_absent,
                     timeout_s=self.timeout_s,
                     session=lambda: self.session,

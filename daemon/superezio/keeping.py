@@ -32,6 +32,9 @@ class KeptLeases:
     def __contains__(self, lease: str) -> bool:
         return lease in self._kept
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     @property
     def due(self) -> tuple[str, ...]:
         """Those still to be resumed, oldest first."""

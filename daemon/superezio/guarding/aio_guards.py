@@ -23,6 +23,7 @@ from superezio.guarding.composing import (
 )
 from superezio.guarding.fallback import Fallback
 from superezio.guarding.ids import id_of_call
+from superezio.guarding.insisting import Tellings
 from superezio.guarding.limiting import Slot, reserved_async
 from superezio.guarding.options import (
     BreakerOptions,
@@ -61,22 +62,39 @@ class AsyncGuards:
         self._session = session
         self._correlation_id = correlation_id
         self._refreshes = RefreshTasks()
+        self._tellings = Tellings()
 
     async def aclose(self) -> None:
-        """Cancel what is being refreshed."""
+        """Cancel what is being refreshed, and what the daemon is still to be told."""
         await self._refreshes.aclose()
+        await self._tellings.aclose()
 
     def breaker(
         self, name: str, manner: Manner, failure: IsFailure | None, options: BreakerOptions
     ) -> AsyncAround[Permit]:
         """Return the block of a call that a breaker lets through."""
         rules, is_failure = breaker_rules(options), failure or any_exception
-        return AsyncAround(lambda: permitted_async(self._line(manner), name, rules, is_failure))
+
+        @asynccontextmanager
+        async def block() -> AsyncIterator[Permit]:
+            async with (
+                self._line(manner) as line,
+                permitted_async(line, name, rules, is_failure) as permit,
+            ):
+                yield permit
+
+        return AsyncAround(block)
 
     def limit(self, name: str, manner: Manner, options: LimitOptions) -> AsyncAround[Slot]:
         """Return the block of a call that a limit has room for."""
         params = limit_params(name, options)
-        return AsyncAround(lambda: reserved_async(self._line(manner), params))
+
+        @asynccontextmanager
+        async def block() -> AsyncIterator[Slot]:
+            async with self._line(manner) as line, reserved_async(line, params) as slot:
+                yield slot
+
+        return AsyncAround(block)
 
     def cached(
         self,
@@ -113,7 +131,10 @@ class AsyncGuards:
             if plan.recipe is not None and text is None:
                 raise TypeError("cannot look a block up in the cache: cache_key has to be its key")
             codec: Codec[Any] = Codec(options.get("returns", Any))
-            async with guarded_async(self._line(manner), plan, text or "", codec) as call:
+            async with (
+                self._line(manner) as line,
+                guarded_async(line, plan, text or "", codec) as call,
+            ):
                 yield call
 
         if plan.recipe is None:
@@ -152,25 +173,32 @@ class AsyncGuards:
         key: str,
         fetch: Callable[[AsyncLine], Awaitable[R]],
     ) -> R:
-        line = self._line(manner)
+        async with self._line(manner) as line:
 
-        async def refresh(lead: AsyncLead) -> None:
-            if not self._refreshes.begin(lambda: lead.fetch(codec, lambda: fetch(line))):
-                await lead.give_up()
+            async def refreshed(lead: AsyncLead) -> None:
+                async with self._conversation.in_use():
+                    await lead.fetch(codec, lambda: fetch(line))
 
-        value: R = await cached_async(
-            line, recipe, codec, key, fetch=lambda: fetch(line), refresh=refresh
-        )
-        return value
+            async def refresh(lead: AsyncLead) -> None:
+                if not self._refreshes.begin(lambda: refreshed(lead)):
+                    await lead.give_up()
 
-    def _line(self, manner: Manner) -> AsyncLine:
+            value: R = await cached_async(
+                line, recipe, codec, key, fetch=lambda: fetch(line), refresh=refresh
+            )
+            return value
+
+    @asynccontextmanager
+    async def _line(self, manner: Manner) -> AsyncIterator[AsyncLine]:
         when_absent, timeout_s = manner
-        return AsyncLine(
-            self._conversation,
-            fallback=self._fallback,
-            absence=self._absence,
-            when_absent=checked(when_absent or self._when_absent),
-            timeout_s=self._timeout_s if timeout_s is None else timeout_s,
-            session=self._session(),
-            correlation_id=id_of_call(self._correlation_id),
-        )
+        async with self._conversation.in_use():
+            yield AsyncLine(
+                self._conversation,
+                tellings=self._tellings,
+                fallback=self._fallback,
+                absence=self._absence,
+                when_absent=checked(when_absent or self._when_absent),
+                timeout_s=self._timeout_s if timeout_s is None else timeout_s,
+                session=self._session(),
+                correlation_id=id_of_call(self._correlation_id),
+            )

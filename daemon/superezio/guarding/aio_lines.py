@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 from superezio.aio_conversation import AsyncConversation
 from superezio.calls import Call
 from superezio.conversation import COURTESY_S
-from superezio.errors import SuperezioError
+from superezio.errors import ReplyTimeoutError, SuperezioError
 from superezio.guarding.absence import ABSENT, FIND_OUT_S, Absence, Answer, Side
 from superezio.guarding.fallback import Fallback
 from superezio.guarding.ids import tell_id
+from superezio.guarding.insisting import Patience, Tellings
 from superezio.guarding.pending import Pending
 from superezio.when_absent import WhenAbsent
 
@@ -26,6 +27,7 @@ class AsyncLine:
         self,
         conversation: AsyncConversation,
         *,
+        tellings: Tellings,
         fallback: Fallback,
         absence: Absence,
         when_absent: WhenAbsent,
@@ -34,6 +36,8 @@ class AsyncLine:
         correlation_id: str,
     ) -> None:
         self._conversation = conversation
+        self._tellings = tellings
+        self._patience = Patience()
         self._fallback = fallback
         self._absence = absence
         self._when_absent = when_absent
@@ -69,15 +73,45 @@ class AsyncLine:
         result = await self._locally(call)
         return Answer(result, "local")
 
-    async def tell(self, call: Call[T], side: Side) -> T | None:
-        """Give back what `side` handed out. Whether that works is no matter of the caller's."""
+    async def tell(self, call: Call[T], side: Side, *, held: bool = True) -> T | None:
+        """Give back what `side` handed out. Whether that works is no matter of the caller's.
+
+        A daemon that has too much to do is told again, for two seconds at most, by a task of the
+        client. `held` says whether it holds something until it is told: that returns to it with
+        the connection, which ends once nobody uses it.
+        """
         if side == "nobody":
             return None
-        with suppress(SuperezioError):
-            if side == "local":
+        if side == "local":
+            with suppress(SuperezioError):
                 return await self._locally(call)
+            return None
+        try:
             return await self._call(call, COURTESY_S)
+        except SuperezioError as error:
+            pause_s = await self._refused(error, held=held)
+        if pause_s is None:
+            return None
+        telling = self._insist(call, pause_s, held=held)
+        return await self._tellings.told(telling)
+
+    async def _insist(self, call: Call[T], first_pause_s: float, *, held: bool) -> T | None:
+        pause_s: float | None = first_pause_s
+        while pause_s is not None:
+            await asyncio.sleep(pause_s)
+            try:
+                return await self._call(call, COURTESY_S)
+            except SuperezioError as error:
+                pause_s = await self._refused(error, held=held)
         return None
+
+    async def _refused(self, error: SuperezioError, *, held: bool) -> float | None:
+        """Return how long to wait before telling again; where that is over, see to what is held."""
+        pause_s = self._patience.pause_s(error)
+        gone = isinstance(error, ABSENT) and not isinstance(error, ReplyTimeoutError)
+        if pause_s is None and held and not gone:
+            await self._conversation.end_when_idle()
+        return pause_s
 
     async def _call(self, call: Call[T], limit_s: float, *, patience_s: float = 0.0) -> T:
         return await self._conversation.call(

@@ -99,7 +99,9 @@ class Lead:
 
     def deliver(self, value: Stored) -> None:
         """Give the value to all; where it cannot be told, let the next one fetch it."""
-        told = self._line.tell(self._recipe.set(self._key, self._token, value), self._side)
+        told = self._line.tell(
+            self._recipe.set(self._key, self._token, value), self._side, held=False
+        )
         if told is None:
             self.give_up()
 
@@ -143,7 +145,9 @@ class AsyncLead:
 
     async def deliver(self, value: Stored) -> None:
         """Give the value to all; where it cannot be told, let the next one fetch it."""
-        told = await self._line.tell(self._recipe.set(self._key, self._token, value), self._side)
+        told = await self._line.tell(
+            self._recipe.set(self._key, self._token, value), self._side, held=False
+        )
         if told is None:
             await self.give_up()
 
@@ -194,7 +198,7 @@ def cached(
         if lead is not None:
             return lead.fetch(codec, fetch)
         stored = codec.encode(fetch())
-        line.tell(recipe.set(key, None, stored), side)
+        line.tell(recipe.set(key, None, stored), side, held=False)
         return codec.decode(stored)
     if lead is not None:
         refresh(lead)
@@ -223,7 +227,7 @@ async def cached_async(
         if lead is not None:
             return await lead.fetch(codec, fetch)
         stored = codec.encode(await fetch())
-        await line.tell(recipe.set(key, None, stored), side)
+        await line.tell(recipe.set(key, None, stored), side, held=False)
         return codec.decode(stored)
     if lead is not None:
         await refresh(lead)

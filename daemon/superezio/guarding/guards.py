@@ -42,12 +42,14 @@ class Guards:
         connect: Callable[[], Conversation],
         *,
         clock: Callable[[], int],
+        sleep: Callable[[float], None],
         when_absent: WhenAbsent,
         timeout_s: float,
         session: Callable[[], str | None],
         correlation_id: Callable[[], str | None],
     ) -> None:
         self._lines = Lines(connect)
+        self._sleep = sleep
         self._fallback = Fallback(clock=clock)
         self._absence = Absence(clock)
         self._when_absent = when_absent
@@ -173,8 +175,9 @@ class Guards:
     def _line(self, manner: Manner) -> Iterator[Line]:
         when_absent, timeout_s = manner
         with self._lines.conversation() as conversation:
-            yield Line(
+            line = Line(
                 conversation,
+                sleep=self._sleep,
                 fallback=self._fallback,
                 absence=self._absence,
                 when_absent=checked(when_absent or self._when_absent),
@@ -182,3 +185,8 @@ class Guards:
                 session=self._session(),
                 correlation_id=id_of_call(self._correlation_id),
             )
+            try:
+                yield line
+            finally:
+                if line.untold:
+                    conversation.close()

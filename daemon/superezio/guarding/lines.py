@@ -17,6 +17,7 @@ from superezio.errors import ReplyTimeoutError, SuperezioError
 from superezio.guarding.absence import ABSENT, FIND_OUT_S, Absence, Answer, Side
 from superezio.guarding.fallback import Fallback
 from superezio.guarding.ids import tell_id
+from superezio.guarding.insisting import Patience
 from superezio.guarding.pending import Pending
 from superezio.when_absent import WhenAbsent
 
@@ -33,6 +34,7 @@ class Line:
         self,
         conversation: Conversation,
         *,
+        sleep: Callable[[float], None],
         fallback: Fallback,
         absence: Absence,
         when_absent: WhenAbsent,
@@ -41,6 +43,8 @@ class Line:
         correlation_id: str,
     ) -> None:
         self._conversation = conversation
+        self._sleep = sleep
+        self._patience = Patience()
         self._fallback = fallback
         self._absence = absence
         self._when_absent = when_absent
@@ -48,6 +52,9 @@ class Line:
         self._session = session
         #: The one id that all requests of the call go by.
         self.correlation_id = correlation_id
+        #: Whether the daemon may hold something that it could not be told of: it returns to it
+        #: with the connection, which then has to end.
+        self.untold = False
 
     def ask(self, call: Call[T]) -> Answer[T]:
         """Return what the daemon answers, or what stands in for it. Raises what it raises.
@@ -76,15 +83,33 @@ class Line:
         result = self._locally(call)
         return Answer(result, "local")
 
-    def tell(self, call: Call[T], side: Side) -> T | None:
-        """Give back what `side` handed out. Whether that works is no matter of the caller's."""
+    def tell(self, call: Call[T], side: Side, *, held: bool = True) -> T | None:
+        """Give back what `side` handed out. Whether that works is no matter of the caller's.
+
+        A daemon that has too much to do is told again, for two seconds at most. `held` says
+        whether it holds something until it is told.
+        """
         if side == "nobody":
             return None
-        with suppress(SuperezioError):
-            if side == "local":
+        if side == "local":
+            with suppress(SuperezioError):
                 return self._locally(call)
-            return self._call(call, COURTESY_S)
-        return None
+            return None
+        untold, self.untold = self.untold, self.untold or held
+        result = self._insist(call)
+        if result is not None:
+            self.untold = untold
+        return result
+
+    def _insist(self, call: Call[T]) -> T | None:
+        while True:
+            try:
+                return self._call(call, COURTESY_S)
+            except SuperezioError as error:
+                pause_s = self._patience.pause_s(error)
+            if pause_s is None:
+                return None
+            self._sleep(pause_s)
 
     def _call(self, call: Call[T], limit_s: float, *, patience_s: float = 0.0) -> T:
         try:
