@@ -16,7 +16,7 @@ import pytest
 
 from live_daemon import LiveDaemon
 from superezio import AsyncClient, Client
-from superezio.errors import BreakerOpenError, FillFailedError, RateLimitedError
+from superezio.errors import BreakerOpenError, BusyError, FillFailedError, RateLimitedError
 
 PROGRAM = Path(__file__).parents[1] / "guarding_client.py"
 RULES: Any = {
@@ -237,3 +237,36 @@ def test_a_daemon_that_is_killed_in_the_middle_takes_no_result_along(tmp_path: P
             assert call.permit is not None
             assert call.permit.side == "daemon"
     daemon.close()
+
+
+def spend_requests(daemon: LiveDaemon) -> None:
+    """Ask until the daemon has had enough of this user."""
+    with daemon.client() as client, suppress(BusyError):
+        while True:
+            client.limit_list()
+
+
+def test_a_slot_comes_back_where_the_daemon_is_too_busy_to_be_told_at_once(tmp_path: Path) -> None:
+    slot: Any = {"requests": 0, "concurrency": 1, "rates": {"concurrency": 1}}
+    limits = "[limits]\nrequests_per_second = 4\nrequests_burst = 4\n"
+    live = LiveDaemon(tmp_path / "d", config=limits).start()
+
+    async def hold() -> None:
+        async with AsyncClient(str(live.socket_path)) as client:
+            async with client.limit("gpu", **slot):
+                await asyncio.to_thread(spend_requests, live)
+            await asyncio.sleep(0.6)
+            async with client.limit("gpu", **slot):
+                pass
+
+    try:
+        with live.client() as client, live.client() as other:
+            with client.limit("gpu", **slot):
+                spend_requests(live)
+            threading.Event().wait(0.6)
+            with other.limit("gpu", **slot):
+                pass
+            threading.Event().wait(1.0)
+            asyncio.run(hold())
+    finally:
+        live.close()
