@@ -262,10 +262,7 @@ class Cache:
             return 0
         if space.pending.fills:
             space.pending.invalidations.add_tag(tag, self._fills.advance())
-        tagged = list(space.tagged.get(tag, {}).values())
-        for entry in tagged:
-            self._entries.remove(entry, "deleted")
-        return len(tagged)
+        return self._entries.delete_tag(space, tag)
 
     def clear(self, namespace: str) -> int:
         """Delete all of a namespace and outdate its fills; return how many entries went."""
@@ -274,15 +271,12 @@ class Cache:
             return 0
         if space.pending.fills:
             space.pending.invalidations.add_all(self._fills.advance())
-        entries = [*space.shared.values(), *space.guaranteed.values()]
-        for entry in entries:
-            self._entries.remove(entry, "deleted")
-        return len(entries)
+        return self._entries.clear(space)
 
     # --- time, quotas and counters ----------------------------------------------------------------
 
     def expire(self, now_ns: int) -> list[Outcome]:
-        """Answer who has waited enough, replace late leaders, let expired entries go."""
+        """Answer who has waited enough, replace late leaders, let some expired entries go."""
         self._entries.drop_expired(now_ns)
         return self._fills.expire(now_ns)
 

@@ -17,18 +17,22 @@ from typing import Final
 
 from superezio.resilience.cache_counters import Cause
 from superezio.resilience.cache_limits import Limits, Quota
-from superezio.resilience.deadlines import Deadlines
+from superezio.resilience.ends import Ends
 from superezio.resilience.namespaces import Entry, Namespace
 from superezio.resilience.owners import Owner
 
 _NOTHING: Final = Quota(0, 0)
+#: How many expired entries go at a time, though many more may have expired together: each store
+#: adds one, so that none of them takes long and the expired still grow fewer.
+MOST_EXPIRED_AT_ONCE: Final = 64
 
 
 class Entries:
     """Bounded by bytes and by entries at every moment; the expired go before the live.
 
     Expired is what may not be served any more: past its time to live, its grace and the time for
-    which it stands in for an error.
+    which it stands in for an error. Of many that expire together a few go with each store, and
+    the others as room is needed: of a namespace or an owner that is full, before any live one.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -44,10 +48,13 @@ class Entries:
         self._guaranteed_entries = 0
         self._shared: OrderedDict[Entry, None] = OrderedDict()
         self._shared_bytes = 0
-        self._ends: Deadlines[Entry] = Deadlines()
+        self._kept: dict[int, Entry] = {}
+        self._ends = Ends()
+        self._last_number = 0
+        self._now_ns = 0
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._kept)
 
     def set_quota(self, space: Namespace, quota: Quota) -> None:
         """Give a namespace another quota, and evict what it or the total no longer holds.
@@ -102,7 +109,7 @@ class Entries:
         if owner is not None:
             self._make_room_of_owner(owner, size, 1)
             self._promise(owner)
-        entry.number = self._ends.add(entry.dead_at_ns, entry)
+        self._add_end(entry)
         for tag in entry.tags:
             space.tagged.setdefault(tag, {})[entry.key] = entry
         space.used_bytes += size
@@ -117,11 +124,15 @@ class Entries:
 
     def remove(self, entry: Entry, cause: Cause) -> None:
         """Let an entry go, and count why."""
+        self._take_out(entry)
+        counters = entry.space.counters
+        setattr(counters, cause, getattr(counters, cause) + 1)
+        self._settle(entry.space)
+
+    def _take_out(self, entry: Entry) -> None:
         space = entry.space
         self._unlink(entry)
-        if space.owner is not None and not space.owner.count:
-            self._take_back(space.owner)
-        self._ends.remove(entry.number)
+        del self._kept[entry.number]
         for tag in entry.tags:
             tagged = space.tagged[tag]
             del tagged[entry.key]
@@ -129,27 +140,83 @@ class Entries:
                 del space.tagged[tag]
         space.used_bytes -= entry.size
         self.used_bytes -= entry.size
-        counters = space.counters
-        setattr(counters, cause, getattr(counters, cause) + 1)
+
+    def delete_tag(self, space: Namespace, tag: str) -> int:
+        """Let all of a namespace that have a tag go as deleted, and return how many went."""
+        tagged = list(space.tagged.get(tag, {}).values())
+        for entry in tagged:
+            self._take_out(entry)
+        space.counters.deleted += len(tagged)
+        self._settle(space)
+        return len(tagged)
+
+    def clear(self, space: Namespace) -> int:
+        """Let all of a namespace go as deleted, and return how many went."""
+        count = space.count
+        for entry in space.shared.values():
+            del self._shared[entry]
+            del self._kept[entry.number]
+        for entry in space.guaranteed.values():
+            del self._kept[entry.number]
+        self._shared_bytes -= space.used_bytes - space.guaranteed_bytes
+        self.used_bytes -= space.used_bytes
+        if space.owner is not None:
+            space.owner.discard_all(space)
+        space.empty()
+        space.counters.deleted += count
+        self._settle(space)
+        return count
 
     def drop_expired(self, now_ns: int) -> None:
-        """Let all go that may not be served any more."""
-        while (entry := self._ends.pop_due(now_ns)) is not None:
-            self.remove(entry, "expired")
+        """Let some go that may not be served any more, those that ended first."""
+        self._now_ns = now_ns
+        for _ in range(MOST_EXPIRED_AT_ONCE):
+            if not self._drop_one(self._ends):
+                return
+
+    def _drop_one(self, ends: Ends) -> bool:
+        """Let the entry of a group go that ended first; return whether there was one."""
+        entry = ends.first_dead(self._now_ns, self._kept)
+        if entry is None:
+            return False
+        self.remove(entry, "expired")
+        return True
+
+    def _add_end(self, entry: Entry) -> None:
+        self._last_number += 1
+        entry.number = self._last_number
+        self._kept[entry.number] = entry
+        end = (entry.dead_at_ns, entry.number)
+        self._ends.add(end)
+        entry.space.ends.add(end)
+        if entry.space.owner is not None:
+            entry.space.owner.ends.add(end)
+
+    def _settle(self, space: Namespace) -> None:
+        """Forget what is over when something of a namespace has gone."""
+        owner = space.owner
+        if owner is not None:
+            owner.ends.tidy(owner.count, self._kept)
+            if not owner.count:
+                self._take_back(owner)
+        space.ends.tidy(space.count, self._kept)
+        self._ends.tidy(len(self._kept), self._kept)
 
     def _make_room_in_quota(self, space: Namespace, size: int, entries: int) -> None:
         quota = space.quota
         while (
             space.used_bytes + size > quota.max_bytes or space.count + entries > quota.max_entries
         ):
-            self.remove(space.least_recently_used(), "quota")
+            if not self._drop_one(space.ends):
+                self.remove(space.least_recently_used(), "quota")
 
     def _make_room_of_owner(self, owner: Owner, size: int, entries: int) -> None:
         quota = owner.quota
         while (
             owner.used_bytes + size > quota.max_bytes or owner.count + entries > quota.max_entries
         ):
-            self.remove(owner.least_recently_used(), "quota")
+            if not self._drop_one(owner.ends):
+                self.remove(owner.least_recently_used(), "quota")
 
     def _make_room_in_guaranteed(self, whose: Namespace | Owner, size: int, entries: int) -> None:
         quota = whose.quota
@@ -225,7 +292,12 @@ class Entries:
     def _trim_shared(self) -> None:
         most_bytes = self._max_bytes - self._guaranteed_bytes
         most_entries = self._max_entries - self._guaranteed_entries
+        expired = MOST_EXPIRED_AT_ONCE
         while self._shared_bytes > most_bytes or len(self._shared) > most_entries:
+            # One that has expired may be of another's guaranteed part, and make no room here.
+            if expired and self._drop_one(self._ends):
+                expired -= 1
+                continue
             oldest = next(iter(self._shared))
             if self._has_guaranteed_room(oldest):
                 self._unlink(oldest)

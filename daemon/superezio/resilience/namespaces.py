@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from superezio.resilience.cache_answers import Value
 from superezio.resilience.cache_counters import Counters
 from superezio.resilience.cache_limits import Quota
+from superezio.resilience.ends import Ends
 from superezio.resilience.fills import Pending
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Namespace:
 
     __slots__ = (
         "counters",
+        "ends",
         "guaranteed",
         "guaranteed_bytes",
         "name",
@@ -88,12 +90,17 @@ class Namespace:
         self.quota = quota
         self.owner = owner
         self.counters = Counters()
+        self.empty()
+        self.pending = Pending(name, self.counters)
+
+    def empty(self) -> None:
+        """Hold nothing."""
         self.guaranteed: OrderedDict[str, Entry] = OrderedDict()
         self.guaranteed_bytes = 0
         self.shared: OrderedDict[str, Entry] = OrderedDict()
         self.used_bytes = 0
         self.tagged: dict[str, dict[str, Entry]] = {}
-        self.pending = Pending(name, self.counters)
+        self.ends = Ends()
 
     @property
     def count(self) -> int:

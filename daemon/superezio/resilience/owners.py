@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from superezio.resilience.cache_limits import Quota
-from superezio.resilience.namespaces import Entry
+from superezio.resilience.ends import Ends
+from superezio.resilience.namespaces import Entry, Namespace
 
 
 class Owner:
@@ -19,11 +20,20 @@ class Owner:
     first entry came.
     """
 
-    __slots__ = ("guaranteed", "guaranteed_bytes", "promised", "quota", "shared", "used_bytes")
+    __slots__ = (
+        "ends",
+        "guaranteed",
+        "guaranteed_bytes",
+        "promised",
+        "quota",
+        "shared",
+        "used_bytes",
+    )
 
     def __init__(self, quota: Quota) -> None:
         self.quota = quota
         self.promised = False
+        self.ends = Ends()
         self.guaranteed: OrderedDict[Entry, None] = OrderedDict()
         self.guaranteed_bytes = 0
         self.shared: OrderedDict[Entry, None] = OrderedDict()
@@ -64,6 +74,15 @@ class Owner:
         else:
             del self.shared[entry]
         self.used_bytes -= entry.size
+
+    def discard_all(self, space: Namespace) -> None:
+        """Count out all of a namespace, which still knows them."""
+        for entry in space.shared.values():
+            del self.shared[entry]
+        for entry in space.guaranteed.values():
+            del self.guaranteed[entry]
+        self.guaranteed_bytes -= space.guaranteed_bytes
+        self.used_bytes -= space.used_bytes
 
     def touch(self, entry: Entry) -> None:
         """Make an entry the one that was used last."""
