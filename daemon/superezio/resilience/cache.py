@@ -271,7 +271,9 @@ class Cache:
             return 0
         if space.pending.fills:
             space.pending.invalidations.add_all(self._fills.advance())
-        return self._entries.clear(space)
+        count = space.count
+        self._spaces[namespace] = self._entries.clear(space)
+        return count
 
     # --- time, quotas and counters ----------------------------------------------------------------
 
@@ -281,10 +283,12 @@ class Cache:
         return self._fills.expire(now_ns)
 
     def next_deadline_ns(self) -> int | None:
-        """Return when `expire` is to be called for the sake of those that wait, or None.
+        """Return when `expire` is to be called, or None; 0, at once, where cleared ones have to go.
 
         Entries that expire need no timer: they are not served, and go when a value is stored.
         """
+        if self._entries.clearing:
+            return 0
         return self._fills.next_deadline_ns()
 
     def declare(self, namespace: str, quota: Quota | None) -> None:
@@ -421,7 +425,9 @@ class Cache:
             for each in before.keys() - self._spaces.keys():
                 self._forgotten.add(before[each].counters)
             kept = {self._owner_of(each) for each in self._spaces}
-            self._owners = {each: owner for each, owner in self._owners.items() if each in kept}
+            self._owners = {
+                each: owner for each, owner in self._owners.items() if each in kept or owner.count
+            }
             self._sweep_at = 2 * len(self._spaces) + _SPARE_NAMESPACES
         space = Namespace(name, self._limits.quota, self._owner(name))
         self._spaces[name] = space

@@ -12,7 +12,8 @@ those that came first.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from itertools import islice
 from typing import Final
 
 from superezio.resilience.cache_counters import Cause
@@ -22,9 +23,10 @@ from superezio.resilience.namespaces import Entry, Namespace
 from superezio.resilience.owners import Owner
 
 _NOTHING: Final = Quota(0, 0)
-#: How many expired entries go at a time, though many more may have expired together: each store
-#: adds one, so that none of them takes long and the expired still grow fewer.
-MOST_EXPIRED_AT_ONCE: Final = 64
+_NONE_CLEARED: Final[deque[Namespace]] = deque()
+#: How many expired or cleared entries go at a time, though there may be many more: each store
+#: adds one, so that none of them takes long and what is over still grows less.
+MOST_AT_ONCE: Final = 64
 
 
 class Entries:
@@ -52,6 +54,7 @@ class Entries:
         self._ends = Ends()
         self._last_number = 0
         self._now_ns = 0
+        self._cleared: deque[Namespace] = deque()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -150,32 +153,48 @@ class Entries:
         self._settle(space)
         return len(tagged)
 
-    def clear(self, space: Namespace) -> int:
-        """Let all of a namespace go as deleted, and return how many went."""
+    def clear(self, space: Namespace) -> Namespace:
+        """Let all of a namespace go as deleted, and return what is in its place from now on.
+
+        Of many, most are only found no more: they take their room until they go, a few with each
+        store and with each `drop_expired`, and before any other.
+        """
         count = space.count
-        for entry in space.shared.values():
-            del self._shared[entry]
-            del self._kept[entry.number]
-        for entry in space.guaranteed.values():
-            del self._kept[entry.number]
-        self._shared_bytes -= space.used_bytes - space.guaranteed_bytes
-        self.used_bytes -= space.used_bytes
+        for entry in [*islice(space.shared.values(), MOST_AT_ONCE)]:
+            self.remove(entry, "deleted")
+        # What is guaranteed to the namespace alone is free for it at once.
+        most = None if space.owner is None else max(0, MOST_AT_ONCE - count + space.count)
+        for entry in [*islice(space.guaranteed.values(), most)]:
+            self.remove(entry, "deleted")
+        if not space.count:
+            return space
+        space.counters.deleted += space.count
+        self._cleared.append(space)
         if space.owner is not None:
-            space.owner.discard_all(space)
-        space.empty()
-        space.counters.deleted += count
-        self._settle(space)
-        return count
+            space.owner.cleared.append(space)
+        return space.succeed()
+
+    @property
+    def clearing(self) -> bool:
+        """Whether something that was cleared has still to go."""
+        while self._cleared and not self._cleared[0].count:
+            self._cleared.popleft()
+        return bool(self._cleared)
 
     def drop_expired(self, now_ns: int) -> None:
-        """Let some go that may not be served any more, those that ended first."""
+        """Let some go that may not be served any more: the cleared, then those that ended first."""
         self._now_ns = now_ns
-        for _ in range(MOST_EXPIRED_AT_ONCE):
-            if not self._drop_one(self._ends):
+        for _ in range(MOST_AT_ONCE):
+            if not self._drop_one(self._ends, self._cleared):
                 return
 
-    def _drop_one(self, ends: Ends) -> bool:
-        """Let the entry of a group go that ended first; return whether there was one."""
+    def _drop_one(self, ends: Ends, cleared: deque[Namespace]) -> bool:
+        """Let one of a group go that was cleared or ended first; return whether there was one."""
+        while cleared and not cleared[0].count:
+            cleared.popleft()
+        if cleared:
+            self.remove(cleared[0].least_recently_used(), "deleted")
+            return True
         entry = ends.first_dead(self._now_ns, self._kept)
         if entry is None:
             return False
@@ -207,7 +226,7 @@ class Entries:
         while (
             space.used_bytes + size > quota.max_bytes or space.count + entries > quota.max_entries
         ):
-            if not self._drop_one(space.ends):
+            if not self._drop_one(space.ends, _NONE_CLEARED):
                 self.remove(space.least_recently_used(), "quota")
 
     def _make_room_of_owner(self, owner: Owner, size: int, entries: int) -> None:
@@ -215,7 +234,7 @@ class Entries:
         while (
             owner.used_bytes + size > quota.max_bytes or owner.count + entries > quota.max_entries
         ):
-            if not self._drop_one(owner.ends):
+            if not self._drop_one(owner.ends, owner.cleared):
                 self.remove(owner.least_recently_used(), "quota")
 
     def _make_room_in_guaranteed(self, whose: Namespace | Owner, size: int, entries: int) -> None:
@@ -292,10 +311,10 @@ class Entries:
     def _trim_shared(self) -> None:
         most_bytes = self._max_bytes - self._guaranteed_bytes
         most_entries = self._max_entries - self._guaranteed_entries
-        expired = MOST_EXPIRED_AT_ONCE
+        expired = MOST_AT_ONCE
         while self._shared_bytes > most_bytes or len(self._shared) > most_entries:
             # One that has expired may be of another's guaranteed part, and make no room here.
-            if expired and self._drop_one(self._ends):
+            if expired and self._drop_one(self._ends, self._cleared):
                 expired -= 1
                 continue
             oldest = next(iter(self._shared))

@@ -90,17 +90,20 @@ class Namespace:
         self.quota = quota
         self.owner = owner
         self.counters = Counters()
-        self.empty()
-        self.pending = Pending(name, self.counters)
-
-    def empty(self) -> None:
-        """Hold nothing."""
         self.guaranteed: OrderedDict[str, Entry] = OrderedDict()
         self.guaranteed_bytes = 0
         self.shared: OrderedDict[str, Entry] = OrderedDict()
         self.used_bytes = 0
         self.tagged: dict[str, dict[str, Entry]] = {}
         self.ends = Ends()
+        self.pending = Pending(name, self.counters)
+
+    def succeed(self) -> Namespace:
+        """Return one that holds nothing, in the place of this one, which counts alone from now."""
+        successor = Namespace(self.name, self.quota, self.owner)
+        successor.counters, successor.pending = self.counters, self.pending
+        self.counters, self.quota = Counters(), Quota(0, 0)
+        return successor
 
     @property
     def count(self) -> int:

@@ -6,7 +6,7 @@ own, and a part that is guaranteed to it, which no growth of another's touches.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 from superezio.resilience.cache_limits import Quota
 from superezio.resilience.ends import Ends
@@ -21,6 +21,7 @@ class Owner:
     """
 
     __slots__ = (
+        "cleared",
         "ends",
         "guaranteed",
         "guaranteed_bytes",
@@ -34,6 +35,7 @@ class Owner:
         self.quota = quota
         self.promised = False
         self.ends = Ends()
+        self.cleared: deque[Namespace] = deque()
         self.guaranteed: OrderedDict[Entry, None] = OrderedDict()
         self.guaranteed_bytes = 0
         self.shared: OrderedDict[Entry, None] = OrderedDict()
@@ -74,15 +76,6 @@ class Owner:
         else:
             del self.shared[entry]
         self.used_bytes -= entry.size
-
-    def discard_all(self, space: Namespace) -> None:
-        """Count out all of a namespace, which still knows them."""
-        for entry in space.shared.values():
-            del self.shared[entry]
-        for entry in space.guaranteed.values():
-            del self.guaranteed[entry]
-        self.guaranteed_bytes -= space.guaranteed_bytes
-        self.used_bytes -= space.used_bytes
 
     def touch(self, entry: Entry) -> None:
         """Make an entry the one that was used last."""

@@ -99,6 +99,7 @@ class Caches:
         nothing, where they are guaranteed more than there is.
         """
         self._namespaces.set_shared(shared)
+        self._alarm.set(self._cache.next_deadline_ns())
         self._waits.check_again(self._namespaces.owned)
 
     def close(self) -> None:
@@ -232,6 +233,7 @@ class Caches:
         """
         owned = self._namespaces.to_clear(caller, params)
         entries = self._cache.clear(full_name(owned))
+        self._alarm.set(self._cache.next_deadline_ns())
         besides = self._event_rate.take(owned.owner)
         if besides is None:
             return CacheDeleted(entries=entries)

@@ -10,6 +10,7 @@ import pytest
 from superezio.resilience.cache import Cache
 from superezio.resilience.cache_answers import Filled, Hit, Join, Lead, Value
 from superezio.resilience.cache_limits import Lifetime, Limits, Quota
+from superezio.resilience.entries import MOST_AT_ONCE
 from superezio.resilience.namespaces import entry_bytes
 
 ROOMY = Quota(max_bytes=10**9, max_entries=10**6)
@@ -336,3 +337,74 @@ def test_what_owners_are_promised_is_there() -> None:
     cache = _owned(entries=5, most=6, guaranteed=2, promised=2)
     with pytest.raises(ValueError, match="cannot guarantee that much to shared"):
         cache.declare("shared", Quota(10**6, 10, 2 * SIZE, 0))
+
+
+def _many(cache: Cache, count: int, namespace: str = "n") -> None:
+    for number in range(count):
+        cache.put(namespace, str(number), VALUE, LIFE, now_ns=0)
+
+
+def test_of_many_that_expired_together_a_store_lets_only_some_go() -> None:
+    cache = _cache(entries=20_000)
+    _many(cache, 10_000)
+    before = cache.usage().entries
+    _put(cache, "a", "other", now=10**6)
+    assert before - MOST_AT_ONCE < cache.usage().entries < before
+    assert cache.counters("n").expired == MOST_AT_ONCE
+    assert cache.expire(10**6) == []
+    assert cache.counters("n").expired == 2 * MOST_AT_ONCE
+
+
+def test_every_store_leaves_fewer_expired_ones() -> None:
+    cache = _cache(entries=20_000)
+    _many(cache, 1000)
+    for number in range(1 + 1000 // MOST_AT_ONCE):
+        _put(cache, "abcdefghijklmnopqrstuvwxyz"[number], "other", now=10**6)
+    assert cache.usage("n").entries == 0
+
+
+def test_a_full_namespace_lets_its_expired_go_before_its_live_however_many_there_are() -> None:
+    cache = _cache(entries=10**5, quota=Quota(10**9, 300))
+    _many(cache, 10 * MOST_AT_ONCE, "older")
+    _put(cache, "a", life=Lifetime(10**9))
+    _many(cache, 299)
+    assert isinstance(cache.peek("n", "298", now_ns=1), Hit)
+    _put(cache, "b", life=Lifetime(10**9), now=10**6)
+    assert "a" in _kept(cache)
+    assert "b" in _kept(cache)
+    assert cache.counters("n").quota == 0
+    assert cache.counters("n").expired == 1
+
+
+def test_many_that_are_cleared_are_found_no_more_and_go_a_few_at_a_time() -> None:
+    cache = _cache(entries=20_000)
+    _many(cache, 10_000)
+    assert cache.clear("n") == 10_000
+    assert cache.peek("n", "9999", now_ns=1) is None
+    assert cache.usage("n").entries == 0
+    assert cache.usage().entries == 10_000 - MOST_AT_ONCE
+    _many(cache, 10)
+    assert cache.usage("n").entries == 10
+    times = 0
+    while cache.next_deadline_ns() == 0:
+        cache.expire(1)
+        times += 1
+    assert times == pytest.approx(10_000 / MOST_AT_ONCE, abs=12)
+    assert cache.usage() == cache.usage("n")
+    assert cache.next_deadline_ns() is None
+    counters = cache.counters("n")
+    assert (counters.stored, counters.deleted, counters.expired) == (10_010, 10_000, 0)
+    assert cache.clear("n") == 10
+
+
+def test_what_was_cleared_makes_room_before_what_lives() -> None:
+    cache = _cache(entries=1000, spare=3000)
+    _put(cache, "a", "other")
+    _many(cache, 999)
+    cache.clear("n")
+    for number in range(999):
+        cache.put("n", str(number), VALUE, LIFE, now_ns=1)
+    assert cache.usage().entries == 1000
+    assert _kept(cache, "other") == "a"
+    assert cache.usage("n").entries == 999
+    assert cache.totals().total == 0
