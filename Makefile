@@ -11,9 +11,13 @@ PREFIX := /opt/superezio
 # What superezio is measured beside is no dependency of it, and stays out of .venv.
 BENCH_VENV := .venv-bench
 BENCH_PIP  := $(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet
+# What the tests that compute printed, while others ran beside them.
+COMPUTED := build/computed.txt
+# A source is compiled once, not by each of the thousands of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo docs test lint unit system soak soak-short outage kill-points wheel-test coverage bench bench-placement bench-resilience bench-short lock install clean
+.PHONY: help setup dev demo docs test waiting computing lint unit system soak outage kill-points wheel-test coverage bench bench-placement bench-resilience bench-short lock install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -51,11 +55,29 @@ lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint coverage soak-short wheel-test bench-short ## everything this machine can run; says what it could not and why
+# Daemons and machines mostly wait, unit tests and the soak mostly compute: they run beside each
+# other, and what computes gives way, so that what is timed has a processor. It is printed at the
+# end, as it would be lost among the rest; a failure of either is one of all, and both are printed.
+test: lint ## everything this machine can run; says what it could not and why
+	@mkdir -p build
+	rm -f .coverage .coverage.* $(COMPUTED)
+	@$(MAKE) --no-print-directory -j2 waiting computing; status=$$?; \
+	  if [ -e $(COMPUTED) ]; then cat $(COMPUTED); fi; exit $$status
+	@$(MAKE) --no-print-directory coverage bench-short
 
-coverage: $(VENV)/.dev
-	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest --ignore=tests/soak
+# Whatever is not in `computing`: a new folder of tests is here by itself. What calls make in a
+# test gets none of the flags of this one.
+waiting: $(VENV)/.dev
+	env -u MAKEFLAGS -u MFLAGS $(BIN)/coverage run -m pytest --ignore=tests/unit --ignore=tests/soak
+	@$(MAKE) --no-print-directory wheel-test
+	@echo "what computes ends by itself, and is printed then: tail -f $(COMPUTED)"
+
+# The soak without coverage, which would take as long again.
+computing: $(VENV)/.dev
+	@{ nice -n 5 $(BIN)/coverage run -m pytest tests/unit && nice -n 5 $(BIN)/pytest tests/soak; } \
+	  >$(COMPUTED) 2>&1 </dev/null
+
+coverage:
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=90
 
@@ -64,10 +86,6 @@ unit: $(VENV)/.dev ## the quick tests
 
 system: $(VENV)/.dev ## the tests in a booted systemd (root)
 	$(BIN)/pytest tests/system
-
-# Without coverage, which would take as long again.
-soak-short: $(VENV)/.dev
-	$(BIN)/pytest tests/soak
 
 soak: $(VENV)/.dev ## a simulated month of leases, in minutes (DAYS=, SEED=, HARDSHIP=)
 	cd tests && PYTHONHASHSEED=0 ../$(BIN)/python -m soak \
@@ -79,7 +97,8 @@ outage: $(VENV)/.dev ## a service is down for a minute, and 50 processes share a
 kill-points: $(VENV)/.dev ## kill -9 at every system call of acquire, attach and release
 	SUPEREZIO_KILL_POINTS=all $(BIN)/pytest -s tests/integration/test_kill_points.py
 
-# What differs from the tree is what was packed: the programs run, and the package is used.
+# The tree itself has been tested; that it was packed as it is, and that what depends on where a
+# thing is installed works from there, is all that a wheel can add.
 wheel-test: $(VENV)/.dev
 	rm -rf build/wheel $(WHEEL_VENV)
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
@@ -87,10 +106,10 @@ wheel-test: $(VENV)/.dev
 	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-build.lock
 	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install $(LOCKED) -r requirements-dev.lock
 	$(WHEEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps build/wheel/superezio-*.whl
-	SUPEREZIO_TEST_INSTALLED=1 $(WHEEL_VENV)/bin/pytest tests/unit/superezio tests/integration -m "not slow"
+	SUPEREZIO_TEST_INSTALLED=1 $(WHEEL_VENV)/bin/pytest tests/integration -m "installed and not slow"
 
 bench: $(VENV)/.dev ## measure the budgets (SHORT=1: a quick look)
-	cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BIN)/python -m bench $(if $(SHORT),--short)
+	cd tests && ../$(BIN)/python -m bench $(if $(SHORT),--short)
 
 bench-placement: $(VENV)/.dev ## our placement beside first-fit, most-free and round-robin, on one trace
 	@cd tests && ../$(BIN)/python -m bench.placement
@@ -104,11 +123,11 @@ $(BENCH_VENV)/.ready: tests/bench/requirements-resilience.txt requirements.lock 
 	@touch $@
 
 bench-resilience: $(BENCH_VENV)/.ready ## our breaker, rate limiter and cache beside others (SHORT=1: a quick look)
-	@cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BENCH_VENV)/bin/python -m bench.resilience $(if $(SHORT),--short)
+	@cd tests && ../$(BENCH_VENV)/bin/python -m bench.resilience $(if $(SHORT),--short)
 
 bench-short: $(VENV)/.dev $(BENCH_VENV)/.ready
-	@cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BIN)/python -m bench --short
-	@cd tests && env -u PYTHONDONTWRITEBYTECODE ../$(BENCH_VENV)/bin/python -m bench.resilience --short
+	@cd tests && ../$(BIN)/python -m bench --short
+	@cd tests && ../$(BENCH_VENV)/bin/python -m bench.resilience --short
 
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 pyproject.toml -o requirements.lock

@@ -15,6 +15,8 @@ from minders import until
 from superezio import AsyncClient, errors
 from superezio.events import Events
 
+pytestmark = pytest.mark.installed
+
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[LiveDaemon]:

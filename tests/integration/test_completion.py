@@ -22,6 +22,8 @@ from superezioctl.command_line import load
 from superezioctl.commands.completion import SHELLS
 from terminal import Terminal
 
+pytestmark = pytest.mark.installed
+
 BIN = str(Path(sys.executable).parent)
 
 

@@ -27,6 +27,8 @@ from superezio import wire
 from superezio.client import Client
 from supereziod.gpu.claims import Claim, ClaimsDirectory, read_stat
 
+pytestmark = pytest.mark.installed
+
 GIB = 1 << 30
 SLEEP = ("sleep", "600")
 Start = Callable[..., "Command"]

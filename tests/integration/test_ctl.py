@@ -19,6 +19,8 @@ import pytest
 from live_daemon import LiveDaemon
 from superezio import wire
 
+pytestmark = pytest.mark.installed
+
 WITHIN_S = 15.0
 COMMANDS_THAT_ONLY_LOOK = [
     "status",

@@ -22,6 +22,8 @@ from fake_daemon import FakeDaemon, Silence
 from live_daemon import LiveDaemon
 from nvml_sim.plugin import MakeSimulator
 
+pytestmark = pytest.mark.installed
+
 
 @pytest.fixture
 def directory() -> Iterator[Path]:

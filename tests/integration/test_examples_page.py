@@ -15,6 +15,8 @@ from markdown_blocks import blocks, commands
 from minders import until
 from superezio import wire
 
+pytestmark = pytest.mark.installed
+
 PAGE = Path(__file__).parents[2] / "docs" / "examples.md"
 COMMANDS = commands(PAGE, "$ ")
 TRAIN, ASKS_ITSELF = blocks(PAGE, "python")

@@ -23,6 +23,8 @@ from plain_client import PlainClient, RefusedError, call_once, plain_client
 from superezio.flight.reading import Entry, RingReader, latest
 from superezio.flight.records import RequestNote
 
+pytestmark = pytest.mark.installed
+
 GIB = 1 << 30
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 ANNA, BEN = 51001, 51002

@@ -14,6 +14,8 @@ import pytest
 
 from live_daemon import LiveDaemon
 
+pytestmark = pytest.mark.installed
+
 CONFIG = """
 [breaker]
 minimum_calls = 3

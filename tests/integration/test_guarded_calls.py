@@ -18,6 +18,8 @@ from live_daemon import LiveDaemon
 from superezio import AsyncClient, Client
 from superezio.errors import BreakerOpenError, BusyError, FillFailedError, RateLimitedError
 
+pytestmark = pytest.mark.installed
+
 PROGRAM = Path(__file__).parents[1] / "guarding_client.py"
 RULES: Any = {
     "window_calls": 4,

@@ -24,6 +24,8 @@ from superezio.errors import BreakerOpenError
 from superezio.wire import BreakerState, Gpu
 from supereziod.rpc.metrics_page import SECTIONS
 
+pytestmark = pytest.mark.installed
+
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 GIB = 1 << 30
 #: A reading a second: two questions are between two readings soon.

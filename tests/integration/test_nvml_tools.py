@@ -17,6 +17,8 @@ from nvml_sim.plugin import MakeSimulator, built
 from nvml_sim.profiles import GIB, H100, MIB, RTX_2060, RTX_3060
 from nvml_sim.simulator import NvmlSimulator
 
+pytestmark = pytest.mark.installed
+
 View = Callable[[Path], list[dict[str, Any]]]
 VARIANTS = ["current", "r535"]
 # Asked of nvitop in a process of its own: its API is what its screen shows.

@@ -19,6 +19,8 @@ from superezio import wire
 from superezio.client import Client
 from supereziod.gpu.control import SimulatedControl
 
+pytestmark = pytest.mark.installed
+
 GIB = 1 << 30
 HOLD = [sys.executable, "-m", "supereziod.gpu.standin", "--vram", "3GiB"]
 DEAF = ["env", "--ignore-signal=TERM", *HOLD]

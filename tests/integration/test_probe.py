@@ -24,6 +24,8 @@ from supereziod.gpu.records import GpuRecords
 from supereziod.observability.events import EventLog
 from supereziod.storage import Database, Documents
 
+pytestmark = pytest.mark.installed
+
 PERIOD_S = 0.1
 WITHIN_S = 20.0
 #: Everything that takes seconds in earnest, in tenths of them.

@@ -14,6 +14,8 @@ from live_daemon import LiveDaemon
 from markdown_blocks import blocks
 from superezio.calls import LeaseOptions
 
+pytestmark = pytest.mark.installed
+
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 BLOCKS = list(blocks(PAGE, "python"))
 

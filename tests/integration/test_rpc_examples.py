@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rpc_examples import record
+
+pytestmark = pytest.mark.installed
 
 KEPT = Path(__file__).parents[2] / "docs" / "rpc-examples.json"
 

@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from live_daemon import LiveDaemon
 from plain_client import call_once
+
+pytestmark = pytest.mark.installed
 
 
 def start_second(

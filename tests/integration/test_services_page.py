@@ -20,6 +20,8 @@ from markdown_blocks import blocks, commands
 from page_shell import installed_in
 from superezio.guarding.options import CachedOptions, GuardOptions, LimitOptions, PassOptions
 
+pytestmark = pytest.mark.installed
+
 PAGE = Path(__file__).parents[2] / "docs" / "services.md"
 BLOCKS = list(blocks(PAGE, "python"))
 #: By the role of who types them; pip would go to a registry.

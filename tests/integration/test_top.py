@@ -23,6 +23,8 @@ from live_daemon import LiveDaemon
 from superezio import errors, wire
 from terminal import WITHIN_S, Terminal
 
+pytestmark = pytest.mark.installed
+
 GIB = 1 << 30
 REFUSAL = (
     "cannot call gpu.cordon as user: it needs the role admin. Join the group superezio-admin"
