@@ -52,7 +52,7 @@ def test_every_file_is_packed_as_it_is(packages: list[Path], installed: PathDist
         if path.is_file() and "__pycache__" not in path.parts
     }
     packed = {
-        str(path): path.locate().read_bytes()
+        str(path): Path(path.locate()).read_bytes()
         for path in installed.files or ()
         if path.parts[0] in {package.name for package in packages} and path.suffix != ".pyc"
     }
@@ -64,7 +64,9 @@ def test_every_file_is_packed_as_it_is(packages: list[Path], installed: PathDist
 def test_its_programs_and_extras_are_those_of_the_project(installed: PathDistribution) -> None:
     project = PYPROJECT["project"]
     assert {each.name: each.value for each in installed.entry_points} == project["scripts"]
-    assert set(installed.metadata.get_all("Provides-Extra")) == {*project["optional-dependencies"]}
+    assert set(installed.metadata.get_all("Provides-Extra") or ()) == {
+        *project["optional-dependencies"]
+    }
     for program in project["scripts"]:
         path = Path(sys.executable).with_name(program)
         done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)

@@ -53,6 +53,9 @@ OWNERS = {"eva 1": "eva", "eva 2": "eva", "fay": "fay"}
 USERS = {"ann": "one", "ben": "one", "cleo": "two", "dan": "three"}
 NAMESPACES = st.sampled_from(("kept", "small", "other", "kept", "small", "eva 1", "eva 2", "fay"))
 KEYS = st.sampled_from(("k", "k", "k", "l", "m", "n"))
+#: What one owner does in its namespaces, whose entries are more than it may have.
+EVAS, EVAS_KEYS = st.sampled_from(("eva 1", "eva 2")), st.sampled_from(("k", "l", "m"))
+DEEDS = st.sampled_from(("put", "put", "put", "use", "use", "delete"))
 HOLDERS = st.sampled_from(("ann", "ben", "cleo", "dan"))
 SIZES = st.sampled_from((0, 100, 1000, 2000, 2501))
 TAGS = st.sampled_from(((), (), ("t",), ("u",), ("t", "u")))
@@ -274,6 +277,19 @@ class CacheMachine(RuleBasedStateMachine):
             self.put(ns, key, size, Lifetime(100), 0.5, ())
             if used:
                 self.get(ns, "k", "ann", 20, 60)
+
+    @rule(acts=st.lists(st.tuples(EVAS, EVAS_KEYS, DEEDS), min_size=6, max_size=12))
+    def an_owner_has_more_than_its_part_and_uses_some_of_it(
+        self, acts: list[tuple[str, str, str]]
+    ) -> None:
+        for ns, key, deed in acts:
+            match deed:
+                case "put":
+                    self.put(ns, key, 100, Lifetime(100), 0.5, ())
+                case "use":
+                    self.get(ns, key, "ann", 20, 60)
+                case _:
+                    self.delete(ns, key)
 
     @rule(
         ns=NAMESPACES,
