@@ -45,7 +45,10 @@ class Counters(Struct):
 
 
 class Usage(Struct, frozen=True):
-    """What a namespace, or all of them, hold at a moment, the expired not yet gone included."""
+    """What a namespace, or all of them, hold at a moment, the expired not yet gone included.
+
+    All together hold what was cleared and is not yet gone, too; its namespace does not.
+    """
 
     used_bytes: int
     entries: int

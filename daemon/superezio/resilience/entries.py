@@ -171,14 +171,14 @@ class Entries:
         space.counters.deleted += space.count
         self._cleared.append(space)
         if space.owner is not None:
+            _forget_empty(space.owner.cleared)
             space.owner.cleared.append(space)
         return space.succeed()
 
     @property
     def clearing(self) -> bool:
         """Whether something that was cleared has still to go."""
-        while self._cleared and not self._cleared[0].count:
-            self._cleared.popleft()
+        _forget_empty(self._cleared)
         return bool(self._cleared)
 
     def drop_expired(self, now_ns: int) -> None:
@@ -190,8 +190,7 @@ class Entries:
 
     def _drop_one(self, ends: Ends, cleared: deque[Namespace]) -> bool:
         """Let one of a group go that was cleared or ended first; return whether there was one."""
-        while cleared and not cleared[0].count:
-            cleared.popleft()
+        _forget_empty(cleared)
         if cleared:
             self.remove(cleared[0].least_recently_used(), "deleted")
             return True
@@ -344,3 +343,9 @@ def _part_of(space: Namespace) -> Quota:
 
 def _may_fit(size: int, quota: Quota) -> bool:
     return size <= quota.max_bytes and quota.max_entries > 0
+
+
+def _forget_empty(cleared: deque[Namespace]) -> None:
+    """Forget those of which nothing is left, up to the first of which something is."""
+    while cleared and not cleared[0].count:
+        cleared.popleft()

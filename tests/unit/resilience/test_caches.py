@@ -512,6 +512,18 @@ async def test_one_clears_ones_own_and_an_admin_what_is_shared_or_anothers(
     ]
 
 
+async def test_many_that_are_cleared_go_without_another_request(host: CacheHost) -> None:
+    ann = host.connect(ANN)
+    for number in range(1000):
+        ann.set("v", key=str(number))
+    params = CacheNamespaceParams(namespace="n")
+    assert host.caches.clear(ann.caller, params).entries == 1000
+    assert ann.get(key="999", fill=False).status == "miss"
+    async with asyncio.timeout(WITHIN_S):
+        while _stats(ann).entries:
+            await _tick()
+
+
 async def test_one_who_clears_at_request_rate_is_told_of_by_a_count(host: CacheHost) -> None:
     ann, root = host.connect(ANN), host.connect(ROOT)
     own, common = CacheNamespaceParams(namespace="n"), CacheNamespaceParams(namespace="common")

@@ -287,8 +287,8 @@ MUTANTS = (
     Mutant(
         "never takes a promise back from who holds nothing",
         ENTRIES,
-        "            self._take_back(space.owner)\n",
-        "            pass\n",
+        "                self._take_back(owner)\n",
+        "                pass\n",
     ),
     Mutant(
         "guarantees a part to who was not promised it",
