@@ -90,6 +90,11 @@ class AsyncLine:
             return await self._call(call, COURTESY_S)
         except SuperezioError as error:
             pause_s = await self._refused(error, held=held)
+        except asyncio.CancelledError:
+            # Nobody reads any more whether it was refused.
+            if held:
+                await self._conversation.end_when_idle()
+            raise
         if pause_s is None:
             return None
         telling = self._insist(call, pause_s, held=held)

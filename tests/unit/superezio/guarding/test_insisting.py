@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fake_daemon import FakeDaemon
+from fake_daemon import FakeDaemon, Silence
 from superezio import AsyncClient, Client
 from superezio.errors import BusyError, InvalidParamsError
 from superezio.guarding.insisting import Patience
@@ -154,6 +154,24 @@ async def test_a_task_of_the_client_tells_it_where_the_caller_is_cancelled(
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.to_thread(daemon.await_asked, "limit.settle", 2)
+
+
+async def test_one_that_is_cancelled_as_it_tells_leaves_nothing_taken_either(
+    aclient: AsyncClient, daemon: FakeDaemon
+) -> None:
+    daemon.answers["limit.settle"] = Silence
+
+    async def call() -> None:
+        async with aclient.limit("openai"):
+            pass
+
+    task = asyncio.ensure_future(call())
+    await asyncio.to_thread(daemon.await_asked, "limit.settle")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await go_through(aclient)
+    assert daemon.connections == 2
 
 
 async def test_closing_ends_what_is_still_to_be_told(daemon: FakeDaemon) -> None:
