@@ -41,6 +41,8 @@ _WARM: Final = (
     "msgspec", "pdb", "pytest_asyncio.plugin", "pytest_timeout", "sdnotify", "sqlite3",
     "structlog.testing", "unittest", "uvloop", "xml.etree.ElementTree",
 )  # fmt: skip
+#: How long a verdict may take: a test's own time limit, and what comes before.
+_VERDICT_S: Final = 400
 # Plain asserts: nobody reads what failed, and what is imported before cannot be rewritten. No
 # plugin of anyio, which httpx brings, no test uses, and takes a fifth of a short run to import.
 _OPTIONS: Final = (
@@ -96,10 +98,13 @@ def kept_list(
         with Mutants(chosen, environment=environment) as running:
             yield running
 
+    # A fault may let a test hang, which its own time limit ends first.
+    @pytest.mark.timeout(_VERDICT_S)
     @pytest.mark.parametrize("mutant", list(controls), ids=str)
     def passes(mutants: Mutants, mutant: Mutant) -> None:
         mutants.assert_passes(mutant)
 
+    @pytest.mark.timeout(_VERDICT_S)
     @pytest.mark.parametrize("mutant", mutants, ids=str)
     def kills(mutants: Mutants, mutant: Mutant) -> None:
         mutants.assert_killed(mutant)
