@@ -76,12 +76,6 @@ JUDGED = (
         "            pass\n",
     ),
     Mutant(
-        "tells nobody that the time is up",
-        CACHES,
-        "self._deliver(self._cache.expire(self._clock()))",
-        "self._cache.expire(self._clock())",
-    ),
-    Mutant(
         "keeps an error from those who wait",
         CACHES,
         "            settled = self._cache.fail(token, error, holder=caller.connection,"
@@ -280,6 +274,12 @@ TOLD = (
         CACHES,
         "        if params.error is None:\n",
         "        if params.error == '':\n",
+    ),
+    Mutant(
+        "tells nobody that the time is up",
+        CACHES,
+        "self._deliver(self._cache.expire(self._clock()))",
+        "self._cache.expire(self._clock())",
     ),
 )
 
