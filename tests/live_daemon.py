@@ -126,6 +126,14 @@ class LiveDaemon:
         """All that the daemon has written so far."""
         return self.log_path.read_text(errors="replace")
 
+    def await_log(self, text: str, *, within_s: float = READY_WITHIN_S) -> str:
+        """Return all that the daemon has written once `text` is in it: a thread writes it."""
+        deadline = time.monotonic() + within_s
+        while text not in (log := self.log()):
+            assert time.monotonic() < deadline, f"no {text} in the log:\n{log[-4000:]}"
+            time.sleep(0.01)
+        return log
+
     def close(self) -> None:
         """End the daemon, however it stands, and the notify socket."""
         if self.process is not None and self.process.poll() is None:

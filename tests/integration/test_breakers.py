@@ -271,4 +271,4 @@ def test_a_transition_is_told_to_subscribers_and_on_the_command_line(daemon: Liv
     ).stdout
     assert "claude" in shown
     assert "open" in shown
-    assert '"breaker.opened"' in daemon.log()
+    daemon.await_log('"breaker.opened"')

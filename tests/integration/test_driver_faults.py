@@ -78,7 +78,7 @@ def test_without_a_library_the_daemon_serves_and_says_what_to_install(start: Sta
     assert refusal.value.kind == "gpus_unavailable"
     assert "Install the NVIDIA driver" in str(refusal.value)
     assert "retry_after_ms" not in refusal.value.error["data"]
-    assert "driver.lost" in daemon.log()
+    daemon.await_log("driver.lost")
     assert daemon.stop() == 0
 
 

@@ -67,7 +67,8 @@ async def test_one_id_is_followed_through_journal_error_trace_and_lease(
     # the error
     assert refusal.value.error["data"]["correlation_id"] == "job-17"
     # the journal
-    lines = [json.loads(line) for line in daemon.log().splitlines()]
+    log = daemon.await_log('"lease.granted"')
+    lines = [json.loads(line) for line in log.splitlines()]
     granted = next(line for line in lines if line["event"] == "lease.granted")
     assert (granted["correlation_id"], granted["lease"]) == ("job-17", lease["id"])
     assert granted["trace_id"] == TRACE

@@ -75,8 +75,9 @@ def _words(mark: Json) -> str:
 
 
 def journal(daemon: LiveDaemon, id_: str) -> list[str]:
-    """Return the events of the journal's lines of an id."""
-    lines = [json.loads(line) for line in daemon.log().splitlines()]
+    """Return the events of the journal's lines of an id; a breaker has opened."""
+    log = daemon.await_log('"breaker.opened"')
+    lines = [json.loads(line) for line in log.splitlines()]
     return [line["event"] for line in lines if line.get("correlation_id") == id_]
 
 

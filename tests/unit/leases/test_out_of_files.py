@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +23,7 @@ from supereziod.leases.processes import ProcessTable
 def free_files(count: int) -> Iterator[None]:
     """Let so many more files be opened; and see that as many may be afterwards."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    gc.collect()  # or what earlier tests left open may be closed, and so be free, in between
     taken = _lowest_free()
     resource.setrlimit(resource.RLIMIT_NOFILE, (taken + count, before[1]))
     try:
