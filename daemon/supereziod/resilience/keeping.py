@@ -9,6 +9,7 @@ written, the health says so, everything else goes on, and it is tried again each
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import Context
@@ -17,8 +18,10 @@ from typing import Final, Protocol
 from supereziod.storage import Documents, StorageError
 
 _INTERVAL_S: Final = 1.0
-#: What is urgent is written once in this time.
+#: What is urgent is written once in this time,
 _SPACING_S: Final = 0.05
+#: and in this many times as long as a write takes, where there is much or the disk is slow.
+_WRITES_APART: Final = 20
 
 
 class Kept(Protocol):
@@ -84,8 +87,9 @@ class Keeper:
     def soon(self, name: str) -> None:
         """Write what is new in a part: before this returns, or with what comes soon after it.
 
-        There are at most 20 such writes a second. Nothing is done before `start` and after
-        `aclose`, which write by themselves, nor out of a `snapshot`, which has it already.
+        There are at most 20 such writes a second, which take about a twentieth of it. Nothing is
+        done before `start` and after `aclose`, which write by themselves, nor out of a `snapshot`,
+        which has it already.
         """
         if self._task is None or self._is_writing:
             return
@@ -97,11 +101,13 @@ class Keeper:
         self._spacing = None
         # Where the last write failed, to try is for each second: it takes time.
         if self._urgent and self._documents.fault is None:
+            begun_s = time.monotonic()
             for name in self._urgent:
                 self._keep(name)
+            took_s = time.monotonic() - begun_s
             # It is no part of the request in which it is set.
             self._spacing = asyncio.get_running_loop().call_later(
-                self._spacing_s, self._keep_urgent, context=Context()
+                max(self._spacing_s, took_s * _WRITES_APART), self._keep_urgent, context=Context()
             )
         self._urgent.clear()
 
