@@ -102,7 +102,7 @@ class Limit(Section, frozen=True):
             gt=0,
             le=86_400 * 366,
             description="The longest that what a caller reports of the far side (Retry-After, more"
-            " used than reserved) keeps others out.",
+            " used than reserved) keeps others out. Money under a cap counts as it is reported.",
         ),
     ] = field(default=600.0, name="block_maximum")
     names: Annotated[int, Meta(ge=1, description="Limits that are remembered, in all ...")] = 4096
@@ -114,8 +114,8 @@ class Limit(Section, frozen=True):
         int,
         Meta(
             ge=1,
-            description="... and of one connection. With more, the oldest that keep no slot are"
-            " settled as they were reserved.",
+            description="... and of one connection. With more, one of its 16 oldest that keeps no"
+            " slot is settled as it was reserved; where none is, a further one is refused.",
         ),
     ] = 4096
     waiters: Annotated[int, Meta(ge=1, description="Requests that wait, in all ...")] = 20_000

@@ -62,7 +62,6 @@ _SETTLED: Final[dict[CallOutcome, str]] = {
     "throttled": "settled throttled",
 }
 
-
 _encode = msgspec.json.Encoder().encode
 _join = b"".join
 #: The answers to a settle, by its effect and the state of the breaker.

@@ -142,8 +142,7 @@ class RateLimits:
         micros = params.money_micros if named.is_capped else 0
         if named.is_capped and micros >= 0:
             self._check_spend(way, budgets, micros)
-        slots = named.default_slots if params.concurrency is None else params.concurrency
-        cost = _tuple(Cost, (params.requests, params.tokens, params.money_micros, slots))
+        cost = _cost_of(params, named)
         try:
             granted = named.limiter.acquire(
                 request.received_ns, budgets, cost, key=budgets, holder=way
@@ -173,8 +172,7 @@ class RateLimits:
         way = holder.ways[params.name]
         named, now_ns = way.named, self._clock()
         budgets = self._budgets(way, request, params)
-        slots = named.default_slots if params.concurrency is None else params.concurrency
-        cost = Cost(params.requests, params.tokens, params.money_micros, slots)
+        cost = _cost_of(params, named)
         bounds = self._registry.bounds
         if holder.account.waiters >= bounds.waiters_per_uid:
             waiters = holder.account.waiters
@@ -483,6 +481,11 @@ class RateLimits:
         holder.account.waiters -= 1
         self._waiters -= 1
         return waiting
+
+
+def _cost_of(params: LimitAcquireParams, named: NamedLimit) -> Cost:
+    slots = named.default_slots if params.concurrency is None else params.concurrency
+    return _tuple(Cost, (params.requests, params.tokens, params.money_micros, slots))
 
 
 def _tell_grant(future: asyncio.Future[LimitReservation]) -> None:
