@@ -95,7 +95,7 @@ class LimitHost:
             wall=lambda: self.wall,
         )
         if not self._timer:  # real time passes too, and nothing is to be due by it
-            self.service.requests._deadlines._arm = lambda: None  # type: ignore[method-assign]
+            self.service.requests._waits._deadlines._arm = lambda: None  # type: ignore[method-assign]
         self.service.administration.tell_what_is_lost()
         self.keep()
 
@@ -166,7 +166,7 @@ class LimitHost:
     def turn(self, elapsed_ms: int = 0) -> None:
         """Let time pass, and have the loop do what is due."""
         self.now += elapsed_ms * MS
-        self.service.requests._deadlines.run_due()
+        self.service.requests._waits._deadlines.run_due()
 
     def on_disk(self) -> dict[tuple[str, str, str, str], tuple[str, int]]:
         """What is committed of money, as another process reads it: by name, scope and window."""

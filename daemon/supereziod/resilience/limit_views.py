@@ -123,7 +123,9 @@ class LimitAdministration:
 
     def seen(self) -> SeenLimits:
         """Return what all limits have together."""
-        return SeenLimits(self._limits.granted, self._registry.reservations, self._limits.waiters)
+        return SeenLimits(
+            self._limits.reservations.granted, self._registry.reservations, self._limits.waiters
+        )
 
     def reset(self, asker: Asker, params: LimitResetParams, *, is_admin: bool) -> bool:
         """Have all of a limit's rates there again, and no block; return whether any was used.
@@ -216,9 +218,9 @@ class LimitAdministration:
         """Return what is owed, or None where nothing is new or it was written just now."""
         self._book.settle_debts()
         now_ns = self._clock()
-        if not final and (not self._limits.news or now_ns < self._not_before_ns):
+        if not final and (not self._limits.reservations.is_changed or now_ns < self._not_before_ns):
             return None
-        self._limits.news = False
+        self._limits.reservations.written()
         kept = [
             each
             for named in self._registry.limits.values()

@@ -431,7 +431,7 @@ class LimitsMachine(RuleBasedStateMachine):
     def everything_is_counted(self) -> None:
         if not hasattr(self, "host"):
             return
-        assert self.host.service.requests._waiters == len(self.waiting)
+        assert self.host.service.requests.waiters == len(self.waiting)
         holders = self.host.service._registry.holders.values()
         assert sum(len(each.open) for each in holders) == len(self.open)
         accounts = {id(each.account): each.account for each in holders}

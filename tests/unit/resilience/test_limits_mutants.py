@@ -12,6 +12,9 @@ pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 SERVICE = "supereziod.resilience.limits"
+RESERVATIONS = "supereziod.resilience.limit_reservations"
+WAITS = "supereziod.resilience.limit_waits"
+SIGNALS = "supereziod.resilience.limit_signals"
 REGISTRY = "supereziod.resilience.limit_registry"
 NAMED = "supereziod.resilience.named_limit"
 MEMORY = "supereziod.resilience.limit_memory"
@@ -59,26 +62,26 @@ MUTANTS = (
     ),
     Mutant(
         "keeps the waiters of a connection that ends",
-        SERVICE,
+        WAITS,
         "        for waiter, named in list(holder.waiting.items()):\n",
         "        for waiter, named in ():\n",
     ),
     Mutant(
         "keeps a waiter whose request is cancelled",
-        SERVICE,
-        "        future.add_done_callback(lambda _: self._stop_waiting(named, waiter))\n",
+        WAITS,
+        "        future.add_done_callback(lambda _: self.stop(named, waiter))\n",
         "",
     ),
     Mutant(
         "keeps what it granted to a request that was cancelled",
-        SERVICE,
-        "            named.limiter.settle(now_ns, reservation, _NOTHING)\n            return\n",
+        WAITS,
+        "            named.limiter.settle(now_ns, reservation, NOTHING)\n            return\n",
         "            return\n",
     ),
     Mutant(
         "looks at nobody when a slot is free",
         SERVICE,
-        "        if named.waiting:\n            self._arm(named)\n        return _SETTLED",
+        "        if named.waiting:\n            self._waits.arm(named)\n        return _SETTLED",
         "        return _SETTLED",
     ),
     Mutant(
@@ -89,13 +92,13 @@ MUTANTS = (
     ),
     Mutant(
         "gives back what a signal has counted",
-        SERVICE,
-        "                    named.final_by_scope[budget.scope] = self._number\n",
+        SIGNALS,
+        "                    named.final_by_scope[budget.scope] = number\n",
         "                    pass\n",
     ),
     Mutant(
         "gives nothing back of a plain reservation",
-        SERVICE,
+        RESERVATIONS,
         "taken_ns = now_ns if number > final else -1",
         "taken_ns = -1",
     ),
@@ -103,19 +106,19 @@ MUTANTS = (
         "spends without a look at the cap",
         SERVICE,
         "        if named.is_capped and micros >= 0:\n"
-        "            self._check_spend(way, budgets, micros)\n",
+        "            self._reservations.check_spend(way, budgets, micros)\n",
         "",
     ),
     Mutant(
         "grants to waiters without a look at the cap",
-        SERVICE,
-        "                self._check_spend(way, reservation.budgets, micros)\n",
+        WAITS,
+        "                self._reservations.check_spend(way, reservation.budgets, micros)\n",
         "",
     ),
     Mutant(
         "keeps the room of what could not be committed",
-        SERVICE,
-        "            self._close(holder, number, reservation.taken_ns, _NOTHING)\n",
+        RESERVATIONS,
+        "            self.close(holder, number, reservation.taken_ns, NOTHING)\n",
         "            pass\n",
     ),
     Mutant(
