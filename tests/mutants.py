@@ -272,17 +272,7 @@ def main() -> None:
     jobs = msgspec.json.decode(sys.stdin.buffer.read(), type=list[_Job])
     for name in _WARM:
         importlib.import_module(name)
-    from hypothesis import Phase, settings  # noqa: PLC0415 - with the others that are warmed
-
-    # The same examples each time, so that what was killed stays killed, and no search for the
-    # smallest: the first failure is enough.
-    settings.register_profile(
-        "mutants",
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.explicit, Phase.generate],
-    )
+    _draw_the_same()
     # What is here now stays: no collection in a child is to look at it, and so to copy it.
     gc.freeze()
     waiting = list(reversed(list(enumerate(jobs))))
@@ -295,6 +285,29 @@ def main() -> None:
             continue
         pid, status = os.wait()
         print(running.pop(pid), os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _draw_the_same() -> None:
+    """Have Hypothesis draw the same examples each time, so that what was killed stays killed.
+
+    It strews in constants that it finds in the source of all local modules that are imported: a
+    line of code anywhere would change what is drawn here.
+    """
+    # With the others that are warmed, and not in the process that asks.
+    from hypothesis import Phase, settings  # noqa: PLC0415
+    from hypothesis.internal.conjecture import providers  # noqa: PLC0415
+
+    found = "_get_local_constants"
+    assert hasattr(providers, found), f"Hypothesis has no {found} any more: what is it called now?"
+    setattr(providers, found, providers.Constants)
+    # No search for the smallest: the first failure is enough.
+    settings.register_profile(
+        "mutants",
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+    )
 
 
 class _Ending:

@@ -35,11 +35,19 @@ def test_it():
 def test_it(tmp_path):
     assert "mutants-" in str(tmp_path)
 """,
+    "draws what no line of code can change": """
+from hypothesis import given, settings, strategies
+from superezio.quantities import ODD
+@settings(max_examples=500)
+@given(strategies.integers(ODD - 2**32, ODD + 2**32))
+def test_it(number):
+    assert number != ODD
+""",
 }
 
 
 def mutant(name: str) -> Mutant:
-    return Mutant(name, "superezio.quantities", LINE, f"{LINE}# {name}\n")
+    return Mutant(name, "superezio.quantities", LINE, f"{LINE}ODD = 0x5EED_C0FFEE  # {name}\n")
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +93,11 @@ def test_a_control_passes_or_says_what_failed(runs: Mutants) -> None:
 
 def test_each_run_has_its_temporary_files_for_itself(runs: Mutants) -> None:
     runs.assert_passes(mutant("is alone with its files"))
+
+
+def test_what_is_drawn_does_not_hang_on_the_constants_of_the_code(runs: Mutants) -> None:
+    """Hypothesis tries them: a line of code anywhere would change what it tries beside them."""
+    runs.assert_passes(mutant("draws what no line of code can change"))
 
 
 def test_a_mutant_whose_place_has_moved_is_noticed() -> None:
