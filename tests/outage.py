@@ -41,11 +41,15 @@ class Arrival(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """One call of a client. `kind`: ok, failed (answered 503), blocked, or what it raised."""
+    """One call of a client. `kind`: ok, failed (answered 503), blocked, or what it raised.
+
+    `ping_s` is what the daemon took just before to answer the same client that it is there.
+    """
 
     client: int
     began_s: float
     took_s: float
+    ping_s: float
     kind: str
     retry_after_s: float | None = None
     text: str = ""
@@ -256,8 +260,20 @@ def _faults_after(seen: Observed) -> Iterator[str]:
 
 def refusal_ms(seen: Observed, part: float) -> float:
     """Return how long that part of the refused clients waited at most for the word of it."""
-    took = sorted(each.took_s * 1000 for each in seen.blocked)
-    return took[int(part * (len(took) - 1))]
+    return _quantile([each.took_s * 1000 for each in seen.blocked], part)
+
+
+def beyond_ping_ms(seen: Observed, part: float) -> float:
+    """Return how much longer than a ping that part of the refusals took at most.
+
+    The ping went before, over the same connection: a machine that is busy delays the one as well
+    as the other, and what a refusal costs by itself is left.
+    """
+    return _quantile([(each.took_s - each.ping_s) * 1000 for each in seen.blocked], part)
+
+
+def _quantile(values: list[float], part: float) -> float:
+    return sorted(values)[int(part * (len(values) - 1))]
 
 
 def main() -> int:
@@ -277,6 +293,7 @@ def main() -> int:
         ("reached the service while open", f"{seen.reached} (probes that may: {most_probes})"),
         ("turned away", f"{len(seen.blocked):,} calls"),
         ("told so in", f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, most {most:.2f} ms"),
+        ("beyond a ping", f"p50 {beyond_ping_ms(seen, 0.5):.2f} ms"),
         ("last one turned away", f"{seen.recovered_s:.2f} s after the outage"),
     ):
         print(f"{what:32}{measured}")

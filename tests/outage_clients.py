@@ -29,7 +29,7 @@ def call_on(task: dict[str, Any], number: int, ready: int) -> None:
     with log, client, httpx.Client(transport=transport) as http:
         next_s = time.monotonic()
         while True:
-            log.write(json.dumps({"client": number, **call(http, task["url"])}) + "\n")
+            log.write(json.dumps({"client": number, **call(client, http, task["url"])}) + "\n")
             log.flush()
             if ready:
                 os.close(ready)
@@ -39,8 +39,10 @@ def call_on(task: dict[str, Any], number: int, ready: int) -> None:
             time.sleep(next_s - now_s)
 
 
-def call(http: httpx.Client, url: str) -> dict[str, Any]:
-    """Make one call and return how it went."""
+def call(client: Client, http: httpx.Client, url: str) -> dict[str, Any]:
+    """Ask the daemon for nothing, make one call, and return how it went."""
+    asked_s = time.monotonic()
+    client.system_ping()
     began_s = time.monotonic()
     retry_after_s, text = None, ""
     try:
@@ -53,6 +55,7 @@ def call(http: httpx.Client, url: str) -> dict[str, Any]:
     return {
         "began_s": began_s,
         "took_s": took_s,
+        "ping_s": began_s - asked_s,
         "kind": kind,
         "retry_after_s": retry_after_s,
         "text": text,

@@ -1,4 +1,8 @@
-"""An outage of a service, scaled down: `make outage` runs the whole minute."""
+"""An outage of a service, scaled down: `make outage` runs the whole minute.
+
+How long a refusal takes by the clock is judged there, on an idle machine: p99. Here 50 processes
+wait for a machine that does other things too, and a refusal is judged by the ping before it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from outage import Scale, faults, observe, refusal_ms
+from outage import Scale, beyond_ping_ms, faults, observe
 
 
 @pytest.mark.slow
@@ -14,6 +18,5 @@ def test_an_outage_reaches_the_service_as_half_open_probes_alone(tmp_path: Path)
     """50 processes call on; each is told so at once, and all go on within one open interval."""
     seen = observe(tmp_path, Scale(outage_s=6.0, open_s=1.0, open_limit_s=1.0))
     assert faults(seen) == []
-    # With 50 processes on a machine that does other things too, the others wait for the machine;
-    # `make outage` on an idle one judges 99 of 100.
-    assert refusal_ms(seen, 0.1) < 5.0
+    # A ping is one round trip, a refusal asks limit and breaker and gives back what was reserved.
+    assert beyond_ping_ms(seen, 0.5) < 3.0
