@@ -202,7 +202,7 @@ class Cache:
         space = self._spaces[token.namespace]
         space.counters.failed += 1
         stale = None
-        entry = space.find(token.key)
+        entry = self._entries.find(space, token.key)
         if entry is not None and now_ns < entry.dead_at_ns:
             stale = Stale(entry.value, now_ns - entry.stored_ns)
         outcomes = self._fills.answer(fill, stale or Failed(error), now_ns)
@@ -249,14 +249,18 @@ class Cache:
             return False
         if key in space.pending.fills:
             space.pending.invalidations.add_key(key, self._fills.advance())
-        entry = space.find(key)
+        entry = self._entries.find(space, key)
         if entry is None:
             return False
         self._entries.remove(entry, "deleted")
         return True
 
     def delete_tag(self, namespace: str, tag: str) -> int:
-        """Delete all with a tag, and outdate fills that bring it; return how many went."""
+        """Delete all with a tag, and outdate fills that bring it; return how many had it.
+
+        Nobody is served any of them from now on. Of many, most take their room until they go, a few
+        at a time; those that are deleted again before that, by another tag, count again.
+        """
         space = self._spaces.get(namespace)
         if space is None:
             return 0
@@ -278,12 +282,12 @@ class Cache:
     # --- time, quotas and counters ----------------------------------------------------------------
 
     def expire(self, now_ns: int) -> list[Outcome]:
-        """Answer who has waited enough, replace late leaders, let some expired entries go."""
+        """Answer who has waited enough, replace late leaders, let some of what is over go."""
         self._entries.drop_expired(now_ns)
         return self._fills.expire(now_ns)
 
     def next_deadline_ns(self) -> int | None:
-        """Return when `expire` is to be called, or None; 0, at once, where cleared ones have to go.
+        """Return when `expire` is to be called, or None; 0, at once, where deleted ones have to go.
 
         Entries that expire need no timer: they are not served, and go when a value is stored.
         """
@@ -340,6 +344,9 @@ class Cache:
         entry = space.find(key)
         if entry is None:
             return None
+        if space.cleared and entry.is_outdated:
+            self._entries.remove(entry, "deleted")
+            return None
         if now_ns < entry.fresh_until_ns:
             self._entries.touch(entry)
             space.counters.hits += 1
@@ -388,7 +395,7 @@ class Cache:
         now_ns: int,
     ) -> bool:
         """Put a value in the place of the key's old one, which goes even if this is too large."""
-        old = space.find(key)
+        old = self._entries.find(space, key)
         if old is not None:
             self._entries.remove(old, "replaced" if now_ns < old.dead_at_ns else "expired")
         entry = Entry(

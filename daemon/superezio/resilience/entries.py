@@ -19,12 +19,11 @@ from typing import Final
 from superezio.resilience.cache_counters import Cause
 from superezio.resilience.cache_limits import Limits, Quota
 from superezio.resilience.ends import Ends
-from superezio.resilience.namespaces import Entry, Namespace
+from superezio.resilience.namespaces import Cleared, Entry, Namespace, Tagged
 from superezio.resilience.owners import Owner
 
 _NOTHING: Final = Quota(0, 0)
-_NONE_CLEARED: Final[deque[Namespace]] = deque()
-#: How many expired or cleared entries go at a time, though there may be many more: each store
+#: How many expired or deleted entries go at a time, though there may be many more: each store
 #: adds one, so that none of them takes long and what is over still grows less.
 MOST_AT_ONCE: Final = 64
 
@@ -34,7 +33,8 @@ class Entries:
 
     Expired is what may not be served any more: past its time to live, its grace and the time for
     which it stands in for an error. Of many that expire together a few go with each store, and
-    the others as room is needed: of a namespace or an owner that is full, before any live one.
+    the others as room is needed: of a namespace or an owner that is full, before any live one. What
+    was cleared or deleted by tag goes so, too, and before the expired.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -54,7 +54,7 @@ class Entries:
         self._ends = Ends()
         self._last_number = 0
         self._now_ns = 0
-        self._cleared: deque[Namespace] = deque()
+        self._cleared: deque[Cleared] = deque()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -113,8 +113,8 @@ class Entries:
             self._make_room_of_owner(owner, size, 1)
             self._promise(owner)
         self._add_end(entry)
-        for tag in entry.tags:
-            space.tagged.setdefault(tag, {})[entry.key] = entry
+        if entry.tags:
+            self._tag(entry)
         space.used_bytes += size
         self.used_bytes += size
         if guaranteed:
@@ -125,33 +125,49 @@ class Entries:
         self._trim_shared()
         return True
 
-    def remove(self, entry: Entry, cause: Cause) -> None:
-        """Let an entry go, and count why."""
-        self._take_out(entry)
-        counters = entry.space.counters
-        setattr(counters, cause, getattr(counters, cause) + 1)
-        self._settle(entry.space)
+    def find(self, space: Namespace, key: str) -> Entry | None:
+        """Return the entry of a key, be it an expired one; one that was deleted by tag goes."""
+        entry = space.find(key)
+        if entry is not None and space.cleared and entry.is_outdated:
+            self.remove(entry, "deleted")
+            return None
+        return entry
 
-    def _take_out(self, entry: Entry) -> None:
+    def remove(self, entry: Entry, cause: Cause) -> None:
+        """Let an entry go, and count why: one that was deleted by tag goes for that alone."""
         space = entry.space
+        if space.cleared and entry.is_outdated:
+            cause = "deleted"
         self._unlink(entry)
         del self._kept[entry.number]
-        for tag in entry.tags:
-            tagged = space.tagged[tag]
-            del tagged[entry.key]
-            if not tagged:
-                del space.tagged[tag]
+        if entry.tagged:
+            _untag(entry)
         space.used_bytes -= entry.size
         self.used_bytes -= entry.size
+        counters = space.counters
+        setattr(counters, cause, getattr(counters, cause) + 1)
+        self._settle(space)
 
     def delete_tag(self, space: Namespace, tag: str) -> int:
-        """Let all of a namespace that have a tag go as deleted, and return how many went."""
-        tagged = list(space.tagged.get(tag, {}).values())
-        for entry in tagged:
-            self._take_out(entry)
-        space.counters.deleted += len(tagged)
-        self._settle(space)
-        return len(tagged)
+        """Let all of a namespace that have a tag go as deleted, and return how many had it.
+
+        Of many, most are outdated and go later, as those of a namespace that was cleared: till then
+        they count as held, as the expired do, and with another tag that they have.
+        """
+        tagged = space.tagged.pop(tag, None)
+        if tagged is None:
+            return 0
+        count = tagged.count
+        for _ in range(min(count, MOST_AT_ONCE)):
+            self.remove(tagged.next_to_go(), "deleted")
+        if tagged.count:
+            tagged.is_deleted = True
+            for cleared in (self._cleared, space.cleared):
+                cleared.append(tagged)
+            if space.owner is not None:
+                _forget_empty(space.owner.cleared)
+                space.owner.cleared.append(tagged)
+        return count
 
     def clear(self, space: Namespace) -> Namespace:
         """Let all of a namespace go as deleted, and return what is in its place from now on.
@@ -177,28 +193,39 @@ class Entries:
 
     @property
     def clearing(self) -> bool:
-        """Whether something that was cleared has still to go."""
+        """Whether something that was cleared, or deleted by tag, has still to go."""
         _forget_empty(self._cleared)
         return bool(self._cleared)
 
     def drop_expired(self, now_ns: int) -> None:
-        """Let some go that may not be served any more: the cleared, then those that ended first."""
+        """Let some go that may not be served any more: the deleted, then those that ended first."""
         self._now_ns = now_ns
         for _ in range(MOST_AT_ONCE):
             if not self._drop_one(self._ends, self._cleared):
                 return
 
-    def _drop_one(self, ends: Ends, cleared: deque[Namespace]) -> bool:
+    def _drop_one(self, ends: Ends, cleared: deque[Cleared]) -> bool:
         """Let one of a group go that was cleared or ended first; return whether there was one."""
         _forget_empty(cleared)
         if cleared:
-            self.remove(cleared[0].least_recently_used(), "deleted")
+            self.remove(cleared[0].next_to_go(), "deleted")
             return True
         entry = ends.first_dead(self._now_ns, self._kept)
         if entry is None:
             return False
         self.remove(entry, "expired")
         return True
+
+    def _tag(self, entry: Entry) -> None:
+        among = entry.space.tagged
+        groups = []
+        for tag in entry.tags:
+            tagged = among.get(tag)
+            if tagged is None:
+                tagged = among[tag] = Tagged(tag)
+            tagged.entries[entry.key] = entry
+            groups.append(tagged)
+        entry.tagged = tuple(groups)
 
     def _add_end(self, entry: Entry) -> None:
         self._last_number += 1
@@ -212,6 +239,7 @@ class Entries:
 
     def _settle(self, space: Namespace) -> None:
         """Forget what is over when something of a namespace has gone."""
+        _forget_empty(space.cleared)
         owner = space.owner
         if owner is not None:
             owner.ends.tidy(owner.count, self._kept)
@@ -225,7 +253,7 @@ class Entries:
         while (
             space.used_bytes + size > quota.max_bytes or space.count + entries > quota.max_entries
         ):
-            if not self._drop_one(space.ends, _NONE_CLEARED):
+            if not self._drop_one(space.ends, space.cleared):
                 self.remove(space.least_recently_used(), "quota")
 
     def _make_room_of_owner(self, owner: Owner, size: int, entries: int) -> None:
@@ -334,6 +362,13 @@ class Entries:
         )
 
 
+def _untag(entry: Entry) -> None:
+    for tagged in entry.tagged:
+        tagged.entries.pop(entry.key, None)
+        if not tagged.entries and entry.space.tagged.get(tagged.tag) is tagged:
+            del entry.space.tagged[tagged.tag]
+
+
 def _part_of(space: Namespace) -> Quota:
     """Return the quota whose guaranteed part the entries of a namespace may be in."""
     if space.owner is None:
@@ -345,7 +380,7 @@ def _may_fit(size: int, quota: Quota) -> bool:
     return size <= quota.max_bytes and quota.max_entries > 0
 
 
-def _forget_empty(cleared: deque[Namespace]) -> None:
+def _forget_empty(cleared: deque[Cleared]) -> None:
     """Forget those of which nothing is left, up to the first of which something is."""
     while cleared and not cleared[0].count:
         cleared.popleft()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,31 @@ if TYPE_CHECKING:
 #: and go, which leaves gaps in the tables, and rounded up.
 ENTRY_OVERHEAD_BYTES: Final = 1152
 #: What each tag of an entry takes besides its text, where no other entry has it.
-TAG_OVERHEAD_BYTES: Final = 384
+TAG_OVERHEAD_BYTES: Final = 448
+
+
+class Tagged:
+    """The entries of a namespace that have a tag, up to its deletion.
+
+    Then all of them are outdated at once, however many they are, though each takes its room until
+    it has gone. What gets the tag later is in another one.
+    """
+
+    __slots__ = ("entries", "is_deleted", "tag")
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.entries: dict[str, Entry] = {}
+        self.is_deleted = False
+
+    @property
+    def count(self) -> int:
+        """How many entries there are."""
+        return len(self.entries)
+
+    def next_to_go(self) -> Entry:
+        """Return one that goes before the others: its place here is gone already."""
+        return self.entries.popitem()[1]
 
 
 class Entry:
@@ -35,6 +59,7 @@ class Entry:
         "size",
         "space",
         "stored_ns",
+        "tagged",
         "tags",
         "value",
     )
@@ -62,6 +87,13 @@ class Entry:
         self.dead_at_ns = fresh_until_ns + max(grace_ns, stale_if_error_ns)
         self.is_guaranteed = False
         self.number = 0
+        #: What it is in by its tags, while it is kept.
+        self.tagged: tuple[Tagged, ...] = ()
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether all with one of its tags were deleted: it is not served, and has to go."""
+        return any(each.is_deleted for each in self.tagged)
 
 
 class Namespace:
@@ -72,6 +104,7 @@ class Namespace:
     """
 
     __slots__ = (
+        "cleared",
         "counters",
         "ends",
         "guaranteed",
@@ -94,7 +127,9 @@ class Namespace:
         self.guaranteed_bytes = 0
         self.shared: OrderedDict[str, Entry] = OrderedDict()
         self.used_bytes = 0
-        self.tagged: dict[str, dict[str, Entry]] = {}
+        self.tagged: dict[str, Tagged] = {}
+        #: What was deleted by tag and has still to go.
+        self.cleared: deque[Cleared] = deque()
         self.ends = Ends()
         self.pending = Pending(name, self.counters)
 
@@ -119,6 +154,10 @@ class Namespace:
         """Return what was used least recently of the guaranteed part. There has to be one."""
         return next(iter(self.guaranteed.values()))
 
+    def next_to_go(self) -> Entry:
+        """Return what goes first of one that was cleared. There has to be one."""
+        return self.least_recently_used()
+
     def find(self, key: str) -> Entry | None:
         """Return the entry of a key, whether it may still serve or not."""
         return self.shared.get(key) or self.guaranteed.get(key)
@@ -126,6 +165,10 @@ class Namespace:
     def least_recently_used(self) -> Entry:
         """Return the entry that goes first where the quota is full. There has to be one."""
         return next(iter((self.shared or self.guaranteed).values()))
+
+
+#: What was deleted in one step, and goes a few at a time.
+Cleared = Namespace | Tagged
 
 
 def entry_bytes(key: str, value: Value, tags: Iterable[str] = ()) -> int:

@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 
 from superezio.resilience.cache_limits import Quota
 from superezio.resilience.ends import Ends
-from superezio.resilience.namespaces import Entry, Namespace
+from superezio.resilience.namespaces import Cleared, Entry
 
 
 class Owner:
@@ -35,7 +35,7 @@ class Owner:
         self.quota = quota
         self.promised = False
         self.ends = Ends()
-        self.cleared: deque[Namespace] = deque()
+        self.cleared: deque[Cleared] = deque()
         self.guaranteed: OrderedDict[Entry, None] = OrderedDict()
         self.guaranteed_bytes = 0
         self.shared: OrderedDict[Entry, None] = OrderedDict()

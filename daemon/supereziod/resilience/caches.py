@@ -224,7 +224,9 @@ class Caches:
             return CacheDeleted(entries=int(self._cache.delete(namespace, params.key)))
         tag = params.tag or ""
         self._rules.check_tag(tag)
-        return CacheDeleted(entries=self._cache.delete_tag(namespace, tag))
+        entries = self._cache.delete_tag(namespace, tag)
+        self._alarm.set(self._cache.next_deadline_ns())
+        return CacheDeleted(entries=entries)
 
     def clear(self, caller: CacheCaller, params: CacheNamespaceParams) -> CacheDeleted:
         """Delete all of a namespace: of one's own, or as an admin of a shared or another user's.

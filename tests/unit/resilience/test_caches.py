@@ -22,6 +22,7 @@ from superezio.resilience.cache_limits import Quota
 from superezio.resilience.namespaces import ENTRY_OVERHEAD_BYTES
 from superezio.wire import (
     CacheAnswer,
+    CacheDeleteParams,
     CacheFailed,
     CacheGetParams,
     CacheNamespace,
@@ -518,6 +519,18 @@ async def test_many_that_are_cleared_go_without_another_request(host: CacheHost)
         ann.set("v", key=str(number))
     params = CacheNamespaceParams(namespace="n")
     assert host.caches.clear(ann.caller, params).entries == 1000
+    assert ann.get(key="999", fill=False).status == "miss"
+    async with asyncio.timeout(WITHIN_S):
+        while _stats(ann).entries:
+            await _tick()
+
+
+async def test_many_that_are_deleted_by_tag_go_without_another_request(host: CacheHost) -> None:
+    ann = host.connect(ANN)
+    for number in range(1000):
+        ann.set("v", key=str(number), tags=["t"])
+    params = CacheDeleteParams(namespace="n", tag="t")
+    assert host.caches.delete(ann.caller, params).entries == 1000
     assert ann.get(key="999", fill=False).status == "miss"
     async with asyncio.timeout(WITHIN_S):
         while _stats(ann).entries:

@@ -408,3 +408,141 @@ def test_what_was_cleared_makes_room_before_what_lives() -> None:
     assert _kept(cache, "other") == "a"
     assert cache.usage("n").entries == 999
     assert cache.totals().total == 0
+
+
+# --- many that are deleted by tag -----------------------------------------------------------------
+
+
+def _tagged(cache: Cache, count: int, *tags: str, namespace: str = "n") -> None:
+    for number in range(count):
+        cache.put(namespace, str(number), VALUE, LIFE, now_ns=0, tags=tags)
+
+
+def _drain(cache: Cache) -> int:
+    """Let all that is outdated go as the alarm would; return in how many turns."""
+    turns = 0
+    while cache.next_deadline_ns() == 0:
+        before = cache.usage().entries
+        cache.expire(1)
+        assert before - cache.usage().entries <= MOST_AT_ONCE
+        turns += 1
+    return turns
+
+
+def test_many_that_are_deleted_by_tag_are_served_to_nobody_and_go_a_few_at_a_time() -> None:
+    cache = _cache(entries=20_000)
+    _tagged(cache, 10_000, "t")
+    _put(cache, "a")
+    assert cache.delete_tag("n", "t") == 10_000
+    assert cache.usage().entries == 10_001 - MOST_AT_ONCE, "the others take their room"
+    for number in range(0, 10_000, 99):
+        assert cache.peek("n", str(number), now_ns=1) is None
+    assert cache.delete_tag("n", "t") == 0
+    assert not cache.delete("n", "1"), "it was deleted before"
+    assert isinstance(cache.peek("n", "a", now_ns=1), Hit)
+    assert _drain(cache) == pytest.approx(10_000 / MOST_AT_ONCE, abs=3)
+    assert cache.next_deadline_ns() is None
+    counters = cache.counters("n")
+    assert (counters.deleted, counters.expired, counters.replaced) == (10_000, 0, 0)
+    assert cache.usage() == cache.usage("n")
+    assert cache.usage().entries == 1
+    assert cache.usage().used_bytes == SIZE
+
+
+def test_what_gets_the_tag_after_all_with_it_were_deleted_stays() -> None:
+    cache = _cache(entries=20_000)
+    _tagged(cache, 1000, "t", "u")
+    cache.delete_tag("n", "t")
+    cache.put("n", "1", VALUE, LIFE, now_ns=1, tags=("t", "u"))
+    cache.put("n", "new", VALUE, LIFE, now_ns=1, tags=("t",))
+    _drain(cache)
+    assert isinstance(cache.peek("n", "1", now_ns=1), Hit)
+    assert isinstance(cache.peek("n", "new", now_ns=1), Hit)
+    assert cache.usage("n").entries == 2
+    counters = cache.counters("n")
+    assert (counters.deleted, counters.replaced) == (1000, 0), "the old one was deleted, not set"
+    assert cache.delete_tag("n", "u") == 1
+
+
+def test_an_old_value_that_was_deleted_by_tag_stands_in_for_no_error() -> None:
+    cache = _cache(entries=20_000)
+    for number in range(1000):
+        life = Lifetime(10, stale_if_error_ns=1000)
+        cache.put("n", str(number), VALUE, life, now_ns=0, tags=("t",))
+    lead = cache.get("n", "0", holder="ann", now_ns=20)
+    assert isinstance(lead, Lead)
+    cache.delete_tag("n", "t")
+    assert cache.fail(lead.token, "gone", holder="ann", now_ns=21).stale is None
+
+
+def test_those_with_two_tags_go_once_though_both_are_deleted() -> None:
+    cache = _cache(entries=20_000)
+    _tagged(cache, 1000, "t", "u")
+    cache.delete_tag("n", "t")
+    assert cache.delete_tag("n", "u") == 1000 - MOST_AT_ONCE, "those that have still to go count"
+    _drain(cache)
+    assert cache.counters("n").deleted == 1000
+    assert cache.usage().used_bytes == 0
+    assert not cache._spaces["n"].tagged
+    assert not cache._spaces["n"].cleared
+
+
+def test_what_is_cleared_while_it_goes_by_tag_goes_once() -> None:
+    cache = _cache(entries=20_000)
+    _tagged(cache, 1000, "t")
+    cache.delete_tag("n", "t")
+    cache.clear("n")
+    assert cache.usage("n").entries == 0
+    _drain(cache)
+    assert cache.counters("n").deleted == 1000
+    assert cache.usage().entries == 0
+
+
+def test_a_full_namespace_lets_what_was_deleted_by_tag_go_before_its_live() -> None:
+    cache = _cache(entries=10**5, quota=Quota(10**9, 1000))
+    _put(cache, "a")
+    _tagged(cache, 999, "t")
+    cache.delete_tag("n", "t")
+    for number in range(999):
+        cache.put("n", f"new {number}", VALUE, LIFE, now_ns=1)
+    assert "a" in cache._spaces["n"].shared
+    assert cache.usage("n").entries == 1000
+    assert cache.counters("n").quota == 0
+    assert cache.counters("n").deleted == 999
+
+
+def test_a_full_owner_lets_what_was_deleted_by_tag_go_before_its_live() -> None:
+    cache = _owned(entries=5000, most=300, guaranteed=0)
+    _put(cache, "a", "ann/1")
+    _tagged(cache, 200, "t", namespace="ann/2")
+    cache.delete_tag("ann/2", "t")
+    for number in range(250):
+        cache.put("ann/3", str(number), VALUE, LIFE, now_ns=1)
+    assert _kept(cache, "ann/1") == "a"
+    assert cache.totals().quota == 0
+
+
+def test_what_was_deleted_by_tag_makes_room_before_what_lives() -> None:
+    cache = _cache(entries=1000)
+    _put(cache, "a", "other")
+    _tagged(cache, 400, "t")
+    cache.delete_tag("n", "t")
+    for number in range(700):
+        cache.put("n", f"new {number}", VALUE, LIFE, now_ns=1)
+    assert _kept(cache, "other") == "a"
+    assert cache.totals().total == 0
+
+
+def test_what_was_deleted_by_tag_is_counted_as_that_whatever_it_goes_for() -> None:
+    limits = Limits(max_bytes=10**9, max_entries=6300, max_value_bytes=1000, quota=ROOMY)
+    cache = Cache(limits, jitter=lambda: 0.5)
+    cache.declare("kept", Quota(10**9, 10**6, 10**8, 6000))
+    _tagged(cache, 6000, "t", namespace="kept")
+    _tagged(cache, 300, "t")
+    cache.delete_tag("kept", "t")
+    assert cache.delete_tag("n", "t") == 300
+    for number in range(70):
+        cache.put("n", f"new {number}", VALUE, LIFE, now_ns=1)
+    counters = cache.counters("n")
+    assert (counters.deleted, counters.total) == (MOST_AT_ONCE + 6, 0), "it made room for others"
+    assert cache.counters("kept").deleted < 6000, "of these there were enough to go first"

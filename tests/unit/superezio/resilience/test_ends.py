@@ -26,7 +26,7 @@ def test_little_is_kept_of_entries_that_are_gone() -> None:
     space = cache._spaces["ann 1"]
     assert space.owner is not None
     for ends in (cache._entries._ends, space.ends, space.owner.ends):
-        assert len(ends._heap) < 100
+        assert len(ends) < 100
 
 
 def test_a_full_owner_lets_its_expired_go_before_its_live_however_many_there_are() -> None:
@@ -52,3 +52,37 @@ def test_a_full_owner_lets_what_it_cleared_go_before_its_live() -> None:
     assert cache.peek("ann 2", "live", now_ns=0) is not None
     assert cache.usage("ann 1").entries == 299
     assert cache.totals().quota == 0
+
+
+def test_where_much_has_gone_the_others_are_sifted_a_few_with_each_that_goes() -> None:
+    cache = _cache()
+    for number in range(3000):
+        _put(cache, "ann 1", str(number), 10**9 + number)
+    ends, kept = cache._entries._ends, dict(cache._entries._kept)
+    while not ends._unsifted:
+        kept.popitem()
+        ends.tidy(len(kept), kept)
+    assert len(ends) == 3000
+    remaining = len(kept)
+    assert remaining == 3000 - 1043, "of three one is gone, and 64"
+    for number in range(3000, 3010):
+        _put(cache, "ann 1", str(number), number)
+        kept[number + 1] = cache._entries._kept[number + 1]
+    for number in range(3000, 3010):
+        first = ends.first_dead(10**6, kept)
+        assert first is not None
+        assert first.key == str(number), "what is sifted and what is not are one group"
+        del kept[first.number]
+    steps = 0
+    while ends._unsifted:
+        before = len(ends._unsifted)
+        ends.tidy(len(kept), kept)
+        assert before - len(ends._unsifted) <= 4
+        steps += 1
+    assert steps >= 3000 // 4 - 3
+    ended = []
+    while (first := ends.first_dead(10**10, kept)) is not None:
+        ended.append(first.number)
+        del kept[first.number]
+    assert ended == sorted(ended)
+    assert len(ended) == remaining
