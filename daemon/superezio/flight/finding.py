@@ -41,17 +41,18 @@ class Finding:
     def run(self) -> Iterator[None]:
         """Look; what takes long is done in slices, between which this yields."""
         yield from self._look_through(full=True)
-        # What was answered at once neither failed nor took long.
-        if not self._params.failed and self._params.slow_ms is None:
-            yield from self._look_through(full=False)
+        # What was answered at once neither failed nor took long; of what is recorded in short it is
+        # not known how long it took.
+        if self._params.slow_ms is None:
+            yield from self._look_through(full=False, short=self._params.failed)
 
     @property
     def found(self) -> list[Entry]:
         """What was found: up to as many as were asked for."""
         return [entry for *_, entry in self._found]
 
-    def _look_through(self, *, full: bool) -> Iterator[None]:
-        for entry in self._reader.newest_first(full=full, visible=self._visible):
+    def _look_through(self, *, full: bool, short: bool = False) -> Iterator[None]:
+        for entry in self._reader.newest_first(full=full, short=short, visible=self._visible):
             if entry is None:
                 yield None
             elif isinstance(entry.note, RequestNote):
@@ -61,6 +62,8 @@ class Finding:
 
     def _is_enough(self, entry: Entry, note: RequestNote) -> bool:
         """Tell whether those that were recorded before this one are all too old."""
+        if entry.short:
+            return False  # it may have been received long before it was recorded
         recorded_ns = entry.wall_ns + (note.duration_ns or 0)
         if recorded_ns < self._oldest_ns:
             return True
@@ -71,7 +74,7 @@ class Finding:
         key = identity(entry)
         if key in self._seen:
             return  # its end is newer than its beginning, and was seen before it
-        if note.outcome != OK or note.duration_ns is not None:
+        if entry.short or note.outcome != OK or note.duration_ns is not None:
             self._seen.add(key)
         if self._is_wanted(entry, note):
             turn = next(self._turns)

@@ -23,7 +23,7 @@ from superezio.flight.layout import (
     places,
     record_at,
 )
-from superezio.flight.marking import read_method
+from superezio.flight.marking import is_short, read_method, read_short
 from superezio.flight.records import IN_FLIGHT, OK, Note, RequestNote, decode_note
 
 _SLICE_BYTES: Final = 16 * 1024
@@ -36,11 +36,15 @@ _UNKNOWN_ERA: Final = Era(boot_id="", life=0, pid=0, wall_ns=0, plain_place=0, f
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """A request or a span, with the place of its record and the era that its times are of."""
+    """A request or a span, with the place of its record and the era that its times are of.
+
+    `short`: there was no room for more than how it ended; how long it took is not known.
+    """
 
     note: Note
     era: Era
     place: int
+    short: bool = False
 
     @property
     def wall_ns(self) -> int:
@@ -105,20 +109,30 @@ class RingReader:
                     yield entry
 
     def newest_first(
-        self, *, full: bool, visible: Callable[[int], bool] = lambda _uid: True
+        self,
+        *,
+        full: bool,
+        short: bool = False,
+        visible: Callable[[int], bool] = lambda _uid: True,
     ) -> Iterator[Entry | None]:
         """Yield the requests of a lane, those that were recorded last first; None between slices.
 
         The `full` lane has those that waited, failed, were about a lease, or have an id of their
-        own; the other one those that were answered at once.
+        own; the other one those that were answered at once, and those that are recorded in
+        `short`, which can be asked for alone.
         """
+        wanted = {n for n, name in enumerate(self._head().methods) if is_short(name)}
+        if short and not wanted:
+            return
         plain_end, full_end = self._ends()
         lane, end = (self._lanes.full, full_end) if full else (self._lanes.plain, plain_end)
         for found in _backwards(lane, end):
             if found is None:
                 yield None
                 continue
-            if found.plain is not None and not visible(found.plain.uid):
+            if found.plain is not None and (
+                not visible(found.plain.uid) or (short and found.plain.method not in wanted)
+            ):
                 continue
             for entry in reversed(list(self._entries(found))):
                 if isinstance(entry.note, RequestNote) and visible(entry.note.uid):
@@ -150,8 +164,14 @@ class RingReader:
     def _entry(self, plain: Plain, number: int) -> Entry:
         methods = self._head().methods
         connection = plain.connection.hex()
-        known = plain.method < len(methods)
-        method, marks = read_method(methods[plain.method]) if known else (None, [])
+        name = methods[plain.method] if plain.method < len(methods) else ""
+        short, outcome = is_short(name), OK
+        method: str | None
+        marks: list[str] = []
+        if short:
+            method, outcome = read_short(name)
+        else:
+            method, marks = read_method(name)
         note = RequestNote(
             connection=connection,
             number=number,
@@ -159,13 +179,14 @@ class RingReader:
             session=plain.session.hex(),
             uid=plain.uid,
             pid=plain.pid,
-            method=method,
-            outcome=OK,
+            method=method or None,
+            outcome=outcome,
             received_ns=plain.received_ns,
             duration_ns=None,
             marks=[(each, 0) for each in marks],
         )
-        return Entry(note, self._era(plain.place, plain=plain.name is None), plain.place)
+        era = self._era(plain.place, plain=plain.name is None)
+        return Entry(note, era, plain.place, short)
 
     def _era(self, place: int, *, plain: bool) -> Era:
         eras = self._head().eras

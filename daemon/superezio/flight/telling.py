@@ -62,6 +62,7 @@ def _record(entry: Entry, note: RequestNote) -> wire.TraceRecord:
         trace_id=note.trace_id,
         parent_id=note.parent_id,
         gpus=[_gpu(each) for each in note.gpus],
+        short=entry.short,
     )
 
 
@@ -90,6 +91,7 @@ def _summary(entry: Entry, note: RequestNote) -> wire.TraceSummary:
         lease=note.lease,
         gpu=note.gpu,
         trace_id=note.trace_id,
+        short=entry.short,
     )
 
 

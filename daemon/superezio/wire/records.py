@@ -73,7 +73,8 @@ class TraceRecord(Result):
     `outcome` is ok, the kind of the error that it was answered with, or in_flight: it waits, or
     waited when the daemon ended. `duration_ms` is null while it waits, and where it was answered in
     the same breath as it was read, which is not timed. `connection` and `number` tell it from all
-    others. `received_ns` is the host's monotonic clock, of the boot `boot_id`.
+    others. `received_ns` is the host's monotonic clock, of the boot `boot_id`. `short`: its user
+    had more to record than its share, so that there is nothing but who, what and the outcome.
     """
 
     correlation_id: str
@@ -94,6 +95,7 @@ class TraceRecord(Result):
     trace_id: str | None
     parent_id: str | None
     gpus: list[TraceGpu]
+    short: bool = False
 
 
 class TraceSpan(Result):
@@ -134,6 +136,7 @@ class TraceSummary(Result):
     lease: str | None
     gpu: str | None
     trace_id: str | None
+    short: bool = False
 
 
 class TraceList(Result):

@@ -1,7 +1,8 @@
 """The flight recorder: every request leaves a record before it is answered.
 
 What is answered at once, without an id of its own, takes one store (see `PlainLane`). All else
-goes through here: what waited, failed, or was about a lease, with its timeline and the GPUs.
+goes through here: what waited, failed, or was about a lease, with its timeline and the GPUs. Whose
+share of that lane is used up is recorded in short (see `lane_shares`).
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from superezio.flight.records import (
     IN_FLIGHT,
     OK,
     GpuNote,
+    Note,
     RequestNote,
     SpanNote,
     encode_note,
 )
 from superezio.wire import TraceFindParams
+from supereziod.observability.lane_shares import LaneShares
 from supereziod.observability.ring import MethodMarks, Ring
+from supereziod.observability.short_records import ShortRecords
 from supereziod.observability.timeline import Timeline
 
 #: Entries that one answer about an id has at most.
@@ -78,8 +82,8 @@ class FlightRecorder:
         self._wall_clock = wall_clock
         #: Where requests that are answered at once are recorded.
         self.plain = ring.plain
-        #: Records one of them that has an id of its caller's.
-        self.named = ring.write_named
+        self._shares = LaneShares(len(ring.lanes.full), end=ring.full_end, clock=clock)
+        self._short = ShortRecords(ring)
 
     @property
     def faults(self) -> list[str]:
@@ -111,17 +115,41 @@ class FlightRecorder:
         """Return an empty timeline, by the recorder's clock."""
         return Timeline(self._clock)
 
+    def named(
+        self, marks: MethodMarks, who: bytes, uid: int, number: int, received_ns: int, name: str
+    ) -> None:
+        """Record one that was answered at once and has an id of its caller's."""
+        ring, begin = self._ring, self._ring.full_end
+        if self._shares.has_room(uid, begin):
+            ring.write_named(marks, who, number, received_ns, name)
+            self._shares.wrote(uid, begin, ring.full_end)
+        else:
+            self.plain.write(marks.plain, who, number, received_ns)
+
     def begun(self, request: Recorded) -> None:
         """Record a request that waits: whatever becomes of the daemon, that it came is known."""
+        if not self.has_room(request.uid):
+            self._short.write(request, IN_FLIGHT)
+            return
+        if request.timeline is not None:
+            request.timeline.begun = True
         self._write(self._note(request, IN_FLIGHT, None))
 
     def finished(self, request: Recorded, outcome: str = OK) -> None:
         """Record a request that is answered now; `outcome` is ok, or the kind of its error."""
+        begun = request.timeline is not None and request.timeline.begun
+        if not begun and not self.has_room(request.uid):
+            self._short.write(request, outcome)
+            return
         self._write(self._note(request, outcome, self._clock() - request.received_ns))
+
+    def has_room(self, uid: int) -> bool:
+        """Whether a user may record more than that something was, and how it ended."""
+        return self._shares.has_room(uid, self._ring.full_end)
 
     def span(self, span: SpanNote) -> bool:
         """Record what a client adds; False where a record has no room for so much."""
-        return self._ring.write_full(encode_note(span))
+        return self._ring_takes(span)
 
     def of_id(self, id_: str, visible: Callable[[int], bool]) -> Iterator[Entry | None]:
         """Yield what is known of an id to whom may see what is of a uid; None between slices."""
@@ -173,9 +201,16 @@ class FlightRecorder:
         return []
 
     def _write(self, note: RequestNote) -> None:
-        if not self._ring.write_full(encode_note(note)):
+        if not self._ring_takes(note):
             # What is bounded by whom it comes from is short; what grows with the host is not.
             note.gpus = []
-            if not self._ring.write_full(encode_note(note)):
+            if not self._ring_takes(note):
                 note.marks = []
-                self._ring.write_full(encode_note(note))
+                self._ring_takes(note)
+
+    def _ring_takes(self, note: Note) -> bool:
+        begin = self._ring.full_end
+        if not self._ring.write_full(encode_note(note)):
+            return False
+        self._shares.wrote(note.uid, begin, self._ring.full_end)
+        return True

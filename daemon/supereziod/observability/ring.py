@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,6 +124,16 @@ class Ring:
     def written(self) -> int:
         """How many records were written since it was taken up."""
         return (self.plain.place - self._plain_begin) // UNIT_BYTES + self._full_written
+
+    @property
+    def full_end(self) -> int:
+        """The place of the lane of full records where the next one goes."""
+        return self._full_place
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names that have a number, for good."""
+        return self._head.methods
 
     @property
     def size_bytes(self) -> int:

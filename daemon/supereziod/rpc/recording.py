@@ -85,7 +85,7 @@ class Recording:
             self._plain.write(marks.plain, who, request.number, request.received_ns)
         else:
             name = request.correlation_id
-            self.recorder.named(marks, who, request.number, request.received_ns, name)
+            self.recorder.named(marks, who, request.uid, request.number, request.received_ns, name)
 
     def waits(self, line: Recorded, request: RequestContext) -> None:
         """Record one that is in flight from now on."""

@@ -24,7 +24,7 @@ def told(recorder: FlightRecorder, what: str) -> float | None:
 def write_three(recorder: FlightRecorder) -> None:
     marks = recorder.marks_of("system.ping")
     recorder.plain.write(marks.plain, WHO, 1, 5)
-    recorder.named(marks, WHO, 2, 6, "job-1")
+    recorder.named(marks, WHO, 1000, 2, 6, "job-1")
     span = SpanNote(
         correlation_id="job-1", uid=1000, pid=1, name="load", started_ns=5, duration_ns=None
     )

@@ -16,6 +16,7 @@ RING_TESTS = UNIT / "observability" / "test_ring.py"
 RECORDING_TESTS = UNIT / "rpc" / "test_recording.py"
 TRACE_TESTS = UNIT / "rpc" / "commands" / "test_trace.py"
 CTL_TESTS = UNIT / "ctl" / "test_trace.py"
+SHARES_TESTS = UNIT / "observability" / "test_lane_shares.py"
 
 LAYOUT = "superezio.flight.layout"
 HEAD = "superezio.flight.head"
@@ -23,19 +24,24 @@ READING = "superezio.flight.reading"
 FINDING = "superezio.flight.finding"
 RING = "supereziod.observability.ring"
 RECORDER = "supereziod.observability.flight_recorder"
+SHARES = "supereziod.observability.lane_shares"
+SHORT = "supereziod.observability.short_records"
 DISPATCHER = "supereziod.rpc.dispatcher"
 RECORDING = "supereziod.rpc.recording"
 CONNECTION = "supereziod.rpc.connection"
 TRACE = "supereziod.rpc.commands.trace"
 
-READERS = [TRACE_TESTS, CTL_TESTS, RING_TESTS, RECORDING_TESTS]
+READERS = [TRACE_TESTS, CTL_TESTS, RING_TESTS, RECORDING_TESTS, SHARES_TESTS]
+RECORDERS = [SHARES_TESTS, RECORDING_TESTS]
 JUDGES = {
     LAYOUT: [LAYOUT_TESTS],
     HEAD: [RING_TESTS],
     READING: READERS,
     FINDING: READERS,
     RING: [RING_TESTS],
-    RECORDER: [RECORDING_TESTS],
+    RECORDER: RECORDERS,
+    SHARES: RECORDERS,
+    SHORT: RECORDERS,
     DISPATCHER: [RECORDING_TESTS],
     RECORDING: [RECORDING_TESTS],
     CONNECTION: [RECORDING_TESTS],
@@ -139,6 +145,108 @@ MUTANTS = (
         RING,
         "eras = [*self._head.eras, era][-MAX_ERAS:]",
         "eras = [*self._head.eras, era]",
+    ),
+    Mutant(
+        "lets a flood take the whole lane",
+        SHARES,
+        "- self._clock() < _BURST_NS:",
+        "- self._clock() < 100 * _BURST_NS:",
+    ),
+    Mutant(
+        "never lets one write again",
+        SHARES,
+        "paid_ns = max(self._paid_ns.get(uid, 0), now_ns)\n",
+        "paid_ns = max(self._paid_ns.get(uid, 0), now_ns + _BURST_NS)\n",
+    ),
+    Mutant(
+        "holds whoever is alone to a share",
+        SHARES,
+        "        return self._is_alone(uid, end)\n",
+        "        return False\n",
+    ),
+    Mutant(
+        "takes a record of one's own for another's",
+        SHARES,
+        "self._other_end if uid == self._last_uid else self._last_end",
+        "self._last_end",
+    ),
+    Mutant(
+        "takes a record of another's for one's own",
+        SHARES,
+        "self._other_end if uid == self._last_uid else self._last_end",
+        "self._other_end",
+    ),
+    Mutant(
+        "has who was alone pay for it for long",
+        SHARES,
+        "paid_ns = min(paid_ns, now_ns + _BURST_NS)",
+        "pass",
+    ),
+    Mutant(
+        "forgets the debt of all at once",
+        SHARES,
+        "self._paid_ns[uid] = paid_ns + ",
+        "self._paid_ns[uid] = now_ns + ",
+    ),
+    Mutant(
+        "takes a lane that was written for an empty one",
+        SHARES,
+        "end if end > lane_bytes else 0",
+        "0",
+    ),
+    Mutant(
+        "keeps each user for ever",
+        SHARES,
+        "if ns > now_ns}",
+        "}",
+    ),
+    Mutant(
+        "names short records without bound",
+        SHORT,
+        "            name = short_text(None, outcome)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "cuts the end of what is begun",
+        RECORDER,
+        "if not begun and not self.has_room",
+        "if not self.has_room",
+    ),
+    Mutant(
+        "does not charge what is named",
+        RECORDER,
+        "            self._shares.wrote(uid, begin, ring.full_end)\n",
+        "",
+    ),
+    Mutant(
+        "does not charge full records",
+        RECORDER,
+        "        self._shares.wrote(note.uid, begin, self._ring.full_end)\n",
+        "",
+    ),
+    Mutant(
+        "ends a search at what waited long",
+        FINDING,
+        "        if entry.short:\n            return False",
+        "        if False:\n            return False",
+    ),
+    Mutant(
+        "takes a short beginning for an end",
+        FINDING,
+        "if entry.short or note.outcome",
+        "if note.outcome",
+    ),
+    Mutant(
+        "does not find failures that were cut",
+        FINDING,
+        "        if self._params.slow_ms is None:\n",
+        "        if not self._params.failed and self._params.slow_ms is None:\n",
+    ),
+    Mutant(
+        "takes what was answered at once for a failure",
+        READING,
+        "or (short and found.plain.method not in wanted)",
+        "",
     ),
     Mutant(
         "shows others' plain records",

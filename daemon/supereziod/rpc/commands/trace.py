@@ -41,6 +41,7 @@ _MAX_NUMBER: Final = 1 << 53
 _MAX_AGO_MS: Final = 366 * 86_400_000.0
 #: Spans under one id, and of one user: at once, and a second.
 _SPANS_PER_ID: Final = 256
+_BUSY_MS: Final = 1000
 _SPANS_BURST: Final = 1000
 _SPANS_A_SECOND: Final = 100
 #: Ids, and users, whose spans are counted at a time; the oldest are forgotten.
@@ -90,6 +91,13 @@ class TraceCommands:
         """Add a span of the caller's own to one of its ids."""
         _check_span(params)
         uid = request.peer.uid
+        if not self._recorder.has_room(uid):
+            raise BusyError(
+                f"uid {uid} has recorded so much that its spans would push out what others did:"
+                " add fewer",
+                retry_after_ms=_BUSY_MS,
+                data={"limit": "recorder_share"},
+            )
         self._spans.take(uid, params.correlation_id)
         duration_ms = params.duration_ms
         ago_ms = params.started_ms_ago
