@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +10,13 @@ import structlog
 
 from superezio.wire import Event, Severity
 from supereziod.observability.correlation import current_scope
+from supereziod.observability.event_history import EventHistory
 
 Listener = Callable[[Event], None]
 
 
 class EventLog:
-    """A bounded history of events, and those who want to hear of new ones.
+    """A bounded history of events (see `event_history`), and those who want to hear of new ones.
 
     `emit` is synchronous and must be called on the event loop, right after the state it tells of
     was changed. A listener must not block and must not raise.
@@ -29,7 +29,7 @@ class EventLog:
         logger: Any = None,  # noqa: ANN401 - structlog's loggers are lazy proxies
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._history: deque[Event] = deque(maxlen=capacity)
+        self._history = EventHistory(capacity)
         self._listeners: list[Listener] = []
         self._log = logger if logger is not None else structlog.get_logger()
         self._now = now
@@ -68,7 +68,7 @@ class EventLog:
         )
         self.next_seq += 1
         if not passing:
-            self._history.append(event)
+            self._history.add(event)
         fields = {"gpu": gpu, "lease": lease, "owner_uid": uid, "message": message}
         level = "debug" if passing else severity  # severities are levels of the log, too
         getattr(self._log, level)(
@@ -79,10 +79,8 @@ class EventLog:
         return event
 
     def recent(self, count: int) -> list[Event]:
-        """Return up to `count` of the newest events, oldest first."""
-        if count <= 0:
-            return []
-        return list(self._history)[-count:]
+        """Return up to `count` of the newest events that are kept, oldest first."""
+        return self._history.recent(count)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` for each event from now on, until the returned function is called."""

@@ -160,7 +160,7 @@ def test_who_is_alone_in_the_lane_records_all_in_full(tmp_path: Path) -> None:
         here.fail(OTHER)
         assert here.fail(FLOODER)
         assert here.find(FLOODER)[0].short
-        here.clock[0] += SECOND
+        here.clock[0] += 10 * SECOND
         here.fail(FLOODER)
         assert not here.find(FLOODER)[0].short
 

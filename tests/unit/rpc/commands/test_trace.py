@@ -194,7 +194,7 @@ async def test_more_records_than_an_answer_holds_are_the_newest_and_it_says_so(
     who = uid.to_bytes(4, "little") + b"\x01" * 28
     capacity = len(recorder._ring.lanes.full) // 128
     for number in range(min(capacity, 3000)):
-        recorder.named(marks, who, number + 1, number, "c")
+        recorder.named(marks, who, uid, number + 1, number, "c")
     trace = await result(client, "trace.get", id="c")
     if capacity > 1000:
         assert trace["truncated"]
