@@ -143,10 +143,15 @@ class LimitHost:
         return self.service.requests.wait(asked, wanted)
 
     def settle(self, connection: Connection, number: int, **params: Any) -> bool:
+        settled: bool = self.settled(connection, number, **params)["settled"]
+        return settled
+
+    def settled(self, connection: Connection, number: int, **params: Any) -> dict[str, Any]:
+        """Settle, and return all of the answer."""
         wanted = LimitSettleParams(reservation=number, **params)
         answer = self.service.requests.settle(self.asked(connection), wanted)
-        settled: bool = json.loads(answer)["settled"]
-        return settled
+        decoded: dict[str, Any] = json.loads(answer)
+        return decoded
 
     def peek(
         self, user: User, name: str, *, is_admin: bool = False, session: str = "", **params: Any

@@ -58,6 +58,22 @@ class Rate:
 
 
 @dataclass
+class WordModel:
+    """What a caller reports is capped: how much of what one overshoots counts for others too."""
+
+    left_from: int = 0
+    owed: Fraction = Fraction(0)
+
+    def counts(self, now: int, push: int, most: int, share: Fraction) -> int:
+        """So much at once as `most`; it grows back at `share` of the time that passes."""
+        self.owed = max(Fraction(0), self.owed - (now - self.left_from) * share)
+        self.left_from = now
+        counted = min(push, max(0, floor(most - self.owed)))
+        self.owed += counted
+        return counted
+
+
+@dataclass
 class ScopeModel:
     rates: dict[str, Rate]
     slots: int | None

@@ -13,6 +13,7 @@ import structlog
 from msgspec.structs import asdict
 
 from superezio.resilience import cache_limits
+from superezio.resilience.overshoot import WHOLE
 from supereziod.config import Config
 from supereziod.config.breakers import Breaker
 from supereziod.config.cache import Cache
@@ -230,6 +231,7 @@ def _limit_rules(shared: SharedLimit, longest_block_ns: int) -> LimitRules:
             if scope is not None
         },
         group_names={gid: name for name, gid in groups.items() if gid is not None},
+        overshoot_share=max(1, round(shared.overshoot_share * WHOLE)),
     )
 
 

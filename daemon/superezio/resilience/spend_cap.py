@@ -74,17 +74,21 @@ class SpendCap:
             taken[kind] = window.key
         return Spend(micros, taken)
 
-    def settle(self, spend: Spend, actual_micros: int) -> None:
+    def settle(
+        self, spend: Spend, actual_micros: int, *, more_counts: Mapping[str, int] | None = None
+    ) -> None:
         """Correct what was taken to what was spent, which may be more than the cap.
 
         What was taken in a window that is over is not given back to the one that is now; what
-        was spent beyond it counts in the one that is now. To be called once for each spend.
+        was spent beyond it counts in the one that is now; no more of that than `more_counts` says
+        for a kind of window, if it is given. To be called once for each spend.
         """
         delta = actual_micros - spend.micros
         for kind, key in spend.keys.items():
             window = self._windows[kind]
             if delta > 0 or window.key == key:
-                self._windows[kind] = Window(window.key, window.spent_micros + delta)
+                counts = delta if more_counts is None else min(delta, more_counts[kind])
+                self._windows[kind] = Window(window.key, window.spent_micros + counts)
 
     def spent(self, kind: str, key: str) -> int:
         """Return what was spent in the window of `kind` that is now."""

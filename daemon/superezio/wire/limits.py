@@ -89,10 +89,23 @@ class LimitSettleParams(Params):
     remaining: LimitRemaining | None = None
 
 
+class LimitOvershoot(Result):
+    """What was used beyond the reservation and does not count in some budget shared with others."""
+
+    requests: int = 0
+    tokens: int = 0
+    money_micros: int = 0
+
+
 class LimitSettlement(Result):
-    """`settled` is false where the reservation is not open any more."""
+    """`settled` is false where the reservation is not open any more.
+
+    `not_counted`: one user's word counts up to a share in what it shares with others (the host, a
+    group, a key); in its own budgets it counts in full.
+    """
 
     settled: bool
+    not_counted: LimitOvershoot | None = None
 
 
 class LimitParams(Params):

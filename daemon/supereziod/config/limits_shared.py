@@ -87,6 +87,17 @@ class SharedLimit(Shared, frozen=True):
     user: LimitScope | None = None
     session: LimitScope | None = None
     key: LimitScope | None = None
+    overshoot_share: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="What one user says it used beyond what it had reserved counts in the"
+            " budgets of the host, a group and a key up to this part of a cap (or of a rate's"
+            " burst). Who overshoots a cap by more gets nothing of the limit until the day or month"
+            " is over. In its own budgets all of it counts.",
+        ),
+    ] = 0.5
 
 
 class Limit(Section, frozen=True):
@@ -102,7 +113,7 @@ class Limit(Section, frozen=True):
             gt=0,
             le=86_400 * 366,
             description="The longest that what a caller reports of the far side (Retry-After, more"
-            " used than reserved) keeps others out. Money under a cap counts as it is reported.",
+            " used than reserved) keeps others out.",
         ),
     ] = field(default=600.0, name="block_maximum")
     names: Annotated[int, Meta(ge=1, description="Limits that are remembered, in all ...")] = 4096

@@ -104,6 +104,26 @@ def over_whole_cap(
     )
 
 
+def overshot(
+    name: str, scope: Scope, kind: str, *, left_ms: int, micros: int, currency: str
+) -> RateLimitedError:
+    """Return the refusal of a user that has spent too much beyond what it had reserved."""
+    return RateLimitedError(
+        f"the limit {name} lets nothing of yours pass before the {kind} is over: you spent"
+        f" {format_money(micros, currency)} of {scope} beyond what you had reserved. Reserve what a"
+        " request may cost (money_micros), or have an admin reset it"
+        f" (superezioctl limit reset {name} --spend)",
+        retry_after_ms=left_ms,
+        data={
+            "name": name,
+            "dimension": "money",
+            "scope": scope.kind,
+            "scope_name": scope.name,
+            "blocked": False,
+        },
+    )
+
+
 def needs_rates(name: str) -> NotFoundError:
     """Return the refusal of a name that is nobody's limit yet."""
     return NotFoundError(

@@ -199,6 +199,9 @@ class LimitRegistry:
         if forgotten:
             self.forget_ways()
         for named in self.limits.values():
+            named.rate_overshoots.forget_idle(now_ns)
+            if named.spend_overshoots:
+                named.spend_overshoots.forget_old()
             if named.claimed:
                 self._unclaim(named)
         for account in [each for each in self._accounts.values() if not each]:

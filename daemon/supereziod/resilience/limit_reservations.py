@@ -63,8 +63,8 @@ class Reservations:
         holder.account.reservations += 1
         return number
 
-    def close(self, holder: Holder, number: int, now_ns: int, used: Cost | None) -> NamedLimit:
-        """Settle an open reservation; return the limit that it is of."""
+    def close(self, holder: Holder, number: int, now_ns: int, used: Cost | None) -> int:
+        """Settle an open reservation; return how much of the money some shared cap leaves out."""
         held = holder.open.pop(number)
         holder.account.reservations -= 1
         self._changed = True
@@ -77,14 +77,15 @@ class Reservations:
                 taken_ns = now_ns if number > final else -1
                 budget.settle(now_ns, ONE, used, taken_ns=taken_ns)
                 if named.is_capped:
-                    named.settle_spend(number, held.fixed, used.money_micros)
-            return named
-        named = way_of(held).named
+                    uid = holder.account.uid
+                    return named.settle_spend(uid, number, held.fixed, used.money_micros)
+            return 0
+        named = limit_of(held)
         named.limiter.settle(now_ns, held, used)
         if named.is_capped or named.spends:
             micros = None if used is None else used.money_micros
-            named.settle_spend(number, held.budgets, micros)
-        return named
+            return named.settle_spend(holder.account.uid, number, held.budgets, micros)
+        return 0
 
     def make_room(self, holder: Holder, now_ns: int) -> NamedLimit:
         """Settle the connection's oldest reservation that keeps no slot; return its limit.
@@ -93,7 +94,8 @@ class Reservations:
         """
         for number, held in islice(holder.open.items(), _LOOKED_AT):
             if isinstance(held, Way) or not held.cost.concurrency:
-                return self.close(holder, number, now_ns, None)
+                self.close(holder, number, now_ns, None)
+                return limit_of(held)
         raise too_many(
             "reservations are open: settle some first",
             "reservations",
@@ -120,11 +122,13 @@ class Reservations:
                     scope=f"{kind} {scope_name}".strip(),
                 )
             raise
+        if named.spend_overshoots:
+            named.check_overshoot(way.holder.account.uid, budgets)
 
     def spend(self, holder: Holder, number: int, micros: int) -> None:
         """Commit what a new reservation costs, or undo it. Raises StateNotWritableError."""
         reservation = cast("Reservation", holder.open[number])
-        named = way_of(reservation).named
+        named = limit_of(reservation)
         try:
             named.spend(number, reservation.budgets, micros)
         except StorageError as error:
@@ -135,6 +139,6 @@ class Reservations:
             ) from None
 
 
-def way_of(reservation: Reservation) -> Way:
-    """Return the way that a reservation was asked for on."""
-    return cast("Way", reservation.holder)
+def limit_of(held: Reservation | Way) -> NamedLimit:
+    """Return the limit that a reservation is of."""
+    return held.named if isinstance(held, Way) else cast("Way", held.holder).named

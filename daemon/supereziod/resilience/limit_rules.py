@@ -25,10 +25,15 @@ class ScopeRules(Struct, frozen=True, kw_only=True):
 
 
 class LimitRules(Struct, frozen=True, kw_only=True):
-    """The budgets of one limit. `group_names` are the groups that have one each, by their id."""
+    """The budgets of one limit. `group_names` are the groups that have one each, by their id.
+
+    `overshoot_share` is what counts, in budgets that several users have, of what one of them says
+    it used beyond what it had reserved: so many millionths of a cap, or of a burst.
+    """
 
     scopes: dict[ScopeKind, ScopeRules]
     group_names: dict[int, str] = {}
+    overshoot_share: int = 500_000
 
 
 class LimitBounds(Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from superezio.resilience.rate_limiter import Budget
-from superezio.wire import LimitSettleParams
+from superezio.wire import LimitOvershoot, LimitSettleParams
 from supereziod.observability.events import EventLog
 from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.limit_reports import lower
@@ -15,7 +15,7 @@ _MS: Final = 1_000_000
 
 
 class LimitSignals:
-    """What the far side says, as callers tell it."""
+    """What the far side says, as callers tell it, and what they themselves say they used."""
 
     def __init__(self, *, events: EventLog, event_rate: EventRate) -> None:
         self._events = events
@@ -46,6 +46,24 @@ class LimitSignals:
                     named.final_by_scope[budget.scope] = number
             if budget.blocked_until_ns > now_ns and not was_blocked:
                 self._tell_block(named, budget, now_ns)
+
+    def tell_overshoot(self, named: NamedLimit, uid: int, left_out: LimitOvershoot) -> None:
+        """Say that a user used more beyond what it had reserved than counts for all."""
+        besides = self._event_rate.take(uid)
+        if besides is None:
+            return
+        self._events.emit(
+            "limit.overshot",
+            f"uid {uid} used more of the limit {named.owned.name} beyond what it had reserved than"
+            " counts in budgets that others share",
+            severity="warning",
+            uid=uid,
+            name=named.owned.name,
+            requests=left_out.requests,
+            tokens=left_out.tokens,
+            money_micros=left_out.money_micros,
+            **besides,
+        )
 
     def _tell_block(self, named: NamedLimit, budget: Budget, now_ns: int) -> None:
         besides = self._event_rate.take(named.owned.owner)

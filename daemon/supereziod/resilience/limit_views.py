@@ -142,11 +142,12 @@ class LimitAdministration:
                 f"cannot reset the limit {name}: it is shared, and only an admin can"
             )
         scopes = _apart(named, params.uid)
+        of_uid = None if scopes is None else params.uid
         if params.key is not None:
             scopes = [Scope("key", params.key)]
         count = named.limiter.clear(self._clock(), scopes)
         if params.spend:
-            named.forget_spend(scopes)
+            named.forget_spend(scopes, uid=of_uid)
         self._limits.look_again(named)
         besides = self._event_rate.take(owner)
         if besides is not None:
@@ -254,7 +255,7 @@ def _apart(named: NamedLimit, uid: int | None) -> list[Scope] | None:
     if uid is None or named.owned.owner is not None:
         return None
     scopes = named.scopes_of(uid)
-    if not scopes:
+    if not scopes and not named.spend_overshoots.has(uid):
         raise nothing_of(named.owned.name, uid)
     return scopes
 

@@ -12,21 +12,30 @@ from typing import Final
 
 import msgspec
 
-from superezio.resilience.rate_limiter import Budget, Cost, Rejection
-from superezio.wire import LimitAcquireParams, LimitReservation, LimitSettleParams
+from superezio.resilience.rate_limiter import Budget, Cost, Dimension, Rejection
+from superezio.wire import (
+    LimitAcquireParams,
+    LimitOvershoot,
+    LimitReservation,
+    LimitSettlement,
+    LimitSettleParams,
+)
 from supereziod.observability.events import EventLog
 from supereziod.resilience.event_rate import EventRate
-from supereziod.resilience.limit_accounts import Request, Way
+from supereziod.resilience.limit_accounts import Holder, Request, Way
 from supereziod.resilience.limit_answers import limited
 from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.limit_reports import is_more, refusal_of, used_of
-from supereziod.resilience.limit_reservations import ONE, Reservations
+from supereziod.resilience.limit_reservations import ONE, Reservations, limit_of
 from supereziod.resilience.limit_signals import LimitSignals
 from supereziod.resilience.limit_waits import LimitWaits
 from supereziod.resilience.named_limit import NamedLimit
 
 _SETTLED: Final = b'{"settled":true}'
 _NOT_SETTLED: Final = b'{"settled":false}'
+_NOTHING_OVER: Final = LimitOvershoot()
+#: As long as the longest period of a rate: what one's own programs say keeps one out no longer.
+_LONGEST_DEBT_NS: Final = 366 * 86_400 * 10**9
 
 _encode = msgspec.json.Encoder().encode
 _join = b"".join
@@ -150,16 +159,18 @@ class RateLimits:
         used = used_of(params, reserved)
         request.came_to = "settled"
         now_ns = request.received_ns
-        reservations = self._reservations
-        named = reservations.close(holder, params.reservation, now_ns, used)
-        if used is not None and named.owned.owner is None and is_more(used, reserved):
-            self._cap_debts(budgets, now_ns)
+        reservations, named = self._reservations, limit_of(held)
+        answer = _SETTLED
+        if used is not None and is_more(used, reserved):
+            answer = self._settle_more(holder, params.reservation, budgets, now_ns, used)
+        else:
+            reservations.close(holder, params.reservation, now_ns, used)
         if params.retry_after_ms is not None or params.remaining is not None:
             number = reservations.number
             self._signals.heed(named, budgets, params, now_ns=now_ns, number=number)
         if named.waiting:
             self._waits.arm(named)
-        return _SETTLED
+        return answer
 
     def connection_closed(self, connection: str) -> None:
         """Settle as reserved what a connection had reserved, and let it wait no longer."""
@@ -168,8 +179,9 @@ class RateLimits:
             return
         concerned = dict.fromkeys(self._waits.end_all(holder))
         now_ns = self._clock()
-        for number in list(holder.open):
-            concerned[self._reservations.close(holder, number, now_ns, None)] = None
+        for number, held in list(holder.open.items()):
+            self._reservations.close(holder, number, now_ns, None)
+            concerned[limit_of(held)] = None
         for named in concerned:
             self._waits.arm(named)
 
@@ -213,10 +225,39 @@ class RateLimits:
             return way.fixed
         return self._registry.varying_budgets(way, request.session.id, params.key)
 
-    def _cap_debts(self, budgets: tuple[Budget, ...], now_ns: int) -> None:
-        """Let nobody keep the others out for longer than a block by what it says it used."""
-        for budget in budgets:
-            budget.owe_at_most(now_ns, self._registry.bounds.longest_block_ns)
+    def _settle_more(
+        self,
+        holder: Holder,
+        number: int,
+        budgets: tuple[Budget, ...],
+        now_ns: int,
+        used: Cost,
+    ) -> bytes:
+        """Settle what used more than was reserved: others are to bear a bounded part of it."""
+        named, uid = limit_of(holder.open[number]), holder.account.uid
+        before = {rate: rate.tat_ns for budget in budgets for rate in budget.rates().values()}
+        micros = self._reservations.close(holder, number, now_ns, used)
+        if named.owned.owner is not None:
+            for budget in budgets:
+                budget.owe_at_most(now_ns, _LONGEST_DEBT_NS)
+            return _SETTLED
+        units = named.rate_overshoots.bound(
+            uid,
+            before,
+            budgets,
+            now_ns,
+            longest_ns=self._registry.bounds.longest_block_ns,
+            share=named.rules.overshoot_share,
+        )
+        left_out = LimitOvershoot(
+            requests=units.get(Dimension.REQUESTS, 0),
+            tokens=units.get(Dimension.TOKENS, 0),
+            money_micros=max(micros, units.get(Dimension.MONEY, 0)),
+        )
+        if left_out == _NOTHING_OVER:
+            return _SETTLED
+        self._signals.tell_overshoot(named, uid, left_out)
+        return _encode(LimitSettlement(settled=True, not_counted=left_out))
 
 
 def _cost_of(params: LimitAcquireParams, named: NamedLimit) -> Cost:

@@ -18,8 +18,9 @@ from superezio.resilience.rate_limiter import (
 from superezio.resilience.spend_cap import OverCapError, Spend, SpendCap, Window
 from superezio.wire import LimitRates, LimitReservation
 from supereziod.resilience.limit_accounts import Account, Way
-from supereziod.resilience.limit_answers import over_cap, over_whole_cap
+from supereziod.resilience.limit_answers import over_cap, over_whole_cap, overshot
 from supereziod.resilience.limit_rules import SCOPE_KINDS, LimitRules
+from supereziod.resilience.overshoot import RateOvershoots, SpendOvershoots, is_shared
 from supereziod.resilience.sharing import Owned
 from supereziod.resilience.spend import Row, SpendBook
 
@@ -69,6 +70,8 @@ class NamedLimit:
         self.claimed: dict[Scope, Account | None] = {}
         self._book = book
         self._caps: dict[Scope, SpendCap] = {}
+        self.rate_overshoots = RateOvershoots()
+        self.spend_overshoots = SpendOvershoots(owned.name, book)
         self._told: set[tuple[str, ...]] = set()
         self.set_rules(rules)
         shared = b"true" if owned.owner is None else b"false"
@@ -171,6 +174,25 @@ class NamedLimit:
         if worst is not None:
             raise worst
 
+    def check_overshoot(self, uid: int, budgets: Iterable[Budget]) -> None:
+        """Raise RateLimitedError for who has overshot a cap by more than a share of it."""
+        for budget in budgets:
+            rules = self.rules.scopes[budget.scope.kind]
+            over = self.spend_overshoots.over(
+                uid, budget.scope, rules.caps_micros, self.rules.overshoot_share
+            )
+            if over is not None:
+                calendar = self._book.calendar
+                kind, micros = over
+                raise overshot(
+                    self.owned.name,
+                    budget.scope,
+                    kind,
+                    left_ms=calendar.left_ms(kind, calendar.keys()[kind]),
+                    micros=micros,
+                    currency=self.limiter.currency,
+                )
+
     def spend(self, number: int, budgets: Iterable[Budget], micros: int) -> None:
         """Spend and commit it. Raises StorageError; then nothing was spent."""
         keys = self._book.calendar.keys()
@@ -187,24 +209,40 @@ class NamedLimit:
             raise
         self.spends[number] = spends
 
-    def settle_spend(self, number: int, budgets: Iterable[Budget], micros: int | None) -> None:
+    def settle_spend(
+        self, uid: int, number: int, budgets: Iterable[Budget], micros: int | None
+    ) -> int:
         """Correct what was spent to `micros` (as reserved, if None), and commit it.
 
-        Where nothing of it was reserved, all of it counts now.
+        Where nothing of it was reserved, all of it counts now; of what is more than was reserved
+        no more than the user's share, in a cap that others have too. Return how much does not
+        count in some cap.
         """
         spends = self.spends.pop(number, None)
         if micros is None:
-            return
+            return 0
         if spends is None:
             spends = self._not_reserved(budgets)
         changed = [(scope, spend) for scope, spend in spends if spend.micros != micros]
-        keys = self._book.calendar.keys()
+        rows: list[Row] = []
+        left_out = 0
         for scope, spend in changed:
+            more = micros - spend.micros
+            counts = self._count(uid, scope, more) if more > 0 and is_shared(scope) else None
             # In the window that is now, though nothing may have been spent in it yet.
-            self._caps[scope].spend(keys, 0)
-            self._caps[scope].settle(spend, micros)
+            self._caps[scope].spend(self._book.calendar.keys(), 0)
+            self._caps[scope].settle(spend, micros, more_counts=counts)
+            if counts is not None:
+                left_out = max(left_out, more - min(counts.values()))
+                rows.extend(self.spend_overshoots.rows(uid, scope))
         if changed:
-            self._book.owe(self._rows(scope for scope, _ in changed))
+            self._book.owe([*self._rows(scope for scope, _ in changed), *rows])
+        return left_out
+
+    def _count(self, uid: int, scope: Scope, micros: int) -> dict[str, int]:
+        of_kind = self.rules.scopes.get(scope.kind)
+        caps = of_kind.caps_micros if of_kind is not None else {}
+        return self.spend_overshoots.add(uid, scope, micros, caps, self.rules.overshoot_share)
 
     def _not_reserved(self, budgets: Iterable[Budget]) -> list[tuple[Scope, Spend]]:
         keys = self._book.calendar.keys()
@@ -225,8 +263,11 @@ class NamedLimit:
             self._caps[scope] = cap
         return cap
 
-    def forget_spend(self, scopes: Iterable[Scope] | None) -> None:
-        """Take it that nothing was spent of `scopes`, or of any, in the windows that are now."""
+    def forget_spend(self, scopes: Iterable[Scope] | None, *, uid: int | None = None) -> None:
+        """Take it that nothing was spent of `scopes`, or of any, in the windows that are now.
+
+        With `uid`, they are one user's; what it overshot of any is forgiven.
+        """
         keys = self._book.calendar.keys()
         if scopes is not None:
             chosen = list(scopes)
@@ -240,7 +281,9 @@ class NamedLimit:
                 self._caps[scope] = SpendCap(rules.caps_micros, empty)
         for number, spends in self.spends.items():
             self.spends[number] = [each for each in spends if each[0] not in set(chosen)]
-        self._book.owe(self._rows(scope for scope in chosen if scope in self._caps))
+        forgiven = self.spend_overshoots.forgive(uid, scopes if uid is None else None)
+        rows = self._rows(scope for scope in chosen if scope in self._caps)
+        self._book.owe([*rows, *forgiven])
 
     def tell_once(self, error: RateLimitedError) -> bool:
         """Return whether a cap that is reached was not told of yet in its window."""

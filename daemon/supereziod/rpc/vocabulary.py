@@ -73,6 +73,8 @@ EVENT_TYPES: Final[dict[str, str]] = {
     " `name` and `scope`.",
     "limit.spent": "A cap on money of a day or month is reached: `data` has `name` and `scope`."
     " Told once for each of them.",
+    "limit.overshot": "A user used more beyond what it had reserved than counts for all: `data` has"
+    " `name` and what does not count (`requests`, `tokens`, `money_micros`).",
     "limit.reset": "All of a limit is there again, as somebody asked (`by_uid`).",
     "limit.restarted": "The daemon began without knowing all that limits had granted: each begins"
     " with nothing, and grows at its own rate. `data` has `reason` (sudden_end, another_boot).",

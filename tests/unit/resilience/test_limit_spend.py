@@ -114,11 +114,87 @@ async def test_settling_corrects_what_was_spent_and_commits_it(host: LimitHost) 
     assert spent(host, "host") == spent(host, "user", "1001") == 25 * CENT
     host.settle(ann, host.acquire(ann, "paid", money_micros=10 * CENT), money_micros=CENT)
     assert spent(host, "host") == 26 * CENT
-    # Beyond the cap too: it was spent.
-    host.settle(ann, host.acquire(ann, "paid", money_micros=CENT), money_micros=500 * CENT)
-    assert spent(host, "host") == 526 * CENT
-    with pytest.raises(RateLimitedError):
-        host.acquire(host.connect(BOB), "paid", money_micros=1)
+
+
+async def test_a_caller_that_settles_more_than_it_reserved_empties_nobody_elses_cap(
+    host: LimitHost,
+) -> None:
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    answer = host.settled(ann, host.acquire(ann, "paid", money_micros=CENT), money_micros=2**53)
+    # In full of its own cap; a half of what the host may spend of it: that of the day, 100 cents.
+    assert spent(host, "user", "1001") == 2**53
+    assert spent(host, "host") == 51 * CENT
+    assert spent(host, "host", kind="month") == 76 * CENT
+    over = 2**53 - CENT
+    assert answer["not_counted"]["money_micros"] == over - 50 * CENT
+    told = next(e for e in host.events.recent(20) if e.type == "limit.overshot")
+    assert (told.uid, told.data["money_micros"]) == (1001, over - 50 * CENT)
+    host.acquire(bob, "paid", money_micros=48 * CENT)
+    with pytest.raises(RateLimitedError) as caught:
+        host.acquire(ann, "paid", money_micros=1)
+    assert caught.value.data["scope_name"] == "1001", "its own cap is reached"
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_who_overshoots_a_shared_cap_gets_nothing_before_the_window_is_over(
+    tmp_path: Path, *, again: bool
+) -> None:
+    rules = LimitRules(scopes={"host": RULES.scopes["host"]}, overshoot_share=100_000)
+    host = LimitHost(tmp_path, shared={"paid": rules}, audiences={"paid": Audience(everyone=True)})
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    open_still = host.acquire(ann, "paid")
+    host.settle(ann, host.acquire(ann, "paid"), money_micros=10 * CENT)
+    host.acquire(ann, "paid", money_micros=CENT)  # a tenth may be overshot
+    host.settle(ann, open_still, money_micros=3 * CENT)
+    assert spent(host, "host") == 11 * CENT
+    if again:  # over a restart too
+        host.end(final=False)
+        host.start()
+        ann, bob = host.connect(ANN), host.connect(BOB)
+        host.turn(1000)
+    with pytest.raises(
+        RateLimitedError, match=r"you spent 0\.13 USD of host beyond what"
+    ) as caught:
+        host.acquire(ann, "paid", money_micros=1)
+    assert (caught.value.data["dimension"], caught.value.data["scope"]) == ("money", "host")
+    assert not [e for e in host.events.recent(9) if e.type == "limit.spent"], "others have some"
+    host.acquire(bob, "paid", money_micros=89 * CENT)
+    host.wall += (caught.value.retry_after_ms or 0) / 1000
+    host.now += 10 * SECOND
+    host.settle(ann, host.acquire(ann, "paid"), money_micros=3 * CENT)
+    # Of the month it has overshot more than a tenth now.
+    with pytest.raises(RateLimitedError, match="before the month is over") as caught:
+        host.acquire(ann, "paid", money_micros=1)
+    host.wall += (caught.value.retry_after_ms or 0) / 1000
+    host.acquire(ann, "paid", money_micros=1)
+
+
+async def test_an_admin_lets_one_spend_again_who_has_overshot(tmp_path: Path) -> None:
+    rules = LimitRules(scopes={"host": RULES.scopes["host"]})
+    host = LimitHost(tmp_path, shared={"paid": rules}, audiences={"paid": Audience(everyone=True)})
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    for user in (ann, bob):
+        host.settle(user, host.acquire(user, "paid"), money_micros=500 * CENT)
+    host.reset(User(0), "paid", uid=1001, is_admin=True, spend=True)
+    host.end(final=False)
+    host.start()
+    host.turn(1000)
+    host.reset(User(0), "paid", uid=1001, is_admin=True)
+    # All of the host's day is spent: a half by each.
+    assert spent(host, "host") == 100 * CENT
+    host.reset(User(0), "paid", is_admin=True, spend=True)
+    host.acquire(host.connect(BOB), "paid", money_micros=CENT)
+
+
+async def test_overshot_money_is_forgotten_with_its_window(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.settle(ann, host.acquire(ann, "paid"), money_micros=2**53)
+    named = next(iter(host.service._registry.limits.values()))
+    host.service._registry.sweep()
+    assert named.spend_overshoots
+    host.wall += 40 * DAY_S
+    host.service._registry.sweep()
+    assert not named.spend_overshoots
 
 
 async def test_money_that_was_not_reserved_counts_when_it_is_settled_and_is_committed(

@@ -325,11 +325,71 @@ async def test_what_one_says_it_used_keeps_others_out_no_longer_than_a_block(
         host.settle(ann, host.acquire(ann, name), requests=2**53)
         with limited("requests", "host") as caught:
             host.acquire(host.connect(BOB), name)
-        assert caught.value.retry_after_ms == 601_000
+        # It took one of ten, and one is asked for: the rest of ten is paid back meanwhile.
+        assert caught.value.retry_after_ms == 592_000
     number = host.acquire(ann, "keyed")
     with pytest.raises(InvalidParamsError):
         host.settle(ann, number, requests=2**53 + 1)
     assert host.settle(ann, number)
+
+
+@pytest.mark.parametrize("scope", ["host", "key"])
+async def test_a_caller_that_settles_more_than_it_reserved_takes_half_a_long_rate_at_most(
+    make: Callable[..., LimitHost], scope: Any
+) -> None:
+    month = 30 * 86_400 * SECOND
+    limit = Limit(tokens=Rate(limit=1000, period_ns=month))
+    shared = {"all": rules(**{scope: limit})}
+    host = make(shared=shared, audiences={"all": Audience(everyone=True)})
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    for counted in (500, 0):
+        number = host.acquire(ann, "all", key="acme", tokens=10)
+        over = 2**53 - 10
+        answer = host.settled(ann, number, tokens=2**53)
+        assert answer["not_counted"]["tokens"] == over - counted
+    told = [e for e in host.events.recent(9) if e.type == "limit.overshot"]
+    assert [(e.uid, e.data["name"], e.data["tokens"]) for e in told] == [
+        (1001, "all", over - 500),
+        (1001, "all", over),
+    ]
+    # What it was admitted to is none of it.
+    host.acquire(bob, "all", key="acme", tokens=480)
+    with limited("tokens", scope, "acme" if scope == "key" else ""):
+        host.acquire(bob, "all", key="acme", tokens=1)
+    # It grows back at half of the rate: after half a month there is a quarter.
+    host.now += month // 2
+    number = host.acquire(ann, "all", key="acme", tokens=0)
+    assert host.settled(ann, number, tokens=300)["not_counted"]["tokens"] == 50
+    host.now += month
+    host.turn(11_000)
+    named = next(iter(host.service._registry.limits.values()))
+    host.service._registry.sweep()
+    assert named.rate_overshoots._by_user == {}
+
+
+async def test_what_is_settled_beyond_a_reservation_counts_in_full_for_its_user_alone(
+    make: Callable[..., LimitHost],
+) -> None:
+    hour = 3600 * SECOND
+    own = Limit(tokens=Rate(limit=1000, period_ns=hour))
+    shared = {"all": rules(user=own, host=Limit(tokens=Rate(limit=2000, period_ns=hour)))}
+    host = make(shared=shared, audiences={"all": Audience(everyone=True)})
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    number = host.acquire(ann, "all")
+    assert host.settled(ann, number, tokens=900) == {"settled": True}
+    assert host.left(ANN, "all", "tokens") == 100
+    host.acquire(bob, "all", tokens=1000)
+
+
+async def test_a_limit_of_ones_own_is_kept_by_no_settlement_for_more_than_a_year(
+    host: LimitHost,
+) -> None:
+    ann = host.connect(ANN)
+    rates = LimitRates(tokens=LimitRate(limit=1, period_ms=86_400_000))
+    host.settle(ann, host.acquire(ann, "mine", rates=rates), tokens=2**53)
+    with limited("tokens", "user", "1001") as caught:
+        host.acquire(ann, "mine", tokens=1, rates=rates)
+    assert caught.value.retry_after_ms == (366 + 1) * 86_400_000
 
 
 async def test_who_names_no_slots_takes_one_where_the_limit_has_any(host: LimitHost) -> None:

@@ -7,7 +7,9 @@ import os
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
+from fractions import Fraction
 from functools import partial
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from limit_host import MS, Connection, LimitHost, User
-from limiter_model import Amounts, LimiterModel, ScopeModel
+from limiter_model import Amounts, LimiterModel, ScopeModel, WordModel
 from limiter_model import Rate as RateModel
 from superezio.errors import NeverPassesError, PermissionDeniedError, RateLimitedError
 from superezio.resilience.rate_limiter import Limit, Rate
@@ -30,6 +32,9 @@ EVE = User(1003)
 LONGEST_BLOCK_MS = 50
 SLOT_RETRY = 1000 * MS
 DAY_CAP = 40
+#: Of both users together; one of them can overshoot half of it.
+HOST_CAP = 70
+SHARE = Fraction(1, 2)
 DAY_S = 86_400
 #: In memory, where that can be: each example has a database of its own.
 SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -50,7 +55,7 @@ PLAIN = Limit(
 SHARED = {
     "paid": LimitRules(
         scopes={
-            "host": ScopeRules(limit=HOST),
+            "host": ScopeRules(limit=HOST, caps_micros={"day": HOST_CAP}),
             "user": ScopeRules(limit=OF_USER, caps_micros={"day": DAY_CAP}),
         }
     ),
@@ -124,7 +129,10 @@ class LimitsMachine(RuleBasedStateMachine):
                 **{f"own {uid}": model_of(own) for uid in (1001, 1002, 1003)},
             }
         )
+        #: By whose budget ("" is the host's) and day.
         self.spent: dict[tuple[str, str], int] = {}
+        #: By user and day, in full.
+        self.overshot: dict[tuple[str, str], int] = {}
         self.host: LimitHost = self.on_loop(
             lambda: LimitHost(
                 Path(self.scratch.name),
@@ -134,6 +142,8 @@ class LimitsMachine(RuleBasedStateMachine):
                 timer=False,
             )
         )
+        #: What each user's word has pushed rates of the host by.
+        self.words: dict[tuple[int, str, str], WordModel] = {}
         self.reset_people()
 
     def reset_people(self) -> None:
@@ -181,14 +191,30 @@ class LimitsMachine(RuleBasedStateMachine):
         if taken.name == "paid":
             self.add_spend(taken.holder, taken.cost["money"])
 
-    def add_spend(self, holder: int, micros: int) -> None:
-        place = (str(self.people[holder].uid), self.today())
-        self.spent[place] = self.spent.get(place, 0) + micros
+    def add_spend(self, holder: int, micros: int, of_host: int | None = None) -> None:
+        uid = str(self.people[holder].uid)
+        for whose, more in ((uid, micros), ("", micros if of_host is None else of_host)):
+            place = (whose, self.today())
+            self.spent[place] = self.spent.get(place, 0) + more
 
     def is_over_cap(self, name: str, holder: int, micros: int) -> bool:
-        place = (str(self.people[holder].uid), self.today())
+        if name != "paid":
+            return False
+        uid, day = str(self.people[holder].uid), self.today()
         # What names no cost has one that is known afterwards: something has to be left.
-        return name == "paid" and self.spent.get(place, 0) + (micros or 1) > DAY_CAP
+        least = micros or 1
+        return (
+            self.spent.get((uid, day), 0) + least > DAY_CAP
+            or self.spent.get(("", day), 0) + least > HOST_CAP
+            or self.overshot.get((uid, day), 0) > HOST_CAP * SHARE
+        )
+
+    def overshoot(self, holder: int, micros: int) -> int:
+        """Count what one spent beyond its reservation; return what counts for the host."""
+        place = (str(self.people[holder].uid), self.today())
+        before = self.overshot.get(place, 0)
+        self.overshot[place] = before + micros
+        return int(min(micros, max(0, HOST_CAP * SHARE - before)))
 
     def close(self, taken: Taken, used: dict[str, int] | None) -> None:
         actual = dict(taken.cost)
@@ -196,18 +222,31 @@ class LimitsMachine(RuleBasedStateMachine):
             actual |= {"requests": used["requests"], "tokens": used["tokens"]}
             actual["money"] = used["money_micros"]
         scopes = self.scopes(taken.name, taken.holder)
+        before = {
+            (scope, name): max(rate.tat, self.now)
+            for scope in scopes
+            for name, rate in self.model.scopes[scope].rates.items()
+        }
         self.model.settle(self.now, scopes, taken.cost, actual, taken.at)
         more = any(actual[each] > taken.cost[each] for each in actual)
         if more and taken.name != "own":
-            for scope in scopes:
-                for rate in self.model.scopes[scope].rates.values():
-                    most = self.now + rate.interval(rate.burst) + LONGEST_BLOCK_MS * MS
-                    rate.tat = min(rate.tat, most)
+            for (scope, name), was in before.items():
+                rate = self.model.scopes[scope].rates[name]
+                if rate.tat <= was:
+                    continue
+                if scope.endswith(" host"):
+                    who = (self.people[taken.holder].uid, scope, name)
+                    word = self.words.setdefault(who, WordModel())
+                    most = max(LONGEST_BLOCK_MS * MS, floor(rate.interval(rate.burst) * SHARE))
+                    rate.tat = was + word.counts(self.now, rate.tat - was, most, SHARE)
+                most = self.now + rate.interval(rate.burst) + LONGEST_BLOCK_MS * MS
+                rate.tat = min(rate.tat, most)
         delta = actual["money"] - taken.cost["money"]
         # Of a window that is over nothing is given back; what is more counts now,
         # whether any money was reserved or not.
         if taken.name == "paid" and (delta > 0 or taken.day == self.today()):
-            self.add_spend(taken.holder, delta)
+            of_host = self.overshoot(taken.holder, delta) if delta > 0 else delta
+            self.add_spend(taken.holder, delta, of_host)
 
     # --- what may happen ------------------------------------------------------------------------
 
@@ -396,6 +435,7 @@ class LimitsMachine(RuleBasedStateMachine):
             for taken in self.open.values():
                 self.close(taken, None)
         self.model.restart(self.now, final=final)
+        self.words = {}
         self.reset_people()
 
     # --- what always holds ----------------------------------------------------------------------
@@ -421,7 +461,7 @@ class LimitsMachine(RuleBasedStateMachine):
         found = {
             (scope_name, key): micros
             for (name, scope, scope_name, kind), (key, micros) in self.host.on_disk().items()
-            if (name, scope, kind) == ("paid", "user", "day") and key == today
+            if name == "paid" and kind == "day" and key == today
         }
         assert {k: v for k, v in found.items() if v} == {
             k: v for k, v in self.spent.items() if v and k[1] == today

@@ -20,6 +20,7 @@ NAMED = "supereziod.resilience.named_limit"
 MEMORY = "supereziod.resilience.limit_memory"
 VIEWS = "supereziod.resilience.limit_views"
 SPEND = "supereziod.resilience.spend"
+OVERSHOOT = "supereziod.resilience.overshoot"
 
 MUTANTS = (
     Mutant(
@@ -222,6 +223,48 @@ MUTANTS = (
         SPEND,
         "            self._owed[name, scope, kind] = window\n",
         "            pass\n",
+    ),
+    Mutant(
+        "lets one caller's word empty a cap of others",
+        OVERSHOOT,
+        "min(micros, max(0, cap * share // WHOLE - overshot.spent(kind, keys[kind])))",
+        "micros",
+    ),
+    Mutant(
+        "counts as one's own what others have too",
+        OVERSHOOT,
+        "    return scope.kind not in _OWN_KINDS\n",
+        "    return scope.kind == 0\n",
+    ),
+    Mutant(
+        "counts in full in no budget what was overshot",
+        NAMED,
+        "if more > 0 and is_shared(scope) else None",
+        "if more > 0 else None",
+    ),
+    Mutant(
+        "lets who has overshot a cap go on",
+        RESERVATIONS,
+        "            named.check_overshoot(way.holder.account.uid, budgets)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "forgets over a restart what was overshot",
+        NAMED,
+        "                rows.extend(self.spend_overshoots.rows(uid, scope))\n",
+        "",
+    ),
+    Mutant(
+        "lets one caller push a rate again and again",
+        "superezio.resilience.overshoot",
+        "min(push_ns, max(0, most_ns - owed_ns))",
+        "min(push_ns, most_ns)",
+    ),
+    Mutant(
+        "gives a caller's word all of the rate in the long run",
+        "superezio.resilience.overshoot",
+        "        owed_ns = -(-max(0, self._until_ns - now_ns) * share // WHOLE)\n",
+        "        owed_ns = max(0, self._until_ns - now_ns) - (now_ns and 0)\n",
     ),
 )
 
