@@ -242,6 +242,8 @@ def limit_bounds(limit: Limit) -> LimitBounds:
         names_per_uid=limit.names_per_uid,
         reservations_per_uid=limit.reservations_per_uid,
         reservations_per_connection=limit.reservations_per_connection,
+        slot_reservations_per_uid=limit.slot_reservations_per_uid,
+        slot_reservations_per_connection=limit.slot_reservations_per_connection,
         waiters=limit.waiters,
         waiters_per_uid=limit.waiters_per_uid,
         keys=limit.keys,

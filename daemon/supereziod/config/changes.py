@@ -26,6 +26,8 @@ LIVE: Final = (
     "limit.names_per_uid",
     "limit.reservations_per_connection",
     "limit.reservations_per_uid",
+    "limit.slot_reservations_per_connection",
+    "limit.slot_reservations_per_uid",
     "limit.shared.",
     "limit.wait_maximum",
     "limit.waiters",

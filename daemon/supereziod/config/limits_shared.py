@@ -119,14 +119,30 @@ class Limit(Section, frozen=True):
     names: Annotated[int, Meta(ge=1, description="Limits that are remembered, in all ...")] = 4096
     names_per_uid: Annotated[int, Meta(ge=1, description="... and of one user.")] = 256
     reservations_per_uid: Annotated[
-        int, Meta(ge=1, description="Reservations of one user that are not settled ...")
+        int,
+        Meta(
+            ge=1,
+            description="Reservations of one user that are not settled and keep no slot ...",
+        ),
     ] = 20_000
     reservations_per_connection: Annotated[
         int,
         Meta(
             ge=1,
-            description="... and of one connection. With more, one of its 16 oldest that keeps no"
-            " slot is settled as it was reserved; where none is, a further one is refused.",
+            description="... and of one connection. With more, the oldest is settled as it was"
+            " reserved (of those with money under a cap, only where there is no other): what it"
+            " took stays taken.",
+        ),
+    ] = 4096
+    slot_reservations_per_uid: Annotated[
+        int, Meta(ge=1, description="Reservations of one user that keep slots ...")
+    ] = 20_000
+    slot_reservations_per_connection: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="... and of one connection. With more, a further one is refused (busy):"
+            " each is to be settled when its request has ended.",
         ),
     ] = 4096
     waiters: Annotated[int, Meta(ge=1, description="Requests that wait, in all ...")] = 20_000

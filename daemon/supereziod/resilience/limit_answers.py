@@ -151,6 +151,16 @@ def nothing_of(name: str, uid: int) -> NotFoundError:
     )
 
 
+def slots_are_kept(limit: str, count: int) -> BusyError:
+    """Return the refusal of one more reservation that keeps slots."""
+    return BusyError(
+        f"{count} reservations keep slots already: settle each when its request has ended"
+        f" (limit.settle), or have an admin raise limit.{limit} in the configuration",
+        retry_after_ms=1000,
+        data={"limit": limit},
+    )
+
+
 def too_many(what: str, limit: str, count: int, *, wait: bool = False) -> BusyError:
     """Return the refusal of what would be more than may be remembered."""
     return BusyError(

@@ -142,7 +142,7 @@ class LimitRegistry:
     @property
     def reservations(self) -> int:
         """How many are open, of all limits."""
-        return sum(each.reservations for each in self._accounts.values())
+        return sum(each.reservations + each.slot_reservations for each in self._accounts.values())
 
     def shared(self) -> list[NamedLimit]:
         """Return the limits that are shared now."""
@@ -211,7 +211,7 @@ class LimitRegistry:
         """Forget a connection; return what it held."""
         holder = self.holders.pop(connection, None)
         if holder is not None:
-            holder.account.connections -= 1
+            del holder.account.holders[holder]
         return holder
 
     # --- making and forgetting ------------------------------------------------------------------
@@ -220,8 +220,8 @@ class LimitRegistry:
         holder = self.holders.get(connection.id)
         if holder is None:
             account = self.account(connection.peer.uid)
-            account.connections += 1
             holder = self.holders[connection.id] = Holder(account)
+            account.holders[holder] = None
         return holder
 
     def _make_shared(self, name: str) -> None:

@@ -6,29 +6,30 @@ Money under a cap is committed before anybody hears of the grant.
 from __future__ import annotations
 
 import secrets
-from itertools import islice
 from typing import Final, cast
 
 from superezio.errors import RateLimitedError, StateNotWritableError
 from superezio.resilience.rate_limiter import Budget, Cost, Reservation
 from supereziod.observability.events import EventLog
 from supereziod.resilience.limit_accounts import Holder, Way
-from supereziod.resilience.limit_answers import too_many
+from supereziod.resilience.limit_answers import slots_are_kept
+from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.named_limit import NamedLimit
 from supereziod.storage import StorageError
 
 NOTHING: Final = Cost(0, 0, 0, 0)
 ONE: Final = Cost()
-#: So many of the oldest reservations are looked at for one that can be settled to make room.
-_LOOKED_AT: Final = 16
 
 
 class Reservations:
     """The open reservations of all connections. Loop-owned."""
 
-    __slots__ = ("_changed", "_events", "_first", "_written", "number")
+    __slots__ = (
+        "_changed", "_events", "_first", "_registry", "_written", "number",
+    )  # fmt: skip
 
-    def __init__(self, *, events: EventLog) -> None:
+    def __init__(self, registry: LimitRegistry, *, events: EventLog) -> None:
+        self._registry = registry
         self._events = events
         # Another range in each life of the daemon, and all of it exact in any reader's numbers.
         self._first = (secrets.randbelow((1 << 20) - 1) + 1) << 32
@@ -59,14 +60,18 @@ class Reservations:
     def open(self, holder: Holder, reservation: Reservation) -> int:
         """Keep a reservation; return its number."""
         self.number = number = self.number + 1
-        holder.open[number] = reservation
-        holder.account.reservations += 1
+        if reservation.cost.concurrency:
+            holder.slots[number] = reservation
+            holder.account.slot_reservations += 1
+        else:
+            kept = holder.priced if limit_of(reservation).is_capped else holder.open
+            kept[number] = reservation
+            holder.account.reservations += 1
         return number
 
     def close(self, holder: Holder, number: int, now_ns: int, used: Cost | None) -> int:
         """Settle an open reservation; return how much of the money some shared cap leaves out."""
-        held = holder.open.pop(number)
-        holder.account.reservations -= 1
+        held = _pop(holder, number)
         self._changed = True
         if isinstance(held, Way):
             named = held.named
@@ -87,21 +92,47 @@ class Reservations:
             return named.settle_spend(holder.account.uid, number, held.budgets, micros)
         return 0
 
-    def make_room(self, holder: Holder, now_ns: int) -> NamedLimit:
-        """Settle the connection's oldest reservation that keeps no slot; return its limit.
+    def make_room(self, holder: Holder, now_ns: int) -> NamedLimit | None:
+        """Settle as reserved the oldest that keeps no slot; return its limit.
 
-        Most that is reserved and keeps nothing is never settled by its holder. Raises BusyError.
+        Most that is reserved and keeps nothing is never settled by its holder. It is one of the
+        connection where that has as many as it may, else one of its user. What is capped money
+        goes last: it may cost more than was reserved, or less.
         """
-        for number, held in islice(holder.open.items(), _LOOKED_AT):
-            if isinstance(held, Way) or not held.cost.concurrency:
-                self.close(holder, number, now_ns, None)
-                return limit_of(held)
-        raise too_many(
-            "reservations are open: settle some first",
-            "reservations",
-            holder.account.reservations,
-            wait=True,
-        )
+        account = holder.account
+        if len(holder.open) >= self._registry.bounds.reservations_per_connection:
+            oldest = holder.oldest_open.take((holder,))
+        else:
+            holders = account.holders
+            oldest = account.oldest_open.take(holders) or account.oldest_priced.take(holders)
+        return self._settle_oldest(oldest, now_ns)
+
+    def make_room_for(self, way: Way, cost: Cost, now_ns: int) -> NamedLimit | None:
+        """Do the same for what keeps a slot or capped money; return the limit, if there is one.
+
+        Nothing that keeps a slot is ended: raises BusyError where there is no room for another.
+        """
+        holder, bounds = way.holder, self._registry.bounds
+        if cost.concurrency > 0:
+            count = holder.account.slot_reservations
+            if len(holder.slots) >= bounds.slot_reservations_per_connection:
+                raise slots_are_kept("slot_reservations_per_connection", len(holder.slots))
+            if count >= bounds.slot_reservations_per_uid:
+                raise slots_are_kept("slot_reservations_per_uid", count)
+        elif (
+            way.named.is_capped
+            and len(holder.priced) >= self._registry.bounds.reservations_per_connection
+        ):
+            return self._settle_oldest(holder.oldest_priced.take((holder,)), now_ns)
+        return None
+
+    def _settle_oldest(self, oldest: tuple[int, Holder] | None, now_ns: int) -> NamedLimit | None:
+        if oldest is None:
+            return None
+        number, holder = oldest
+        named = limit_of(holder.open.get(number) or holder.priced[number])
+        self.close(holder, number, now_ns, None)
+        return named
 
     # --- money ----------------------------------------------------------------------------------
 
@@ -127,7 +158,7 @@ class Reservations:
 
     def spend(self, holder: Holder, number: int, micros: int) -> None:
         """Commit what a new reservation costs, or undo it. Raises StateNotWritableError."""
-        reservation = cast("Reservation", holder.open[number])
+        reservation = cast("Reservation", holder.find(number))
         named = limit_of(reservation)
         try:
             named.spend(number, reservation.budgets, micros)
@@ -142,3 +173,12 @@ class Reservations:
 def limit_of(held: Reservation | Way) -> NamedLimit:
     """Return the limit that a reservation is of."""
     return held.named if isinstance(held, Way) else cast("Way", held.holder).named
+
+
+def _pop(holder: Holder, number: int) -> Reservation | Way:
+    held = holder.open.pop(number, None) or holder.priced.pop(number, None)
+    if held is not None:
+        holder.account.reservations -= 1
+        return held
+    holder.account.slot_reservations -= 1
+    return holder.slots.pop(number)

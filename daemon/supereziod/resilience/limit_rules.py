@@ -46,6 +46,8 @@ class LimitBounds(Struct, frozen=True, kw_only=True):
     names_per_uid: int = 256
     reservations_per_uid: int = 20_000
     reservations_per_connection: int = 4096
+    slot_reservations_per_uid: int = 20_000
+    slot_reservations_per_connection: int = 4096
     waiters: int = 20_000
     waiters_per_uid: int = 1000
     keys: int = 20_000

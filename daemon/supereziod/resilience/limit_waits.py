@@ -82,8 +82,10 @@ class LimitWaits:
             self.stop(named, waiter)
         return concerned
 
-    def arm(self, named: NamedLimit) -> None:
-        """Have those who wait for a limit looked at when that is due."""
+    def arm(self, named: NamedLimit | None) -> None:
+        """Have those who wait for a limit, if there is one, looked at when that is due."""
+        if named is None:
+            return
         next_ns = named.limiter.next_at_ns if named.waiting else None
         if next_ns is None:
             self._deadlines.drop(named)
@@ -122,7 +124,7 @@ class LimitWaits:
                 if micros > 0:
                     self._reservations.spend(holder, number, micros)
             except SuperezioError as error:
-                if number in holder.open:
+                if holder.find(number) is not None:
                     self._reservations.close(holder, number, now_ns, NOTHING)
                 future.set_exception(error)
                 return

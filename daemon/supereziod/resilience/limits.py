@@ -57,7 +57,7 @@ class RateLimits:
         self._registry = registry
         self._holders = registry.holders
         self._clock = clock
-        self._reservations = Reservations(events=events)
+        self._reservations = Reservations(registry, events=events)
         self._waits = LimitWaits(registry, self._reservations, clock=clock)
         self._signals = LimitSignals(events=events, event_rate=event_rate)
         self.set_bounds()
@@ -113,6 +113,8 @@ class RateLimits:
         if named.is_capped and micros >= 0:
             self._reservations.check_spend(way, budgets, micros)
         cost = _cost_of(params, named)
+        if cost.concurrency or named.is_capped:
+            self._waits.arm(self._reservations.make_room_for(way, cost, request.received_ns))
         try:
             granted = named.limiter.acquire(
                 request.received_ns, budgets, cost, key=budgets, holder=way
@@ -150,8 +152,10 @@ class RateLimits:
         InvalidParamsError.
         """
         holder = self._holders.get(request.origin.id)
-        held = None if holder is None else holder.open.get(params.reservation)
-        if holder is None or held is None:
+        if holder is None:
+            return _NOT_SETTLED
+        held = holder.open.get(params.reservation) or holder.find(params.reservation)
+        if held is None:
             return _NOT_SETTLED
         reserved, budgets = (
             (ONE, held.fixed) if isinstance(held, Way) else (held.cost, held.budgets)
@@ -162,7 +166,9 @@ class RateLimits:
         reservations, named = self._reservations, limit_of(held)
         answer = _SETTLED
         if used is not None and is_more(used, reserved):
-            answer = self._settle_more(holder, params.reservation, budgets, now_ns, used)
+            answer = self._settle_more(
+                named, holder, params.reservation, budgets, now_ns=now_ns, used=used
+            )
         else:
             reservations.close(holder, params.reservation, now_ns, used)
         if params.retry_after_ms is not None or params.remaining is not None:
@@ -179,7 +185,7 @@ class RateLimits:
             return
         concerned = dict.fromkeys(self._waits.end_all(holder))
         now_ns = self._clock()
-        for number, held in list(holder.open.items()):
+        for number, held in list(holder.all_open()):
             self._reservations.close(holder, number, now_ns, None)
             concerned[limit_of(held)] = None
         for named in concerned:
@@ -227,14 +233,16 @@ class RateLimits:
 
     def _settle_more(
         self,
+        named: NamedLimit,
         holder: Holder,
         number: int,
         budgets: tuple[Budget, ...],
+        *,
         now_ns: int,
         used: Cost,
     ) -> bytes:
         """Settle what used more than was reserved: others are to bear a bounded part of it."""
-        named, uid = limit_of(holder.open[number]), holder.account.uid
+        uid = holder.account.uid
         before = {rate: rate.tat_ns for budget in budgets for rate in budget.rates().values()}
         micros = self._reservations.close(holder, number, now_ns, used)
         if named.owned.owner is not None:

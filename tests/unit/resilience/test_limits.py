@@ -673,28 +673,115 @@ async def test_names_of_one_user_are_bounded_and_idle_ones_make_room(
         host.acquire(ann, "one")
 
 
-async def test_reservations_are_bounded_and_the_oldest_without_a_slot_make_room(
+@pytest.fixture
+def wide(make: Callable[..., LimitHost]) -> LimitHost:
+    bounds = LimitBounds(
+        reservations_per_connection=3,
+        reservations_per_uid=5,
+        slot_reservations_per_connection=20,
+        slot_reservations_per_uid=25,
+    )
+    shared = {
+        "wide": rules(host=Limit(concurrency=100)),
+        "plain": SHARED["plain"],
+        "paid": LimitRules(
+            scopes={"host": ScopeRules(limit=Limit(requests=TEN), caps_micros={"day": 1000})}
+        ),
+    }
+    return make(bounds=bounds, shared=shared, audiences=dict.fromkeys(shared, AUDIENCES["plain"]))
+
+
+async def test_the_oldest_reservation_of_a_connection_without_a_slot_makes_room(
+    wide: LimitHost,
+) -> None:
+    ann = wide.connect(ANN)
+    slots = [wide.acquire(ann, "wide") for _ in range(20)]
+    first, *rest = (wide.acquire(ann, "plain") for _ in range(3))
+    # Whatever keeps slots is older, and none of it goes.
+    last = wide.acquire(ann, "plain")
+    assert not wide.settle(ann, first, requests=0)
+    # It was settled as reserved: its charge stands.
+    assert wide.left(ANN, "plain", "requests") == 6
+    assert all(wide.settle(ann, number) for number in (*slots, *rest, last))
+
+
+async def test_a_user_with_all_its_reservations_open_still_gets_room_over_a_new_connection(
+    wide: LimitHost,
+) -> None:
+    ann, beside = wide.connect(ANN), wide.connect(ANN)
+    numbers = [wide.acquire(each, "plain") for each in (beside, ann, ann, beside, beside)]
+    for _ in range(3):
+        wide.acquire(wide.connect(ANN), "wide", concurrency=0)
+    # The oldest of all its connections went, one for each.
+    settled = [wide.settle(beside, n) or wide.settle(ann, n) for n in numbers]
+    assert settled == [False, False, False, True, True]
+    assert wide.service._registry.account(1001).reservations == 3
+
+
+async def test_no_other_user_makes_room(wide: LimitHost) -> None:
+    bob, ann = wide.connect(BOB), wide.connect(ANN)
+    kept = wide.acquire(bob, "plain")
+    for _ in range(9):
+        wide.acquire(ann, "wide", concurrency=0)
+    assert wide.settle(bob, kept)
+
+
+async def test_money_that_is_to_be_settled_makes_room_last_and_stays_spent(
+    wide: LimitHost,
+) -> None:
+    ann = wide.connect(ANN)
+    paid = [wide.acquire(ann, "paid", money_micros=10) for _ in range(3)]
+    plain = [wide.acquire(ann, "plain") for _ in range(2)]
+    wide.acquire(ann, "plain")
+    assert not wide.settle(ann, plain[0])
+    # A fourth of money over this connection, and one where nothing else is left of the user.
+    last = wide.acquire(ann, "paid", money_micros=10)
+    assert not wide.settle(ann, paid[0], money_micros=0)
+    beside = wide.connect(ANN)
+    for _ in range(3):
+        wide.acquire(beside, "paid", money_micros=10)
+    assert wide.service._registry.account(1001).reservations == 5
+    wide.acquire(wide.connect(ANN), "paid")
+    assert not any(wide.settle(ann, number, money_micros=0) for number in paid)
+    assert wide.settle(ann, last, money_micros=0)
+    assert wide.on_disk()["paid", "host", "", "day"][1] == 60
+
+
+@pytest.mark.parametrize(("count", "of"), [(20, "connection"), (5, "uid")])
+async def test_what_keeps_slots_is_bounded_and_a_refusal_says_what_to_do(
+    wide: LimitHost, count: int, of: str
+) -> None:
+    ann, beside = wide.connect(ANN), wide.connect(ANN)
+    kept = [wide.acquire(ann, "wide") for _ in range(20)]
+    for _ in range(0 if of == "connection" else count):
+        wide.acquire(beside, "wide")
+    asker = ann if of == "connection" else beside
+    with pytest.raises(BusyError, match="settle each when its request has ended") as caught:
+        wide.acquire(asker, "wide")
+    assert caught.value.data["limit"] == f"slot_reservations_per_{of}"
+    assert caught.value.retry_after_ms
+    wide.acquire(asker, "plain")
+    wide.acquire(wide.connect(BOB), "wide")
+    assert wide.settle(ann, kept[0])
+    wide.acquire(asker, "wide")
+
+
+async def test_many_that_are_never_settled_are_found_by_age_a_few_at_a_time(
     make: Callable[..., LimitHost],
 ) -> None:
-    bounds = LimitBounds(reservations_per_connection=3, reservations_per_uid=4)
-    host = make(
-        bounds=bounds,
-        shared={"wide": rules(host=Limit(concurrency=100))},
-        audiences={"wide": Audience(everyone=True)},
-    )
-    ann = host.connect(ANN)
-    oldest = host.acquire(ann, "wide", concurrency=0)
-    kept = [host.acquire(ann, "wide", concurrency=1) for _ in range(3)]
-    assert not host.settle(ann, oldest)
-    with pytest.raises(BusyError):
-        host.acquire(ann, "wide")
-    beside = host.connect(ANN)
-    host.acquire(beside, "wide", concurrency=1)
-    with pytest.raises(BusyError):
-        host.acquire(beside, "wide", concurrency=1)
-    host.acquire(host.connect(BOB), "wide", concurrency=1)
-    assert all(host.settle(ann, number) for number in kept)
-    host.acquire(beside, "wide", concurrency=1)
+    bounds = LimitBounds(reservations_per_connection=300, reservations_per_uid=600)
+    host = make(bounds=bounds)
+    rates = LimitRates(requests=LimitRate(limit=10**6))
+    connections = [host.connect(ANN) for _ in range(3)]
+    numbers = [host.acquire(connections[n % 3], "mine", rates=rates) for n in range(600)]
+    # Some of those that were found are settled meanwhile.
+    host.acquire(connections[0], "mine", rates=rates)
+    assert all(host.settle(connections[n % 3], numbers[n]) for n in range(1, 200))
+    for n in range(599):
+        host.acquire(connections[n % 3], "mine", rates=rates)
+    assert host.service._registry.account(1001).reservations == 600
+    left = [n for n in range(200, 600) if host.settle(connections[n % 3], numbers[n])]
+    assert left == [], "the oldest went first"
 
 
 async def test_waiters_of_one_user_are_bounded(make: Callable[..., LimitHost]) -> None:

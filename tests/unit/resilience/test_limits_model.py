@@ -473,9 +473,10 @@ class LimitsMachine(RuleBasedStateMachine):
             return
         assert self.host.service.requests.waiters == len(self.waiting)
         holders = self.host.service._registry.holders.values()
-        assert sum(len(each.open) for each in holders) == len(self.open)
+        assert sum(len(list(each.all_open())) for each in holders) == len(self.open)
         accounts = {id(each.account): each.account for each in holders}
-        assert sum(each.reservations for each in accounts.values()) == len(self.open)
+        counted = sum(each.reservations + each.slot_reservations for each in accounts.values())
+        assert counted == len(self.open)
 
 
 MUTANT = "SUPEREZIO_MUTANT" in os.environ

@@ -52,14 +52,14 @@ MUTANTS = (
         SERVICE,
         "        holder = self._holders.get(request.origin.id)\n",
         "        holder = next(\n"
-        "            (h for h in self._holders.values() if params.reservation in h.open), None\n"
+        "            (h for h in self._holders.values() if h.find(params.reservation)), None\n"
         "        )\n",
     ),
     Mutant(
         "keeps the reservations of a connection that ends",
         SERVICE,
-        "        for number in list(holder.open):\n",
-        "        for number in ():\n",
+        "        for number, held in list(holder.all_open()):\n",
+        "        for number, held in ():\n",
     ),
     Mutant(
         "keeps the waiters of a connection that ends",
@@ -82,14 +82,14 @@ MUTANTS = (
     Mutant(
         "looks at nobody when a slot is free",
         SERVICE,
-        "        if named.waiting:\n            self._waits.arm(named)\n        return _SETTLED",
-        "        return _SETTLED",
+        "        if named.waiting:\n            self._waits.arm(named)\n        return answer",
+        "        return answer",
     ),
     Mutant(
         "lets one caller keep the others out for ever",
-        SERVICE,
-        "            self._cap_debts(budgets, now_ns)\n",
-        "            pass\n",
+        OVERSHOOT,
+        "                rate.owe_at_most(now_ns, longest_ns)\n",
+        "",
     ),
     Mutant(
         "gives back what a signal has counted",
@@ -125,7 +125,7 @@ MUTANTS = (
     Mutant(
         "does not commit what was settled beyond the reservation",
         NAMED,
-        "            self._book.owe(self._rows(scope for scope, _ in changed))\n",
+        "            self._book.owe([*self._rows(scope for scope, _ in changed), *rows])\n",
         "            pass\n",
     ),
     Mutant(
@@ -223,6 +223,36 @@ MUTANTS = (
         SPEND,
         "            self._owed[name, scope, kind] = window\n",
         "            pass\n",
+    ),
+    Mutant(
+        "ends what keeps a slot to make room",
+        RESERVATIONS,
+        "        if reservation.cost.concurrency:\n",
+        "        if reservation.cost.concurrency > 99:\n",
+    ),
+    Mutant(
+        "gives no room over a new connection where others have all",
+        RESERVATIONS,
+        "account.oldest_open.take(holders) or account.oldest_priced.take(holders)",
+        "holder.oldest_open.take((holder,))",
+    ),
+    Mutant(
+        "ends what is to be paid before what costs nothing",
+        RESERVATIONS,
+        "kept = holder.priced if limit_of(reservation).is_capped else holder.open",
+        "kept = holder.open",
+    ),
+    Mutant(
+        "lets a user keep slots without end",
+        RESERVATIONS,
+        "            if count >= bounds.slot_reservations_per_uid:\n",
+        "            if count < 0:\n",
+    ),
+    Mutant(
+        "takes one that is settled for the oldest",
+        "supereziod.resilience.limit_accounts",
+        "            if number in self._kept_of(holder):\n",
+        "            if number:\n",
     ),
     Mutant(
         "lets one caller's word empty a cap of others",
