@@ -84,11 +84,21 @@ class BreakerParams(Params):
     uid: int | None = None
 
 
+class BreakerReports(Result):
+    """How many failures, slow calls and 429s of a service a user has reported."""
+
+    uid: int
+    reports: int
+
+
 class Breaker(Result):
     """A breaker as it is. `uid` is its owner's, null where it is shared.
 
     The counts are of the window; in open, of what it opened for. `retry_after_ms`: when a call may
     be let through, null where it is now. `rejected`: calls that this state has turned away.
+    `opened_by`: the user whose call or order opened it last, null where it closed since.
+    `reported_by`: of a shared one, whose reports the last 100 were that spoke against the service
+    since it closed last, up to eight users, who reported most first.
     """
 
     name: str
@@ -106,6 +116,8 @@ class Breaker(Result):
     rejected: int
     generation: int
     rules: BreakerRules
+    opened_by: int | None = None
+    reported_by: list[BreakerReports] = []
 
 
 class BreakerList(Result):

@@ -21,8 +21,9 @@ from superezio.resilience.breaker_answers import Returned, Transition
 from superezio.resilience.breaker_rules import BreakerRules
 from superezio.resilience.circuit_breaker import CircuitBreaker
 from supereziod.deadlines import Deadlines
-from supereziod.resilience.breaker_events import BreakerEvents
+from supereziod.resilience.breaker_events import TIMED, BreakerEvents
 from supereziod.resilience.breaker_records import SavedBreaker, decode, encode_one, join
+from supereziod.resilience.breaker_reports import Reports
 from supereziod.resilience.breaker_settings import BreakerLimits
 from supereziod.resilience.permit_holders import Holder, Holders, User
 from supereziod.resilience.sharing import Owned
@@ -46,8 +47,8 @@ class KeptBreaker:
     """A breaker, and what is known about it. To be changed through its `BreakerBook`."""
 
     __slots__ = (
-        "answer_head", "breaker", "due_ns", "given", "is_gone", "owned", "record",
-        "rejected", "rules", "tail", "tail_of", "used_ns", "user",
+        "answer_head", "breaker", "due_ns", "given", "is_gone", "opened_by", "owned", "record",
+        "rejected", "reports", "rules", "tail", "tail_of", "used_ns", "user",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +69,10 @@ class KeptBreaker:
         #: Whose it is, None where it is shared.
         self.user = user
         self.used_ns = now_ns
+        #: Who opened it last, or ordered it to be open; None where it closed since, or time did it.
+        self.opened_by: int | None = None
+        #: Of a shared one, who reported what.
+        self.reports = Reports() if user is None else None
         #: Calls that it turned away: that of the breaker begins anew with each of its states.
         self.rejected = 0
         #: Nothing comes about by itself before.
@@ -276,19 +281,40 @@ class BreakerBook:
         kept.record = None
         self._changed = True
 
-    def moved(self, kept: KeptBreaker, transitions: Iterable[Transition], now_ns: int) -> None:
-        """Tell of transitions, and see to what follows from them."""
+    def moved(
+        self,
+        kept: KeptBreaker,
+        transitions: Iterable[Transition],
+        now_ns: int,
+        *,
+        by: int | None = None,
+    ) -> None:
+        """Tell of transitions, and see to what follows from them.
+
+        `by` is the user whose request it was, where it was one.
+        """
         self.arm(kept, now_ns)
-        self._tell(kept, transitions)
+        self._tell(kept, transitions, by)
 
     def prolonged(self, by_ns: int) -> None:
         """Note that a breaker stays open for longer than it was to."""
         if by_ns > _SHORT_NS:
             self.keep_soon()
 
-    def _tell(self, kept: KeptBreaker, transitions: Iterable[Transition]) -> None:
+    def _tell(
+        self, kept: KeptBreaker, transitions: Iterable[Transition], by: int | None = None
+    ) -> None:
         transitions = tuple(transitions)
-        self._events.tell(kept.owned, transitions)
+        for step in transitions:
+            whose = None if step.reason in TIMED else by
+            reported_by = () if kept.reports is None else kept.reports.by_uid()
+            self._events.tell(kept.owned, step, by=whose, reported_by=reported_by)
+            if step.state in {"open", "forced_open"}:
+                kept.opened_by = kept.opened_by if whose is None else whose
+            elif step.state != "half_open":
+                kept.opened_by = None
+            if step.state == "closed" and kept.reports is not None:
+                kept.reports.clear()
         if any(_has_to_last(each) for each in transitions):
             self.mark(kept)
             self.keep_soon()
@@ -339,6 +365,7 @@ class BreakerBook:
                 rules = rules_of(saved.owned, saved.rules)
                 kept = self.make(saved.owned, rules, given=saved.rules, now_ns=now_ns)
             moved = kept.breaker.load(saved.record, now_ns, boot_id=self._boot_id)
+            kept.opened_by = saved.opened_by
             self.moved(kept, moved, now_ns)
 
     def snapshot(self, *, final: bool) -> bytes | None:
@@ -356,7 +383,11 @@ class BreakerBook:
     def _recorded(self, kept: KeptBreaker, now_ns: int) -> bytes:
         record = kept.breaker.dump(now_ns, boot_id=self._boot_id)
         owner, name = kept.owned
-        return encode_one(SavedBreaker(owner=owner, name=name, rules=kept.given, record=record))
+        return encode_one(
+            SavedBreaker(
+                owner=owner, name=name, rules=kept.given, record=record, opened_by=kept.opened_by
+            )
+        )
 
 
 def _has_to_last(step: Transition) -> bool:

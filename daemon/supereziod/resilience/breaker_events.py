@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
+from msgspec import to_builtins
+
+from superezio import wire
 from superezio.resilience.breaker_answers import BreakerState, Cause, Transition, TransitionReason
 from superezio.wire import Event, Severity
 from supereziod.observability.correlation import (
@@ -31,6 +34,8 @@ _REASONS: Final[dict[TransitionReason, str]] = {
     "disabled": "it was ordered to let all calls through",
     "reset": "it was reset",
 }
+#: What time brings about, whoever asks when it is seen.
+TIMED: Final[frozenset[TransitionReason]] = frozenset({"half_open_wait", "restored"})
 _WORDS: Final[dict[BreakerState, str]] = {
     "open": "open",
     "half_open": "half-open",
@@ -60,18 +65,33 @@ class BreakerEvents:
             "disabled": partial(events.emit, "breaker.disabled"),
         }
 
-    def tell(self, owned: Owned, transitions: Iterable[Transition]) -> None:
-        """Tell of transitions that have come about, in their order."""
-        for each in transitions:
-            cause = _id_of(each.correlation_id)
-            if cause == correlation_id():
-                self._tell(owned, each)
-                continue
-            # The call that caused it came earlier, or time did: not the request that is worked on.
-            with in_scope(None if cause is None else RequestScope(correlation_id=cause)):
-                self._tell(owned, each)
+    def tell(
+        self,
+        owned: Owned,
+        step: Transition,
+        *,
+        by: int | None,
+        reported_by: Sequence[wire.BreakerReports],
+    ) -> None:
+        """Tell of a transition that has come about.
 
-    def _tell(self, owned: Owned, step: Transition) -> None:
+        `by` is the user who brought it about, None where time did; `reported_by` who has spoken
+        against the service of a shared breaker. Of a user's own it is nobody else.
+        """
+        besides: dict[str, Any] = {}
+        if owned.owner is None:
+            besides["by_uid"] = by
+            if step.state == "open":
+                besides["reported_by"] = to_builtins(reported_by)
+        cause = _id_of(step.correlation_id)
+        if cause == correlation_id():
+            self._tell(owned, step, besides)
+            return
+        # The call that caused it came earlier, or time did: not the request that is worked on.
+        with in_scope(None if cause is None else RequestScope(correlation_id=cause)):
+            self._tell(owned, step, besides)
+
+    def _tell(self, owned: Owned, step: Transition, who: Mapping[str, Any]) -> None:
         besides = self._rate.take(owned.owner)
         if besides is None:
             return
@@ -94,6 +114,7 @@ class BreakerEvents:
             severity=severity,
             uid=owned.owner,
             **data,
+            **who,
             **besides,
         )
 

@@ -23,6 +23,7 @@ class SavedBreaker(Struct, frozen=True, kw_only=True):
     name: str
     rules: wire.BreakerRules | None
     record: BreakerRecord
+    opened_by: Annotated[int, Meta(ge=0)] | None = None
 
     @property
     def owned(self) -> Owned:

@@ -1,12 +1,9 @@
 """The circuit breakers of this host: one for each name, which all who may use the name share.
 
 The state machine is `superezio.resilience.circuit_breaker`; `breaker_book` has what is there, and
-who holds what of it. Here is who may do what. A permit is settled over the connection that it was
-given to, and over no other; what a user does changes that user's own breakers, and shared ones as
-far as the configuration lets it.
-
-Other rules for a breaker, from a caller or a reload, count at once and lose nothing; a half-open
-one decides by those it began with (`CircuitBreaker.set_rules`). To ask without rules leaves the
+who holds what of it, `breaker_register` what a name means. Here are the calls. A permit is settled
+over the connection that it was given to, and over no other; what a user does changes that user's
+own breakers, and shared ones as far as the configuration lets it. To ask without rules leaves the
 breaker as it is.
 """
 
@@ -14,8 +11,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple, Protocol, get_args
+from collections.abc import Callable
+from typing import Final, Protocol, get_args
 
 import msgspec
 
@@ -23,8 +20,6 @@ from superezio import wire
 from superezio.errors import (
     BreakerOpenError,
     InvalidParamsError,
-    NotFoundError,
-    PermissionDeniedError,
 )
 from superezio.resilience.breaker_answers import (
     BreakerState,
@@ -33,15 +28,15 @@ from superezio.resilience.breaker_answers import (
     Rejection,
     Transition,
 )
-from superezio.resilience.breaker_rules import BreakerRules
 from superezio.wire import CallOutcome
+from supereziod.resilience.breaker_administration import BreakerAdministration
 from supereziod.resilience.breaker_book import BreakerBook, KeptBreaker
 from supereziod.resilience.breaker_events import BreakerEvents, Emitter
-from supereziod.resilience.breaker_settings import BreakerSettings, on_wire, own_rules
+from supereziod.resilience.breaker_register import BreakerRegister
+from supereziod.resilience.breaker_settings import BreakerSettings
 from supereziod.resilience.event_rate import EventRate
-from supereziod.resilience.metrics import SeenBreaker
 from supereziod.resilience.permit_holders import Holder
-from supereziod.resilience.sharing import Asker, Owned, SharedNames, is_name
+from supereziod.resilience.sharing import Asker
 
 _SECOND: Final = 1_000_000_000
 _MILLISECOND: Final = 1_000_000
@@ -72,13 +67,6 @@ _SETTLEMENTS: Final[dict[Effect, dict[BreakerState, bytes]]] = {
     }
     for effect in get_args(Effect)
 }
-
-
-class Who(NamedTuple):
-    """Who asks what is no call: to look, or to decide over the breaker."""
-
-    asker: Asker
-    is_admin: bool
 
 
 class Connection(Protocol):
@@ -133,10 +121,8 @@ class Breakers:
         clock: Callable[[], int] = time.monotonic_ns,
         spread: Callable[[], float] = random.random,
     ) -> None:
-        self._settings = settings
         self._clock = clock
         self._spread = spread
-        self._names = SharedNames("breaker", settings.audiences)
         self._book = BreakerBook(
             settings.limits,
             events=BreakerEvents(events, rate=EventRate(clock=clock)),
@@ -144,7 +130,16 @@ class Breakers:
             clock=clock,
         )
         self._holder = self._book.holders.get
-        self._make_shared(clock())
+        self._register = BreakerRegister(settings, self._book, clock=clock)
+        self._find = self._register.names.find
+        self.set_settings = self._register.set_settings
+        administration = BreakerAdministration(self._register, self._book, clock=clock)
+        self.get = administration.get
+        self.list = administration.list
+        self.seen = administration.seen
+        self.force_open = administration.force_open
+        self.disable = administration.disable
+        self.reset = administration.reset
 
     def close(self) -> None:
         """Stop the timer."""
@@ -186,13 +181,13 @@ class Breakers:
         if isinstance(answer, Rejection):
             kept.rejected += 1
             if answer.transitions:
-                book.moved(kept, answer.transitions, now_ns)
+                book.moved(kept, answer.transitions, now_ns, by=holder.user.uid)
             raise self._rejection(kept, answer)
         holder.take(kept)
         request.came_to = "permit"
         request.session.permits += 1
         if answer.transitions or now_ns + breaker.rules.permit_ttl_ns < kept.due_ns:
-            book.moved(kept, answer.transitions, now_ns)
+            book.moved(kept, answer.transitions, now_ns, by=holder.user.uid)
         return _join((kept.answer_head, _encode(answer.id), kept.answer_tail()))
 
     def settle(self, request: Request, params: wire.BreakerSettleParams) -> bytes:
@@ -208,7 +203,7 @@ class Breakers:
         holder = self._holder(request.origin.id)
         kept = None if holder is None else holder.ways.get(params.name)
         if kept is None or kept.is_gone:
-            kept = self._book.get(self._names.find(params.name, request.origin.peer))
+            kept = self._book.get(self._find(params.name, request.origin.peer))
             if kept is None:
                 return _SETTLEMENTS["unknown"]["closed"]
         book, breaker = self._book, kept.breaker
@@ -216,6 +211,8 @@ class Breakers:
             book.expire(kept, now_ns)
         if holder is None:
             return _SETTLEMENTS["unknown"][breaker.state]
+        if kept.reports is not None:
+            kept.reports.take(holder, outcome, breaker, params.permit, now_ns)
         settlement = breaker.settle(params.permit, _OUTCOMES[outcome], now_ns, holder)
         if settlement.effect == "unknown":
             return _SETTLEMENTS["unknown"][breaker.state]
@@ -223,27 +220,39 @@ class Breakers:
         request.came_to = _SETTLED[outcome]
         moved = settlement.transitions
         if outcome == "throttled":
-            # Of an earlier generation, too: of many calls that are told so, the first one opens
-            # the breaker, and another may have been told to wait for longer.
-            wait_ns = None if retry_after_ms is None else retry_after_ms * _MILLISECOND
-            before_ns = breaker.retry_after_ns(now_ns)
-            moved += breaker.block(now_ns, wait_ns, correlation_id=request.correlation_id)
-            if not moved and breaker.state == "open":
-                book.mark(kept)
-                book.prolonged(breaker.retry_after_ns(now_ns) - before_ns)
+            moved += self._block(kept, retry_after_ms, request.correlation_id, now_ns)
         book.touch(kept, now_ns)
         if moved:
-            book.moved(kept, moved, now_ns)
+            book.moved(kept, moved, now_ns, by=holder.user.uid)
         return _SETTLEMENTS[settlement.effect][breaker.state]
+
+    def _block(
+        self, kept: KeptBreaker, retry_after_ms: int | None, correlation_id: str, now_ns: int
+    ) -> tuple[Transition, ...]:
+        """Take in a 429, also of a call of an earlier generation.
+
+        Of many calls that are told so, the first one opens the breaker, and another may have been
+        told to wait for longer.
+        """
+        breaker = kept.breaker
+        wait_ns = None if retry_after_ms is None else retry_after_ms * _MILLISECOND
+        before_ns = breaker.retry_after_ns(now_ns)
+        moved = breaker.block(now_ns, wait_ns, correlation_id=correlation_id)
+        if not moved and breaker.state == "open":
+            self._book.mark(kept)
+            self._book.prolonged(breaker.retry_after_ns(now_ns) - before_ns)
+        return moved
 
     def _find_way(
         self, origin: Connection, name: str, rules: wire.BreakerRules | None, now_ns: int
     ) -> tuple[KeptBreaker, Holder[KeptBreaker]]:
         """Return the breaker that is meant, made where there was none, and who asks for it."""
-        owned = self._names.find(name, origin.peer)
+        owned = self._find(name, origin.peer)
         kept = self._book.get(owned)
-        if kept is None or (rules is not None and _are_others(rules, kept)):
-            kept = self._with_rules(owned, kept, rules, now_ns)
+        if kept is None:
+            kept = self._register.make(owned, rules, now_ns)
+        elif rules is not None and _are_others(rules, kept):
+            self._register.give_rules(kept, rules, now_ns)
         holder = self._book.holders.of(origin.id, origin.peer.uid)
         holder.remember(name, kept)
         return kept, holder
@@ -252,168 +261,12 @@ class Breakers:
         """Take back what a connection held: those calls say nothing of the service."""
         self._book.return_all(connection)
 
-    # --- to look, and to decide -----------------------------------------------------------------
-
-    def get(self, name: str, who: Who, *, uid: int | None = None) -> wire.Breaker:
-        """Return a breaker as it is. Raises NotFoundError; for `uid`, see `reset`."""
-        now_ns = self._clock()
-        return _view(self._existing(self._owned(name, who, uid), now_ns), now_ns)
-
-    def list(self, who: Who) -> wire.BreakerList:
-        """Return the breakers that one may use, one's own and shared ones; for admins all."""
-        now_ns = self._clock()
-        seen = [
-            kept
-            for kept in self._book
-            if who.is_admin or self._names.may_see(kept.owned, who.asker)
-        ]
-        for kept in seen:
-            self._book.expire(kept, now_ns)
-        seen.sort(key=lambda kept: (kept.owned.name, kept.owned.owner or -1))
-        return wire.BreakerList(breakers=[_view(kept, now_ns) for kept in seen])
-
-    def seen(self) -> Iterator[SeenBreaker]:
-        """Yield all breakers as they are now, as far as they are counted."""
-        now_ns = self._clock()
-        for kept in self._book:
-            if now_ns >= kept.due_ns:
-                self._book.expire(kept, now_ns)
-            yield SeenBreaker(kept.owned, kept.breaker.state, kept.rejected)
-
-    def force_open(
-        self, name: str, who: Who, *, uid: int | None = None, correlation_id: str | None = None
-    ) -> wire.Breaker:
-        """Let a breaker reject every call until `reset` or `disable`; see `reset`."""
-        kept, now_ns = self._to_decide(name, who, uid)
-        moved = kept.breaker.force_open(now_ns, correlation_id=correlation_id)
-        return self._decided(kept, moved, now_ns)
-
-    def disable(
-        self, name: str, who: Who, *, uid: int | None = None, correlation_id: str | None = None
-    ) -> wire.Breaker:
-        """Let every call through and record none until `reset` or `force_open`; see `reset`."""
-        kept, now_ns = self._to_decide(name, who, uid)
-        moved = kept.breaker.disable(now_ns, correlation_id=correlation_id)
-        return self._decided(kept, moved, now_ns)
-
-    def reset(
-        self, name: str, who: Who, *, uid: int | None = None, correlation_id: str | None = None
-    ) -> wire.Breaker:
-        """Begin anew, closed, with nothing recorded.
-
-        A shared breaker is an admin's to decide over, another one its owner's. `uid` is for
-        admins: whose it is. Raises PermissionDeniedError, and NotFoundError where nothing is
-        called so; but one may force one's own open, or disable it, before its first call.
-        """
-        kept, now_ns = self._to_decide(name, who, uid, make=False)
-        moved = kept.breaker.reset(now_ns, correlation_id=correlation_id)
-        return self._decided(kept, moved, now_ns)
-
-    def _owned(self, name: str, who: Who, uid: int | None) -> Owned:
-        """Return which breaker is meant by one who looks or decides."""
-        if who.is_admin and (uid is not None or self._names.is_shared(name)) and is_name(name):
-            return Owned(uid, name)
-        if uid is not None and uid != who.asker.uid and not who.is_admin:
-            raise PermissionDeniedError(
-                f"cannot look at breakers of uid {uid}: that is for admins", data={"name": name}
-            )
-        return self._names.find(name, who.asker)
-
-    def _existing(self, owned: Owned, now_ns: int) -> KeptBreaker:
-        kept = self._book.get(owned)
-        if kept is None:
-            raise NotFoundError(
-                f"there is no breaker {owned.name} of uid {owned.owner}: one is there from its"
-                " first call on, until nobody has used it for long",
-                data={"name": owned.name},
-            )
-        self._book.expire(kept, now_ns)
-        return kept
-
-    def _to_decide(
-        self, name: str, who: Who, uid: int | None, *, make: bool = True
-    ) -> tuple[KeptBreaker, int]:
-        """Return the breaker that `who` may decide over, and the time."""
-        now_ns = self._clock()
-        owned = self._owned(name, who, uid)
-        if owned.owner is None and not who.is_admin:
-            raise PermissionDeniedError(
-                f"cannot decide over the breaker {name}: it is shared, so that only an admin may",
-                data={"name": name},
-            )
-        own = owned.owner == who.asker.uid and not self._names.is_shared(name)
-        if make and own and self._book.get(owned) is None:
-            self._with_rules(owned, None, None, now_ns)
-        return self._existing(owned, now_ns), now_ns
-
-    def _decided(self, kept: KeptBreaker, moved: Iterable[Transition], now_ns: int) -> wire.Breaker:
-        self._book.touch(kept, now_ns)
-        self._book.moved(kept, moved, now_ns)
-        return _view(kept, now_ns)
-
-    # --- rules ----------------------------------------------------------------------------------
-
-    def set_settings(self, settings: BreakerSettings) -> None:
-        """Go by another configuration from now on. What is known of services stays.
-
-        A breaker that is no longer shared is forgotten, and what is held of it returns.
-        """
-        now_ns = self._clock()
-        self._settings = settings
-        self._book.limits = settings.limits
-        self._names.set_audiences(settings.audiences)
-        self._book.holders.forget_ways()
-        for kept in self._book:
-            if kept.user is None and kept.owned.name not in settings.shared:
-                self._book.forget(kept)
-            else:
-                self._book.set_rules(kept, self._rules_of(kept.owned, kept.given), now_ns)
-        self._make_shared(now_ns)
-
-    def _make_shared(self, now_ns: int) -> None:
-        for name, rules in self._settings.shared.items():
-            owned = Owned(None, name)
-            if self._book.get(owned) is None:
-                self._book.make(owned, rules, now_ns=now_ns)
-
-    def _rules_of(self, owned: Owned, given: wire.BreakerRules | None) -> BreakerRules:
-        """Return the rules for a breaker; what a caller wanted may not go with other defaults."""
-        default = self._settings.default
-        if owned.owner is None:
-            return self._settings.shared[owned.name]
-        try:
-            return default if given is None else own_rules(given, default)
-        except ValueError:
-            return default
-
-    def _with_rules(
-        self,
-        owned: Owned,
-        kept: KeptBreaker | None,
-        given: wire.BreakerRules | None,
-        now_ns: int,
-    ) -> KeptBreaker:
-        """Return a user's own breaker, with the rules that a caller gave, if it gave any."""
-        default = self._settings.default
-        try:
-            rules = default if given is None else own_rules(given, default)
-        except ValueError as error:
-            raise InvalidParamsError(f"rules.{error}") from None
-        if kept is None:
-            if owned.owner is not None:
-                self._book.make_room(owned.owner, now_ns)
-            return self._book.make(owned, rules, given=given, now_ns=now_ns)
-        kept.given = given
-        self._book.set_rules(kept, rules, now_ns)
-        self._book.mark(kept)
-        return kept
-
     # --- over a restart -------------------------------------------------------------------------
 
     def load(self, body: bytes | None) -> None:
         """Go on from what a `snapshot` says, before anything has been asked."""
         if body is not None:
-            self._book.load(body, self._rules_of)
+            self._book.load(body, self._register.rules_of)
 
     def when_urgent(self, keep_soon: Callable[[], None]) -> None:
         """Have `keep_soon` called when a `snapshot` must not wait: before the cause is answered.
@@ -431,10 +284,17 @@ class Breakers:
         wait_ns += int(min(wait_ns * _SPREAD, _MOST_SPREAD_NS) * self._spread())
         wait_ms = -(-wait_ns // _MILLISECOND)
         name, state = kept.owned.name, rejection.state
-        said = "held open" if state == "forced_open" else state.replace("_", "-")
+        said = (
+            f"is {state.replace('_', '-')} and lets no call through now: ask again in"
+            f" {wait_ms / 1000:g} s"
+        )
+        if state == "forced_open":
+            said = (
+                "is held open and lets no call through until somebody closes it"
+                f" (superezioctl breaker close {name})"
+            )
         return BreakerOpenError(
-            f"the breaker {name} is {said} and lets no call through now: ask again in"
-            f" {wait_ms / 1000:g} s",
+            f"the breaker {name} {said}",
             retry_after_ms=wait_ms,
             data={"name": name, "state": state},
         )
@@ -443,26 +303,3 @@ class Breakers:
 def _are_others(rules: wire.BreakerRules, kept: KeptBreaker) -> bool:
     """Whether a caller asks for other rules than before, of a breaker that is its own."""
     return rules != kept.given and kept.user is not None
-
-
-def _view(kept: KeptBreaker, now_ns: int) -> wire.Breaker:
-    breaker = kept.breaker
-    counts = breaker.counts(now_ns)
-    wait_ns = breaker.retry_after_ns(now_ns)
-    return wire.Breaker(
-        name=kept.owned.name,
-        uid=kept.owned.owner,
-        shared=kept.user is None,
-        state=breaker.state,
-        state_s=max(now_ns - breaker.changed_ns, 0) / _SECOND,
-        retry_after_ms=-(-wait_ns // _MILLISECOND) if wait_ns else None,
-        calls=counts.calls,
-        failures=counts.failures,
-        slow_calls=counts.slow_calls,
-        failure_rate=counts.failure_rate,
-        slow_call_rate=counts.slow_call_rate,
-        permits=breaker.out,
-        rejected=breaker.rejected,
-        generation=breaker.generation,
-        rules=on_wire(breaker.rules),
-    )

@@ -187,7 +187,7 @@ def test_ids_of_ones_own_are_bounded_as_well(tmp_path: Path) -> None:
         found = here.find(FLOODER)
         assert len(found) == lane // 128 + 1
         named = sum(each.correlation_id.startswith("id-") for each in found)
-        assert named == lane // 128 // 4
+        assert 0 <= named - lane // 128 // 4 <= 1
         assert here.find(OTHER)
 
 

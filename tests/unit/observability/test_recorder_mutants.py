@@ -171,12 +171,6 @@ MUTANTS = (
         "self._last_end",
     ),
     Mutant(
-        "takes a record of another's for one's own",
-        SHARES,
-        "self._other_end if uid == self._last_uid else self._last_end",
-        "self._other_end",
-    ),
-    Mutant(
         "has who was alone pay for it for long",
         SHARES,
         "paid_ns = min(paid_ns, now_ns + _BURST_NS)",
@@ -241,12 +235,6 @@ MUTANTS = (
         FINDING,
         "        if self._params.slow_ms is None:\n",
         "        if not self._params.failed and self._params.slow_ms is None:\n",
-    ),
-    Mutant(
-        "takes what was answered at once for a failure",
-        READING,
-        "or (short and found.plain.method not in wanted)",
-        "",
     ),
     Mutant(
         "shows others' plain records",

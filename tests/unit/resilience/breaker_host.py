@@ -16,8 +16,9 @@ from superezio.resilience.call_window import CountWindow
 from superezio.wire import Event
 from supereziod.observability.correlation import RequestScope, in_scope, numbered_id
 from supereziod.observability.events import EventLog
+from supereziod.resilience.breaker_administration import Who
 from supereziod.resilience.breaker_settings import BreakerLimits, BreakerSettings
-from supereziod.resilience.breakers import Breakers, Who
+from supereziod.resilience.breakers import Breakers
 from supereziod.resilience.sharing import Audience
 
 SECOND = 1_000_000_000

@@ -254,6 +254,8 @@ def test_a_rejection_always_carries_retry_after(host: BreakerHost) -> None:
     host.breakers.force_open("openai", ROOT.who)
     error = host.refused(ANNA)
     assert (error.retry_after_ms, error.data["state"]) == (10_000, "forced_open")
+    assert "until somebody closes it" in error.message
+    assert "ask again" not in error.message, "nobody knows when, and it is not promised"
     host.breakers.reset("openai", ROOT.who)
     host.trip(ANNA)
     host.advance(10)
@@ -293,6 +295,8 @@ def test_every_transition_is_an_event_with_rates_counts_and_the_call_that_caused
         "slow_call_rate": 0.0,
         "rejected": 0,
         "open_s": 10.0,
+        "by_uid": ANNA.uid,
+        "reported_by": [{"uid": ANNA.uid, "reports": 1}],
     }
     host.advance(10)
     host.settle(BEN, host.acquire(BEN, cause="probe"), "success")

@@ -14,10 +14,13 @@ HERE = Path(__file__).parent
 MODEL = [HERE / "test_breakers_model.py"]
 EXAMPLES = [
     HERE / f"test_{name}.py"
-    for name in ("breakers", "breaker_names", "breaker_rules", "breaker_restart")
+    for name in ("breakers", "breaker_names", "breaker_rules", "breaker_restart", "breaker_reports")
 ]
 
 BREAKERS = "supereziod.resilience.breakers"
+ADMINISTRATION = "supereziod.resilience.breaker_administration"
+REGISTER = "supereziod.resilience.breaker_register"
+REPORTS = "supereziod.resilience.breaker_reports"
 BOOK = "supereziod.resilience.breaker_book"
 EVENTS = "supereziod.resilience.breaker_events"
 HOLDERS = "supereziod.resilience.permit_holders"
@@ -59,7 +62,7 @@ MODELLED = (
     ),
     Mutant(
         "goes on with who may use what, once it was found",
-        BREAKERS,
+        REGISTER,
         "        self._book.holders.forget_ways()\n",
         "",
     ),
@@ -71,13 +74,13 @@ MODELLED = (
     ),
     Mutant(
         "lets those who share a breaker decide over it",
-        BREAKERS,
+        ADMINISTRATION,
         "if owned.owner is None and not who.is_admin:",
         "if owned.owner is None and not who.asker:",
     ),
     Mutant(
         "lets anyone name another user",
-        BREAKERS,
+        ADMINISTRATION,
         "if uid is not None and uid != who.asker.uid and not who.is_admin:\n            raise",
         "if uid is not None and uid != who.asker.uid and not who.is_admin:\n"
         "            return Owned(uid, name)\n            raise",
@@ -122,14 +125,14 @@ MODELLED = (
     Mutant(
         "does not block for 429",
         BREAKERS,
-        '        if outcome == "throttled":\n            # Of',
-        "        if outcome is None:\n            # Of",
+        '        if outcome == "throttled":\n            moved +=',
+        "        if outcome is None:\n            moved +=",
     ),
     Mutant(
         "leaves out 429 of calls that began before it opened",
         BREAKERS,
-        '        if outcome == "throttled":\n            # Of',
-        '        if outcome == "throttled" and settlement.effect == "settled":\n            # Of',
+        '        if outcome == "throttled":\n',
+        '        if outcome == "throttled" and settlement.effect == "settled":\n',
     ),
     Mutant(
         "takes milliseconds for nanoseconds",
@@ -170,8 +173,8 @@ MODELLED = (
     Mutant(
         "tells of a transition by whatever request is worked on",
         EVENTS,
-        "            if cause == correlation_id():\n",
-        "            if True:\n",
+        "        if cause == correlation_id():\n",
+        "        if True:\n",
     ),
     Mutant(
         "tells everyone of what is private",
@@ -345,7 +348,7 @@ EXEMPLIFIED = (
     ),
     Mutant(
         "shares a name no longer and keeps its breaker",
-        BREAKERS,
+        REGISTER,
         "                self._book.forget(kept)\n",
         "                continue\n",
     ),
@@ -379,6 +382,102 @@ EXEMPLIFIED = (
         PURE,
         "                self._window.fill(now_ns, counts)\n        self.rules",
         "        self.rules",
+    ),
+    Mutant(
+        "promises when one that is held open opens",
+        BREAKERS,
+        'if state == "forced_open":',
+        "if False:",
+    ),
+    Mutant(
+        "names the guilty of what time brought about",
+        BOOK,
+        "None if step.reason in TIMED else by",
+        "by",
+    ),
+    Mutant(
+        "does not remember who opened it",
+        BOOK,
+        "kept.opened_by = kept.opened_by if whose is None else whose",
+        "kept.opened_by = None",
+    ),
+    Mutant(
+        "forgets who opened it when time opens it again",
+        BOOK,
+        "kept.opened_by if whose is None else whose",
+        "whose",
+    ),
+    Mutant(
+        "names who opened it for ever",
+        BOOK,
+        '            elif step.state != "half_open":\n                kept.opened_by = None\n',
+        "",
+    ),
+    Mutant(
+        "forgets who opened it when it is half-open",
+        BOOK,
+        '            elif step.state != "half_open":\n',
+        "            else:\n",
+    ),
+    Mutant(
+        "holds reports against users for ever",
+        BOOK,
+        "                kept.reports.clear()\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "forgets over a restart who opened it",
+        BOOK,
+        "            kept.opened_by = saved.opened_by\n",
+        "",
+    ),
+    Mutant(
+        "tells of a user's own who caused it",
+        EVENTS,
+        "if owned.owner is None:",
+        "if True:",
+    ),
+    Mutant(
+        "takes another connection's permit for a report",
+        REPORTS,
+        "if permit is None or permit.holder is not holder:",
+        "if permit is None:",
+    ),
+    Mutant(
+        "takes calls that went well for reports",
+        REPORTS,
+        "took_ns <= breaker.rules.slow_call_duration_ns",
+        "took_ns < 0",
+    ),
+    Mutant(
+        "does not see who reports slow calls",
+        REPORTS,
+        'if outcome == "success" and took_ns',
+        'if outcome == "success" and took_ns * 0',
+    ),
+    Mutant(
+        "does not see who reports 429",
+        REPORTS,
+        'if outcome != "throttled":',
+        "if True:",
+    ),
+    Mutant(
+        "takes ignored calls for reports",
+        REPORTS,
+        ' or outcome == "ignore"',
+        "",
+    ),
+    Mutant(
+        "takes stale failures for reports",
+        REPORTS,
+        "permit.generation != breaker.generation or ",
+        "",
+    ),
+    Mutant(
+        "remembers reports without bound",
+        REPORTS,
+        "deque(maxlen=_REMEMBERED)",
+        "deque()",
     ),
 )
 MUTANTS = MODELLED + EXEMPLIFIED

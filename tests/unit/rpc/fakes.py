@@ -58,7 +58,8 @@ from supereziod.gpu.hardware import (
     Snapshot,
 )
 from supereziod.leases.handles import Caller
-from supereziod.resilience.breakers import Request, Who
+from supereziod.resilience.breaker_administration import Who
+from supereziod.resilience.breakers import Request
 from supereziod.resilience.cache_namespaces import CacheCaller
 from supereziod.rpc.peers import Peer
 from supereziod.rpc.replies import encode

@@ -12,7 +12,7 @@ from superezio.wire import (
     BreakerSettleParams,
     NoParams,
 )
-from supereziod.resilience.breakers import Who
+from supereziod.resilience.breaker_administration import Who
 from supereziod.rpc.requests import RequestContext
 
 
