@@ -24,13 +24,13 @@ from superezio.calls import (
     LeaseOptions,
     PlacementOptions,
 )
-from superezio.client import no_correlation_id
+from superezio.client import no_correlation_id, no_traceparent
 from superezio.conversation import COURTESY_S
 from superezio.errors import StaleLeaseError, SuperezioError
 from superezio.holder import needs_confirmation, not_the_holder, own_process
 from superezio.paths import default_socket_path
 from superezio.renewing import renewed_by_task
-from superezio.when_absent import WhenAbsent, checked
+from superezio.when_absent import Manner, WhenAbsent, checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         timeout_s: float = 10.0,
         session: str | None = None,
         correlation_id: Callable[[], str | None] = no_correlation_id,
+        traceparent: Callable[[], str | None] = no_traceparent,
         when_absent: WhenAbsent = "closed",
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -72,6 +73,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         self.session = session
         self._clock = clock
         self._correlation_id = correlation_id
+        self._traceparent = traceparent
         self._conversation = AsyncConversation(
             self.socket_path, correlation_id=correlation_id, clock=clock
         )
@@ -107,10 +109,12 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         failure: Callable[[Exception], bool] | None = None,
         when_absent: WhenAbsent | None = None,
         timeout_s: float | None = None,
+        traceparent: str | None = None,
         **rules: Unpack[BreakerOptions],
     ) -> AsyncAround[Permit]:
         """Let an `async with` block, or a decorated coroutine function, through a breaker."""
-        return self._guarding().breaker(name, (when_absent, timeout_s), failure, rules)
+        manner = Manner.of(when_absent, timeout_s, traceparent)
+        return self._guarding().breaker(name, manner, failure, rules)
 
     def limit(
         self,
@@ -118,10 +122,12 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         *,
         when_absent: WhenAbsent | None = None,
         timeout_s: float | None = None,
+        traceparent: str | None = None,
         **options: Unpack[LimitOptions],
     ) -> AsyncAround[Slot]:
         """Give an `async with` block, or a decorated coroutine function, room in a limit."""
-        return self._guarding().limit(name, (when_absent, timeout_s), options)
+        manner = Manner.of(when_absent, timeout_s, traceparent)
+        return self._guarding().limit(name, manner, options)
 
     def cached(
         self,
@@ -130,13 +136,15 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         key: Callable[..., str] | None = None,
         when_absent: WhenAbsent | None = None,
         timeout_s: float | None = None,
+        traceparent: str | None = None,
         **options: Unpack[CachedOptions],
     ) -> AsyncDecorator:
         """Cache what a decorated coroutine function returns.
 
         A stale value is refreshed by a task of the client, which `aclose` cancels.
         """
-        return self._guarding().cached(namespace, (when_absent, timeout_s), key, options)
+        manner = Manner.of(when_absent, timeout_s, traceparent)
+        return self._guarding().cached(namespace, manner, key, options)
 
     def guard(
         self,
@@ -144,10 +152,12 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         *,
         when_absent: WhenAbsent | None = None,
         timeout_s: float | None = None,
+        traceparent: str | None = None,
         **options: Unpack[GuardOptions],
     ) -> AsyncAround[GuardedCall]:
         """Put an `async with` block, or a coroutine function, behind cache, limit and breaker."""
-        return self._guarding().guard(name, (when_absent, timeout_s), options)
+        manner = Manner.of(when_absent, timeout_s, traceparent)
+        return self._guarding().guard(name, manner, options)
 
     # --- leases ---------------------------------------------------------------------------------
 
@@ -340,6 +350,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
                 timeout_s=self.timeout_s,
                 session=lambda: self.session,
                 correlation_id=self._correlation_id,
+                traceparent=self._traceparent,
             )
         return self._guards
 

@@ -8,12 +8,12 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from superezio import calls, envelope, wire
 from superezio.calls import Call
 from superezio.connection import Backoff, cannot_connect, deadline_ms, may_come_back
-from superezio.conversation import no_answer
+from superezio.conversation import Asked, no_answer
 from superezio.errors import (
     ConnectionLostError,
     ReplyTimeoutError,
@@ -45,7 +45,8 @@ class AsyncConversation:
         self._socket_path = socket_path
         self._correlation_id = correlation_id
         self._clock = clock
-        self._connecting = asyncio.Lock()
+        #: Set when the call that is connecting is done with it.
+        self._connecting: asyncio.Event | None = None
         self._ids = itertools.count(1)
         self._leases = KeptLeases()
         #: How often this was closed: a call that began before is not made again.
@@ -94,33 +95,31 @@ class AsyncConversation:
         session: str | None,
         patience_s: float = math.inf,
         correlation_id: str | None = None,
+        traceparent: str | None = None,
     ) -> T:
         """Make a call, again where that is safe and the connection ended, and return its result.
 
         That nobody listens is waited out for `patience_s` at most. `correlation_id` takes the place
-        of the one that is called for.
+        of the one that is called for; `traceparent` is the trace that the call is a part of.
 
         One that is cancelled, or out of time, is cancelled in the daemon too. Raises what the
         daemon answers, or DaemonNotRunningError, ReplyTimeoutError, ConnectionLostError.
         """
+        asked = Asked(session=session, correlation_id=correlation_id, traceparent=traceparent)
         self._users += 1
         try:
-            return await self._made(
-                call, limit_s, session, patience_s=patience_s, correlation_id=correlation_id
-            )
+            return await self._made(call, limit_s, asked, patience_s=patience_s)
         finally:
             self._users -= 1
             await self._end_if_idle()
 
-    async def _made(
-        self,
-        call: Call[T],
-        limit_s: float,
-        session: str | None,
-        *,
-        patience_s: float,
-        correlation_id: str | None,
-    ) -> T:
+    def undo(self, call: Call[T], result: T) -> None:
+        """Give back what a call got, without waiting for it: over the connection of now."""
+        undoing = None if call.undo is None else call.undo(result)
+        if undoing is not None and self.link is not None:
+            _send(self.link, undoing)
+
+    async def _made(self, call: Call[T], limit_s: float, asked: Asked, *, patience_s: float) -> T:
         begun_ns = self._clock()
         deadline_ns = begun_ns + round(limit_s * 1e9)
         patient_until_ns = begun_ns + round(min(patience_s, limit_s) * 1e9)
@@ -129,10 +128,10 @@ class AsyncConversation:
         closings = self._closings
         while True:
             try:
-                link = await self._connected(deadline_ns, session, closings)
+                link = await self._connected(deadline_ns, asked, closings)
                 after_s = (self._clock() - begun_ns) / 1e9
                 to_send = call.made_again(after_s) if again else call
-                return await self._exchange(link, to_send, deadline_ns, session, correlation_id)
+                return await self._exchange(link, to_send, deadline_ns, asked)
             except OSError as error:
                 patient = self._clock() < patient_until_ns
                 pause_s = backoff.next_pause_s() if may_come_back(error, patient=patient) else None
@@ -172,19 +171,31 @@ class AsyncConversation:
         if closings != self._closings:
             raise ConnectionLostError("the client was closed before the daemon answered")
 
-    async def _connected(self, deadline_ns: int, session: str | None, closings: int) -> Link:
-        if self.link is not None and not self.link.lost and not self._leases.due:
-            return self.link
-        left_s = (deadline_ns - self._clock()) / 1e9
+    async def _connected(self, deadline_ns: int, asked: Asked, closings: int) -> Link:
+        while True:
+            if self.link is not None and not self.link.lost and not self._leases.due:
+                return self.link
+            left_s = (deadline_ns - self._clock()) / 1e9
+            try:
+                async with asyncio.timeout(left_s):
+                    if self._connecting is None:
+                        return await self._connect_for_all(deadline_ns, asked, closings)
+                    # Another call is connecting, and may have more time than this one. All that
+                    # wait for it go on in the order in which they came.
+                    await self._connecting.wait()
+            except TimeoutError as error:
+                raise ReplyTimeoutError("out of time") from error
+
+    async def _connect_for_all(self, deadline_ns: int, asked: Asked, closings: int) -> Link:
+        self._connecting = over = asyncio.Event()
         try:
-            # Another call may be connecting, and have more time than this one.
-            async with asyncio.timeout(left_s), self._connecting:
-                link = await self._connect(closings)
-                for lease in self._leases.due:
-                    await self._resume(link, lease, deadline_ns, session)
-                return link
-        except TimeoutError as error:
-            raise ReplyTimeoutError("out of time") from error
+            link = await self._connect(closings)
+            for lease in self._leases.due:
+                await self._resume(link, lease, deadline_ns, asked)
+            return link
+        finally:
+            self._connecting = None
+            over.set()
 
     async def _connect(self, closings: int) -> Link:
         self._check_open(closings)
@@ -199,9 +210,10 @@ class AsyncConversation:
         self._leases.connected_anew()
         return link
 
-    async def _resume(self, link: Link, lease: str, deadline_ns: int, session: str | None) -> None:
+    async def _resume(self, link: Link, lease: str, deadline_ns: int, asked: Asked) -> None:
+        by_itself = Asked(session=asked.session)
         try:
-            await self._exchange(link, calls.lease_resume(lease), deadline_ns, session)
+            await self._exchange(link, calls.lease_resume(lease), deadline_ns, by_itself)
         except FINAL:
             self._leases.give_up(lease)
         except OF_THE_CALL:
@@ -211,20 +223,14 @@ class AsyncConversation:
         else:
             self._leases.resumed(lease)
 
-    async def _exchange(
-        self,
-        link: Link,
-        call: Call[T],
-        deadline_ns: int,
-        session: str | None,
-        correlation_id: str | None = None,
-    ) -> T:
+    async def _exchange(self, link: Link, call: Call[T], deadline_ns: int, asked: Asked) -> T:
         await link.writable()
         left_ns = max(1_000_000, deadline_ns - self._clock())
         id_ = next(self._ids)
         meta = wire.Meta(
-            correlation_id=correlation_id or self._correlation_id(),
-            session_id=session,
+            correlation_id=asked.correlation_id or self._correlation_id(),
+            session_id=asked.session,
+            traceparent=asked.traceparent,
             deadline_ms=deadline_ms(left_ns),
             idempotency_key=call.idempotency_key,
         )
@@ -251,12 +257,16 @@ class AsyncConversation:
             if reply.error is None and call.undo is not None:
                 undoing = call.undo(envelope.result_of(reply, call.result))
                 if undoing is not None:
-                    link.send(envelope.encode(undoing.method, undoing.params, id_=None, meta=None))
+                    _send(link, undoing)
 
         if answer.done() and not answer.cancelled() and answer.exception() is None:
             undo(answer.result())
         else:
             link.expect_late(id_, undo)
+
+
+def _send(link: Link, call: Call[Any]) -> None:
+    link.send(envelope.encode(call.method, call.params, id_=None, meta=None))
 
 
 def _expire(answer: asyncio.Future[envelope.Reply]) -> None:

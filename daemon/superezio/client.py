@@ -31,7 +31,7 @@ from superezio.events import Events
 from superezio.holder import needs_confirmation, not_the_holder, own_process
 from superezio.paths import default_socket_path
 from superezio.renewing import renewed_by_thread
-from superezio.when_absent import WhenAbsent, checked
+from superezio.when_absent import Manner, WhenAbsent, checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ def no_correlation_id() -> str | None:
     return None
 
 
+def no_traceparent() -> str | None:
+    """Make each guarded call a trace of its own."""
+    return None
+
+
 class Client(HostMethods, ServiceMethods):
     """A blocking client of the daemon: one connection, made when it is first needed.
 
@@ -63,6 +68,8 @@ class Client(HostMethods, ServiceMethods):
     the id of a session to count the requests to. `correlation_id` is called for each request: what
     it returns is found again in the journal, the events and the lease. All requests of one guarded
     call have one id, which is made up where it returns None: the block has it, and the error.
+    `traceparent` is called for each guarded call that is not given one: it returns the header of
+    W3C Trace Context of what the call is a part of; what is none counts as None.
 
     While the daemon restarts, calls wait for it, up to their time limit, and are sent again where
     that is safe: everything but `session_open` without a token is. A lease is asked for under a
@@ -77,6 +84,7 @@ class Client(HostMethods, ServiceMethods):
         timeout_s: float = 10.0,
         session: str | None = None,
         correlation_id: Callable[[], str | None] = no_correlation_id,
+        traceparent: Callable[[], str | None] = no_traceparent,
         when_absent: WhenAbsent = "closed",
         clock: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
@@ -85,6 +93,7 @@ class Client(HostMethods, ServiceMethods):
         self.timeout_s = timeout_s
         self.session = session
         self._correlation_id = correlation_id
+        self._traceparent = traceparent
         self._clock = clock
         self._sleep = sleep
         self._conversation = self._converse()
@@ -121,6 +130,7 @@ class Client(HostMethods, ServiceMethods):
         failure: Callable[[Exception], bool] | None = None,
         when_absent: WhenAbsent | None = None,
         timeout_s: float | None = None,
+        traceparent: str | None = None,
         **rules: Unpack[BreakerOptions],
     ) -> Around[Permit]:
         """Let a block, or each call of a decorated function, through one circuit breaker for all.
@@ -135,7 +145,8 @@ class Client(HostMethods, ServiceMethods):
         "local" goes by a breaker of this client. What the block returns or raises comes out as it
         is, whether or not the daemon can be told.
         """
-        return self._guarding().breaker(name, (when_absent, timeout_s), failure, rules)
+        manner = Manner.of(when_absent, timeout_s, traceparent)
+        return self._guarding().breaker(name, manner, failure, rules)
 
     def limit(
         self,
@@ -143,6 +154,7 @@ class Client(HostMethods, ServiceMethods):
         *,
         when_absent: WhenAbsent | None = None,
         timeout_s: float | None = None,
+        traceparent: str | None = None,
         **options: Unpack[LimitOptions],
     ) -> Around[Slot]:
         """Give a block, or each call of a decorated function, room in one limit for all.
@@ -154,7 +166,8 @@ class Client(HostMethods, ServiceMethods):
         Raises RateLimitedError, with `retry_after_ms`, or NeverPassesError. `when_absent` is as
         for `breaker`.
         """
-        return self._guarding().limit(name, (when_absent, timeout_s), options)
+        manner = Manner.of(when_absent, timeout_s, traceparent)
+        return self._guarding().limit(name, manner, options)
 
     def cached(
         self,
@@ -163,6 +176,7 @@ class Client(HostMethods, ServiceMethods):
         key: Callable[..., str] | None = None,
         when_absent: WhenAbsent | None = None,
         timeout_s: float | None = None,
+        traceparent: str | None = None,
         **options: Unpack[CachedOptions],
     ) -> Decorator:
         """Cache what a decorated function returns; of all who need a value, one fetches it.
@@ -178,7 +192,8 @@ class Client(HostMethods, ServiceMethods):
         `tell_errors=True` (all users of the namespace get it); FillTimeoutError.
         `when_absent` is as for `breaker`.
         """
-        return self._guarding().cached(namespace, (when_absent, timeout_s), key, options)
+        manner = Manner.of(when_absent, timeout_s, traceparent)
+        return self._guarding().cached(namespace, manner, key, options)
 
     def guard(
         self,
@@ -186,6 +201,7 @@ class Client(HostMethods, ServiceMethods):
         *,
         when_absent: WhenAbsent | None = None,
         timeout_s: float | None = None,
+        traceparent: str | None = None,
         **options: Unpack[GuardOptions],
     ) -> Around[GuardedCall]:
         """Put a block, or each call of a decorated function, behind cache, limit and breaker.
@@ -196,7 +212,8 @@ class Client(HostMethods, ServiceMethods):
         without it); `cache_key`, the key or what makes it; `rules`; `failure`; `used`, which says
         what a result used. A block looks at `call.hit` and sets `call.value`.
         """
-        return self._guarding().guard(name, (when_absent, timeout_s), options)
+        manner = Manner.of(when_absent, timeout_s, traceparent)
+        return self._guarding().guard(name, manner, options)
 
     # --- leases ---------------------------------------------------------------------------------
 
@@ -437,6 +454,7 @@ class Client(HostMethods, ServiceMethods):
                     timeout_s=self.timeout_s,
                     session=lambda: self.session,
                     correlation_id=self._correlation_id,
+                    traceparent=self._traceparent,
                 )
             return self._guards
 

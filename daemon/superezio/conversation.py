@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from msgspec import Struct
+
 from superezio import calls, envelope, wire
 from superezio.calls import Call
 from superezio.connection import Backoff, Connection, deadline_ms
@@ -27,6 +29,14 @@ T = TypeVar("T")
 
 #: How long a client tries to tell the daemon of something that no caller waits for.
 COURTESY_S = 2.0
+
+
+class Asked(Struct, frozen=True, kw_only=True, gc=False):
+    """Who asks, and what for: the session, the id and the trace that a call is a part of."""
+
+    session: str | None
+    correlation_id: str | None = None
+    traceparent: str | None = None
 
 
 class Conversation:
@@ -62,11 +72,12 @@ class Conversation:
         session: str | None,
         patience_s: float = math.inf,
         correlation_id: str | None = None,
+        traceparent: str | None = None,
     ) -> T:
         """Make a call, again where that is safe and the connection ended, and return its result.
 
         That nobody listens is waited out for `patience_s` at most. `correlation_id` takes the place
-        of the one that is called for.
+        of the one that is called for; `traceparent` is the trace that the call is a part of.
 
         Raises what the daemon answers, or DaemonNotRunningError, ReplyTimeoutError,
         ConnectionLostError.
@@ -75,6 +86,7 @@ class Conversation:
         deadline_ns = begun_ns + round(limit_s * 1e9)
         patient_until_ns = begun_ns + round(min(patience_s, limit_s) * 1e9)
         backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
+        asked = Asked(session=session, correlation_id=correlation_id, traceparent=traceparent)
         again = False
         with self.lock:
             while True:
@@ -82,7 +94,7 @@ class Conversation:
                     self._connect(deadline_ns, session, patient_until_ns)
                     after_s = (self._clock() - begun_ns) / 1e9
                     to_send = call.made_again(after_s) if again else call
-                    return self._exchange(to_send, deadline_ns, session, correlation_id)
+                    return self._exchange(to_send, deadline_ns, asked)
                 except (ConnectionLostError, ShuttingDownError):
                     self.connection.close()
                     pause_s = backoff.next_pause_s() if call.idempotent else None
@@ -130,7 +142,7 @@ class Conversation:
 
     def _resume(self, lease: str, deadline_ns: int, session: str | None) -> None:
         try:
-            self._exchange(calls.lease_resume(lease), deadline_ns, session)
+            self._exchange(calls.lease_resume(lease), deadline_ns, Asked(session=session))
         except FINAL:
             self._leases.give_up(lease)
         except OF_THE_CALL:
@@ -140,17 +152,12 @@ class Conversation:
         else:
             self._leases.resumed(lease)
 
-    def _exchange(
-        self,
-        call: Call[T],
-        deadline_ns: int,
-        session: str | None,
-        correlation_id: str | None = None,
-    ) -> T:
+    def _exchange(self, call: Call[T], deadline_ns: int, asked: Asked) -> T:
         id_ = next(self._ids)
         meta = wire.Meta(
-            correlation_id=correlation_id or self._correlation_id(),
-            session_id=session,
+            correlation_id=asked.correlation_id or self._correlation_id(),
+            session_id=asked.session,
+            traceparent=asked.traceparent,
             deadline_ms=deadline_ms(deadline_ns - self._clock()),
             idempotency_key=call.idempotency_key,
         )

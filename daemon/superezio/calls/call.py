@@ -13,6 +13,8 @@ from superezio.quantities import parse_duration, parse_size
 
 T = TypeVar("T")
 
+_WAITING = wire.AcquireParams | wire.CacheGetParams | wire.LimitAcquireParams
+
 
 class Call(Struct, Generic[T], frozen=True, kw_only=True):
     """One request to make.
@@ -33,14 +35,12 @@ class Call(Struct, Generic[T], frozen=True, kw_only=True):
 
     def made_again(self, after_s: float) -> Call[T]:
         """Return what to send that long after the call began: it waits no longer than was asked."""
-        if (
-            not isinstance(self.params, wire.AcquireParams | wire.CacheGetParams)
-            or self.params.wait_ms <= 0
-        ):
+        if not isinstance(self.params, _WAITING) or self.params.wait_ms <= 0:
             return self
         # Not 0, which is not to wait at all, and is answered otherwise.
         left_ms = max(1, self.params.wait_ms - round(after_s * 1000))
-        return replace(self, params=replace(self.params, wait_ms=left_ms))
+        params = replace(self.params, wait_ms=left_ms)
+        return replace(self, params=params, wait_s=min(self.wait_s, left_ms / 1000))
 
 
 def size_bytes(size: int | str) -> int:

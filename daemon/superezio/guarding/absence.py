@@ -11,12 +11,8 @@ from superezio.errors import (
     ReplyTimeoutError,
     ShuttingDownError,
 )
-from superezio.when_absent import WhenAbsent
 
 T = TypeVar("T")
-
-#: What a call says of that, and of its time limit in seconds; None is as the client does.
-Manner = tuple[WhenAbsent | None, float | None]
 
 #: Who answered: what it handed out is given back to it, and to nobody else.
 Side = Literal["daemon", "local", "nobody"]

@@ -9,8 +9,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from superezio.aio_conversation import AsyncConversation
 from superezio.guarding import keys
-from superezio.guarding.absence import Absence, Manner
+from superezio.guarding.absence import Absence
 from superezio.guarding.aio_lines import AsyncLine
+from superezio.guarding.aio_requests import AsyncRequests
+from superezio.guarding.aio_turns import Turns
 from superezio.guarding.around import AsyncAround, AsyncDecorator, refuse_blocking
 from superezio.guarding.breaking import IsFailure, Permit, any_exception, permitted_async
 from superezio.guarding.caching import AsyncLead, Recipe, cached_async
@@ -22,7 +24,7 @@ from superezio.guarding.composing import (
     settled_by,
 )
 from superezio.guarding.fallback import Fallback
-from superezio.guarding.ids import id_of_call
+from superezio.guarding.ids import CallContext
 from superezio.guarding.insisting import Tellings
 from superezio.guarding.limiting import Slot, reserved_async
 from superezio.guarding.options import (
@@ -35,7 +37,7 @@ from superezio.guarding.options import (
 )
 from superezio.guarding.refreshing import RefreshTasks
 from superezio.guarding.values import Codec, codec_of
-from superezio.when_absent import WhenAbsent, checked
+from superezio.when_absent import Manner, WhenAbsent, checked
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,6 +55,7 @@ class AsyncGuards:
         timeout_s: float,
         session: Callable[[], str | None],
         correlation_id: Callable[[], str | None],
+        traceparent: Callable[[], str | None],
     ) -> None:
         self._conversation = conversation
         self._fallback = Fallback(clock=clock)
@@ -61,13 +64,16 @@ class AsyncGuards:
         self._timeout_s = timeout_s
         self._session = session
         self._correlation_id = correlation_id
+        self._traceparent = traceparent
         self._refreshes = RefreshTasks()
         self._tellings = Tellings()
+        self._requests = AsyncRequests(conversation, clock=clock, turns=Turns())
 
     async def aclose(self) -> None:
-        """Cancel what is being refreshed, and what the daemon is still to be told."""
+        """Cancel what is refreshed, what the daemon is still to be told, and what callers share."""
         await self._refreshes.aclose()
         await self._tellings.aclose()
+        await self._requests.aclose()
 
     def breaker(
         self, name: str, manner: Manner, failure: IsFailure | None, options: BreakerOptions
@@ -190,15 +196,17 @@ class AsyncGuards:
 
     @asynccontextmanager
     async def _line(self, manner: Manner) -> AsyncIterator[AsyncLine]:
-        when_absent, timeout_s = manner
         async with self._conversation.in_use():
             yield AsyncLine(
                 self._conversation,
+                requests=self._requests,
                 tellings=self._tellings,
                 fallback=self._fallback,
                 absence=self._absence,
-                when_absent=checked(when_absent or self._when_absent),
-                timeout_s=self._timeout_s if timeout_s is None else timeout_s,
+                when_absent=checked(manner.when_absent or self._when_absent),
+                timeout_s=self._timeout_s if manner.timeout_s is None else manner.timeout_s,
                 session=self._session(),
-                correlation_id=id_of_call(self._correlation_id),
+                context=CallContext(
+                    self._correlation_id(), manner.traceparent or self._traceparent()
+                ),
             )

@@ -11,8 +11,9 @@ from superezio.calls import Call
 from superezio.conversation import COURTESY_S
 from superezio.errors import ReplyTimeoutError, SuperezioError
 from superezio.guarding.absence import ABSENT, FIND_OUT_S, Absence, Answer, Side
+from superezio.guarding.aio_requests import AsyncRequests, Errand
 from superezio.guarding.fallback import Fallback
-from superezio.guarding.ids import tell_id
+from superezio.guarding.ids import CallContext, tell_id
 from superezio.guarding.insisting import Patience, Tellings
 from superezio.guarding.pending import Pending
 from superezio.when_absent import WhenAbsent
@@ -27,15 +28,17 @@ class AsyncLine:
         self,
         conversation: AsyncConversation,
         *,
+        requests: AsyncRequests,
         tellings: Tellings,
         fallback: Fallback,
         absence: Absence,
         when_absent: WhenAbsent,
         timeout_s: float,
         session: str | None,
-        correlation_id: str,
+        context: CallContext,
     ) -> None:
         self._conversation = conversation
+        self._requests = requests
         self._tellings = tellings
         self._patience = Patience()
         self._fallback = fallback
@@ -43,8 +46,8 @@ class AsyncLine:
         self._when_absent = when_absent
         self._timeout_s = timeout_s
         self._session = session
-        #: The one id that all requests of the call go by.
-        self.correlation_id = correlation_id
+        #: The one id that all requests of the call go by, and the trace that it is a part of.
+        self.context = context
 
     async def ask(self, call: Call[T]) -> Answer[T]:
         """Return what the daemon answers, or what stands in for it. Raises what it raises.
@@ -54,16 +57,18 @@ class AsyncLine:
         try:
             return await self._ask(call)
         except SuperezioError as error:
-            tell_id(error, self.correlation_id)
+            tell_id(error, self.context.correlation_id)
             raise
 
     async def _ask(self, call: Call[T]) -> Answer[T]:
         if self._when_absent == "closed":
-            result = await self._call(call, self._timeout_s, patience_s=self._timeout_s)
+            errand = self._errand(self._timeout_s, patience_s=self._timeout_s)
+            result = await self._requests.ask(call, errand)
             return Answer(result, "daemon")
         if not self._absence.known():
             try:
-                result = await self._call(call, min(self._timeout_s, FIND_OUT_S))
+                errand = self._errand(min(self._timeout_s, FIND_OUT_S))
+                result = await self._requests.ask(call, errand)
             except ABSENT:
                 self._absence.note()
             else:
@@ -87,7 +92,7 @@ class AsyncLine:
                 return await self._locally(call)
             return None
         try:
-            return await self._call(call, COURTESY_S)
+            return await self._requests.tell(call, self._errand(COURTESY_S))
         except SuperezioError as error:
             pause_s = await self._refused(error, held=held)
         except asyncio.CancelledError:
@@ -105,7 +110,7 @@ class AsyncLine:
         while pause_s is not None:
             await asyncio.sleep(pause_s)
             try:
-                return await self._call(call, COURTESY_S)
+                return await self._requests.tell(call, self._errand(COURTESY_S))
             except SuperezioError as error:
                 pause_s = await self._refused(error, held=held)
         return None
@@ -118,13 +123,13 @@ class AsyncLine:
             await self._conversation.end_when_idle()
         return pause_s
 
-    async def _call(self, call: Call[T], limit_s: float, *, patience_s: float = 0.0) -> T:
-        return await self._conversation.call(
-            call,
-            limit_s=limit_s + call.wait_s,
-            session=self._session,
+    def _errand(self, limit_s: float, *, patience_s: float = 0.0) -> Errand:
+        return Errand(
+            limit_s=limit_s,
             patience_s=patience_s,
-            correlation_id=self.correlation_id,
+            session=self._session,
+            correlation_id=self.context.correlation_id,
+            traceparent=self.context.told,
         )
 
     async def _locally(self, call: Call[T]) -> T:

@@ -84,7 +84,9 @@ def permitted(
     line: Line, name: str, rules: wire.BreakerRules | None, is_failure: IsFailure
 ) -> Iterator[Permit]:
     """Run a block where the breaker lets it through. Raises BreakerOpenError."""
-    permit = Permit(line.ask(asking.breaker_acquire(name, rules)), name, line.correlation_id)
+    permit = Permit(
+        line.ask(asking.breaker_acquire(name, rules)), name, line.context.correlation_id
+    )
     try:
         yield permit
     except BaseException as error:
@@ -99,7 +101,9 @@ async def permitted_async(
     line: AsyncLine, name: str, rules: wire.BreakerRules | None, is_failure: IsFailure
 ) -> AsyncIterator[Permit]:
     """Run a block where the breaker lets it through. Raises BreakerOpenError."""
-    permit = Permit(await line.ask(asking.breaker_acquire(name, rules)), name, line.correlation_id)
+    permit = Permit(
+        await line.ask(asking.breaker_acquire(name, rules)), name, line.context.correlation_id
+    )
     try:
         yield permit
     except BaseException as error:

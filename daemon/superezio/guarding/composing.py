@@ -23,6 +23,7 @@ from superezio.guarding.breaking import (
     permitted_async,
 )
 from superezio.guarding.caching import AsyncLead, Lead, Recipe
+from superezio.guarding.ids import CallContext
 from superezio.guarding.limiting import Slot, reserved, reserved_async
 from superezio.guarding.lines import Line
 from superezio.guarding.options import (
@@ -75,9 +76,11 @@ class Plan(Struct, frozen=True, kw_only=True):
 class GuardedCall:
     """One guarded call: how it ends and what it used, told at the end of its block."""
 
-    def __init__(self, correlation_id: str) -> None:
+    def __init__(self, context: CallContext) -> None:
         #: `superezioctl trace` draws what became of the call by it: all its requests have it.
-        self.correlation_id = correlation_id
+        self.correlation_id = context.correlation_id
+        #: What the service is to be told (the header of that name), so that its trace is this one.
+        self.traceparent = context.traceparent
         self.permit: Permit | None = None
         self.slot: Slot | None = None
         #: Whether `value` came from the cache, and there is nothing left to do.
@@ -152,7 +155,7 @@ class GuardedCall:
 @contextmanager
 def passed(line: Line, plan: Plan) -> Iterator[GuardedCall]:
     """Run a block where limit and breaker let it through. Raises what they raise."""
-    call = GuardedCall(line.correlation_id)
+    call = GuardedCall(line.context)
     with ExitStack() as stack:
         if plan.limit is not None:
             call.slot = stack.enter_context(reserved(line, plan.limit))
@@ -169,7 +172,7 @@ def passed(line: Line, plan: Plan) -> Iterator[GuardedCall]:
 @asynccontextmanager
 async def passed_async(line: AsyncLine, plan: Plan) -> AsyncIterator[GuardedCall]:
     """Run a block where limit and breaker let it through. Raises what they raise."""
-    call = GuardedCall(line.correlation_id)
+    call = GuardedCall(line.context)
     async with AsyncExitStack() as stack:
         if plan.limit is not None:
             call.slot = await stack.enter_async_context(reserved_async(line, plan.limit))
@@ -198,7 +201,7 @@ def guarded(line: Line, plan: Plan, key: str, codec: Codec[Any]) -> Iterator[Gua
     found, side = answer
     token = None if found is None else found.token
     if found is not None and token is None:
-        hit = _hit(found, codec, line.correlation_id)
+        hit = _hit(found, codec, line.context)
         if hit is not None:
             yield hit
             return
@@ -232,7 +235,7 @@ async def guarded_async(
     found, side = answer
     token = None if found is None else found.token
     if found is not None and token is None:
-        hit = _hit(found, codec, line.correlation_id)
+        hit = _hit(found, codec, line.context)
         if hit is not None:
             yield hit
             return
@@ -252,12 +255,12 @@ async def guarded_async(
             await lead.deliver(stored)
 
 
-def _hit(found: wire.CacheAnswer, codec: Codec[Any], correlation_id: str) -> GuardedCall | None:
+def _hit(found: wire.CacheAnswer, codec: Codec[Any], context: CallContext) -> GuardedCall | None:
     if found.status in {"lead", "miss"}:
         return None
     if not codec.reads(found):
         return None
-    call = GuardedCall(correlation_id)
+    call = GuardedCall(context)
     call.value = codec.decode(found)
     call.hit = True
     return call

@@ -9,13 +9,13 @@ from typing import Any, ParamSpec, TypeVar
 
 from superezio.conversation import Conversation
 from superezio.guarding import keys
-from superezio.guarding.absence import Absence, Manner
+from superezio.guarding.absence import Absence
 from superezio.guarding.around import Around, Decorator, refuse_async
 from superezio.guarding.breaking import IsFailure, Permit, any_exception, permitted
 from superezio.guarding.caching import Lead, Recipe, cached
 from superezio.guarding.composing import GuardedCall, Plan, guarded, passed, settled_by
 from superezio.guarding.fallback import Fallback
-from superezio.guarding.ids import id_of_call
+from superezio.guarding.ids import CallContext
 from superezio.guarding.limiting import Slot, reserved
 from superezio.guarding.lines import Line, Lines
 from superezio.guarding.options import (
@@ -28,7 +28,7 @@ from superezio.guarding.options import (
 )
 from superezio.guarding.refreshing import RefreshThreads
 from superezio.guarding.values import Codec, codec_of
-from superezio.when_absent import WhenAbsent, checked
+from superezio.when_absent import Manner, WhenAbsent, checked
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,6 +47,7 @@ class Guards:
         timeout_s: float,
         session: Callable[[], str | None],
         correlation_id: Callable[[], str | None],
+        traceparent: Callable[[], str | None],
     ) -> None:
         self._lines = Lines(connect)
         self._sleep = sleep
@@ -56,6 +57,7 @@ class Guards:
         self._timeout_s = timeout_s
         self._session = session
         self._correlation_id = correlation_id
+        self._traceparent = traceparent
         self._refreshes = RefreshThreads()
 
     def close(self) -> None:
@@ -173,17 +175,18 @@ class Guards:
 
     @contextmanager
     def _line(self, manner: Manner) -> Iterator[Line]:
-        when_absent, timeout_s = manner
         with self._lines.conversation() as conversation:
             line = Line(
                 conversation,
                 sleep=self._sleep,
                 fallback=self._fallback,
                 absence=self._absence,
-                when_absent=checked(when_absent or self._when_absent),
-                timeout_s=self._timeout_s if timeout_s is None else timeout_s,
+                when_absent=checked(manner.when_absent or self._when_absent),
+                timeout_s=self._timeout_s if manner.timeout_s is None else manner.timeout_s,
                 session=self._session(),
-                correlation_id=id_of_call(self._correlation_id),
+                context=CallContext(
+                    self._correlation_id(), manner.traceparent or self._traceparent()
+                ),
             )
             try:
                 yield line

@@ -1,16 +1,34 @@
-"""The id that one guarded call goes by: all its requests have it, so that one trace shows them."""
+"""What one guarded call goes by: all its requests have its id, so that one trace shows them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from superezio.errors import SuperezioError
+from superezio.traceparent import handed_on
 
 
-def id_of_call(given: Callable[[], str | None]) -> str:
-    """Return the caller's own id, or a fresh one where it has none."""
-    return given() or os.urandom(16).hex()
+class CallContext:
+    """The id of a call, and the trace that it is a part of.
+
+    Both are the caller's own; what it has none of, or what is none, is made up.
+    """
+
+    __slots__ = ("_handed_on", "correlation_id")
+
+    def __init__(self, correlation_id: str | None, traceparent: str | None) -> None:
+        self.correlation_id = correlation_id or os.urandom(16).hex()
+        self._handed_on = handed_on(self.correlation_id, traceparent)
+
+    @property
+    def traceparent(self) -> str:
+        """What the service is to be told (the header `traceparent`)."""
+        return self._handed_on.header
+
+    @property
+    def told(self) -> str | None:
+        """What the daemon is told, where the id does not say it."""
+        return self._handed_on.told
 
 
 def tell_id(error: SuperezioError, correlation_id: str) -> None:

@@ -88,7 +88,7 @@ class Slot:
 @contextmanager
 def reserved(line: Line, params: wire.LimitAcquireParams) -> Iterator[Slot]:
     """Run a block when the limit has room for it. Raises RateLimitedError, NeverPassesError."""
-    slot = Slot(line.ask(asking.limit_acquire(params)), params.name, line.correlation_id)
+    slot = Slot(line.ask(asking.limit_acquire(params)), params.name, line.context.correlation_id)
     try:
         yield slot
     finally:
@@ -98,7 +98,9 @@ def reserved(line: Line, params: wire.LimitAcquireParams) -> Iterator[Slot]:
 @asynccontextmanager
 async def reserved_async(line: AsyncLine, params: wire.LimitAcquireParams) -> AsyncIterator[Slot]:
     """Run a block when the limit has room for it. Raises RateLimitedError, NeverPassesError."""
-    slot = Slot(await line.ask(asking.limit_acquire(params)), params.name, line.correlation_id)
+    slot = Slot(
+        await line.ask(asking.limit_acquire(params)), params.name, line.context.correlation_id
+    )
     try:
         yield slot
     finally:

@@ -16,7 +16,7 @@ from superezio.conversation import COURTESY_S, Conversation
 from superezio.errors import ReplyTimeoutError, SuperezioError
 from superezio.guarding.absence import ABSENT, FIND_OUT_S, Absence, Answer, Side
 from superezio.guarding.fallback import Fallback
-from superezio.guarding.ids import tell_id
+from superezio.guarding.ids import CallContext, tell_id
 from superezio.guarding.insisting import Patience
 from superezio.guarding.pending import Pending
 from superezio.when_absent import WhenAbsent
@@ -40,7 +40,7 @@ class Line:
         when_absent: WhenAbsent,
         timeout_s: float,
         session: str | None,
-        correlation_id: str,
+        context: CallContext,
     ) -> None:
         self._conversation = conversation
         self._sleep = sleep
@@ -50,8 +50,8 @@ class Line:
         self._when_absent = when_absent
         self._timeout_s = timeout_s
         self._session = session
-        #: The one id that all requests of the call go by.
-        self.correlation_id = correlation_id
+        #: The one id that all requests of the call go by, and the trace that it is a part of.
+        self.context = context
         #: Whether the daemon may hold something that it could not be told of: it returns to it
         #: with the connection, which then has to end.
         self.untold = False
@@ -64,7 +64,7 @@ class Line:
         try:
             return self._ask(call)
         except SuperezioError as error:
-            tell_id(error, self.correlation_id)
+            tell_id(error, self.context.correlation_id)
             raise
 
     def _ask(self, call: Call[T]) -> Answer[T]:
@@ -118,7 +118,8 @@ class Line:
                 limit_s=limit_s + call.wait_s,
                 session=self._session,
                 patience_s=patience_s,
-                correlation_id=self.correlation_id,
+                correlation_id=self.context.correlation_id,
+                traceparent=self.context.told,
             )
         except ReplyTimeoutError:
             # What the daemon may still hand out returns to it with the connection.

@@ -8,7 +8,7 @@ from typing import Protocol
 from superezio.wire import Meta, Role
 from supereziod.observability.correlation import accept_id, numbered_id
 from supereziod.observability.timeline import Timeline
-from supereziod.observability.traceparent import TraceContext, parse_traceparent
+from superezio.traceparent import TraceContext, parse_traceparent
 from supereziod.rpc.peers import Peer
 from supereziod.rpc.sessions import SessionState
 
