@@ -1,4 +1,4 @@
-"""Thousands of callers in one asyncio program, by a real daemon: none is refused for their number."""
+"""Thousands of callers in one asyncio program, by a real daemon: none is refused for it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_a_crowd_waits_for_what_others_fetch_and_leaves_turns_for_who_lead
         async def beside(number: int) -> int:
             return number
 
-        crowd = [asyncio.create_task(fetch(number)) for number in range(400)]
+        crowd = [asyncio.ensure_future(fetch(number)) for number in range(400)]
         async with asyncio.timeout(10):
             assert await asyncio.gather(*map(beside, range(20))) == list(range(20))
         for number, lead in enumerate(leads):
@@ -132,6 +132,25 @@ async def test_who_waits_in_the_client_until_its_time_is_up_hears_what_there_is_
     assert {each.data["dimension"] for each in ended} == {"concurrency"}  # type: ignore[union-attr]
 
 
+async def test_who_waits_in_the_client_until_its_time_is_up_gets_a_value_that_came_meanwhile(
+    narrow: LiveDaemon,
+) -> None:
+    async with client_of(narrow) as other, client_of(narrow) as client:
+        leads = [await other.cache_get("late", str(number), fill=True) for number in range(200)]
+
+        @client.cached("late", key=str, fill_wait="400ms")
+        async def fetch(number: int) -> str:
+            raise AssertionError(number)
+
+        crowd = [asyncio.ensure_future(fetch(number)) for number in range(200)]
+        await waiting_for(other, "late", 4)
+        stored = await other.cache_set("late", "199", "v", token=leads[199].token)
+        assert stored.stored
+        ended = await asyncio.gather(*crowd, return_exceptions=True)
+    assert ended[199] == "v"
+    assert {type(each) for each in ended[:199]} == {FillTimeoutError}
+
+
 async def test_a_daemon_that_takes_fewer_at_once_is_asked_by_fewer(narrow: LiveDaemon) -> None:
     async with client_of(narrow) as client:
         limit = client.limit("gpu", requests=0, concurrency=1, wait="20s", rates={"concurrency": 1})
@@ -151,7 +170,7 @@ async def test_the_last_that_goes_ends_the_wait_and_no_one_before_it(daemon: Liv
         async def fetch() -> str:
             raise AssertionError
 
-        crowd = [asyncio.create_task(fetch()) for _ in range(100)]
+        crowd = [asyncio.ensure_future(fetch()) for _ in range(100)]
         await waiting_for(other, "left", 1)
         for caller in crowd[:-1]:
             caller.cancel()
@@ -176,7 +195,10 @@ async def test_a_leader_that_is_cancelled_hands_on_to_one_of_its_crowd(daemon: L
             await asyncio.sleep(0)
             return "v"
 
-        crowd = [asyncio.create_task(fetch(), name=str(n)) for n in range(100)]
+        async def call() -> str | None:
+            return await fetch()
+
+        crowd = [asyncio.create_task(call(), name=str(n)) for n in range(100)]
         ended = await asyncio.gather(*crowd, return_exceptions=True)
     assert calls == ["0", "1", "2", "3"]
     assert [type(each) for each in ended[:3]] == [asyncio.CancelledError] * 3
@@ -187,12 +209,12 @@ async def test_each_of_a_crowd_waits_for_as_long_as_it_said(daemon: LiveDaemon) 
     async with client_of(daemon) as other, client_of(daemon) as client:
         lead = await other.cache_get("patient", "k", fill=True)
 
-        def waiting(fill_wait: str) -> asyncio.Task[str]:
+        def waiting(fill_wait: str) -> asyncio.Future[str]:
             @client.cached("patient", key=lambda: "k", fill_wait=fill_wait)
             async def fetch() -> str:
                 raise AssertionError
 
-            return asyncio.create_task(fetch())  # type: ignore[arg-type]
+            return asyncio.ensure_future(fetch())
 
         short = [waiting("300ms") for _ in range(3)]
         long = [waiting("30s") for _ in range(3)]

@@ -33,6 +33,7 @@ T = TypeVar("T")
 _MS_NS: Final = 1_000_000
 #: What a request may wait longer than its caller, rather than being written anew.
 _UNNOTICED_S: Final = 0.01
+_RETRY_MS: Final = 100
 #: What the daemon calls the bounds on how many wait at a time.
 _AT_ONCE: Final = frozenset(
     {"in_flight_per_connection", "in_flight_per_uid", "in_flight", "waiters", "waiters_per_uid"}
@@ -97,8 +98,7 @@ class AsyncRequests:
                 async with asyncio.timeout((until_ns - self._clock()) / 1e9):
                     await self._turns.take(lane, first=again)
             except TimeoutError:
-                # The daemon knows better than this client what there was no room for.
-                return await self.tell(call.made_again(call.wait_s), errand)
+                return await self._without_waiting(call, errand)
             try:
                 after_s = (self._clock() - begun_ns) / 1e9
                 return await self.tell(_made_after(call, after_s), errand)
@@ -113,6 +113,24 @@ class AsyncRequests:
                 self._turns.give_back(lane)
             await asyncio.sleep(pause_ms / 1000)
             again = True
+
+    async def _without_waiting(self, call: Call[T], errand: Errand) -> T:
+        """Ask at the end of one's time: the daemon knows what there is, or what is short."""
+        params = call.params
+        if isinstance(params, wire.CacheGetParams):
+            there = await self.tell(
+                replace(call, params=replace(params, fill=False, wait_ms=0), wait_s=0.0), errand
+            )
+            if cast("wire.CacheAnswer", there).status == "miss":
+                raise FillTimeoutError(
+                    "other values were still being fetched when the wait ended",
+                    retry_after_ms=_RETRY_MS,
+                    data={"namespace": params.namespace},
+                )
+            return there
+        if isinstance(params, wire.LimitAcquireParams):
+            call = replace(call, params=replace(params, wait_ms=0), wait_s=0.0)
+        return await self.tell(call, errand)
 
     async def _get_shared(self, call: Call[wire.CacheAnswer], errand: Errand) -> wire.CacheAnswer:
         params = cast("wire.CacheGetParams", call.params)
