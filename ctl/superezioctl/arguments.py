@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from typing import Any
 
     from superezioctl.context import Context
@@ -109,10 +109,14 @@ class Command:
 
 
 class Arguments:
-    """The values of a command line by key, after conversion."""
+    """The values of a command line by key, after conversion.
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    `positionals`: the names of those that are given by their place, as help has them.
+    """
+
+    def __init__(self, values: dict[str, Any], *, positionals: Collection[str] = ()) -> None:
         self._values = values
+        self.positionals = positionals
 
     def __contains__(self, key: object) -> bool:
         return key in self._values

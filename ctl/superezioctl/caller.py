@@ -35,10 +35,12 @@ class Caller:
         socket_path: str,
         timeout_s: float,
         correlation_id: str | None = None,
+        traceparent: str | None = None,
         patient: bool = False,
     ) -> None:
         self.timeout_s = timeout_s
         self.correlation_id = correlation_id
+        self.traceparent = traceparent
         self.connection = Connection(socket_path)
         self._patient = patient
         self._last_id = 0
@@ -87,6 +89,7 @@ class Caller:
         meta = f'"deadline_ms":{deadline_ms(deadline_ns - time.monotonic_ns())}'
         for name, text in (
             ("correlation_id", self.correlation_id),
+            ("traceparent", self.traceparent),
             ("idempotency_key", idempotency_key),
         ):
             if text is not None:

@@ -56,7 +56,8 @@ def _dispatch(words: list[str]) -> int:
 
         put(sys.stdout, helptext.of_command(name, command))
         return exit_codes.DONE
-    return _run(command, Arguments(reader.values))
+    positionals = [each.name for each in command.positionals]
+    return _run(command, Arguments(reader.values, positionals=positionals))
 
 
 def load(name: str) -> Command:

@@ -23,6 +23,8 @@ class Context:
         self.socket_path = socket_path
         self._caller: Caller | None = None
         self._own_id: str | None = None
+        #: The trace that calls are a part of, to be set before the first one.
+        self.traceparent: str | None = None
 
     @property
     def timeout_s(self) -> float:
@@ -50,6 +52,7 @@ class Context:
             socket_path=self.socket_path,
             timeout_s=self.timeout_s,
             correlation_id=self.correlation_id,
+            traceparent=self.traceparent,
             patient=patient,
         )
 

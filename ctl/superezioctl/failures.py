@@ -70,7 +70,9 @@ def sentences(error: errors.SuperezioError, context: Context) -> list[str]:
         ]
     message = error.message
     if isinstance(error, errors.InvalidParamsError):
-        message = wording.with_options(message, context.arguments)
+        message = wording.with_options(
+            message, context.arguments, positionals=context.arguments.positionals
+        )
     lines = [f"superezioctl: {wording.with_users(message)}"]
     lines += [f"  {reason}" for reason in _gpu_reasons(error)]
     if error.retry_after_ms is not None:

@@ -33,16 +33,18 @@ def has_uuid(text: str) -> bool:
     return _UUID.search(text) is not None
 
 
-def with_options(text: str, given: Container[str]) -> str:
+def with_options(text: str, given: Container[str], *, positionals: Container[str] = ()) -> str:
     """Return a refusal of parameters in the words of the options that made them.
 
-    `given` has the keys of the options of the command.
+    `given` has the keys of what the command was given, and `positionals` the names of what has no
+    option, as help has them.
     """
     for name, key, unit in _PARAMETERS:
         match = re.search(rf"(?:^|(?<=: )){name}\b(?=:| (?:has|may|cannot|is)\b)", text)
         if match is None or key not in given:
             continue
-        option = f"--{key.replace('_', '-')}"
+        place = key.upper()
+        option = place if place in positionals else f"--{key.replace('_', '-')}"
         rest = text[match.end() :]
         if unit is not None:
             rest = _NUMBER.sub(_amount(unit), rest)
@@ -101,6 +103,9 @@ _PARAMETERS: tuple[tuple[str, str, Callable[[float], str] | None], ...] = (
     ("priority", "priority", None),
     ("model", "model", None),
     ("name", "name", None),
+    ("namespace", "namespace", None),
+    ("cache_key", "cache_key", None),
+    ("key", "key", None),
     ("reason", "reason", None),
     ("message", "message", None),
     ("replay", "replay", None),

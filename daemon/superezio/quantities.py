@@ -1,14 +1,16 @@
-"""Amounts as people write them: `8GiB`, `60s`, and back."""
+"""Amounts as people write them: `8GiB`, `60s`, `0.02`, and back."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
 _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MONEY: Final = re.compile(r"(\d[\d_]{0,30})?(?:\.(\d{0,60}))?(?:[eE]([+-]?\d{1,2}))?", re.ASCII)
+_MICRO_DIGITS: Final = 6
 _MILLION: Final = 1_000_000
 _CENT: Final = 10_000
 
@@ -51,6 +53,28 @@ def parse_duration(text: str) -> float:
     if not parts or "".join(number + unit for number, unit in parts) != stripped:
         raise ValueError(f"cannot read {text!r} as a duration: write it like 60s, 1m30s or 250ms")
     return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
+
+
+def parse_money(text: str, *, finer: Literal["refuse", "round up"] = "refuse") -> int:
+    """Return the millionths that `text` names: `10.00`, `0.02`, `.5`, `2.4e-06`.
+
+    What is finer than a millionth cannot be counted: a budget of it is refused, and a cost of it
+    is rounded up. Raises ValueError, with an example, for what is no amount.
+    """
+    match = _MONEY.fullmatch(text.strip())
+    whole, part, exponent = (
+        ("", "", "") if match is None else (each or "" for each in match.groups())
+    )
+    if not whole + part:
+        raise ValueError(f"cannot read {text!r} as money: write it like 10.00 or 0.02")
+    digits = int(whole.replace("_", "") + part)
+    power = int(exponent or 0) + _MICRO_DIGITS - len(part)
+    if power >= 0:
+        return int(digits * 10**power)
+    micros, rest = divmod(digits, int(10**-power))
+    if rest and finer == "refuse":
+        raise ValueError(f"cannot use {text!r} as money: it has more than {_MICRO_DIGITS} decimals")
+    return micros + 1 if rest else micros
 
 
 def format_size(size: float) -> str:

@@ -272,7 +272,7 @@ def test_a_daemon_that_hangs_is_as_none_for_a_command_that_may_run_without(tmp_p
         ("tokens=lots", "cannot read 'lots' as tokens"),
         ("retry_after=soon", "retry_after=soon: cannot read"),
         ("outcome=great", "has to be success, failure or ignore"),
-        ("money=-1", "as money: write it like 0.02"),
+        ("money=-1", "as money: write it like 10.00 or 0.02"),
     ],
 )
 def test_what_cannot_be_read_of_a_report_is_said_once(
@@ -300,6 +300,163 @@ def test_output_that_comes_too_late_or_is_too_much_is_said_not_to_be_cached(
     assert "was not cached: it is too large" in big.stderr
     huge = run(daemon, "huge", "--cache-key", "k", "--", "head", "-c", "900000", "/dev/zero")
     assert "too much to be kept" in huge.stderr
+
+
+@pytest.mark.parametrize("code", [129, 130, 131, 141, 143])
+def test_a_command_that_was_cancelled_says_nothing_of_the_service(
+    daemon: LiveDaemon, code: int
+) -> None:
+    """By a signal (Ctrl-C, a hangup, a pipe that is closed), or by an exit code that means one."""
+    name = f"cancelled-{code}"
+    assert run(daemon, name, "--", "sh", "-c", f"exit {code}").returncode == code
+    assert run(daemon, name, "--", "sh", "-c", f"kill -{code - 128} $$").returncode == code
+    assert calls_of(daemon, name) == (0, 0)
+
+
+def test_another_signal_is_a_failure_of_the_command(daemon: LiveDaemon) -> None:
+    assert run(daemon, "crashed", "--", "sh", "-c", "kill -SEGV $$").returncode == 139
+    assert calls_of(daemon, "crashed") == (1, 0)
+
+
+def calls_of(daemon: LiveDaemon, name: str) -> tuple[int, int]:
+    """Return the calls that a breaker has counted, and its permits that are out."""
+    with daemon.client() as client:
+        (breaker,) = [b for b in client.breaker_list().breakers if b.name == name]
+    return breaker.calls, breaker.permits
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_are_handed_on(daemon: LiveDaemon, number: signal.Signals) -> None:
+    catch = f"trap 'echo caught; exit 0' {number.value}; echo up; while :; do sleep 0.01; done"
+    guard = subprocess.Popen(
+        words(daemon, "guard", "signals", "--", "sh", "-c", catch),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert guard.stdout is not None
+    assert guard.stdout.readline() == "up\n"
+    guard.send_signal(number)
+    rest, _ = guard.communicate(timeout=WITHIN_S)
+    assert (guard.returncode, rest) == (0, "caught\n")
+
+
+def test_what_was_ignored_stays_ignored(daemon: LiveDaemon) -> None:
+    """As of a command that nohup runs."""
+    done = subprocess.run(
+        [
+            *("sh", "-c", "trap '' HUP; exec \"$@\"", "sh"),
+            *words(daemon, "guard", "nohup", "--"),
+            *("sh", "-c", "kill -HUP $PPID $$; echo stands"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "stands\n")
+
+
+def test_a_reader_that_has_enough_keeps_the_value_from_nobody(
+    daemon: LiveDaemon, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    script = f"echo first; read _ < {go}; seq 30000"
+    guard = subprocess.Popen(
+        words(daemon, "guard", "pipe", "--cache-key", "k", "--", "sh", "-c", script),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert guard.stdout is not None
+    assert guard.stderr is not None
+    assert guard.stdout.readline() == "first\n"
+    guard.stdout.close()
+    go.write_text("\n")
+    assert guard.wait(WITHIN_S) == 0
+    assert guard.stderr.read() == ""
+    guard.stderr.close()
+    again = run(daemon, "pipe", "--cache-key", "k", "--", "false")
+    assert again.stdout.splitlines()[-1] == "30000"
+    assert calls_of(daemon, "pipe") == (1, 0)
+
+
+def test_the_command_needs_no_dashes_before_it(daemon: LiveDaemon) -> None:
+    done = run(daemon, "bare", "--rate", "60/1m", "sh", "-c", "echo $1; exit 3", "sh", "--wait")
+    assert (done.returncode, done.stdout) == (3, "--wait\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("a name", "--", "true"), "NAME has to be"),
+        (("x", "--namespace", "a name", "--cache-key", "k", "--", "true"), "--namespace has to be"),
+        (("x", "--cache-key", "k" * 600, "--", "true"), "--cache-key has to be"),
+        (("nolimit", "--tokens", "5", "--", "true"), "--token-rate 90000/1m makes one"),
+        (("x", "--"), "COMMAND is missing"),
+    ],
+)
+def test_a_mistake_is_told_in_the_words_of_the_command_line(
+    daemon: LiveDaemon, given: tuple[str, ...], said: str
+) -> None:
+    refused = run(daemon, *given)
+    assert refused.returncode == 125
+    assert said in refused.stderr
+
+
+def test_money_may_be_reported_as_programs_print_it(daemon: LiveDaemon) -> None:
+    for amount in ("2.4e-06", ".000824", "0.0000001"):
+        tell = f"echo money={amount} > $SUPEREZIO_GUARD_REPORT"
+        done = run(daemon, "paid", "--", "sh", "-c", tell)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+
+
+def test_a_trace_goes_through_the_guard_to_the_command_and_is_found_by_its_id(
+    daemon: LiveDaemon,
+) -> None:
+    done = subprocess.run(
+        words(daemon, "guard", "traced", "--", "sh", "-c", "echo $TRACEPARENT"),
+        env={**os.environ, "TRACEPARENT": TRACEPARENT},
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=True,
+    )
+    assert done.stdout == f"{TRACEPARENT}\n"
+    with daemon.client() as client:
+        methods = [each.method for each in client.trace_get(TRACE).records]
+    assert methods == ["limit.acquire", "breaker.acquire", "breaker.settle"]
+
+
+@pytest.mark.parametrize("given", [None, "nonsense"])
+def test_without_a_trace_the_command_gets_one_that_has_the_id_of_the_call(
+    daemon: LiveDaemon, given: str | None
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRACEPARENT"}
+    done = subprocess.run(
+        words(
+            daemon,
+            "guard",
+            "fresh",
+            "--",
+            "sh",
+            "-c",
+            "echo $TRACEPARENT $SUPEREZIO_CORRELATION_ID",
+        ),
+        env=environment if given is None else {**environment, "TRACEPARENT": given},
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=True,
+    )
+    header, id_ = done.stdout.split()
+    assert header.split("-")[1] == id_
+    with daemon.client() as client:
+        assert client.trace_get(id_).records
 
 
 def test_options_that_say_nothing_are_refused(daemon: LiveDaemon) -> None:

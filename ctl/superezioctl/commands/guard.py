@@ -8,10 +8,12 @@ import sys
 from superezio.errors import (
     ConnectionLostError,
     DaemonNotRunningError,
+    InvalidParamsError,
     NotFoundError,
     ReplyTimeoutError,
     SuperezioError,
 )
+from superezio.traceparent import handed_on
 from superezioctl.arguments import (
     Command,
     Option,
@@ -24,7 +26,7 @@ from superezioctl.arguments import (
 )
 from superezioctl.exit_codes import DONE, NOT_EXECUTABLE, NOT_FOUND, REFUSED_FOR_NOW, RUN_FAILED
 from superezioctl.guarding import child, shields
-from superezioctl.guarding.report import ID_VARIABLE, VARIABLE, Report, micros
+from superezioctl.guarding.report import ID_VARIABLE, TRACE_VARIABLE, VARIABLE, Report, micros
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ def guard(context: Context) -> int:
     arguments = context.arguments
     _check(arguments)
     id_ = context.one_id()
+    # Before the first call, so that all of them are a part of it.
+    trace = handed_on(id_, os.environ.get(TRACE_VARIABLE))
+    context.traceparent = trace.told
     wait_s: float = arguments["wait"]
     if arguments["when_absent"] == "open":
         context.be_quick(_FIND_OUT_S)
@@ -54,7 +59,7 @@ def guard(context: Context) -> int:
         if value is not None and value.is_there:
             _print(value.content or b"")
             return DONE
-        return _guarded(context, ask, value)
+        return _guarded(context, ask, value, trace.header)
     except (DaemonNotRunningError, ConnectionLostError, ReplyTimeoutError) as error:
         # The command was not started: what comes after it raises nothing.
         if arguments["when_absent"] == "closed":
@@ -62,7 +67,7 @@ def guard(context: Context) -> int:
         hangs = isinstance(error, ReplyTimeoutError)
         why = "the daemon does not answer" if hangs else "there is no daemon"
         context.out.note(f"superezioctl guard: {why}; the command runs unguarded")
-        return _unguarded(context)
+        return _unguarded(context, trace.header)
     except SuperezioError as error:
         if error.retry_after_ms is None:
             raise
@@ -73,15 +78,17 @@ def guard(context: Context) -> int:
         return REFUSED_FOR_NOW
 
 
-def _unguarded(context: Context) -> int:
+def _unguarded(context: Context, traceparent: str) -> int:
     with Report() as report:
         try:
-            return _run(context, report, keep=False).code
+            return _run(context, report, traceparent, keep=False).code
         except OSError as error:
             return _cannot_run(context, error)
 
 
-def _guarded(context: Context, ask: shields.Ask, value: shields.Value | None) -> int:
+def _guarded(
+    context: Context, ask: shields.Ask, value: shields.Value | None, traceparent: str
+) -> int:
     """Take room and permit, run the command, and give all back."""
     after = shields.Afterwards(context.out.note)
     try:
@@ -99,7 +106,7 @@ def _guarded(context: Context, ask: shields.Ask, value: shields.Value | None) ->
         raise
     with Report() as report:
         try:
-            ended = _run(context, report, keep=value is not None)
+            ended = _run(context, report, traceparent, keep=value is not None)
         except OSError as error:
             after.tell(lambda: permit.settle("ignore"))
             if room is not None:
@@ -179,13 +186,21 @@ def _keep(context: Context, output: bytes, after: shields.Afterwards, value: shi
 def _value(ask: shields.Ask, arguments: Arguments) -> shields.Value | None:
     if arguments["cache_key"] is None:
         return None
-    return shields.Value(
-        ask,
-        namespace=arguments["namespace"] or arguments["name"],
-        key=arguments["cache_key"],
-        wait_ms=_ms(arguments["fill_wait"]),
-        lead_ms=_ms(arguments["lead"]),
-    )
+    try:
+        return shields.Value(
+            ask,
+            namespace=arguments["namespace"] or arguments["name"],
+            key=arguments["cache_key"],
+            wait_ms=_ms(arguments["fill_wait"]),
+            lead_ms=_ms(arguments["lead"]),
+        )
+    except InvalidParamsError as error:
+        # The daemon speaks of a name and a key, of which the limit has others.
+        if error.message.startswith("key "):
+            error.message = f"cache_{error.message}"
+        elif error.message.startswith("name ") and arguments["namespace"]:
+            error.message = f"namespace{error.message.removeprefix('name')}"
+        raise
 
 
 def _room(ask: shields.Ask, arguments: Arguments) -> shields.Room | None:
@@ -204,20 +219,27 @@ def _room(ask: shields.Ask, arguments: Arguments) -> shields.Room | None:
         params["rates"] = rates
     try:
         return shields.Room(ask, params)
-    except NotFoundError:
+    except NotFoundError as error:
         if any(arguments[cost] is not None for cost in _COSTS):
+            name = arguments["name"]
+            error.message = (
+                f"there is no limit {name} yet: --rate 60/1m or --token-rate 90000/1m makes one of"
+                f" your own; one of several users is [limit.shared.{name}] of the configuration"
+            )
             raise
         return None
 
 
-def _run(context: Context, report: Report, *, keep: bool) -> child.Ended:
+def _run(context: Context, report: Report, traceparent: str, *, keep: bool) -> child.Ended:
     command: list[str] = context.arguments["command"]
     context.out.flush()
-    return child.run(command, _environment(context, report), keep=keep)
-
-
-def _environment(context: Context, report: Report) -> dict[str, str]:
-    return {**os.environ, VARIABLE: report.path, ID_VARIABLE: context.one_id()}
+    environment = {
+        **os.environ,
+        VARIABLE: report.path,
+        ID_VARIABLE: context.one_id(),
+        TRACE_VARIABLE: traceparent,
+    }
+    return child.run(command, environment, keep=keep)
 
 
 def _outcome(ended: child.Ended, report: Report, arguments: Arguments) -> str:
@@ -352,14 +374,19 @@ COMMANDS = {
         ],
         description="The command runs if the breaker NAME lets calls through and the limit NAME "
         "has room, if there is one. A failure (an exit code that is not 0) counts for the breaker, "
-        "which opens for everybody who uses it where there are too many. With --cache-key, one of "
-        "all who ask runs the command and the others get what it prints.\n\n"
+        "which opens for everybody who uses it where there are too many; a command that is "
+        "cancelled (Ctrl-C, a hangup, `kill`, a pipe that is closed: 129, 130, 131, 141 and 143) "
+        "does not. With --cache-key, one of all who ask runs the command and the others get what "
+        "it prints.\n\n"
         "The command may tell more in the file that $SUPEREZIO_GUARD_REPORT names, a line each: "
         "tokens=412 and money=0.02 (what was used), retry_after=30s (the service has had enough "
         "for so long), outcome=success, failure or ignore. $SUPEREZIO_CORRELATION_ID is the id of "
         "the call, made up where --correlation-id gives none: `superezioctl trace` draws by it "
-        "what became of the call, from the cache to how it was settled.\n\n"
-        "Standard output is the command's, with --json too, which is for errors.\n\n"
+        "what became of the call, from the cache to how it was settled. $TRACEPARENT (W3C Trace "
+        "Context) is taken over and handed on, and made where there is none.\n\n"
+        "Standard input and output are the command's, with --json too, which is for errors; "
+        "signals are handed on to it. All after NAME is the command, with `--` before it or "
+        "without: the options of guard stand before the command.\n\n"
         "The exit code is the command's own. 75: not now, the breaker is open or the limit has no "
         "room; standard error says when. 125: it was not started for another reason. 126: it "
         "cannot be executed. 127: it is not there.",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from decimal import Decimal, InvalidOperation
 
-from superezio.quantities import parse_duration
+from superezio.quantities import parse_duration, parse_money
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 VARIABLE = "SUPEREZIO_GUARD_REPORT"
 #: The one that has the id of the call.
 ID_VARIABLE = "SUPEREZIO_CORRELATION_ID"
-#: Millionths: what money is counted in.
-_MICROS = 1_000_000
+#: The one that has the trace that it is a part of: a convention of other programs.
+TRACE_VARIABLE = "TRACEPARENT"
 _MOST_BYTES = 4096
 _KEYS = ("tokens", "money", "retry_after", "outcome")
 
@@ -108,10 +107,4 @@ def _tokens(text: str) -> int:
 
 def micros(text: str) -> int:
     """Return money as millionths, rounded up. Raises ValueError, with an example."""
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal(-1)
-    if not amount.is_finite() or amount < 0:
-        raise ValueError(f"cannot read {text!r} as money: write it like 0.02")
-    return int((amount * _MICROS).to_integral_value("ROUND_CEILING"))
+    return parse_money(text, finer="round up")

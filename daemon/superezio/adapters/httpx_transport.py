@@ -15,24 +15,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast
 
 import httpx
 
 from superezio import errors
 from superezio.adapters.answers import take_in
-from superezio.guarding.options import refuse_unknown_pass_options
+from superezio.guarding.options import (
+    LimitOptions,
+    PassOptions,
+    refuse_unknown_pass_options,
+)
+from superezio.traceparent import parse_traceparent
+from superezio.when_absent import WhenAbsent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from superezio.aio import AsyncClient
     from superezio.client import Client
-    from superezio.guarding.around import Around, AsyncAround
     from superezio.guarding.composing import GuardedCall
-    from superezio.guarding.options import LimitOptions, PassOptions
-    from superezio.when_absent import WhenAbsent
 
+G = TypeVar("G")
+
+_TRACEPARENT: Final = "traceparent"
 #: Errors that say nothing of the service: the request was not sent.
 _NOT_SENT: Final = (httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
@@ -54,12 +60,29 @@ class RequestLimitedError(_TurnedAwayError, errors.RateLimitedError):
     """The limit has no room for the request now. Nothing was sent."""
 
 
+class TransportOptions(PassOptions, total=False):
+    """What may be said of requests that go by a guard.
+
+    Besides the options of `Client.guard`, but for the cache: `cost` says of one request what it
+    takes of the limit, {"tokens": 900}; `when_absent` and `timeout_s` are as for the guard; `now`
+    is the time since the epoch, in seconds.
+    """
+
+    cost: Callable[[httpx.Request], LimitOptions]
+    now: Callable[[], float]
+    when_absent: WhenAbsent | None
+    timeout_s: float | None
+
+
 class GuardedTransport(httpx.BaseTransport):
     """Sends through `transport` (httpx's own, without one) what breaker and limit let through.
 
     `name` is that of both; `options` are those of `Client.guard`, but for the cache: None for
     `breaker` or `limit` does without it, `tokens` is what each request reserves. `cost` says of one
     request what it takes of the limit: {"tokens": 900}.
+
+    The header `traceparent` of a request is the trace that its guarded call is a part of; one that
+    has none is given one, by which `superezioctl trace` finds the call.
 
     Raises RequestBlockedError and RequestLimitedError, which carry `retry_after`; and what else
     `Client.guard` raises: DaemonNotRunningError where the client is to raise it.
@@ -71,34 +94,18 @@ class GuardedTransport(httpx.BaseTransport):
         name: str,
         *,
         transport: httpx.BaseTransport | None = None,
-        cost: Callable[[httpx.Request], LimitOptions] | None = None,
-        now: Callable[[], float] = time.time,
-        when_absent: WhenAbsent | None = None,
-        timeout_s: float | None = None,
-        **options: Unpack[PassOptions],
+        **options: Unpack[TransportOptions],
     ) -> None:
-        refuse_unknown_pass_options(options)
-
-        def guard(more: LimitOptions) -> Around[GuardedCall]:
-            all_of: PassOptions = {**options, **more}
-            return client.guard(name, when_absent=when_absent, timeout_s=timeout_s, **all_of)
-
-        self._guard = guard
-        self._always = guard({})
+        self._requests = _GuardedRequests(client.guard, name, options)
         self._transport = transport or httpx.HTTPTransport()
-        self._cost = cost
-        self._now = now
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request, if it may be sent."""
-        guard = self._always if self._cost is None else self._guard(self._cost(request))
-        with _as_httpx_raises(), guard as call:
-            try:
+        with _as_httpx_raises(), self._requests.guard(request) as call:
+            self._requests.mark(request, call)
+            with _heeding_what_was_not_sent(call):
                 response = self._transport.handle_request(request)
-            except _NOT_SENT:
-                call.ignore()
-                raise
-            take_in(call, response.status_code, response.headers, now_s=self._now())
+            self._requests.take_in(call, response)
         return response
 
     def close(self) -> None:
@@ -115,40 +122,72 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
         name: str,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
-        cost: Callable[[httpx.Request], LimitOptions] | None = None,
-        now: Callable[[], float] = time.time,
-        when_absent: WhenAbsent | None = None,
-        timeout_s: float | None = None,
-        **options: Unpack[PassOptions],
+        **options: Unpack[TransportOptions],
     ) -> None:
-        refuse_unknown_pass_options(options)
-
-        def guard(more: LimitOptions) -> AsyncAround[GuardedCall]:
-            all_of: PassOptions = {**options, **more}
-            return client.guard(name, when_absent=when_absent, timeout_s=timeout_s, **all_of)
-
-        self._guard = guard
-        self._always = guard({})
+        self._requests = _GuardedRequests(client.guard, name, options)
         self._transport = transport or httpx.AsyncHTTPTransport()
-        self._cost = cost
-        self._now = now
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request, if it may be sent."""
-        guard = self._always if self._cost is None else self._guard(self._cost(request))
         with _as_httpx_raises():
-            async with guard as call:
-                try:
+            async with self._requests.guard(request) as call:
+                self._requests.mark(request, call)
+                with _heeding_what_was_not_sent(call):
                     response = await self._transport.handle_async_request(request)
-                except _NOT_SENT:
-                    call.ignore()
-                    raise
-                take_in(call, response.status_code, response.headers, now_s=self._now())
+                self._requests.take_in(call, response)
         return response
 
     async def aclose(self) -> None:
         """Close what sends; the client of the daemon is its owner's."""
         await self._transport.aclose()
+
+
+class _GuardedRequests(Generic[G]):
+    """What both transports do: the guard of each request, what goes with it and what came back."""
+
+    def __init__(self, guard: Callable[..., G], name: str, options: TransportOptions) -> None:
+        others: dict[str, Any] = dict(options)
+        self._cost: Callable[[httpx.Request], LimitOptions] | None = others.pop("cost", None)
+        self._now: Callable[[], float] = others.pop("now", time.time)
+        manner = {key: others.pop(key) for key in ("when_absent", "timeout_s") if key in others}
+        passing = cast("PassOptions", others)
+        refuse_unknown_pass_options(passing)
+
+        def make(more: LimitOptions, traceparent: str | None) -> G:
+            return guard(name, traceparent=traceparent, **manner, **{**passing, **more})
+
+        self._make = make
+        self._always = make({}, None)
+
+    def guard(self, request: httpx.Request) -> G:
+        """Return the guard of one request."""
+        traceparent = _trace_of(request)
+        if self._cost is None and traceparent is None:
+            return self._always
+        return self._make({} if self._cost is None else self._cost(request), traceparent)
+
+    def mark(self, request: httpx.Request, call: GuardedCall) -> None:
+        """Tell the service which trace the request is a part of, if nobody has."""
+        if _trace_of(request) is None:
+            request.headers[_TRACEPARENT] = call.traceparent
+
+    def take_in(self, call: GuardedCall, response: httpx.Response) -> None:
+        """Tell breaker and limit what the response means."""
+        take_in(call, response.status_code, response.headers, now_s=self._now())
+
+
+def _trace_of(request: httpx.Request) -> str | None:
+    header: str | None = request.headers.get(_TRACEPARENT)
+    return None if header is None or parse_traceparent(header) is None else header
+
+
+@contextmanager
+def _heeding_what_was_not_sent(call: GuardedCall) -> Iterator[None]:
+    try:
+        yield
+    except _NOT_SENT:
+        call.ignore()
+        raise
 
 
 @contextmanager

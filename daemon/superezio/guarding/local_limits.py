@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from superezio import wire
-from superezio.errors import NeverPassesError, RateLimitedError
+from superezio.errors import InvalidParamsError, NeverPassesError, RateLimitedError
 from superezio.guarding.pending import Pending
+from superezio.limit_rates import limit_of
 from superezio.resilience import limits as pure
 from superezio.resilience.budget import Budget
 from superezio.resilience.rate_limiter import RateLimiter, Reservation, Waiter
@@ -27,10 +28,13 @@ class LocalLimits:
     def acquire(
         self, params: wire.LimitAcquireParams, now_ns: int
     ) -> wire.LimitReservation | Pending[wire.LimitReservation]:
-        """Raises RateLimitedError, NeverPassesError."""
+        """Raises RateLimitedError, NeverPassesError, InvalidParamsError."""
         name = params.name
         if params.rates is not None:
-            self._limits[name] = _limit(params.rates)
+            try:
+                self._limits[name] = limit_of(params.rates)
+            except ValueError as error:
+                raise InvalidParamsError(str(error)) from error
         budgets = self._budgets(name, now_ns)
         slots = params.concurrency
         if slots is None:
@@ -109,21 +113,6 @@ class LocalLimits:
 
 def _scope(name: str) -> pure.Scope:
     return pure.Scope("user", name)
-
-
-def _limit(rates: wire.LimitRates) -> pure.Limit:
-    return pure.Limit(
-        requests=_rate(rates.requests),
-        tokens=_rate(rates.tokens),
-        money=_rate(rates.money_micros),
-        concurrency=rates.concurrency,
-    )
-
-
-def _rate(rate: wire.LimitRate | None) -> pure.Rate | None:
-    if rate is None:
-        return None
-    return pure.Rate(limit=rate.limit, period_ns=rate.period_ms * _MS_NS, burst=rate.burst or 0)
 
 
 def _lower(budget: Budget, params: wire.LimitSettleParams, now_ns: int) -> None:

@@ -12,14 +12,12 @@ from typing import Annotated, Final
 
 from msgspec import Meta, field
 
-from superezio.quantities import parse_duration
+from superezio.quantities import parse_duration, parse_money
 from superezio.resilience.rate_limiter import Limit as PureLimit
 from superezio.resilience.rate_limiter import Rate
 from supereziod.config.section import Section, Shared
 
 _AMOUNT: Final = re.compile(r"\d[\d_]*")
-_MONEY: Final = re.compile(r"(\d[\d_]*)(?:\.(\d{1,6}))?")
-_MILLION: Final = 1_000_000
 
 
 class LimitScope(Section, frozen=True):
@@ -64,7 +62,7 @@ class LimitScope(Section, frozen=True):
         return PureLimit(
             requests=_rate("requests", self.requests, self.requests_burst, _whole),
             tokens=_rate("tokens", self.tokens, self.tokens_burst, _whole),
-            money=_rate("money", self.money, _optional_money(self.money_burst), money_micros),
+            money=_rate("money", self.money, _optional_money(self.money_burst), parse_money),
             concurrency=self.concurrency,
             longest_block_ns=longest_block_ns,
         )
@@ -73,7 +71,7 @@ class LimitScope(Section, frozen=True):
         """Return what may be spent in each window that has a cap."""
         caps = {"day": self.money_per_day, "month": self.money_per_month}
         return {
-            kind: _positive(f"money_per_{kind}", money_micros(text))
+            kind: _positive(f"money_per_{kind}", parse_money(text))
             for kind, text in caps.items()
             if text is not None
         }
@@ -159,15 +157,6 @@ class Limit(Section, frozen=True):
             raise ValueError("currency has to be up to 12 letters, such as USD")
 
 
-def money_micros(text: str) -> int:
-    """Return the millionths that an amount such as `10.00` has. Raises ValueError."""
-    match = _MONEY.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"cannot read {text!r} as money: write it like 10.00")
-    whole, part = match.groups()
-    return int(whole) * _MILLION + int((part or "").ljust(6, "0"))
-
-
 def _rate(
     key: str, text: str | None, burst: int | None, amount: Callable[[str], int]
 ) -> Rate | None:
@@ -195,7 +184,7 @@ def _whole(text: str) -> int:
 
 
 def _optional_money(text: str | None) -> int | None:
-    return None if text is None else money_micros(text)
+    return None if text is None else parse_money(text)
 
 
 def _positive(key: str, value: int) -> int:

@@ -7,14 +7,13 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from superezio.errors import InvalidParamsError
-from superezio.resilience.rate_limiter import Limit, Rate
-from superezio.wire import LimitRate, LimitRates
+from superezio.limit_rates import limit_of
+from superezio.resilience.rate_limiter import Limit
+from superezio.wire import LimitRates
 
 ScopeKind = Literal["host", "group", "user", "session", "key"]
 #: From the widest to the narrowest: the order of the budgets of a request.
 SCOPE_KINDS: Final[tuple[ScopeKind, ...]] = ("host", "group", "user", "session", "key")
-_MS: Final = 1_000_000
-_LONGEST_PERIOD_MS: Final = 366 * 86_400_000
 
 
 class ScopeRules(Struct, frozen=True, kw_only=True):
@@ -58,31 +57,8 @@ class LimitBounds(Struct, frozen=True, kw_only=True):
 
 def private_rules(rates: LimitRates, *, longest_block_ns: int) -> LimitRules:
     """Return the rules of a limit of one user's own. Raises InvalidParamsError."""
-    if rates == LimitRates():
-        raise InvalidParamsError(
-            "rates limits nothing: give at least one of requests, tokens, money_micros and"
-            " concurrency"
-        )
     try:
-        limit = Limit(
-            requests=_rate(rates.requests),
-            tokens=_rate(rates.tokens),
-            money=_rate(rates.money_micros),
-            concurrency=rates.concurrency,
-            longest_block_ns=longest_block_ns,
-        )
+        limit = limit_of(rates, longest_block_ns=longest_block_ns)
     except ValueError as error:
-        raise InvalidParamsError(f"rates: {error}") from None
+        raise InvalidParamsError(str(error)) from None
     return LimitRules(scopes={"user": ScopeRules(limit=limit)})
-
-
-def _rate(rate: LimitRate | None) -> Rate | None:
-    if rate is None:
-        return None
-    if not 1 <= rate.period_ms <= _LONGEST_PERIOD_MS:
-        raise ValueError(
-            f"period_ms has to be from 1 to {_LONGEST_PERIOD_MS} (366 days), not {rate.period_ms}"
-        )
-    if rate.burst is not None and rate.burst < 1:
-        raise ValueError(f"burst has to be positive, not {rate.burst}")
-    return Rate(limit=rate.limit, period_ns=rate.period_ms * _MS, burst=rate.burst or 0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from superezio.traceparent import TraceContext, parse_traceparent
 from superezio.wire import Meta, Role
 from supereziod.observability.correlation import accept_id, numbered_id
 from supereziod.observability.timeline import Timeline
-from superezio.traceparent import TraceContext, parse_traceparent
 from supereziod.rpc.peers import Peer
 from supereziod.rpc.sessions import SessionState
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from superezio import quantities
 from superezio.quantities import format_duration, format_size, parse_duration, parse_size
 
 
@@ -85,3 +86,46 @@ def test_durations_for_people(seconds: float, text: str) -> None:
 @given(st.integers(min_value=1 << 20, max_value=1 << 50))
 def test_plain_bytes_are_read_as_they_are(size: int) -> None:
     assert parse_size(str(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [
+        ("10", 10_000_000),
+        ("10.00", 10_000_000),
+        (" 0.02 ", 20_000),
+        ("1_000.5", 1_000_500_000),
+        (".000824", 824),
+        ("5.", 5_000_000),
+        ("0", 0),
+        ("2e-06", 2),
+        ("1.5E2", 150_000_000),
+    ],
+)
+def test_money_is_read_as_millionths(text: str, micros: int) -> None:
+    assert quantities.parse_money(text) == micros
+    assert quantities.parse_money(text, finer="round up") == micros
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"), [("0.0000001", 1), ("2.4e-06", 3), ("1.9999999", 2_000_000), ("0e-9", 0)]
+)
+def test_a_cost_that_is_finer_than_a_millionth_is_rounded_up(text: str, micros: int) -> None:
+    assert quantities.parse_money(text, finer="round up") == micros
+    if text != "0e-9":
+        with pytest.raises(ValueError, match="more than 6 decimals"):
+            quantities.parse_money(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "e3", "-1", "+1", "1,5", "1 2", "nan", "inf", "1e999", "\u0663"]
+)
+def test_what_is_no_money_is_refused_with_an_example(text: str) -> None:
+    for finer in ("refuse", "round up"):
+        with pytest.raises(ValueError, match=r"write it like 10.00 or 0.02"):
+            quantities.parse_money(text, finer=finer)  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 10**15))
+def test_money_comes_back_as_it_was_written(micros: int) -> None:
+    assert quantities.parse_money(quantities.format_money(micros)) == micros
