@@ -31,6 +31,8 @@ _RAISED_NS = 180 * SECOND_NS
 #: The least that a hot GPU leaves a holder, and the least that a restart does.
 _LEAST_S = 5.0
 _RESTART_S = 30.0
+#: So many acquires that are over are remembered: a caller may be gone before its daemon knows.
+_HISTORY = 200
 ADMIN = Caller(uid=0, pid=1, pidfd=None, role="admin", connection="judge")
 
 
@@ -44,7 +46,7 @@ class Judge:
         self.revoking: dict[str, float] = {}
         #: Leases that their holders have asked to release.
         self.releasing: set[str] = set()
-        self.asked: dict[str, Asked] = {}
+        self._asked: dict[str, Asked] = {}
         self.writable = True
         self.counts: Counter[str] = Counter()
         self._serving = Serving(self.truth)
@@ -71,6 +73,15 @@ class Judge:
         return self.truth.run
 
     # --- what programs are told -----------------------------------------------------------------
+
+    def asks(self, asked: Asked) -> None:
+        """Take in an acquire, before it is sent."""
+        self._asked[asked.name] = asked
+        if len(self._asked) > 2 * _HISTORY:
+            over = list(self._asked.values())[:-_HISTORY]
+            for each in over:
+                if not each.in_flight:
+                    del self._asked[each.name]
 
     def told(self, asked: Asked, lease: Lease) -> None:
         """Take in the answer to an acquire."""
@@ -170,9 +181,9 @@ class Judge:
         name = event.data.get("name")
         if event.type == "lease.granted":
             assert event.lease is not None
-            self._granted(event.lease, self.asked[str(name)], list(event.data["gpus"]))
+            self._granted(event.lease, self._asked[str(name)], list(event.data["gpus"]))
         elif event.type == "lease.queued":
-            self._queue.queued(self.asked[str(name)])
+            self._queue.queued(self._asked[str(name)])
         elif event.type == "lease.draining":
             self._ordered(self.held[str(event.lease)], event)
         elif event.type == "lease.grown":

@@ -274,7 +274,7 @@ class Program:
                     line=line,
                     holder=holder,
                 )
-                self._judge.asked[name] = asked
+                self._judge.asks(asked)
             asked.line = line
             try:
                 lease = await self._ask(asked, line)

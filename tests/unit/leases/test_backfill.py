@@ -176,6 +176,10 @@ def test_one_that_is_split_has_use_for_any_part_of_what_is_free() -> None:
     full, idle = gpu(10, uuid="full"), gpu(uuid="idle")
     assert queue.first_grant([full, idle]) is not None
     assert most(queue_of(waiting("head", 15, split=True, count=2)), full, idle) == 0
+    other = gpu(10, uuid="other")
+    assert most(queue_of(waiting("head", 8, split=True, count=2)), full, other) == 0, (
+        "though one GPU had room for all of it, and for more, once its lease has ended"
+    )
 
 
 def test_a_gpu_for_one_process_is_passed_to_nobody_while_it_is_waited_for() -> None:

@@ -481,6 +481,16 @@ def test_outages_that_outlast_the_time_of_open(
     machine.teardown()
 
 
+def test_429_of_calls_that_began_before_it_opened() -> None:
+    """The later of two pauses holds, though the breaker is open by the first one already."""
+    machine = BreakersMachine()
+    machine.calls_ask(ANNA, "mine", 0, 2)
+    machine.a_call_ends(0, "throttled", 0.5)
+    machine.a_call_ends(1, "throttled", 3.0)
+    machine.all_breakers_stand_as_the_rules_say()
+    machine.teardown()
+
+
 TestBreakers = BreakersMachine.TestCase
 #: Against a seeded mutant only the verdict counts: one fixed run, and no smaller example sought.
 MUTANT = "SUPEREZIO_MUTANT" in os.environ

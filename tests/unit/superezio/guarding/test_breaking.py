@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fake_daemon import FakeDaemon, HangUp
 from superezio import AsyncClient, Client
@@ -140,19 +141,35 @@ def test_what_is_not_over_when_it_returns_is_not_decorated(
 def test_one_breaker_serves_blocks_within_blocks_and_in_many_threads(
     client: Client, daemon: FakeDaemon
 ) -> None:
+    given = daemon.answers["breaker.acquire"]
+    daemon.answers["breaker.acquire"] = [replace(given, permit=permit) for permit in (1, 2, 3, 4)]
     breaker = client.breaker("openai")
-    both = threading.Barrier(2, timeout=10)
+    order = {name: threading.Event() for name in ("first is in", "second is in")}
 
-    def enter() -> None:
+    def first() -> None:
+        with suppress(OSError), breaker, breaker:
+            order["first is in"].set()
+            assert order["second is in"].wait(10)
+            raise OSError("down")
+
+    def second() -> None:
+        assert order["first is in"].wait(10)
         with breaker, breaker:
-            both.wait()
+            order["second is in"].set()
+            threads[0].join(10)
 
-    threads = [threading.Thread(target=enter) for _ in range(2)]
+    threads = [threading.Thread(target=each) for each in (first, second)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert outcomes(daemon) == [settled("success")] * 4
+    # The inner ones first, and each as it ended itself, though another was entered last.
+    assert [(each["permit"], each["outcome"]) for each in outcomes(daemon)] == [
+        (2, "failure"),
+        (1, "failure"),
+        (4, "success"),
+        (3, "success"),
+    ]
     assert daemon.connections == 4, "each block has a connection of its own while it lasts"
 
 

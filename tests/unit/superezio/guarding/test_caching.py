@@ -120,6 +120,11 @@ def test_the_text_of_an_error_goes_to_others_only_where_that_is_asked_for(
     with pytest.raises(LookupError):
         client.guard("answers", ttl=60, tell_errors=True)(failing)("hi")
     assert daemon.params_of("cache.fail")["error"] == "LookupError: hi"
+    with pytest.raises(LookupError):
+        client.cached("answers", tell_errors=True)(failing)("x" * 5000)
+    told = daemon.params_of("cache.fail")["error"]
+    assert told.startswith("LookupError: xxx"), "a text without end is cut"
+    assert len(told) == 500
 
 
 def test_an_old_value_stands_in_for_an_error(client: Client, daemon: FakeDaemon) -> None:
@@ -175,13 +180,15 @@ def test_where_too_many_fetch_already_a_caller_fetches_for_itself(
     assert not daemon.asked("cache.set")
 
 
+@pytest.mark.parametrize(("status", "token"), [("hit", None), ("stale", "t3")])
 def test_what_another_version_of_the_program_stored_is_replaced(
-    client: Client, daemon: FakeDaemon
+    client: Client, daemon: FakeDaemon, status: str, token: str | None
 ) -> None:
-    daemon.answers["cache.get"] = hit("hit", '{"vector":[1]}')
+    """Where it is stale and this caller leads, those who wait are given the new value, too."""
+    daemon.answers["cache.get"] = hit(status, '{"vector":[1]}', token)
     assert client.cached("embeddings")(embed)("hi") == [1.0, 2.0]
     stored = daemon.params_of("cache.set")
-    assert (stored["text"], stored["token"]) == ("[1.0,2]", None)
+    assert (stored["text"], stored["token"]) == ("[1.0,2]", token)
 
 
 def test_a_stale_value_is_returned_at_once_and_refreshed_by_a_thread(

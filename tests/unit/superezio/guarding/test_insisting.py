@@ -40,7 +40,11 @@ def slept() -> list[float]:
 
 @pytest.fixture
 def sleeper(daemon: FakeDaemon, slept: list[float]) -> Any:
-    with Client(str(daemon.path), timeout_s=5.0, sleep=slept.append) as made:
+    def sleep(pause_s: float) -> None:
+        slept.append(pause_s)
+        assert len(slept) < 100, "it insists for ever"
+
+    with Client(str(daemon.path), timeout_s=5.0, sleep=sleep) as made:
         yield made
 
 
