@@ -236,6 +236,7 @@ async def test_a_task_that_stops_waiting_locally_leaves_no_slot_taken(tmp_path: 
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             waiting[0].cancel()
+            await asyncio.wait({waiting[0]})
         # The second has been let in, and is cancelled before it has noticed.
         waiting[1].cancel()
         done = await asyncio.gather(*waiting, return_exceptions=True)
