@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,12 @@ class Part:
     def __init__(self) -> None:
         self.news: bytes | None = None
         self.asked: list[bool] = []
+        self.asked_s: list[float] = []
         self.was_asked = asyncio.Event()
 
     def snapshot(self, *, final: bool) -> bytes | None:
         self.asked.append(final)
+        self.asked_s.append(time.monotonic())
         self.was_asked.set()
         body, self.news = self.news, None
         return body
@@ -95,6 +98,30 @@ async def test_what_is_urgent_is_written_at_once_and_not_again_before_its_time(
         await asyncio.wait_for(part.was_asked.wait(), 10)
         assert documents.get("breakers") == b"three"
         assert len(part.asked) == asked + 1
+        assert part.asked_s[-1] - part.asked_s[-2] >= 0.02
+    finally:
+        await keeper.aclose()
+
+
+async def test_what_is_urgent_takes_a_twentieth_of_the_time_at_most(documents: Documents) -> None:
+    """Where there is much to write, or the disk is slow, the next write waits for longer."""
+
+    class Slow(Part):
+        def snapshot(self, *, final: bool) -> bytes | None:
+            body = super().snapshot(final=final)
+            while time.monotonic() - self.asked_s[-1] < 0.005:
+                """It takes its time."""
+            return body
+
+    part = Slow()
+    keeper = Keeper(documents, {"breakers": part}, interval_s=3600.0, spacing_s=0.001)
+    await keeper.start()
+    try:
+        keeper.soon("breakers")
+        part.was_asked.clear()
+        keeper.soon("breakers")
+        await asyncio.wait_for(part.was_asked.wait(), 10)
+        assert part.asked_s[-1] - part.asked_s[-2] >= 20 * 0.005
     finally:
         await keeper.aclose()
 
