@@ -53,6 +53,10 @@ def test_what_a_request_is_about_is_noted_as_it_becomes_known(scope: RequestScop
     noted = current_scope.get()
     assert noted is not None
     assert (noted.gpu, noted.lease, noted.method) == ("GPU-1", "L1", "lease.acquire")
+    note(gpu="GPU-2")
+    noted = current_scope.get()
+    assert noted is not None
+    assert (noted.gpu, noted.lease) == ("GPU-2", "L1"), "what was known before stays"
     assert (scope.gpu, correlation_id()) == (None, "abc")
 
 

@@ -72,11 +72,15 @@ def test_a_pipe_that_nobody_reads_never_blocks_and_drops_are_counted(pipe: Pipe)
 
 def test_a_pipe_made_non_blocking_by_another_holder_is_waited_for(pipe: Pipe) -> None:
     os.set_blocking(pipe.writer, False)
+    full = b"y" * 4096
+    os.write(pipe.writer, full)
     writer = LogWriter(StreamSink(pipe.writer), notice=notice)
     line = b"x" * 20_000 + b"end\n"
     writer.put(line)
-    assert pipe.read_until(b"end\n") == line
+    assert not writer.close(timeout_s=0.05), "it waits"
+    assert pipe.read_until(b"end\n") == full + line
     assert writer.close()
+    assert writer.dropped == 0
 
 
 def test_closing_gives_up_on_a_reader_that_does_not_read(pipe: Pipe) -> None:
