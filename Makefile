@@ -8,6 +8,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCKED := --require-hashes --no-build-isolation --use-pep517
 WHEEL_VENV := build/wheel-venv
 PREFIX := /opt/superezio
+DESTDIR :=
+override DESTDIR := $(abspath $(DESTDIR))
+# The version of systemd to install for, where it is not this machine's.
+SYSTEMD :=
 # What superezio is measured beside is no dependency of it, and stays out of .venv.
 BENCH_VENV := .venv-bench
 BENCH_PIP  := $(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet
@@ -17,7 +21,7 @@ COMPUTED := build/computed.txt
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo docs test waiting computing lint unit system soak outage kill-points wheel-test coverage bench bench-placement bench-resilience bench-short lock install clean
+.PHONY: help setup dev demo docs test waiting computing lint unit system soak outage kill-points wheel-test coverage bench bench-placement bench-resilience bench-short lock install uninstall clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -136,32 +140,34 @@ lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 -c requirements.lock -c requirements-build.lock \
 	  tests/bench/requirements-resilience.in -o tests/bench/requirements-resilience.txt
 
-# With tools of its own: the Python of .venv may be another one, and its owner another user.
+# With tools of its own: the Python of .venv may be another one, and its owner another user. With
+# DESTDIR a package is filled, and nothing of this system is touched; what is compiled there knows
+# the files by the names they will have.
 install: TOOLS := build/install/tools/bin/python -m pip --disable-pip-version-check --quiet
-install: ## as root: the daemon, its commands and units, for systemd; again: an upgrade
+install: ## as root: the daemon, its commands and units, for systemd; again: an upgrade (PREFIX=, DESTDIR=)
 	rm -rf build/install
 	$(PYTHON) -m venv build/install/tools
 	$(TOOLS) install --require-hashes -r requirements-build.lock
 	$(TOOLS) wheel $(LOCKED) --wheel-dir build/install -r requirements.lock
 	$(TOOLS) wheel --no-deps --no-build-isolation --wheel-dir build/install .
-	$(PYTHON) -m venv --clear $(PREFIX)
-	$(PREFIX)/bin/python -m pip --disable-pip-version-check --quiet install --no-index --find-links build/install superezio
-	chmod -R go+rX $(PREFIX)
+	umask 022 && $(PYTHON) -m venv --clear $(DESTDIR)$(PREFIX)
+	$(DESTDIR)$(PREFIX)/bin/python -m pip --disable-pip-version-check --quiet install --no-index --find-links build/install superezio
+ifneq ($(DESTDIR),)
+	find $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/pyvenv.cfg -type f -exec sed -i 's|$(DESTDIR)$(PREFIX)|$(PREFIX)|g' {} +
+	$(DESTDIR)$(PREFIX)/bin/python -m compileall -q -f -s $(DESTDIR) -p / $(DESTDIR)$(PREFIX)/lib
+endif
+	chmod -R go+rX $(DESTDIR)$(PREFIX)
 	rm -rf build/install
-	install -d /usr/local/bin /etc/superezio/conf.d
-	ln -sf $(PREFIX)/bin/supereziod $(PREFIX)/bin/superezioctl /usr/local/bin/
-	install -m 644 -t /etc/systemd/system systemd/superezio.service systemd/superezio.socket
-	install -m 644 -D systemd/superezio.sysusers.conf /etc/sysusers.d/superezio.conf
-	install -m 644 -D systemd/superezio.tmpfiles.conf /etc/tmpfiles.d/superezio.conf
-	systemd-sysusers superezio.conf
-	systemd-tmpfiles --create superezio.conf
-	@runuser -u superezio -- $(PREFIX)/bin/supereziod --version || { \
-	  echo "make install: the user superezio cannot run this Python; name one for all users: make install PYTHON=/usr/bin/python3" >&2; \
-	  exit 1; }
+	umask 022 && DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) SYSTEMD=$(SYSTEMD) sh packaging/files.sh lay-down
+ifeq ($(DESTDIR),)
+	umask 022 && PREFIX=$(PREFIX) sh packaging/files.sh settle
+endif
+
+uninstall: ## as root: all that make install has put there; what the daemon has stored stays
+	-systemctl disable --now superezio.socket superezio.service
+	PREFIX=$(PREFIX) sh packaging/files.sh remove
+	rm -rf $(PREFIX)
 	systemctl daemon-reload
-	@# A daemon that runs is restarted, which no lease notices, and no start limit may refuse.
-	if systemctl is-active --quiet superezio.service; then \
-	  systemctl reset-failed superezio.socket superezio.service && systemctl restart superezio.service; fi
 
 clean: ## remove what was built
 	rm -rf build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -12,9 +12,10 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -24,7 +25,7 @@ _PROJECT = Path(__file__).parents[2]
 _CACHE = _PROJECT / "build" / "system-venv"
 _PYTHON = "/usr/bin/python3"
 PREFIX = "/opt/superezio"
-UNITS = ("superezio.service", "superezio.socket")
+_FILES = _PROJECT / "packaging" / "files.sh"
 
 
 class Installation(Struct, frozen=True):
@@ -53,22 +54,11 @@ class Installation(Struct, frozen=True):
 
 def install(machine: Machine) -> None:
     """Lay down commands, units, user and directories, as a package does."""
-    commands = machine.root / "usr/local/bin"
-    for name in ("supereziod", "superezioctl"):
-        link = commands / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(f"{PREFIX}/bin/{name}")
-    for unit in UNITS:
-        machine.write(f"/etc/systemd/system/{unit}", _shipped(unit))
-    machine.write("/etc/sysusers.d/superezio.conf", _shipped("superezio.sysusers.conf"))
-    machine.write("/etc/tmpfiles.d/superezio.conf", _shipped("superezio.tmpfiles.conf"))
-    machine.run("systemd-sysusers", "/etc/sysusers.d/superezio.conf")
-    machine.run("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/superezio.conf")
-    machine.run("systemctl", "daemon-reload")
-
-
-def _shipped(name: str) -> str:
-    return (_PROJECT / "systemd" / name).read_text()
+    version = machine.output("systemctl", "--version").split()[1]
+    places = {"DESTDIR": str(machine.root), "PREFIX": PREFIX, "SYSTEMD": version}
+    _call("sh", str(_FILES), "lay-down", environ=places)
+    settle = ("env", f"PREFIX={PREFIX}", "sh", "-s", "settle")
+    machine.run(*settle, stdin=_FILES.read_text())
 
 
 def _make_environment(environment: Path) -> None:
@@ -117,10 +107,12 @@ def _version(python: str) -> str:
     return subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout
 
 
-def _call(*command: str) -> None:
+def _call(*command: str, environ: Mapping[str, str] = MappingProxyType({})) -> None:
     # Without it every start inside would compile all over: the mount is read-only there.
-    environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    own = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**own, **environ}
+    )
     if done.returncode != 0:
         raise MachineError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
 

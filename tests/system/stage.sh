@@ -28,7 +28,8 @@ for unit in systemd-logind.service getty.target console-getty.service; do
     ln -sfn /dev/null "$root/etc/systemd/system/$unit"
 done
 # A superezio that is installed on this machine must not be the one that is tested.
-rm -rf "$root/etc/superezio" "$root"/etc/systemd/system/superezio* "$root/var/lib/superezio"
+rm -rf "$root/etc/superezio" "$root"/etc/systemd/system/superezio* "$root/var/lib/superezio" \
+    "$root"/usr/lib/systemd/system/superezio* "$root"/usr/local/bin/superezio*
 mkdir -p "$root/etc/systemd/journald.conf.d"
 printf '[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\n' \
     >"$root/etc/systemd/journald.conf.d/tests.conf"

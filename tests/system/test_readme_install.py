@@ -114,9 +114,11 @@ def test_an_upgrade_restarts_the_service_and_leases_stand(host: Reader) -> None:
     service = Service(host)
     host.run("systemctl", "restart", UNIT)
     lease, _ = service.lease()
-    for _ in range(3):
+    # What follows the files is what restarts it.
+    settle = "PREFIX=/opt/superezio sh packaging/files.sh settle"
+    for line in ("make install", settle, settle):
         before = service.main_pid
-        host.type("make install")
+        host.type(line)
         assert host.properties(UNIT, "ActiveState") == {"ActiveState": "active"}
         assert service.main_pid != before
         assert service.leases() == [lease]
@@ -143,3 +145,34 @@ def test_past_the_start_limit_superezioctl_says_how_to_go_on(host: Reader) -> No
     host.run("systemctl", "start", "superezio")
     assert "2 GPUs" in host.properties(UNIT, "StatusText")["StatusText"]
     host.type("superezioctl status")
+
+
+def test_a_package_is_filled_and_the_host_does_not_notice(host: Reader) -> None:
+    pid = host.properties(UNIT, "MainPID")
+    host.type("make install DESTDIR=/tmp/package SYSTEMD=252", umask="077")
+    assert host.properties(UNIT, "MainPID") == pid
+    kept = host.output("find", "/tmp/package", "-name", "superezio*.service").split()
+    assert "/tmp/package/usr/lib/systemd/system/superezio.service" in kept
+    unlike = host.run("grep", "-rlI", "/tmp/package", "/tmp/package", check=False).stdout
+    assert unlike == "", "what is packed knows nothing of where it was packed"
+    closed = host.output("find", "/tmp/package", "!", "-perm", "-004", "!", "-type", "l")
+    assert closed == "", "what is packed is for all users"
+    # Put where it belongs, it runs.
+    host.run("mv", "/opt/superezio", "/opt/superezio.before")
+    host.run("mv", "/tmp/package/opt/superezio", "/opt/superezio")
+    assert host.output("superezioctl", "--version").startswith("superezioctl ")
+
+
+def test_uninstalled_nothing_is_left_but_configuration_and_state(host: Reader) -> None:
+    host.write("/etc/superezio/superezio.toml", "")
+    host.type("make uninstall")
+    host.run("rm", "-r", "/opt/superezio.before", "/tmp/package")
+    left = host.output(
+        *("find", "/etc", "/usr", "/opt", "/var/lib", "-xdev", "-name", "*superezio*"),
+        *("-prune"),
+    )
+    assert sorted(left.split()) == ["/etc/superezio", "/var/lib/superezio"]
+    assert host.properties(UNIT, "LoadState", "ActiveState") == {
+        "LoadState": "not-found",
+        "ActiveState": "inactive",
+    }

@@ -135,7 +135,7 @@ def _open_files(host: Host, answers: Answers) -> Finding:
         if hard == resource.RLIM_INFINITY or hard >= _FILES:
             return ok("open_files", f"a daemon started here may open {hard} files")
         message = f"a daemon started here may open {hard} files, and may need {_FILES}"
-    by_systemd = host.exists("/etc/systemd/system/superezio.service")
+    by_systemd = host.exists("/usr/lib/systemd/system/superezio.service")
     edit = f"{host.as_root('systemctl edit superezio')}  # [Service] LimitNOFILE=65536"
     return warn("open_files", message, edit if by_systemd else "ulimit -n 65536")
 

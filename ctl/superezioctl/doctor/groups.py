@@ -31,7 +31,7 @@ def check(host: Host, *, role: Role | None, installed: bool) -> Iterator[Finding
 
 
 def _make(host: Host, missing: list[str]) -> str:
-    if host.exists("/etc/sysusers.d/superezio.conf"):
+    if host.exists("/usr/lib/sysusers.d/superezio.conf"):
         return host.as_root("systemd-sysusers superezio.conf")
     return host.as_root(*(f"groupadd --system {name}" for name in missing))
 

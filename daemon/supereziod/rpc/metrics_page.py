@@ -110,7 +110,7 @@ Description=Metrics of superezio for node_exporter
 
 [Service]
 Type=oneshot
-ExecStart=/usr/local/bin/superezioctl metrics --textfile /var/lib/node_exporter/superezio.prom
+ExecStart=superezioctl metrics --textfile /var/lib/node_exporter/superezio.prom
 # No daemon: the file says so.
 SuccessExitStatus=5
 ```

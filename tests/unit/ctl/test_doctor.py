@@ -407,7 +407,7 @@ def test_too_few_open_files_are_told_in_the_daemons_words(tree: Tree) -> None:
     found = asked(tree, given)["open_files"]
     assert (found.status, found.message) == ("warn", "the limit is 64")
     assert found.action == "ulimit -n 65536"
-    tree.write("/etc/systemd/system/superezio.service")
+    tree.write("/usr/lib/systemd/system/superezio.service")
     assert "systemctl edit" in str(asked(tree, given)["open_files"].action)
 
 
@@ -454,7 +454,7 @@ def test_groups_that_are_missing_are_made(tree: Tree) -> None:
     assert found.action == (
         "sudo groupadd --system superezio && sudo groupadd --system superezio-admin"
     )
-    tree.write("/etc/sysusers.d/superezio.conf")
+    tree.write("/usr/lib/sysusers.d/superezio.conf")
     found = by_check(groups.check(tree.host(), role=None, installed=True))["groups"]
     assert found.action == "sudo systemd-sysusers superezio.conf"
     tree.write("/etc/group", GROUPS)
