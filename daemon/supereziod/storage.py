@@ -1,7 +1,8 @@
 """A SQLite file that survives `kill -9`, and that may be corrupt, full or read-only.
 
-Commits are durable against the death of the process, not against a power cut: WAL with
-synchronous=NORMAL. One connection, used on the event loop's thread alone.
+Commits are durable against the death of the process, and against a power cut only where that is
+asked for: WAL with synchronous=NORMAL, or FULL for one commit. One connection, used on the event
+loop's thread alone.
 """
 
 from __future__ import annotations
@@ -89,10 +90,26 @@ class Database:
             moved_aside=moved_aside,
         )
 
-    def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> None:
-        """Run and commit one statement. Raises StorageError; then nothing was recorded."""
+    def execute(
+        self, statement: str, parameters: tuple[object, ...] = (), *, over_power_cut: bool = False
+    ) -> None:
+        """Run and commit one statement. Raises StorageError; then nothing was recorded.
+
+        `over_power_cut`: it is on the disk when this returns, and so is all that was committed
+        before. That waits for the disk, milliseconds where it is slow.
+        """
         if not self._on_file:
             self._open_again()
+        if not over_power_cut:
+            self._execute(statement, parameters)
+            return
+        self._connection.execute("PRAGMA synchronous = FULL")
+        try:
+            self._execute(statement, parameters)
+        finally:
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+
+    def _execute(self, statement: str, parameters: tuple[object, ...]) -> None:
         try:
             try:
                 self._connection.execute(statement, parameters)

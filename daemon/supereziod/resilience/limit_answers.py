@@ -9,6 +9,7 @@ from superezio.errors import (
     NeverPassesError,
     NotFoundError,
     RateLimitedError,
+    StateNotWritableError,
 )
 from superezio.quantities import format_money
 from superezio.resilience.limits import never_words
@@ -121,6 +122,14 @@ def overshot(
             "scope_name": scope.name,
             "blocked": False,
         },
+    )
+
+
+def not_recorded(name: str, error: Exception) -> StateNotWritableError:
+    """Return the refusal of what costs money that cannot be committed."""
+    return StateNotWritableError(
+        f"the limit {name} grants nothing that costs money: what is spent cannot be recorded"
+        f" ({error})"
     )
 
 

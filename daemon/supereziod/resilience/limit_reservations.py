@@ -8,11 +8,11 @@ from __future__ import annotations
 import secrets
 from typing import Final, cast
 
-from superezio.errors import RateLimitedError, StateNotWritableError
+from superezio.errors import RateLimitedError
 from superezio.resilience.rate_limiter import Budget, Cost, Reservation
 from supereziod.observability.events import EventLog
 from supereziod.resilience.limit_accounts import Holder, Way
-from supereziod.resilience.limit_answers import slots_are_kept
+from supereziod.resilience.limit_answers import not_recorded, slots_are_kept
 from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.named_limit import NamedLimit
 from supereziod.storage import StorageError
@@ -160,14 +160,12 @@ class Reservations:
         """Commit what a new reservation costs, or undo it. Raises StateNotWritableError."""
         reservation = cast("Reservation", holder.find(number))
         named = limit_of(reservation)
+        named.spend(number, reservation.budgets, micros)
         try:
-            named.spend(number, reservation.budgets, micros)
+            named.commit([number])
         except StorageError as error:
             self.close(holder, number, reservation.taken_ns, NOTHING)
-            raise StateNotWritableError(
-                f"the limit {named.owned.name} grants nothing that costs money: what is spent"
-                f" cannot be recorded ({error})"
-            ) from None
+            raise not_recorded(named.owned.name, error) from None
 
 
 def limit_of(held: Reservation | Way) -> NamedLimit:

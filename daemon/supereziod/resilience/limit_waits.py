@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from superezio.errors import CancelledRequestError, SuperezioError
 from superezio.resilience.rate_limiter import Budget, Cost, Reservation, Waiter
@@ -15,15 +15,25 @@ from superezio.wire import LimitReservation
 from supereziod.deadlines import Deadlines
 from supereziod.observability.marks import count_use, mark
 from supereziod.resilience.limit_accounts import Holder, Way
-from supereziod.resilience.limit_answers import limited, never_passes, too_many
+from supereziod.resilience.limit_answers import limited, never_passes, not_recorded, too_many
 from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.limit_reports import refusal_of, shortage_of, wait_of
 from supereziod.resilience.limit_reservations import NOTHING, Reservations
 from supereziod.resilience.named_limit import NamedLimit, Waiting
+from supereziod.storage import StorageError
 
 _MS: Final = 1_000_000
 #: As long as idle budgets may stay.
 _SWEEP_NS: Final = 10 * 1_000_000_000
+
+
+class _Granted(NamedTuple):
+    """Who is to be told of which reservation, after how long."""
+
+    holder: Holder
+    number: int
+    waited_ms: int
+    future: asyncio.Future[LimitReservation]
 
 
 class LimitWaits:
@@ -99,8 +109,12 @@ class LimitWaits:
             return
         now_ns = self._clock()
         due = named.limiter.due(now_ns)
-        for waiter, reservation in due.granted:
-            self._grant(named, waiter, reservation, now_ns)
+        granted = [
+            each
+            for waiter, reservation in due.granted
+            if (each := self._grant(named, waiter, reservation, now_ns)) is not None
+        ]
+        self._tell(named, granted, now_ns)
         for waiter in due.late:
             self._refuse(named, waiter, limited(named.owned.name, shortage_of(waiter, now_ns)))
         for waiter, error in due.hopeless:
@@ -110,32 +124,48 @@ class LimitWaits:
 
     def _grant(
         self, named: NamedLimit, waiter: Waiter, reservation: Reservation, now_ns: int
-    ) -> None:
+    ) -> _Granted | None:
+        """Record a grant that is to be told, or tell why there is none."""
         way, since_ns, future = self._gone(named, waiter)
         if future.done():  # cancelled, and its callback is still to come
             named.limiter.settle(now_ns, reservation, NOTHING)
-            return
+            return None
         holder = way.holder
         number = self._reservations.open(holder, reservation)
         micros = reservation.cost.money_micros
         if named.is_capped:
             try:
                 self._reservations.check_spend(way, reservation.budgets, micros)
-                if micros > 0:
-                    self._reservations.spend(holder, number, micros)
             except SuperezioError as error:
-                if holder.find(number) is not None:
-                    self._reservations.close(holder, number, now_ns, NOTHING)
+                self._reservations.close(holder, number, now_ns, NOTHING)
                 future.set_exception(error)
-                return
-        future.set_result(
-            LimitReservation(
-                name=named.owned.name,
-                reservation=number,
-                shared=named.owned.owner is None,
-                waited_ms=(now_ns - since_ns) // _MS,
+                return None
+            if micros > 0:
+                named.spend(number, reservation.budgets, micros)
+        return _Granted(holder, number, (now_ns - since_ns) // _MS, future)
+
+    def _tell(self, named: NamedLimit, granted: list[_Granted], now_ns: int) -> None:
+        """Commit what those who were granted together spend, with one write; then tell them."""
+        paid = [each.number for each in granted if each.number in named.spends]
+        fault: StorageError | None = None
+        if paid:
+            try:
+                named.commit(paid)
+            except StorageError as error:
+                fault = error
+        for holder, number, waited_ms, future in granted:
+            if fault is not None and number in paid:
+                self._reservations.close(holder, number, now_ns, NOTHING)
+                future.set_exception(not_recorded(named.owned.name, fault))
+                continue
+            future.set_result(
+                LimitReservation(
+                    name=named.owned.name,
+                    reservation=number,
+                    shared=named.owned.owner is None,
+                    waited_ms=waited_ms,
+                )
             )
-        )
 
     def _refuse(self, named: NamedLimit, waiter: Waiter, error: SuperezioError) -> None:
         future = self._gone(named, waiter).future

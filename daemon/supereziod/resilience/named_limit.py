@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from superezio.errors import RateLimitedError
@@ -194,20 +194,24 @@ class NamedLimit:
                 )
 
     def spend(self, number: int, budgets: Iterable[Budget], micros: int) -> None:
-        """Spend and commit it. Raises StorageError; then nothing was spent."""
+        """Spend what a reservation costs: to be committed before anybody is told."""
         keys = self._book.calendar.keys()
-        spends: list[tuple[Scope, Spend]] = []
-        for budget in budgets:
-            cap = self.cap(budget.scope)
-            if cap is not None:
-                spends.append((budget.scope, cap.spend(keys, micros)))
+        self.spends[number] = [
+            (budget.scope, cap.spend(keys, micros))
+            for budget in budgets
+            if (cap := self.cap(budget.scope)) is not None
+        ]
+
+    def commit(self, numbers: Sequence[int]) -> None:
+        """Commit what reservations have spent, at once. Raises StorageError; then it is undone."""
+        scopes = dict.fromkeys(scope for number in numbers for scope, _ in self.spends[number])
         try:
-            self._book.write(self._rows(scope for scope, _ in spends))
+            self._book.write(self._rows(scopes))
         except BaseException:
-            for scope, spend in spends:
-                self._caps[scope].settle(spend, 0)
+            for number in numbers:
+                for scope, spend in self.spends.pop(number):
+                    self._caps[scope].settle(spend, 0)
             raise
-        self.spends[number] = spends
 
     def settle_spend(
         self, uid: int, number: int, budgets: Iterable[Budget], micros: int | None

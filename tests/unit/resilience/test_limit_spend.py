@@ -306,7 +306,7 @@ async def test_where_it_cannot_be_committed_nothing_that_costs_money_is_granted(
     ann = host.connect(ANN)
     host.acquire(ann, "paid", money_micros=10 * CENT, concurrency=0)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise StorageError("cannot write state.db: the disk is full")
 
     with monkeypatch.context() as patched:
@@ -331,7 +331,7 @@ async def test_what_was_settled_while_it_could_not_be_committed_is_made_up_for(
     ann = host.connect(ANN)
     number = host.acquire(ann, "paid", money_micros=10 * CENT)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise StorageError("the disk is full")
 
     with monkeypatch.context() as patched:
@@ -355,6 +355,68 @@ async def test_a_waiter_spends_when_it_is_granted(host: LimitHost) -> None:
     assert caught.value.data["dimension"] == "money"
     assert spent(host, "user", "1001") == 50 * CENT
     assert host.left(ANN, "paid", "concurrency") == 2
+
+
+def traced(host: LimitHost) -> list[str]:
+    """What SQLite is told from now on, as it runs it."""
+    statements: list[str] = []
+    host.database._connection.set_trace_callback(statements.append)
+    return statements
+
+
+async def test_no_power_cut_undoes_what_was_spent_before_it_is_told(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    statements = traced(host)
+    number = host.acquire(ann, "paid", money_micros=CENT)
+    sync, spend, relax = statements
+    assert (sync, relax) == ("PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL")
+    assert spend.startswith("INSERT INTO spend ")
+    statements.clear()
+    host.settle(ann, number, money_micros=2 * CENT)
+    host.keep()
+    assert statements, "what is settled, and all else, is written"
+    assert not any("synchronous" in each for each in statements), "and waits for no disk"
+
+
+async def test_grants_that_waited_together_are_committed_at_once(host: LimitHost) -> None:
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    slots = [host.acquire(each, "paid", concurrency=3) for each in (ann, bob)]
+    waiting = [
+        host.wait(each, "paid", money_micros=CENT, concurrency=1)
+        for each in (ann, bob, ann, bob, ann)
+    ]
+    for each, number in zip((ann, bob), slots, strict=True):
+        host.settle(each, number)
+    statements = traced(host)
+    host.turn(0)
+    assert len([each for each in statements if each.startswith("INSERT")]) == 1
+    assert len([each for each in statements if each.endswith("= FULL")]) == 1
+    for future in waiting:
+        assert (await future).reservation
+    assert spent(host, "host") == 5 * CENT
+
+
+async def test_waiters_whose_money_cannot_be_committed_have_nothing(
+    host: LimitHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = host.connect(ANN)
+    number = host.acquire(ann, "paid", concurrency=3)
+    paid, second = (host.wait(ann, "paid", money_micros=CENT, concurrency=1) for _ in range(2))
+    free = host.wait(ann, "paid", concurrency=1)
+    host.settle(ann, number)
+
+    def full(*_: object, **__: object) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "execute", full)
+        host.turn(0)
+    for future in (paid, second):
+        with pytest.raises(StateNotWritableError, match="the disk is full"):
+            await future
+    await free
+    assert host.left(ANN, "paid", "concurrency") == 2
+    assert {each.spent_micros for each in host.peek(ANN, "paid").spend} == {0}
 
 
 async def test_a_clock_that_goes_back_opens_no_earlier_window(host: LimitHost) -> None:

@@ -76,8 +76,8 @@ MUTANTS = (
     Mutant(
         "keeps what it granted to a request that was cancelled",
         WAITS,
-        "            named.limiter.settle(now_ns, reservation, NOTHING)\n            return\n",
-        "            return\n",
+        "            named.limiter.settle(now_ns, reservation, NOTHING)\n            return None\n",
+        "            return None\n",
     ),
     Mutant(
         "looks at nobody when a slot is free",
@@ -114,7 +114,7 @@ MUTANTS = (
         "grants to waiters without a look at the cap",
         WAITS,
         "                self._reservations.check_spend(way, reservation.budgets, micros)\n",
-        "",
+        "                pass\n",
     ),
     Mutant(
         "keeps the room of what could not be committed",
@@ -161,8 +161,8 @@ MUTANTS = (
     Mutant(
         "counts what could not be committed",
         NAMED,
-        "                self._caps[scope].settle(spend, 0)\n",
-        "                pass\n",
+        "                    self._caps[scope].settle(spend, 0)\n",
+        "                    pass\n",
     ),
     Mutant(
         "forgets what was spent when an idle key is forgotten",
@@ -223,6 +223,31 @@ MUTANTS = (
         SPEND,
         "            self._owed[name, scope, kind] = window\n",
         "            pass\n",
+    ),
+    Mutant(
+        "lets a power cut undo what was spent",
+        SPEND,
+        "over_power_cut=over_power_cut and is_last",
+        "over_power_cut=False",
+    ),
+    Mutant(
+        "waits for the disk with each settlement",
+        SPEND,
+        "            self.write((), over_power_cut=False)\n",
+        "            self.write(())\n",
+    ),
+    Mutant(
+        "waits for the disk with each waiter",
+        WAITS,
+        "                named.spend(number, reservation.budgets, micros)\n",
+        "                named.spend(number, reservation.budgets, micros)\n"
+        "                named.commit([number])\n",
+    ),
+    Mutant(
+        "gives a waiter what could not be committed",
+        WAITS,
+        "            if fault is not None and number in paid:\n",
+        "            if fault is not None and number == 0:\n",
     ),
     Mutant(
         "ends what keeps a slot to make room",
