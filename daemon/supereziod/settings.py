@@ -250,6 +250,7 @@ def limit_bounds(limit: Limit) -> LimitBounds:
         keys_per_uid=limit.keys_per_uid,
         longest_wait_ns=round(limit.longest_wait_s * 1e9),
         longest_block_ns=round(limit.longest_block_s * 1e9),
+        forget_after_ns=round(limit.forget_after_s * 1e9),
     )
 
 

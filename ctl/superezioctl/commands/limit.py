@@ -26,13 +26,14 @@ def list_(context: Context) -> int:
 
 def show(context: Context) -> int:
     """Show one limit."""
-    raw = context.call("limit.peek", _named(context))
+    skip = context.arguments["skip"] or 0
+    raw = context.call("limit.peek", {**_named(context), **({"skip": skip} if skip else {})})
     if context.out.json:
         context.out.document(raw)
     else:
         from superezioctl.views import limits  # noqa: PLC0415 - for people only
 
-        limits.show_one(context.out, raw)
+        limits.show_one(context.out, raw, skipped=skip)
     return DONE
 
 
@@ -75,11 +76,25 @@ COMMANDS = {
     ),
     "limit show": Command(
         show,
-        options=[_KEY, _UID],
+        options=[
+            _KEY,
+            _UID,
+            Option(
+                "--skip",
+                "leave out so many users, keys and sessions, where there are more than are shown",
+                metavar="COUNT",
+                convert=whole,
+            ),
+        ],
         positionals=[_NAME],
         description="What is left of it and when it is whole, what is blocked until when, and what "
-        "was spent of money that is capped by day or month.",
-        examples=["superezioctl limit show openai", "superezioctl limit show openai --key acme"],
+        "was spent of money that is capped by day or month. Of many users, keys and sessions, 200 "
+        "are shown at a time.",
+        examples=[
+            "superezioctl limit show openai",
+            "superezioctl limit show openai --key acme",
+            "superezioctl limit show openai --skip 200",
+        ],
     ),
     "limit reset": Command(
         reset,

@@ -19,9 +19,11 @@ def show_list(out: Output, raw: bytes) -> None:
         out.line("there is no limit: a program makes one with its first limit.acquire")
         return
     out.table(_HEAD, [row for state in found for row in _rows(state)])
+    for state in found:
+        _tell_left_out(out, state, skipped=0)
 
 
-def show_one(out: Output, raw: bytes) -> None:
+def show_one(out: Output, raw: bytes, *, skipped: int) -> None:
     """Print one limit: its budgets, its money, and who uses it."""
     state = msgspec.json.decode(raw, type=LimitState)
     whose = "shared" if state.shared else f"of {user(state.uid)}"
@@ -29,6 +31,19 @@ def show_one(out: Output, raw: bytes) -> None:
     out.table(_HEAD, _rows(state))
     if state.note is not None:
         out.line(state.note)
+    _tell_left_out(out, state, skipped=skipped)
+
+
+def _tell_left_out(out: Output, state: LimitState, *, skipped: int) -> None:
+    if not state.left_out:
+        return
+    shown = {(each.scope, each.scope_name) for each in state.budgets}
+    shown |= {(each.scope, each.scope_name) for each in state.spend}
+    whose = "" if state.uid is None else f" --uid {state.uid}"
+    out.line(
+        f"{state.name} has {state.left_out} scopes more (users, keys or sessions):"
+        f" superezioctl limit show {state.name}{whose} --skip {skipped + len(shown)}"
+    )
 
 
 def _rows(state: LimitState) -> list[list[str]]:

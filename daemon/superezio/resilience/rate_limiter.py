@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Sequence
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import Final
 
 from msgspec import Struct
@@ -141,12 +142,28 @@ class RateLimiter:
         """When rates that a restart knew nothing of had nothing; None where all was known."""
         return None if self._restart is None else self._restart.empty_at_ns
 
-    def forget_idle(self, now_ns: int) -> int:
-        """Forget the budgets that have all their burst and that nobody uses; return how many."""
-        idle = [scope for scope, each in self._budgets.items() if each.is_idle(now_ns)]
-        for scope in idle:
-            del self._budgets[scope]
-        return len(idle)
+    def forget_idle(self, now_ns: int, *, at_most: int | None = None) -> list[Scope]:
+        """Forget the budgets that have all their burst and that nobody uses; return whose.
+
+        With `at_most`, so many are looked at, in turns.
+        """
+        forgotten = []
+        for scope in list(islice(self._budgets, at_most)):
+            budget = self._budgets.pop(scope)
+            if budget.is_idle(now_ns):
+                forgotten.append(scope)
+            else:
+                self._budgets[scope] = budget
+        return forgotten
+
+    def has_budget(self, scope: Scope) -> bool:
+        """Whether there is a budget of a scope."""
+        return scope in self._budgets
+
+    @property
+    def budget_count(self) -> int:
+        """How many budgets there are."""
+        return len(self._budgets)
 
     def clear(self, now_ns: int, scopes: Container[Scope] | None = None) -> int:
         """Have all of the budgets of `scopes` there (of all of them, if None); return how many.

@@ -112,11 +112,13 @@ class LimitParams(Params):
     """A limit by name. `key` as for limit.acquire; `uid`: that of another user, for admins.
 
     Of a shared one, `uid` is for what that user has apart: its own budget, its keys and sessions.
+    `skip`: of so many scopes nothing is to be told; see `LimitState.left_out`.
     """
 
     name: str
     key: str | None = None
     uid: int | None = None
+    skip: int = 0
 
 
 class LimitResetParams(Params):
@@ -164,7 +166,8 @@ class LimitState(Result):
     """A limit as it is. `uid` is its owner's, null where it is shared.
 
     `note` says, for people, what else explains what is left: that it began with nothing when the
-    daemon was started, for as long as that matters.
+    daemon was started, for as long as that matters. `left_out`: there are so many scopes more, of
+    which nothing is told; limit.peek tells of them with `skip`.
     """
 
     name: str
@@ -176,6 +179,7 @@ class LimitState(Result):
     reservations: int
     waiters: int
     note: str | None = None
+    left_out: int = 0
 
 
 class LimitList(Result):

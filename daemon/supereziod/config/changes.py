@@ -21,6 +21,7 @@ LIVE: Final = (
     "leases.quota.",
     "limit.block_maximum",
     "limit.keys",
+    "limit.forget_after",
     "limit.keys_per_uid",
     "limit.names",
     "limit.names_per_uid",

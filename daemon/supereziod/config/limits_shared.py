@@ -116,6 +116,14 @@ class Limit(Section, frozen=True):
     ] = field(default=600.0, name="block_maximum")
     names: Annotated[int, Meta(ge=1, description="Limits that are remembered, in all ...")] = 4096
     names_per_uid: Annotated[int, Meta(ge=1, description="... and of one user.")] = 256
+    forget_after_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="After so long without use a limit of one user's own is forgotten, once it"
+            " owes nothing: its rates are to be given anew.",
+        ),
+    ] = field(default=86_400.0, name="forget_after")
     reservations_per_uid: Annotated[
         int,
         Meta(

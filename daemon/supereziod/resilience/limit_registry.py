@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Final
 
 from superezio.errors import InvalidParamsError, PermissionDeniedError
@@ -19,6 +20,8 @@ from supereziod.resilience.spend import SpendBook
 _WAYS_AT_MOST: Final = 64
 _FOUND_AT_MOST: Final = 256
 _KEY_LENGTH: Final = 128
+#: So many limits and budgets are swept without a pause: about a millisecond.
+_SWEPT_AT_ONCE: Final = 1000
 
 
 class LimitRegistry:
@@ -46,6 +49,8 @@ class LimitRegistry:
         self.holders: dict[str, Holder] = {}
         self._accounts: dict[int, Account] = {}
         self._keys = 0
+        #: What is still to be swept in this round, and how much of it.
+        self._round: list[tuple[NamedLimit, int]] = []
         for owned, rates in list(remembered.rates.items()):
             if owned.owner is not None:
                 self._make_private(owned, rates, self.account(owned.owner))
@@ -67,7 +72,7 @@ class LimitRegistry:
                 raise needs_rates(name)
             named = self._new_private(owned, rates, self.account(peer.uid))
         holder = self._holder(connection)
-        now_ns = self._clock()
+        named.used_ns = now_ns = self._clock()
         groups = named.groups_of(peer.groups)
         fixed = tuple(named.budget(now_ns, each) for each in named.fixed_scopes(peer.uid, groups))
         way = Way(named, holder, fixed)
@@ -192,20 +197,28 @@ class LimitRegistry:
         for holder in self.holders.values():
             holder.ways.clear()
 
-    def sweep(self) -> None:
-        """Forget what loses nothing by being forgotten."""
+    def sweep(self) -> bool:
+        """Forget some of what loses nothing by being forgotten; return whether to go on soon.
+
+        A private limit is forgotten that nobody has used for long, and that owes nothing.
+        """
         now_ns = self._clock()
-        forgotten = sum(each.limiter.forget_idle(now_ns) for each in self.limits.values())
+        if not self._round:
+            self._round = [(each, each.size) for each in self.limits.values()]
+        left = _SWEPT_AT_ONCE
+        forgotten = False
+        while self._round and left > 0:
+            named, size = self._round.pop()
+            if size > left:
+                self._round.append((named, size - left))
+            forgotten |= self._sweep_one(named, now_ns, at_most=min(size, left))
+            left -= size + 1
         if forgotten:
             self.forget_ways()
-        for named in self.limits.values():
-            named.rate_overshoots.forget_idle(now_ns)
-            if named.spend_overshoots:
-                named.spend_overshoots.forget_old()
-            if named.claimed:
-                self._unclaim(named)
-        for account in [each for each in self._accounts.values() if not each]:
-            del self._accounts[account.uid]
+        if not self._round:
+            for account in [each for each in self._accounts.values() if not each]:
+                del self._accounts[account.uid]
+        return bool(self._round)
 
     def close_holder(self, connection: str) -> Holder | None:
         """Forget a connection; return what it held."""
@@ -259,6 +272,7 @@ class LimitRegistry:
             rates=rates,
             restart=self._remembered.take(owned),
         )
+        named.used_ns = self._clock()
         account.names += 1
         return named
 
@@ -292,11 +306,28 @@ class LimitRegistry:
         account.keys += 1
         self._keys += 1
 
-    def _unclaim(self, named: NamedLimit) -> None:
-        there = {budget.scope for budget in named.limiter.budgets()}
-        gone = [s for s in named.claimed if s not in there and not named.has_spent(s)]
-        for scope in gone:
+    def _sweep_one(self, named: NamedLimit, now_ns: int, *, at_most: int) -> bool:
+        """Forget what is idle of a limit, or all of it; return whether ways may lead to it."""
+        forgotten = named.forget_idle(now_ns, at_most=at_most)
+        named.rate_overshoots.forget_idle(now_ns)
+        if named.spend_overshoots:
+            named.spend_overshoots.forget_old()
+        self._unclaim(named, at_most=at_most)
+        owner = named.owned.owner
+        is_old = now_ns - named.used_ns >= self.bounds.forget_after_ns
+        if owner is None or not is_old or not named.is_idle(now_ns):
+            return forgotten
+        if self.limits.get(named.owned) is named:
+            del self.limits[named.owned]
+            self.account(owner).names -= 1
+        return True
+
+    def _unclaim(self, named: NamedLimit, *, at_most: int) -> None:
+        for scope in list(islice(named.claimed, at_most)):
             account = named.claimed.pop(scope)
+            if named.limiter.has_budget(scope) or named.has_spent(scope):
+                named.claimed[scope] = account
+                continue
             named.forget_scope(scope)
             self._keys -= 1
             if account is not None:

@@ -38,7 +38,8 @@ class LimitRules(Struct, frozen=True, kw_only=True):
 class LimitBounds(Struct, frozen=True, kw_only=True):
     """How much may be remembered: in all, of one user, of one connection.
 
-    `longest_block_ns` is how long a caller's word may keep others out.
+    `longest_block_ns` is how long a caller's word may keep others out. A limit of one's own is
+    forgotten that nobody has used for `forget_after_ns`.
     """
 
     names: int = 4096
@@ -53,6 +54,7 @@ class LimitBounds(Struct, frozen=True, kw_only=True):
     keys_per_uid: int = 2000
     longest_wait_ns: int = 3600 * 10**9
     longest_block_ns: int = 600 * 10**9
+    forget_after_ns: int = 86_400 * 10**9
 
 
 def private_rules(rates: LimitRates, *, longest_block_ns: int) -> LimitRules:

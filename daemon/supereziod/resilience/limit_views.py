@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from superezio.errors import PermissionDeniedError
 from superezio.quantities import format_duration
@@ -103,8 +104,10 @@ class LimitAdministration:
         named = self._registry.resolve(asker, params.name, params.uid, is_admin=is_admin)
         apart = _apart(named, params.uid)
         if apart is not None:
-            return self._state_of(named, apart)
-        return self._state(named, asker, session=session, key=params.key, is_admin=is_admin)
+            return self._state_of(named, apart, skip=params.skip)
+        return self._state(
+            named, asker, session=session, key=params.key, is_admin=is_admin, skip=params.skip
+        )
 
     def list(self, asker: Asker, *, session: str, is_admin: bool) -> LimitList:
         """Return the limits that `asker` may see."""
@@ -165,7 +168,14 @@ class LimitAdministration:
         return count > 0
 
     def _state(
-        self, named: NamedLimit, asker: Asker, *, session: str, key: str | None, is_admin: bool
+        self,
+        named: NamedLimit,
+        asker: Asker,
+        *,
+        session: str,
+        key: str | None,
+        is_admin: bool,
+        skip: int = 0,
     ) -> LimitState:
         owner = named.owned.owner
         uid = asker.uid if owner is None else owner
@@ -174,11 +184,13 @@ class LimitAdministration:
         scopes |= dict.fromkeys(each for each in named.claimed if is_admin or each in claimed)
         if is_admin:
             scopes |= dict.fromkeys(each.scope for each in named.limiter.budgets())
-        return self._state_of(named, list(scopes))
+        return self._state_of(named, list(scopes), skip=skip)
 
-    def _state_of(self, named: NamedLimit, scopes: Sequence[Scope]) -> LimitState:
-        shown = [each for each in scopes[:_SHOWN] if each.kind in named.rules.scopes]
-        return self._shown(named, shown)
+    def _state_of(self, named: NamedLimit, scopes: Sequence[Scope], *, skip: int) -> LimitState:
+        limited = [each for each in scopes if each.kind in named.rules.scopes][max(0, skip) :]
+        state = self._shown(named, limited[:_SHOWN])
+        left_out = max(0, len(limited) - _SHOWN)
+        return replace(state, left_out=left_out) if left_out else state
 
     def _shown(self, named: NamedLimit, shown: Sequence[Scope]) -> LimitState:
         now_ns, owner = self._clock(), named.owned.owner

@@ -25,6 +25,8 @@ from supereziod.storage import StorageError
 _MS: Final = 1_000_000
 #: As long as idle budgets may stay.
 _SWEEP_NS: Final = 10 * 1_000_000_000
+#: Between the parts of a sweep.
+_PAUSE_NS: Final = 50 * _MS
 
 
 class _Granted(NamedTuple):
@@ -104,8 +106,11 @@ class LimitWaits:
 
     def _on_time(self, named: NamedLimit | None) -> None:
         if named is None:
-            self._registry.sweep()
-            self._deadlines.set(None, self._clock() + _SWEEP_NS)
+            names = len(self._registry.limits)
+            is_more = self._registry.sweep()
+            if len(self._registry.limits) < names:
+                self._reservations.changed()
+            self._deadlines.set(None, self._clock() + (_PAUSE_NS if is_more else _SWEEP_NS))
             return
         now_ns = self._clock()
         due = named.limiter.due(now_ns)

@@ -64,6 +64,8 @@ class NamedLimit:
         #: another rate.
         self.final_number = 0
         self.final_by_scope: dict[Scope, int] = {}
+        #: When it was last seen in use.
+        self.used_ns = 0
         #: What open reservations have spent of capped money, by their number.
         self.spends: dict[int, list[tuple[Scope, Spend]]] = {}
         #: Sessions and keys that have a budget or a cap, and who asked for them first.
@@ -125,6 +127,11 @@ class NamedLimit:
     def groups_of(self, gids: frozenset[int]) -> tuple[str, ...]:
         """Return those of the groups with a budget that somebody is in."""
         return tuple(name for gid, name in self.rules.group_names.items() if gid in gids)
+
+    @property
+    def size(self) -> int:
+        """How many budgets, or keys and sessions that have one, it consists of."""
+        return max(self.limiter.budget_count, len(self.claimed))
 
     def reservations(self) -> int:
         """Return how many are open."""
@@ -307,6 +314,16 @@ class NamedLimit:
             return False
         keys = self._book.calendar.keys()
         return any(cap.spent(kind, key) for kind, key in keys.items())
+
+    def forget_idle(self, now_ns: int, *, at_most: int) -> bool:
+        """Forget budgets that are there again in full and unused; return whether any was."""
+        forgotten = self.limiter.forget_idle(now_ns, at_most=at_most)
+        for scope in forgotten:
+            # Nothing that was reserved of it is open.
+            self.final_by_scope.pop(scope, None)
+        if self.limiter.budget_count:
+            self.used_ns = now_ns
+        return bool(forgotten)
 
     def forget_scope(self, scope: Scope) -> None:
         """Forget the cap of a scope that has spent nothing."""

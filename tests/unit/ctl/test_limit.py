@@ -46,6 +46,19 @@ def test_one_limit_says_who_uses_it_too(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert daemon.requests[-1]["params"] == {"name": "openai", "uid": 7}
 
 
+def test_that_there_is_more_than_is_shown_stands_below_it(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["limit.list"] = wire.LimitList(limits=[limit_state(left_out=250)])
+    daemon.answers["limit.peek"] = limit_state(left_out=50)
+    shown = len({(each.scope, each.scope_name) for each in limit_state().budgets})
+    assert ctl("limit", "list") == 0
+    more = "\nopenai has 250 scopes more (users, keys or sessions):"
+    assert f"{more} superezioctl limit show openai --skip {shown}\n" in ctl.out
+    assert ctl("limit", "show", "openai", "--skip", "200") == 0
+    assert daemon.requests[-1]["params"] == {"name": "openai", "skip": 200}
+    assert ctl.out.endswith(f" superezioctl limit show openai --skip {200 + shown}\n")
+    assert ctl.json("limit", "list")["limits"][0]["left_out"] == 250
+
+
 def test_that_a_limit_began_with_nothing_stands_below_it(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["limit.peek"] = limit_state(note="it began with nothing 3s ago")
     assert ctl("limit", "show", "openai") == 0

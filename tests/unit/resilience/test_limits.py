@@ -24,7 +24,7 @@ from superezio.errors import (
 from superezio.resilience.rate_limiter import Limit, Rate
 from superezio.wire import LimitRate, LimitRates, LimitRemaining, LimitReservation
 from supereziod.resilience.limit_rules import LimitBounds, LimitRules, ScopeRules
-from supereziod.resilience.sharing import Audience
+from supereziod.resilience.sharing import Audience, Owned
 from supereziod.storage import Database, Documents
 
 STUDENTS, STAFF = 10, 20
@@ -885,6 +885,105 @@ async def test_idle_budgets_are_forgotten_and_found_again(host: LimitHost) -> No
 
 
 # --- restarts -----------------------------------------------------------------------------------
+
+
+async def test_a_limit_of_ones_own_that_is_idle_for_long_is_forgotten(
+    make: Callable[..., LimitHost],
+) -> None:
+    host = make(bounds=LimitBounds(forget_after_ns=60 * SECOND))
+    ann = host.connect(ANN)
+    for name in ("idle", "slots", "debt", "asked"):
+        host.acquire(ann, name, rates=LimitRates(requests=LimitRate(limit=10)))
+    host.disconnect(ann)
+    ann = host.connect(ANN)
+    slots = LimitRates(concurrency=1)
+    host.acquire(ann, "slots", rates=slots)
+    debt = LimitRates(requests=LimitRate(limit=1, period_ms=3_600_000))
+    host.acquire(host.connect(BOB), "debt", rates=debt)
+    beside = host.connect(ANN)
+    for _ in range(7):
+        host.turn(10_001)
+        host.settle(beside, host.acquire(beside, "asked"), requests=0)
+    left = {(o.owner, o.name) for o in host.service._registry.limits if o.owner is not None}
+    assert left == {(1001, "slots"), (1001, "asked"), (1002, "debt")}
+    assert host.service._registry.account(1001).names == 2
+    with pytest.raises(NotFoundError, match="give its rates"):
+        host.acquire(ann, "idle")
+    # It is not found again after a restart either.
+    host.keep()
+    host.end(final=True)
+    host.start()
+    with pytest.raises(NotFoundError, match="give its rates"):
+        host.acquire(host.connect(ANN), "idle")
+    host.acquire(host.connect(ANN), "asked")
+
+
+async def test_what_is_idle_is_forgotten_in_small_steps(
+    make: Callable[..., LimitHost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supereziod.resilience.limit_registry._SWEPT_AT_ONCE", 8)
+    host = make(bounds=LimitBounds(forget_after_ns=5 * SECOND))
+    ann = host.connect(ANN)
+    for number in range(20):
+        host.acquire(ann, f"own-{number}", rates=RATES)
+        host.acquire(ann, "keyed", key=str(number), concurrency=0)
+    host.disconnect(ann)
+    registry = host.service._registry
+
+    def there() -> int:
+        keys = registry.limits[Owned(None, "keyed")].limiter.budget_count
+        return keys + sum(each.owner is not None for each in registry.limits)
+
+    before, steps = there(), []
+    host.turn(10_001)
+    while there() < before:
+        steps.append(before - there())
+        before = there()
+        host.turn(50)
+    assert before == 0
+    assert all(0 < step <= 8 for step in steps)
+    host.turn(10_001)
+    host.turn(50)
+    assert registry._keys == 0
+
+
+async def test_what_a_signal_made_final_is_forgotten_with_its_budget(
+    make: Callable[..., LimitHost],
+) -> None:
+    host = make(
+        shared={"keyed": rules(key=Limit(requests=TEN))},
+        audiences={"keyed": Audience(everyone=True)},
+    )
+    ann = host.connect(ANN)
+    for key in ("a", "b"):
+        number = host.acquire(ann, "keyed", key=key)
+        host.settle(ann, number, remaining=LimitRemaining(requests=0))
+    named = host.service._registry.limits[Owned(None, "keyed")]
+    assert named.final_by_scope
+    host.disconnect(ann)
+    host.now += 100 * SECOND
+    host.turn(10_001)
+    assert named.final_by_scope == {}
+
+
+async def test_an_admin_is_told_of_how_many_scopes_nothing_is_shown_and_sees_the_rest(
+    make: Callable[..., LimitHost],
+) -> None:
+    shared = {"keyed": rules(key=Limit(requests=TEN))}
+    host = make(shared=shared, audiences={"keyed": Audience(everyone=True)})
+    ann = host.connect(ANN)
+    for number in range(450):
+        host.acquire(ann, "keyed", key=f"k{number}")
+    (state,) = host.service.administration.list(User(0), session="", is_admin=True).limits
+    assert (len(state.budgets), state.left_out) == (200, 250)
+    seen = [each.scope_name for each in state.budgets]
+    for skip, left_out in ((200, 50), (400, 0)):
+        state = host.peek(User(0), "keyed", is_admin=True, skip=skip)
+        assert state.left_out == left_out
+        seen += [each.scope_name for each in state.budgets]
+    assert sorted(seen) == sorted(f"k{number}" for number in range(450))
+    (own,) = host.service.administration.list(BOB, session="", is_admin=False).limits
+    assert own.left_out == 0
 
 
 async def test_a_restart_in_order_forgets_nothing_that_is_owed(host: LimitHost) -> None:

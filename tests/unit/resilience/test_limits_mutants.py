@@ -185,8 +185,8 @@ MUTANTS = (
     Mutant(
         "uses budgets that were forgotten",
         REGISTRY,
-        "        if forgotten:\n            self.forget_ways()\n",
-        "        del forgotten\n",
+        "        if forgotten:\n            self.forget_ways()\n        if not self._round:\n",
+        "        if not self._round:\n",
     ),
     Mutant(
         "gives a fresh burst after a sudden end",
@@ -248,6 +248,36 @@ MUTANTS = (
         WAITS,
         "            if fault is not None and number in paid:\n",
         "            if fault is not None and number == 0:\n",
+    ),
+    Mutant(
+        "forgets a limit of one's own that is in use",
+        REGISTRY,
+        "        if owner is None or not is_old or not named.is_idle(now_ns):\n",
+        "        if owner is None or not is_old:\n",
+    ),
+    Mutant(
+        "keeps limits of users' own for ever",
+        REGISTRY,
+        "        if owner is None or not is_old or not named.is_idle(now_ns):\n",
+        "        if owner != -1:\n",
+    ),
+    Mutant(
+        "sweeps all at once",
+        REGISTRY,
+        "        while self._round and left > 0:\n",
+        "        while self._round:\n",
+    ),
+    Mutant(
+        "keeps what signals made final for ever",
+        NAMED,
+        "            self.final_by_scope.pop(scope, None)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "cuts a list and does not say so",
+        VIEWS,
+        "        return replace(state, left_out=left_out) if left_out else state\n",
+        "        return state\n",
     ),
     Mutant(
         "ends what keeps a slot to make room",

@@ -429,12 +429,12 @@ def test_only_a_budget_that_owes_nothing_and_that_nobody_uses_is_forgotten() -> 
     granted(limiter.acquire(NOW, [owing], Cost()))
     blocked.block(NOW, SECOND)
     slot = granted(limiter.acquire(NOW, [used], Cost(0)))
-    assert limiter.forget_idle(NOW) == 1
+    assert len(limiter.forget_idle(NOW)) == 1
     assert limiter.budgets() == [owing, blocked, used]
     assert idle not in limiter.budgets()
     limiter.settle(NOW, slot)
-    assert limiter.forget_idle(NOW) == 1
-    assert limiter.forget_idle(NOW + SECOND) == 1
+    assert len(limiter.forget_idle(NOW)) == 1
+    assert len(limiter.forget_idle(NOW + SECOND)) == 1
 
 
 @pytest.mark.parametrize("cost", [Cost(-1), Cost(1, -1), Cost(1, 0, -1), Cost(1, 0, 0, -1)])
@@ -469,3 +469,19 @@ def test_a_senseless_rate_is_refused(values: dict[str, int], name: str) -> None:
 def test_a_senseless_limit_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         Limit(**{name: 0})  # type: ignore[arg-type]
+
+
+def test_idle_budgets_are_forgotten_a_few_at_a_time_each_in_its_turn() -> None:
+    limiter = RateLimiter()
+    limit = Limit(requests=Rate(limit=1, period_ns=SECOND))
+    for number in range(10):
+        budget = limiter.budget(NOW, Scope("key", str(number)), limit)
+        if number < 5:
+            limiter.acquire(NOW, (budget,), Cost())
+    rounds = [limiter.forget_idle(NOW, at_most=4) for _ in range(3)]
+    assert [[each.name for each in scopes] for scopes in rounds] == [
+        [], ["5", "6", "7"], ["8", "9"],
+    ]  # fmt: skip
+    assert limiter.budget_count == 5
+    assert limiter.has_budget(Scope("key", "0"))
+    assert not limiter.has_budget(Scope("key", "9"))
