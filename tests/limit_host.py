@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from supereziod.resilience.limit_rules import LimitBounds, LimitRules
 from supereziod.resilience.limit_service import DOCUMENT, LimitService
 from supereziod.resilience.sharing import Audience
 from supereziod.resilience.spend import SpendBook
-from supereziod.storage import Database, Documents
+from supereziod.storage import Database, Documents, StorageError
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -53,6 +53,40 @@ class Asked:
         self.came_to: str | None = None
 
 
+class TestDisk:
+    """Has all on the disk at once, unless it is `slow`: then when it is told."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.slow = False
+        self.acts: list[Callable[[], None]] = []
+        self.syncs = 0
+        self.done: list[Callable[[StorageError | None], None]] = []
+
+    def soon(self, act: Callable[[], None]) -> None:
+        if self.slow:
+            self.acts.append(act)
+        else:
+            act()
+
+    def sync(self, done: Callable[[StorageError | None], None]) -> None:
+        self.syncs += 1
+        if self.slow:
+            self.done.append(done)
+        else:
+            done(None)
+
+    def turn(self, fault: StorageError | None = None) -> None:
+        """Do what is asked for, once."""
+        acts, self.acts = self.acts, []
+        done, self.done = self.done, []
+        for act in acts:
+            act()
+        for each in done:
+            each(fault)
+
+
 class LimitHost:
     """Call it on a loop: what waits is a future of it. `turn` is what the loop's timer does."""
 
@@ -76,6 +110,7 @@ class LimitHost:
         #: The noon of a day in the middle of a month.
         self.wall = 1_900_000_000.0
         self.events = EventLog()
+        self.disk = TestDisk()
         self._connections = 0
         self.start()
 
@@ -91,6 +126,7 @@ class LimitHost:
             currency="USD",
             events=self.events,
             boot_id=self.boot_id,
+            disk=self.disk,
             clock=lambda: self.now,
             wall=lambda: self.wall,
         )
@@ -127,6 +163,10 @@ class LimitHost:
         session = params.pop("session", None)
         asked = LimitAcquireParams(name=name, **params)
         answer = self.service.requests.acquire(self.asked(connection, session), asked)
+        if answer is None and asked.money_micros:
+            future = self.service.requests.wait(self.asked(connection, session), asked)
+            assert future.done(), "it would wait"
+            return future.result().reservation
         assert answer is not None, "it would wait"
         decoded = json.loads(answer)
         assert decoded["name"] == name

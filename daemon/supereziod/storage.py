@@ -1,17 +1,19 @@
 """A SQLite file that survives `kill -9`, and that may be corrupt, full or read-only.
 
-Commits are durable against the death of the process, and against a power cut only where that is
-asked for: WAL with synchronous=NORMAL, or FULL for one commit. One connection, used on the event
-loop's thread alone.
+Commits are durable against the death of the process, and against a power cut once `sync` says so:
+WAL with synchronous=NORMAL. One connection, used on the event loop's thread alone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
@@ -90,26 +92,10 @@ class Database:
             moved_aside=moved_aside,
         )
 
-    def execute(
-        self, statement: str, parameters: tuple[object, ...] = (), *, over_power_cut: bool = False
-    ) -> None:
-        """Run and commit one statement. Raises StorageError; then nothing was recorded.
-
-        `over_power_cut`: it is on the disk when this returns, and so is all that was committed
-        before. That waits for the disk, milliseconds where it is slow.
-        """
+    def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> None:
+        """Run and commit one statement. Raises StorageError; then nothing was recorded."""
         if not self._on_file:
             self._open_again()
-        if not over_power_cut:
-            self._execute(statement, parameters)
-            return
-        self._connection.execute("PRAGMA synchronous = FULL")
-        try:
-            self._execute(statement, parameters)
-        finally:
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-
-    def _execute(self, statement: str, parameters: tuple[object, ...]) -> None:
         try:
             try:
                 self._connection.execute(statement, parameters)
@@ -124,6 +110,23 @@ class Database:
             self.fault = f"cannot write {self._path}: {error}"
             raise StorageError(self.fault) from error
         self.fault = None
+
+    def soon(self, act: Callable[[], None]) -> None:
+        """Call `act` in the next turn of the loop, for nobody's request."""
+        asyncio.get_running_loop().call_soon(act, context=Context())
+
+    def sync(self, done: Callable[[StorageError | None], None]) -> None:
+        """Call `done` once all that is committed now is over a power cut, or with why it is not.
+
+        A thread waits for the disk, and the loop does not: of the log, which is all that a commit
+        writes; what has left it for the main file was synced before.
+        """
+        path = self._path.with_name(f"{self._path.name}-wal")
+        waiting = asyncio.get_running_loop().run_in_executor(None, _sync, path)
+        waiting.add_done_callback(
+            lambda synced: done(None if synced.cancelled() else synced.result()),
+            context=Context(),
+        )
 
     def check_room(self) -> None:
         """Make sure that what adds to the file leaves what was set aside.
@@ -217,6 +220,18 @@ def _connect(path: Path, schema: str, *, timeout_s: float) -> sqlite3.Connection
         connection.close()
         raise
     return connection
+
+
+def _sync(path: Path) -> StorageError | None:
+    try:
+        log = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(log)
+        finally:
+            os.close(log)
+    except OSError as error:
+        return StorageError(f"cannot have {path} written to the disk: {error}")
+    return None
 
 
 def _make_private(path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +51,35 @@ def fill(folder: Path) -> Path:
 def put_many(database: Database) -> None:
     for number in range(1000):
         database.execute(PUT, (f"{number}", b"x" * 4000))
+
+
+async def test_a_commit_is_over_a_power_cut_once_its_log_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "things.db"
+    database = Database.open(path, schema=SCHEMA)
+    database.execute(PUT, ("one", b"x"))
+    synced: list[str] = []
+    fdatasync = os.fdatasync
+
+    def observed(log: int) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        fdatasync(log)
+        synced.append(str(Path(f"/proc/self/fd/{log}").readlink()))
+
+    monkeypatch.setattr(os, "fdatasync", observed)
+    done: asyncio.Queue[StorageError | None] = asyncio.Queue()
+    turns: list[str] = []
+    database.soon(lambda: turns.append("next"))
+    database.sync(done.put_nowait)
+    assert not turns
+    assert await done.get() is None
+    assert synced == [f"{path}-wal"]
+    assert turns == ["next"]
+    database.close()
+    database.sync(done.put_nowait)
+    fault = await done.get()
+    assert "cannot have" in str(fault), "the log is gone"
 
 
 @pytest.mark.parametrize("there_before", [False, True])

@@ -41,7 +41,7 @@ class LimitRegistry:
         self._shared = dict(shared)
         self._names = names
         self.bounds = bounds
-        self._book = book
+        self.book = book
         self._remembered = remembered
         self._currency = currency
         self._clock = clock
@@ -242,11 +242,11 @@ class LimitRegistry:
         self.limits[owned] = named = NamedLimit(
             owned,
             self._shared[name],
-            book=self._book,
+            book=self.book,
             currency=self._currency,
             restart=self._remembered.take(owned),
         )
-        for scope in self._book.scopes(name):
+        for scope in self.book.scopes(name):
             if scope.kind in ("session", "key"):
                 # Whose it is was not kept; it counts for all.
                 named.claimed[scope] = None
@@ -267,7 +267,7 @@ class LimitRegistry:
         named = self.limits[owned] = NamedLimit(
             owned,
             rules,
-            book=self._book,
+            book=self.book,
             currency=self._currency,
             rates=rates,
             restart=self._remembered.take(owned),

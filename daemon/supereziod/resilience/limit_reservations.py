@@ -12,10 +12,9 @@ from superezio.errors import RateLimitedError
 from superezio.resilience.rate_limiter import Budget, Cost, Reservation
 from supereziod.observability.events import EventLog
 from supereziod.resilience.limit_accounts import Holder, Way
-from supereziod.resilience.limit_answers import not_recorded, slots_are_kept
+from supereziod.resilience.limit_answers import slots_are_kept
 from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.named_limit import NamedLimit
-from supereziod.storage import StorageError
 
 NOTHING: Final = Cost(0, 0, 0, 0)
 ONE: Final = Cost()
@@ -155,17 +154,6 @@ class Reservations:
             raise
         if named.spend_overshoots:
             named.check_overshoot(way.holder.account.uid, budgets)
-
-    def spend(self, holder: Holder, number: int, micros: int) -> None:
-        """Commit what a new reservation costs, or undo it. Raises StateNotWritableError."""
-        reservation = cast("Reservation", holder.find(number))
-        named = limit_of(reservation)
-        named.spend(number, reservation.budgets, micros)
-        try:
-            named.commit([number])
-        except StorageError as error:
-            self.close(holder, number, reservation.taken_ns, NOTHING)
-            raise not_recorded(named.owned.name, error) from None
 
 
 def limit_of(held: Reservation | Way) -> NamedLimit:

@@ -14,6 +14,7 @@ from supereziod.resilience.limit_views import LimitAdministration
 from supereziod.resilience.limits import RateLimits
 from supereziod.resilience.sharing import Audience, SharedNames
 from supereziod.resilience.spend import Calendar, SpendBook
+from supereziod.resilience.spend_commits import Disk
 from supereziod.storage import Database, Documents, StorageError
 
 #: Under which name a snapshot is kept.
@@ -33,6 +34,7 @@ class LimitService:
         currency: str,
         events: EventLog,
         boot_id: str,
+        disk: Disk | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -53,7 +55,11 @@ class LimitService:
         )
         event_rate = EventRate(clock=clock)
         self.requests = RateLimits(
-            self._registry, events=events, event_rate=event_rate, clock=clock
+            self._registry,
+            events=events,
+            event_rate=event_rate,
+            disk=disk or database,
+            clock=clock,
         )
         self.administration = LimitAdministration(
             self.requests,

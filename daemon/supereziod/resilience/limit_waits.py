@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from superezio.errors import CancelledRequestError, SuperezioError
 from superezio.resilience.rate_limiter import Budget, Cost, Reservation, Waiter
@@ -15,12 +15,12 @@ from superezio.wire import LimitReservation
 from supereziod.deadlines import Deadlines
 from supereziod.observability.marks import count_use, mark
 from supereziod.resilience.limit_accounts import Holder, Way
-from supereziod.resilience.limit_answers import limited, never_passes, not_recorded, too_many
+from supereziod.resilience.limit_answers import limited, never_passes, too_many
 from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.limit_reports import refusal_of, shortage_of, wait_of
 from supereziod.resilience.limit_reservations import NOTHING, Reservations
 from supereziod.resilience.named_limit import NamedLimit, Waiting
-from supereziod.storage import StorageError
+from supereziod.resilience.spend_commits import Disk, Grant, SpendCommits
 
 _MS: Final = 1_000_000
 #: As long as idle budgets may stay.
@@ -29,24 +29,23 @@ _SWEEP_NS: Final = 10 * 1_000_000_000
 _PAUSE_NS: Final = 50 * _MS
 
 
-class _Granted(NamedTuple):
-    """Who is to be told of which reservation, after how long."""
-
-    holder: Holder
-    number: int
-    waited_ms: int
-    future: asyncio.Future[LimitReservation]
-
-
 class LimitWaits:
     """The requests that wait for limits, and the timer of all limits. Loop-owned."""
 
     def __init__(
-        self, registry: LimitRegistry, reservations: Reservations, *, clock: Callable[[], int]
+        self,
+        registry: LimitRegistry,
+        reservations: Reservations,
+        *,
+        disk: Disk,
+        clock: Callable[[], int],
     ) -> None:
         self._registry = registry
         self._reservations = reservations
         self._clock = clock
+        self._commits = SpendCommits(
+            registry.book, disk, reservations, clock=clock, on_undone=self.arm
+        )
         self.count = 0
         #: When to look at a limit with waiters, and, under None, when to sweep.
         self._deadlines: Deadlines[NamedLimit | None] = Deadlines(clock=clock, on_due=self._on_time)
@@ -82,7 +81,7 @@ class LimitWaits:
         mark("queued")
         mark("limited", short)
         # These run for the request, which is the scope here.
-        future.add_done_callback(_tell_grant)
+        future.add_done_callback(tell_grant)
         future.add_done_callback(lambda _: self.stop(named, waiter))
         self.arm(named)
         return future
@@ -114,12 +113,8 @@ class LimitWaits:
             return
         now_ns = self._clock()
         due = named.limiter.due(now_ns)
-        granted = [
-            each
-            for waiter, reservation in due.granted
-            if (each := self._grant(named, waiter, reservation, now_ns)) is not None
-        ]
-        self._tell(named, granted, now_ns)
+        for waiter, reservation in due.granted:
+            self._grant(named, waiter, reservation, now_ns)
         for waiter in due.late:
             self._refuse(named, waiter, limited(named.owned.name, shortage_of(waiter, now_ns)))
         for waiter, error in due.hopeless:
@@ -129,48 +124,32 @@ class LimitWaits:
 
     def _grant(
         self, named: NamedLimit, waiter: Waiter, reservation: Reservation, now_ns: int
-    ) -> _Granted | None:
-        """Record a grant that is to be told, or tell why there is none."""
+    ) -> None:
         way, since_ns, future = self._gone(named, waiter)
         if future.done():  # cancelled, and its callback is still to come
             named.limiter.settle(now_ns, reservation, NOTHING)
-            return None
-        holder = way.holder
-        number = self._reservations.open(holder, reservation)
-        micros = reservation.cost.money_micros
+            return
+        number = self._reservations.open(way.holder, reservation)
         if named.is_capped:
             try:
+                micros = reservation.cost.money_micros
                 self._reservations.check_spend(way, reservation.budgets, micros)
             except SuperezioError as error:
-                self._reservations.close(holder, number, now_ns, NOTHING)
+                self._reservations.close(way.holder, number, now_ns, NOTHING)
                 future.set_exception(error)
-                return None
-            if micros > 0:
-                named.spend(number, reservation.budgets, micros)
-        return _Granted(holder, number, (now_ns - since_ns) // _MS, future)
+                return
+        self.grant(
+            Grant(named, way.holder, number, (now_ns - since_ns) // _MS, future), reservation
+        )
 
-    def _tell(self, named: NamedLimit, granted: list[_Granted], now_ns: int) -> None:
-        """Commit what those who were granted together spend, with one write; then tell them."""
-        paid = [each.number for each in granted if each.number in named.spends]
-        fault: StorageError | None = None
-        if paid:
-            try:
-                named.commit(paid)
-            except StorageError as error:
-                fault = error
-        for holder, number, waited_ms, future in granted:
-            if fault is not None and number in paid:
-                self._reservations.close(holder, number, now_ns, NOTHING)
-                future.set_exception(not_recorded(named.owned.name, fault))
-                continue
-            future.set_result(
-                LimitReservation(
-                    name=named.owned.name,
-                    reservation=number,
-                    shared=named.owned.owner is None,
-                    waited_ms=waited_ms,
-                )
-            )
+    def grant(self, grant: Grant, reservation: Reservation) -> None:
+        """Tell of a grant; of one that spends money of a cap, once that is on the disk."""
+        micros = reservation.cost.money_micros
+        if grant.named.is_capped and micros > 0:
+            grant.named.spend(grant.number, reservation.budgets, micros)
+            self._commits.add(grant)
+        else:
+            grant.tell()
 
     def _refuse(self, named: NamedLimit, waiter: Waiter, error: SuperezioError) -> None:
         future = self._gone(named, waiter).future
@@ -204,7 +183,7 @@ class LimitWaits:
         self._deadlines.close()
 
 
-def _tell_grant(future: asyncio.Future[LimitReservation]) -> None:
+def tell_grant(future: asyncio.Future[LimitReservation]) -> None:
     """Note at the request that waited that it did not wait for nothing."""
     if not future.cancelled() and future.exception() is None:
         mark("granted")

@@ -28,8 +28,9 @@ from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.limit_reports import is_more, refusal_of, used_of
 from supereziod.resilience.limit_reservations import ONE, Reservations, limit_of
 from supereziod.resilience.limit_signals import LimitSignals
-from supereziod.resilience.limit_waits import LimitWaits
+from supereziod.resilience.limit_waits import LimitWaits, tell_grant
 from supereziod.resilience.named_limit import NamedLimit
+from supereziod.resilience.spend_commits import Disk, Grant
 
 _SETTLED: Final = b'{"settled":true}'
 _NOT_SETTLED: Final = b'{"settled":false}'
@@ -52,13 +53,14 @@ class RateLimits:
         *,
         events: EventLog,
         event_rate: EventRate,
+        disk: Disk,
         clock: Callable[[], int],
     ) -> None:
         self._registry = registry
         self._holders = registry.holders
         self._clock = clock
         self._reservations = Reservations(registry, events=events)
-        self._waits = LimitWaits(registry, self._reservations, clock=clock)
+        self._waits = LimitWaits(registry, self._reservations, disk=disk, clock=clock)
         self._signals = LimitSignals(events=events, event_rate=event_rate)
         self.set_bounds()
 
@@ -67,8 +69,8 @@ class RateLimits:
     def acquire(self, request: Request, params: LimitAcquireParams) -> bytes | None:
         """Reserve room at once; return the answer, or None where it has to wait, and may.
 
-        Nothing has changed then. Raises RateLimitedError, NeverPassesError, InvalidParamsError,
-        PermissionDeniedError, BusyError or StateNotWritableError.
+        What costs money of a cap waits for the disk at least. Nothing has changed then. Raises
+        RateLimitedError, NeverPassesError, InvalidParamsError, PermissionDeniedError or BusyError.
         """
         try:
             holder = self._holders[request.origin.id]
@@ -115,6 +117,9 @@ class RateLimits:
         cost = _cost_of(params, named)
         if cost.concurrency or named.is_capped:
             self._waits.arm(self._reservations.make_room_for(way, cost, request.received_ns))
+        if micros > 0:
+            # Told once it is on the disk, see `wait`.
+            return None
         try:
             granted = named.limiter.acquire(
                 request.received_ns, budgets, cost, key=budgets, holder=way
@@ -126,8 +131,6 @@ class RateLimits:
                 return None
             raise limited(named.owned.name, granted)
         number = self._reservations.open(holder, granted)
-        if micros > 0:
-            self._reservations.spend(holder, number, micros)
         request.came_to = "granted"
         request.session.reservations += 1
         return _join((way.answer_head, _encode(number), way.answer_tail))
@@ -143,7 +146,34 @@ class RateLimits:
         way = self._holders[request.origin.id].ways[params.name]
         budgets = self._budgets(way, request, params)
         cost = _cost_of(params, way.named)
+        if way.named.is_capped and cost.money_micros > 0:
+            future = self._acquire_paid(way, budgets, cost, may_wait=params.wait_ms > 0)
+            if future is not None:
+                return future
         return self._waits.add(way, budgets, cost, wait_ms=params.wait_ms)
+
+    def _acquire_paid(
+        self, way: Way, budgets: tuple[Budget, ...], cost: Cost, *, may_wait: bool
+    ) -> asyncio.Future[LimitReservation] | None:
+        """Reserve room that costs capped money, to be told of once that is on the disk.
+
+        Return None where it has to wait for room, and may.
+        """
+        named, holder = way.named, way.holder
+        self._reservations.check_spend(way, budgets, cost.money_micros)
+        try:
+            granted = named.limiter.acquire(self._clock(), budgets, cost, key=budgets, holder=way)
+        except ValueError as error:
+            raise refusal_of(named.owned.name, error, named.limiter.currency) from None
+        if isinstance(granted, Rejection):
+            if may_wait:
+                return None
+            raise limited(named.owned.name, granted)
+        future: asyncio.Future[LimitReservation] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(tell_grant)
+        number = self._reservations.open(holder, granted)
+        self._waits.grant(Grant(named, holder, number, 0, future), granted)
+        return future
 
     def settle(self, request: Request, params: LimitSettleParams) -> bytes:
         """Correct a reservation of this connection to what was used; return the answer.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from superezio.errors import RateLimitedError
@@ -209,16 +209,9 @@ class NamedLimit:
             if (cap := self.cap(budget.scope)) is not None
         ]
 
-    def commit(self, numbers: Sequence[int]) -> None:
-        """Commit what reservations have spent, at once. Raises StorageError; then it is undone."""
-        scopes = dict.fromkeys(scope for number in numbers for scope, _ in self.spends[number])
-        try:
-            self._book.write(self._rows(scopes))
-        except BaseException:
-            for number in numbers:
-                for scope, spend in self.spends.pop(number):
-                    self._caps[scope].settle(spend, 0)
-            raise
+    def rows_of(self, number: int) -> list[Row]:
+        """Return what is to be committed before a reservation is told of."""
+        return self._rows(scope for scope, _ in self.spends.get(number, ()))
 
     def settle_spend(
         self, uid: int, number: int, budgets: Iterable[Budget], micros: int | None

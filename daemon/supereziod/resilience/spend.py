@@ -1,4 +1,4 @@
-"""Money that was spent, on disk, over a power cut too: before anybody hears of the grant.
+"""Money that was spent, as it is committed: before anybody hears of the grant.
 
 One row for each scope and kind of window. Amounts are millionths of the currency. What cannot be
 read any more counts as spent to the cap in the windows that were then: an admin can say otherwise.
@@ -103,12 +103,8 @@ class SpendBook:
         self._kept.pop(name, None)
         self.owe([(name, Scope("host"), _FOUND, Window(self.calendar.keys()["month"], 0))])
 
-    def write(self, rows: Iterable[Row], *, over_power_cut: bool = True) -> None:
-        """Commit what was spent, all of it or nothing. Raises StorageError.
-
-        It is on the disk then, and no power cut undoes it; with one wait for the disk, however
-        much was spent at once.
-        """
+    def write(self, rows: Iterable[Row]) -> None:
+        """Commit what was spent, all of it or nothing. Raises StorageError."""
         changed = {(name, scope, kind): window for name, scope, kind, window in rows}
         owed = list((self._owed | changed).items())
         for begin in range(0, len(owed), _ROWS_AT_ONCE):
@@ -117,10 +113,7 @@ class SpendBook:
             for (name, scope, kind), window in part:
                 micros = min(window.spent_micros, _MOST)
                 values += (name, scope.kind, scope.name, kind, self._currency, window.key, micros)
-            is_last = begin + _ROWS_AT_ONCE >= len(owed)
-            self._database.execute(
-                _statement(len(part)), tuple(values), over_power_cut=over_power_cut and is_last
-            )
+            self._database.execute(_statement(len(part)), tuple(values))
         self._owed.clear()
 
     def owe(self, rows: Iterable[Row]) -> None:
@@ -131,7 +124,7 @@ class SpendBook:
         for name, scope, kind, window in rows:
             self._owed[name, scope, kind] = window
         try:
-            self.write((), over_power_cut=False)
+            self.write(())
         except StorageError:
             return
 

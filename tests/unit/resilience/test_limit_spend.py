@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from limit_host import SECOND, LimitHost, User
+from limit_host import SECOND, Connection, LimitHost, User
 from superezio.errors import (
+    CancelledRequestError,
     NeverPassesError,
     NotFoundError,
     PermissionDeniedError,
@@ -16,6 +19,7 @@ from superezio.errors import (
     StateNotWritableError,
 )
 from superezio.resilience.rate_limiter import Limit, Rate
+from superezio.wire import LimitReservation
 from supereziod.resilience.limit_rules import LimitRules, ScopeRules
 from supereziod.resilience.sharing import Audience
 from supereziod.resilience.spend import Calendar
@@ -357,25 +361,31 @@ async def test_a_waiter_spends_when_it_is_granted(host: LimitHost) -> None:
     assert host.left(ANN, "paid", "concurrency") == 2
 
 
-def traced(host: LimitHost) -> list[str]:
-    """What SQLite is told from now on, as it runs it."""
-    statements: list[str] = []
-    host.database._connection.set_trace_callback(statements.append)
-    return statements
+def asked(host: LimitHost, connection: Connection) -> asyncio.Future[LimitReservation]:
+    """Ask for a cent, which waits for the disk at least."""
+    waiting = host.wait(connection, "paid", money_micros=CENT, concurrency=0, wait_ms=0)
+    return cast("asyncio.Future[LimitReservation]", waiting)
 
 
-async def test_no_power_cut_undoes_what_was_spent_before_it_is_told(host: LimitHost) -> None:
+async def test_nobody_is_told_of_money_that_a_power_cut_could_undo(host: LimitHost) -> None:
     ann = host.connect(ANN)
-    statements = traced(host)
-    number = host.acquire(ann, "paid", money_micros=CENT)
-    sync, spend, relax = statements
-    assert (sync, relax) == ("PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL")
-    assert spend.startswith("INSERT INTO spend ")
-    statements.clear()
-    host.settle(ann, number, money_micros=2 * CENT)
-    host.keep()
-    assert statements, "what is settled, and all else, is written"
-    assert not any("synchronous" in each for each in statements), "and waits for no disk"
+    host.disk.slow = True
+    first = asked(host, ann)
+    assert not host.on_disk(), "what else is asked now is taken in first"
+    host.disk.turn()
+    assert spent(host, "host") == CENT, "committed"
+    host.disk.acts.clear()
+    # The disk is busy with the first: these are committed together, after it.
+    later = [asked(host, ann) for _ in range(3)]
+    assert not first.done()
+    assert spent(host, "host") == CENT
+    host.disk.turn()
+    assert first.done()
+    assert (spent(host, "host"), host.disk.syncs) == (4 * CENT, 2)
+    assert not any(each.done() for each in later)
+    host.disk.turn()
+    assert len({each.result().reservation for each in (first, *later)}) == 4
+    assert (host.disk.syncs, host.disk.done) == (2, [])
 
 
 async def test_grants_that_waited_together_are_committed_at_once(host: LimitHost) -> None:
@@ -387,13 +397,49 @@ async def test_grants_that_waited_together_are_committed_at_once(host: LimitHost
     ]
     for each, number in zip((ann, bob), slots, strict=True):
         host.settle(each, number)
-    statements = traced(host)
+    host.disk.slow = True
     host.turn(0)
-    assert len([each for each in statements if each.startswith("INSERT")]) == 1
-    assert len([each for each in statements if each.endswith("= FULL")]) == 1
+    host.disk.turn()
+    assert (spent(host, "host"), host.disk.syncs) == (5 * CENT, 1)
+    host.disk.turn()
     for future in waiting:
         assert (await future).reservation
-    assert spent(host, "host") == 5 * CENT
+    # What is settled waits for no disk.
+    host.settle(ann, (await waiting[0]).reservation, money_micros=0)
+    assert (spent(host, "host"), host.disk.syncs) == (4 * CENT, 1)
+
+
+async def test_who_is_gone_before_the_disk_is_done_has_nothing_but_what_it_reserved(
+    host: LimitHost,
+) -> None:
+    ann, bob = host.connect(ANN), host.connect(BOB)
+    host.disk.slow = True
+    gone, cancelled = asked(host, ann), asked(host, bob)
+    host.disk.turn()
+    host.disconnect(ann)
+    cancelled.cancel()
+    host.disk.turn()
+    with pytest.raises(CancelledRequestError):
+        gone.result()
+    # A connection that ends has used what it reserved; a request that is cancelled nothing.
+    assert (spent(host, "user", "1001"), spent(host, "user", "1002")) == (CENT, 0)
+    assert host.service._registry.reservations == 0
+
+
+async def test_money_that_does_not_get_to_the_disk_is_not_granted(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    host.disk.slow = True
+    future = asked(host, ann)
+    host.disk.turn()
+    host.disk.turn(StorageError("cannot have it written to the disk"))
+    with pytest.raises(StateNotWritableError, match="cannot have it written to the disk"):
+        future.result()
+    assert spent(host, "host") == 0
+    assert host.service._registry.reservations == 0
+    again = asked(host, ann)
+    host.disk.turn()
+    host.disk.turn()
+    assert again.result().reservation
 
 
 async def test_waiters_whose_money_cannot_be_committed_have_nothing(

@@ -21,6 +21,7 @@ MEMORY = "supereziod.resilience.limit_memory"
 VIEWS = "supereziod.resilience.limit_views"
 SPEND = "supereziod.resilience.spend"
 OVERSHOOT = "supereziod.resilience.overshoot"
+COMMITS = "supereziod.resilience.spend_commits"
 
 MUTANTS = (
     Mutant(
@@ -76,8 +77,8 @@ MUTANTS = (
     Mutant(
         "keeps what it granted to a request that was cancelled",
         WAITS,
-        "            named.limiter.settle(now_ns, reservation, NOTHING)\n            return None\n",
-        "            return None\n",
+        "            named.limiter.settle(now_ns, reservation, NOTHING)\n            return\n",
+        "            return\n",
     ),
     Mutant(
         "looks at nobody when a slot is free",
@@ -117,12 +118,6 @@ MUTANTS = (
         "                pass\n",
     ),
     Mutant(
-        "keeps the room of what could not be committed",
-        RESERVATIONS,
-        "            self.close(holder, number, reservation.taken_ns, NOTHING)\n",
-        "            pass\n",
-    ),
-    Mutant(
         "does not commit what was settled beyond the reservation",
         NAMED,
         "            self._book.owe([*self._rows(scope for scope, _ in changed), *rows])\n",
@@ -157,12 +152,6 @@ MUTANTS = (
         "superezio.resilience.budget",
         "requests if alone and isinstance(requests, Gcra) else None",
         "requests if isinstance(requests, Gcra) else None",
-    ),
-    Mutant(
-        "counts what could not be committed",
-        NAMED,
-        "                    self._caps[scope].settle(spend, 0)\n",
-        "                    pass\n",
     ),
     Mutant(
         "forgets what was spent when an idle key is forgotten",
@@ -225,31 +214,6 @@ MUTANTS = (
         "            pass\n",
     ),
     Mutant(
-        "lets a power cut undo what was spent",
-        SPEND,
-        "over_power_cut=over_power_cut and is_last",
-        "over_power_cut=False",
-    ),
-    Mutant(
-        "waits for the disk with each settlement",
-        SPEND,
-        "            self.write((), over_power_cut=False)\n",
-        "            self.write(())\n",
-    ),
-    Mutant(
-        "waits for the disk with each waiter",
-        WAITS,
-        "                named.spend(number, reservation.budgets, micros)\n",
-        "                named.spend(number, reservation.budgets, micros)\n"
-        "                named.commit([number])\n",
-    ),
-    Mutant(
-        "gives a waiter what could not be committed",
-        WAITS,
-        "            if fault is not None and number in paid:\n",
-        "            if fault is not None and number == 0:\n",
-    ),
-    Mutant(
         "forgets a limit of one's own that is in use",
         REGISTRY,
         "        if owner is None or not is_old or not named.is_idle(now_ns):\n",
@@ -278,6 +242,44 @@ MUTANTS = (
         VIEWS,
         "        return replace(state, left_out=left_out) if left_out else state\n",
         "        return state\n",
+    ),
+    Mutant(
+        "keeps the room of what could not be committed",
+        COMMITS,
+        "self._reservations.close(grant.holder, grant.number, self._clock(), NOTHING)",
+        "pass",
+    ),
+    Mutant(
+        "tells of money before it is on the disk",
+        COMMITS,
+        "            self._disk.sync(lambda fault: self._end(grants, fault))\n",
+        "            self._end(grants, None)\n",
+    ),
+    Mutant(
+        "waits for the disk with each grant",
+        COMMITS,
+        "        if not self._is_busy:\n            self._is_busy = True\n"
+        "            self._disk.soon(self._begin)\n",
+        "        self._disk.soon(self._begin)\n",
+    ),
+    Mutant(
+        "forgets those who came while the disk was busy",
+        COMMITS,
+        "        if self._new:\n            self._begin()\n        else:\n"
+        "            self._is_busy = False\n",
+        "        self._is_busy = False\n",
+    ),
+    Mutant(
+        "grants what did not get to the disk",
+        COMMITS,
+        "        elif fault is None and not future.done():\n",
+        "        elif not future.done():\n",
+    ),
+    Mutant(
+        "tells of what ended with its connection",
+        COMMITS,
+        "        if grant.holder.find(grant.number) is None:\n",
+        "        if grant.number < 0:\n",
     ),
     Mutant(
         "ends what keeps a slot to make room",
