@@ -197,6 +197,14 @@ class Budget:
                 look_ns = min(look_ns, wait_ns - rebuild_ns)
         return look_ns
 
+    def is_short_of(self, reserved: Cost, used: Cost) -> bool:
+        """Whether one that waits is short of what a settlement gives back, slots in any case."""
+        return any(
+            claim.closed
+            and (reserved[index] if index == CONCURRENCY else reserved[index] > used[index])
+            for index, claim in self.claims.items()
+        )
+
     def block(self, now_ns: int, retry_after_ns: int, dimension: Dimension | None = None) -> None:
         """Let nothing pass for `retry_after_ns`, or nothing that takes of `dimension`.
 

@@ -240,10 +240,15 @@ class RateLimiter:
             del self._open[reservation.holder]
         self._reservations -= 1
         cost = reservation.cost
+        used = actual or cost
+        # Where none could be granted for their number, one can be now.
+        helps = self._reservations + 1 == self._max_reservations
         for budget in reservation.budgets:
             budget.users -= 1
-            budget.settle(now_ns, cost, actual or cost, taken_ns=reservation.taken_ns)
-        if self._lines:
+            budget.settle(now_ns, cost, used, taken_ns=reservation.taken_ns)
+            if budget.claims and budget.is_short_of(cost, used):
+                helps = True
+        if helps and self._lines:
             self._look_again(now_ns)
         return True
 
@@ -323,9 +328,12 @@ class RateLimiter:
         """Let `waiter` wait no longer; return whether it did."""
         if waiter not in self._lines:
             return False
+        # Whoever is behind another of its key has nothing kept for it.
+        is_first = self._lines.head(waiter.key) is waiter
         self._lines.remove(waiter)
         self._gone(waiter)
-        self._look_again(now_ns)
+        if is_first:
+            self._look_again(now_ns)
         return True
 
     def due(self, now_ns: int) -> Due:

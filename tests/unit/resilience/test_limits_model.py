@@ -214,7 +214,7 @@ class LimitsMachine(RuleBasedStateMachine):
         place = (str(self.people[holder].uid), self.today())
         before = self.overshot.get(place, 0)
         self.overshot[place] = before + micros
-        return int(min(micros, max(0, HOST_CAP * SHARE - before)))
+        return floor(min(Fraction(micros), max(Fraction(0), HOST_CAP * SHARE - before)))
 
     def close(self, taken: Taken, used: dict[str, int] | None) -> None:
         actual = dict(taken.cost)

@@ -485,3 +485,44 @@ def test_idle_budgets_are_forgotten_a_few_at_a_time_each_in_its_turn() -> None:
     assert limiter.budget_count == 5
     assert limiter.has_budget(Scope("key", "0"))
     assert not limiter.has_budget(Scope("key", "9"))
+
+
+def test_only_what_a_waiter_is_short_of_has_the_waiters_looked_at() -> None:
+    limiter = RateLimiter()
+    slots, plenty = Limit(concurrency=1), Limit(tokens=Rate(limit=1000, period_ns=SECOND))
+    host = limiter.budget(NOW, Scope("host"), plenty)
+    cost = Cost(tokens=10, concurrency=1)
+    held = {}
+    for name in ("busy", "free"):
+        budgets = (host, limiter.budget(NOW, Scope("key", name), slots))
+        held[name] = limiter.acquire(NOW, budgets, cost, key=budgets)
+    budgets = (host, limiter.budget(NOW, Scope("key", "busy"), slots))
+    waiter = limiter.enqueue(NOW, budgets, cost, key=budgets, deadline_ns=NOW + 100 * SECOND)
+    later = limiter.next_at_ns
+    assert later is not None
+    assert later > NOW
+    free, busy = held["free"], held["busy"]
+    assert isinstance(free, Reservation)
+    assert isinstance(busy, Reservation)
+    # A slot that nobody waits for, and tokens of which there are enough.
+    limiter.settle(NOW, free, Cost(tokens=0))
+    assert limiter.next_at_ns == later
+    limiter.settle(NOW, busy, Cost(tokens=20))
+    assert limiter.next_at_ns == NOW
+    assert [each for each, _ in limiter.due(NOW).granted] == [waiter]
+
+
+def test_one_that_leaves_frees_what_was_kept_for_it_and_for_nobody_behind_the_first() -> None:
+    limiter = RateLimiter()
+    slot = (limiter.budget(NOW, Scope("host"), Limit(concurrency=1)),)
+    cost = Cost(concurrency=1)
+    limiter.acquire(NOW, slot, cost)
+    first, second = (
+        limiter.enqueue(NOW, slot, cost, key="a", deadline_ns=NOW + 100 * SECOND) for _ in range(2)
+    )
+    later = limiter.next_at_ns
+    assert limiter.cancel(NOW, second)
+    assert limiter.next_at_ns == later
+    limiter.enqueue(NOW, slot, cost, key="a", deadline_ns=NOW + 100 * SECOND)
+    assert limiter.cancel(NOW, first)
+    assert limiter.next_at_ns == NOW

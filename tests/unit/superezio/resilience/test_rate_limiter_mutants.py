@@ -33,6 +33,36 @@ def judges(mutant: Mutant) -> tuple[Path, ...]:
 #: What the model leaves open, and examples hold.
 EXAMPLES = (
     Mutant(
+        "looks at all who wait with each settlement",
+        LIMITER,
+        "            if budget.claims and budget.is_short_of(cost, used):\n",
+        "            if budget:\n",
+    ),
+    Mutant(
+        "looks at nobody where a slot is free that one is short of",
+        BUDGET,
+        "(reserved[index] if index == CONCURRENCY else reserved[index] > used[index])",
+        "reserved[index] > used[index]",
+    ),
+    Mutant(
+        "looks at all when one leaves who was not the first",
+        LIMITER,
+        "        if is_first:\n",
+        "        if waiter:\n",
+    ),
+    Mutant(
+        "sweeps the same budgets again and again",
+        LIMITER,
+        "            budget = self._budgets.pop(scope)\n"
+        "            if budget.is_idle(now_ns):\n"
+        "                forgotten.append(scope)\n"
+        "            else:\n"
+        "                self._budgets[scope] = budget\n",
+        "            if self._budgets[scope].is_idle(now_ns):\n"
+        "                forgotten.append(scope)\n"
+        "                del self._budgets[scope]\n",
+    ),
+    Mutant(
         "looks at one that is kept out again and again",
         BUDGET,
         "max(wait_ns, claim.until_ns - now_ns, 1)",
@@ -252,13 +282,13 @@ MUTANTS = (
     Mutant(
         "does not look again after a settle",
         LIMITER,
-        "        if self._lines:\n            self._look_again(now_ns)\n        return True",
+        "        if helps and self._lines:\n            self._look_again(now_ns)\n        return True",
         "        return True",
     ),
     Mutant(
         "does not look again after a cancel",
         LIMITER,
-        "        self._gone(waiter)\n        self._look_again(now_ns)\n        return True",
+        "        if is_first:\n            self._look_again(now_ns)\n        return True",
         "        self._gone(waiter)\n        return True",
     ),
     Mutant(
