@@ -32,8 +32,8 @@ from supereziod.resilience.limit_waits import LimitWaits, tell_grant
 from supereziod.resilience.named_limit import NamedLimit
 from supereziod.resilience.spend_commits import Disk, Grant
 
-_SETTLED: Final = b'{"settled":true}'
-_NOT_SETTLED: Final = b'{"settled":false}'
+_SETTLED: Final = b'{"settled":true,"not_counted":null}'
+_NOT_SETTLED: Final = b'{"settled":false,"not_counted":null}'
 _NOTHING_OVER: Final = LimitOvershoot()
 #: As long as the longest period of a rate: what one's own programs say keeps one out no longer.
 _LONGEST_DEBT_NS: Final = 366 * 86_400 * 10**9

@@ -282,8 +282,8 @@ MUTANTS = (
     Mutant(
         "does not look again after a settle",
         LIMITER,
-        "        if helps and self._lines:\n            self._look_again(now_ns)\n        return True",
-        "        return True",
+        "        if helps and self._lines:\n            self._look_again(now_ns)\n",
+        "",
     ),
     Mutant(
         "does not look again after a cancel",
