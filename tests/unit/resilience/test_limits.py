@@ -379,6 +379,12 @@ async def test_what_is_settled_beyond_a_reservation_counts_in_full_for_its_user_
     assert host.settled(ann, number, tokens=900) == {"settled": True, "not_counted": None}
     assert host.left(ANN, "all", "tokens") == 100
     host.acquire(bob, "all", tokens=1000)
+    # Its own budget keeps it out no longer than a block, once it has grown back.
+    host.settle(ann, host.acquire(ann, "all"), tokens=2**53)
+    host.now += hour
+    with limited("tokens", "user", "1001") as caught:
+        host.acquire(ann, "all", tokens=1000)
+    assert caught.value.retry_after_ms == 600_000
 
 
 async def test_a_limit_of_ones_own_is_kept_by_no_settlement_for_more_than_a_year(
