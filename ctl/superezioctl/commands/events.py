@@ -24,8 +24,8 @@ TYPES = (
     "lease.grown", "lease.attached", "lease.orphaned", "lease.draining", "lease.acknowledged",
     "lease.refused", "lease.kept", "lease.released", "lease.lost", "lease.overrun", "lease.idle",
     "lease.unreturned", "cache.cleared", "breaker.opened", "breaker.half_open", "breaker.closed",
-    "breaker.forced_open", "breaker.disabled", "limit.blocked", "limit.spent", "limit.overshot", "limit.reset",
-    "limit.state_lost", "limit.restarted",
+    "breaker.forced_open", "breaker.disabled", "limit.blocked", "limit.spent",
+    "limit.overshot", "limit.reset", "limit.state_lost", "limit.restarted",
 )  # fmt: skip
 #: The beginnings that stand for several.
 FAMILIES = tuple(dict.fromkeys(f"{name.partition('.')[0]}." for name in TYPES))
