@@ -67,7 +67,8 @@ class Limits(Section, frozen=True):
         int,
         Meta(
             ge=4096,
-            description="With more than this to read, a client is not listened to until it reads.",
+            description="Answers that are sent at once. A client that leaves any of them is not"
+            " listened to until it has read them.",
         ),
     ] = 256 * 1024
     write_buffer_bytes: Annotated[
@@ -80,6 +81,22 @@ class Limits(Section, frozen=True):
         int, Meta(ge=1, description="Requests of one user, on average.")
     ] = 20_000
     requests_burst: Annotated[int, Meta(ge=1, description="Requests of one user at once.")] = 20_000
+    write_buffer_per_uid_bytes: Annotated[
+        int,
+        Meta(
+            ge=1 * _MIB,
+            description="With more than this to read over all its connections, those of a user that"
+            " have most are cut off, ...",
+        ),
+    ] = 64 * _MIB
+    write_buffer_all_bytes: Annotated[
+        int,
+        Meta(
+            ge=1 * _MIB,
+            description="... and where all clients together have more than this to read, those of"
+            " the user who has most.",
+        ),
+    ] = 256 * _MIB
 
 
 class Thermal(Section, frozen=True):

@@ -27,6 +27,7 @@ from supereziod.rpc.recording import Run
 from supereziod.rpc.replies import error_line
 from supereziod.rpc.sessions import SessionState
 from supereziod.rpc.turns import Turn, Turns
+from supereziod.rpc.unread import Unread
 
 #: The time that it takes to read so little is not worth a look.
 _SHORT_BYTES: Final = 4096
@@ -43,6 +44,7 @@ class Host(Protocol):
     traffic: Traffic
     clock: Callable[[], int]
     turns: Turns
+    unread: Unread
 
     def admit(self, connection: Connection) -> SuperezioError | None:
         """Take a new connection in (its role, account and session), or say why not."""
@@ -73,6 +75,8 @@ class Connection(asyncio.Protocol):
         "_hangup",
         "_held",
         "_host",
+        "_kept_bytes",
+        "_largest_bytes",
         "_mute",
         "_owed_ns",
         "_pidfd",
@@ -142,6 +146,8 @@ class Connection(asyncio.Protocol):
         self._waits = False
         self._pidfd: int | None = None
         self._write_paused = False
+        #: What was sent since something was left, in all and at once.
+        self._kept_bytes = self._largest_bytes = 0
         self._stall: asyncio.TimerHandle | None = None
         self._hangup: HangupWatch | None = None
         self._eof = False
@@ -162,7 +168,8 @@ class Connection(asyncio.Protocol):
         self._write = self._transport.write
         self._sock = transport.get_extra_info("socket")
         self.peer = read_peer(self._sock)
-        self._transport.set_write_buffer_limits(high=self._host.limits.write_high_water_bytes)
+        # Any byte that does not go out at once is known of, until the last has gone.
+        self._transport.set_write_buffer_limits(high=0)
         refusal = self._host.admit(self)
         if refusal is None:
             self._fast_bytes = self._host.limits.max_frame_bytes
@@ -196,6 +203,8 @@ class Connection(asyncio.Protocol):
                 reply = self._call(self, calls[0], now_ns)
                 if reply is not None:
                     self._write(reply)
+                    if self._write_paused:
+                        self._keep_waiting(reply)
                 return
         if not self.admitted:
             return
@@ -226,6 +235,7 @@ class Connection(asyncio.Protocol):
         """Cancel what is in flight; the server lets go of the rest."""
         self.lost = self._mute = True
         self._write = self.push
+        self._host.unread.forget(self, self.peer.uid)
         self._backlog.clear()
         self._held = b""
         if self._stall is not None:
@@ -250,6 +260,8 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on where `pause_writing` stopped."""
         self._write_paused = False
+        self._kept_bytes = self._largest_bytes = 0
+        self._host.unread.forget(self, self.peer.uid)
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
@@ -400,9 +412,18 @@ class Connection(asyncio.Protocol):
             return
         self._transport.write(line)
         if self._write_paused:
-            unread = self._transport.get_write_buffer_size()
-            if unread > self._host.limits.write_buffer_bytes:
+            self._keep_waiting(line)
+            if self._transport.get_write_buffer_size() > self._host.limits.write_buffer_bytes:
                 self.drop("it left too many answers unread")
+
+    @property
+    def unread_bytes(self) -> int:
+        """What is kept for the client until it reads, besides what the system has taken for it.
+
+        What was sent in part is kept whole.
+        """
+        unread = self._transport.get_write_buffer_size()
+        return min(self._kept_bytes, unread + self._largest_bytes)
 
     def pidfd(self) -> int | None:
         """Return a pidfd of the peer, which the connection closes at its end."""
@@ -462,6 +483,13 @@ class Connection(asyncio.Protocol):
     def _close_if_done(self) -> None:
         if self._eof and self._is_idle() and not self._mute:
             self.close()
+
+    def _keep_waiting(self, line: bytes) -> None:
+        """Count what has not gone out at once."""
+        self._kept_bytes += len(line)
+        self._largest_bytes = max(self._largest_bytes, len(line))
+        if not (self.unlimited or self._transport.is_closing()):
+            self._host.unread.note(self, self.peer.uid, self.unread_bytes)
 
     def _watch_end(self) -> None:
         """While closing: what is left to send must not be left for ever."""

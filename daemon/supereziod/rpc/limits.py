@@ -36,7 +36,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     subscriptions_per_uid: int = 256
     #: Events kept for a subscriber that does not read; older ones are counted as lost.
     events_per_subscription: int = 1024
-    #: From here on nothing more is read from a connection until it has read its answers.
+    #: Answers that are sent at once. A connection that leaves any of them is not read from.
     write_high_water_bytes: int = 256 * 1024
     #: A connection with more than this unread is closed.
     write_buffer_bytes: int = 8 << 20
@@ -47,6 +47,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     requests_per_turn: int = 256
     requests_per_second: int = 20_000
     requests_burst: int = 20_000
+    #: With more than this unread over all of a user's connections, those with most are closed.
+    write_buffer_per_uid_bytes: int = 64 << 20
+    #: The same of all users together, of the user who has most.
+    write_buffer_all_bytes: int = 256 << 20
 
 
 class RequestRate:

@@ -22,6 +22,7 @@ from supereziod.rpc.listener import BACKLOG, Listener
 from supereziod.rpc.sessions import Sessions
 from supereziod.rpc.subscriptions import Events, Subscriptions
 from supereziod.rpc.turns import Turns
+from supereziod.rpc.unread import Unread
 
 #: At most one line in this time tells of refused connections.
 _REFUSALS_QUIET_NS: Final = 10_000_000_000
@@ -55,6 +56,10 @@ class RpcServer:
         self.traffic = traffic
         self.clock = clock
         self.turns = Turns()
+        self.unread = Unread(
+            max_per_uid_bytes=limits.write_buffer_per_uid_bytes,
+            max_bytes=limits.write_buffer_all_bytes,
+        )
         self._sessions = sessions
         self._subscriptions = subscriptions
         self._events = events
@@ -117,6 +122,10 @@ class RpcServer:
         self.limits = limits
         self._accounts.set_rate(
             requests_per_second=limits.requests_per_second, requests_burst=limits.requests_burst
+        )
+        self.unread.set_bounds(
+            max_per_uid_bytes=limits.write_buffer_per_uid_bytes,
+            max_bytes=limits.write_buffer_all_bytes,
         )
 
     # --- what connections use -------------------------------------------------------------------
