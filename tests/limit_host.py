@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from superezio.wire import (
 from supereziod.observability.events import EventLog
 from supereziod.resilience.limit_rules import LimitBounds, LimitRules
 from supereziod.resilience.limit_service import DOCUMENT, LimitService
+from supereziod.resilience.sealing import Seal
 from supereziod.resilience.sharing import Audience
 from supereziod.resilience.spend import SpendBook
 from supereziod.storage import Database, Documents, StorageError
@@ -118,6 +120,7 @@ class LimitHost:
         """Begin a life of the daemon."""
         schema = f"{Documents.SCHEMA}; {SpendBook.SCHEMA}"
         self.database = Database.open(self.path, schema=schema)
+        self.seal = Seal(Documents(self.database), self.path.with_name("sealed"))
         self.service = LimitService(
             self.database,
             shared=self.shared,
@@ -129,6 +132,7 @@ class LimitHost:
             disk=self.disk,
             clock=lambda: self.now,
             wall=lambda: self.wall,
+            ended_in_order=self.seal.break_(),
         )
         if not self._timer:  # real time passes too, and nothing is to be due by it
             self.service.requests._waits._deadlines._arm = lambda: None  # type: ignore[method-assign]
@@ -139,12 +143,14 @@ class LimitHost:
         """Write what the keeper writes each second."""
         body = self.service.snapshot(final=final)
         if body is not None:
-            Documents(self.database).put(DOCUMENT, body)
+            with suppress(StorageError):  # the keeper goes on, too
+                Documents(self.database).put(DOCUMENT, body)
 
     def end(self, *, final: bool) -> None:
         """End this life: in order, or as by kill -9 right after a snapshot."""
         if final:
             self.keep(final=True)
+            self.seal.set()
         self.service.requests.close()
         self.database.close()
 

@@ -62,6 +62,7 @@ from supereziod.resilience.keeping import Keeper
 from supereziod.resilience.limit_service import DOCUMENT as LIMIT_DOCUMENT
 from supereziod.resilience.limit_service import LimitService
 from supereziod.resilience.metrics import BreakerMetrics, CacheMetrics, LimitMetrics
+from supereziod.resilience.sealing import Seal
 from supereziod.resilience.spend import SpendBook
 from supereziod.rpc.build import Parts as ServedParts
 from supereziod.rpc.build import build_server
@@ -214,6 +215,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         settings.breaker_settings(config.breaker), events=events, boot_id=read_boot_id()
     )
     stack.callback(breakers.close)
+    seal = Seal(Documents(database), options.runtime_dir / "sealed")
     limits = LimitService(
         database,
         shared=settings.limit_rules(config.limit),
@@ -222,8 +224,9 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         currency=config.limit.currency,
         events=events,
         boot_id=read_boot_id(),
+        ended_in_order=seal.break_(),
     )
-    keeper = Keeper(Documents(database), {"breakers": breakers, LIMIT_DOCUMENT: limits})
+    keeper = Keeper(Documents(database), {"breakers": breakers, LIMIT_DOCUMENT: limits}, seal=seal)
     breakers.load(keeper.found("breakers"))
     breakers.when_urgent(partial(keeper.soon, "breakers"))
     caches = Caches(

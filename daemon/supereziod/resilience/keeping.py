@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import Context
 from typing import Final, Protocol
 
+from supereziod.resilience.sealing import Seal
 from supereziod.storage import Documents, StorageError
 
 _INTERVAL_S: Final = 1.0
@@ -41,11 +42,19 @@ class Keeper:
         *,
         interval_s: float = _INTERVAL_S,
         spacing_s: float = _SPACING_S,
+        seal: Seal | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Take the parts, and the seal to leave where all of them were written at the end.
+
+        `clock` is in seconds: what a write takes is measured by it.
+        """
         self._documents = documents
         self._parts = dict(parts)
         self._interval_s = interval_s
         self._spacing_s = spacing_s
+        self._seal = seal
+        self._clock = clock
         self._task: asyncio.Task[None] | None = None
         #: What could not be written yet, by part.
         self._unwritten: dict[str, bytes] = {}
@@ -78,6 +87,8 @@ class Keeper:
             if self._spacing is not None:
                 self._spacing.cancel()
             self.keep(final=True)
+            if self._seal is not None and not self._unwritten:
+                self._seal.set()
 
     def keep(self, *, final: bool = False) -> None:
         """Write what is new."""
@@ -101,10 +112,10 @@ class Keeper:
         self._spacing = None
         # Where the last write failed, to try is for each second: it takes time.
         if self._urgent and self._documents.fault is None:
-            begun_s = time.monotonic()
+            begun_s = self._clock()
             for name in self._urgent:
                 self._keep(name)
-            took_s = time.monotonic() - begun_s
+            took_s = self._clock() - begun_s
             # It is no part of the request in which it is set.
             self._spacing = asyncio.get_running_loop().call_later(
                 max(self._spacing_s, took_s * _WRITES_APART), self._keep_urgent, context=Context()

@@ -46,12 +46,21 @@ class Remembered:
 
     `is_lost`: there may have been something, and it cannot be read. Nothing is there then to begin
     with, for anybody. `unknown` says why this life of the daemon begins so, if it does.
+    `ended_in_order`: no life has come after what `body` says, where that is final.
     """
 
     def __init__(
-        self, body: bytes | None, *, is_lost: bool, now_ns: int, boot_id: str, currency: str
+        self,
+        body: bytes | None,
+        *,
+        is_lost: bool,
+        now_ns: int,
+        boot_id: str,
+        currency: str,
+        ended_in_order: bool = True,
     ) -> None:
         self.is_lost = is_lost
+        self._ended_in_order = ended_in_order
         self._now_ns = now_ns
         self._boot_id = boot_id
         self._currency = currency
@@ -93,14 +102,15 @@ class Remembered:
             self.unknown = "lost"
             return
         same_boot = kept.boot_id == self._boot_id and kept.taken_ns <= self._now_ns
-        if not (same_boot and kept.final):
+        final = kept.final and self._ended_in_order
+        if not (same_boot and final):
             self.empty_at_ns = self._now_ns
             self.unknown = self.unknown or ("sudden_end" if same_boot else "another_boot")
         elif not self.is_lost:
             self.empty_at_ns = kept.empty_at_ns
         for each in kept.limits:
             owned = Owned(each.owner, each.name)
-            snapshot = self._snapshot(each.budgets, taken_ns=kept.taken_ns, final=kept.final)
+            snapshot = self._snapshot(each.budgets, taken_ns=kept.taken_ns, final=final)
             snapshot = replace(snapshot, boot_id=kept.boot_id, empty_at_ns=kept.empty_at_ns)
             self._restarts[owned] = Restart(snapshot, now_ns=self._now_ns, boot_id=self._boot_id)
             if each.rates is not None:

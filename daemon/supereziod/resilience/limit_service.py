@@ -37,10 +37,20 @@ class LimitService:
         disk: Disk | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], float] = time.time,
+        ended_in_order: bool = True,
     ) -> None:
+        """Go on from what the database has.
+
+        `ended_in_order`: what was said last there is what came last (see `Seal`).
+        """
         remembered, may_be_lost = _remembered(database)
         known = Remembered(
-            remembered, is_lost=may_be_lost, now_ns=clock(), boot_id=boot_id, currency=currency
+            remembered,
+            is_lost=may_be_lost,
+            now_ns=clock(),
+            boot_id=boot_id,
+            currency=currency,
+            ended_in_order=ended_in_order,
         )
         book = SpendBook(database, Calendar(wall), currency=currency, lost=may_be_lost)
         book.forget_old()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -187,3 +188,52 @@ def test_what_is_newer_takes_the_place_of_what_could_not_be_written(tmp_path: Pa
     keeper.keep()
     keeper.keep()
     assert Documents(database).get("breakers") == b"two"
+
+
+class SlowDisk:
+    """A disk that takes its time, by a clock that nothing else moves."""
+
+    def __init__(self, documents: Documents, write_s: float) -> None:
+        self.now_s = 0.0
+        self.writes = 0
+        self._documents = documents
+        self._write_s = write_s
+
+    @property
+    def fault(self) -> str | None:
+        return self._documents.fault
+
+    def put(self, name: str, body: bytes) -> None:
+        self.now_s += self._write_s
+        self.writes += 1
+        self._documents.put(name, body)
+
+
+@pytest.mark.parametrize(
+    ("write_s", "parts", "pause_s"),
+    [(0.0, 1, 0.05), (0.002, 1, 0.05), (0.01, 1, 0.2), (0.01, 3, 0.6), (1.0, 1, 20.0)],
+)
+async def test_urgent_writes_take_a_twentieth_of_the_time_at_most(
+    documents: Documents, write_s: float, parts: int, pause_s: float
+) -> None:
+    disk = SlowDisk(documents, write_s)
+    all_parts = {str(number): Part() for number in range(parts)}
+    keeper = Keeper(cast("Documents", disk), all_parts, interval_s=3600.0, clock=lambda: disk.now_s)
+    await keeper.start()
+    try:
+        loop = asyncio.get_running_loop()
+        keeper._urgent.update(all_parts)
+        for part in all_parts.values():
+            part.news = b"urgent"
+        begun_s = loop.time()
+        keeper.soon("0")
+        assert disk.writes == parts
+        assert keeper._spacing is not None
+        at_s = keeper._spacing.when()
+        assert begun_s + pause_s <= at_s <= loop.time() + pause_s
+        all_parts["0"].news = b"more"
+        keeper.soon("0")
+        assert disk.writes == parts, "it comes with the next"
+        assert keeper._spacing.when() == at_s
+    finally:
+        await keeper.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -1030,6 +1031,24 @@ async def test_a_life_that_ended_suddenly_before_its_first_second_gives_none_eit
     host.start()
     host.acquire(host.connect(ANN), "plain", requests=10)
     host.end(final=False)
+    host.start()
+    with limited("requests", "host"):
+        host.acquire(host.connect(ANN), "plain")
+
+
+async def test_a_life_that_could_not_write_gives_no_fresh_burst_nor_does_the_next(
+    host: LimitHost,
+) -> None:
+    host.end(final=True)
+    other = sqlite3.connect(host.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    host.start()
+    with limited("requests", "host"):
+        host.acquire(host.connect(ANN), "plain")
+    host.now += 1000 * SECOND
+    host.acquire(host.connect(ANN), "plain", requests=10)
+    host.end(final=False)
+    other.close()
     host.start()
     with limited("requests", "host"):
         host.acquire(host.connect(ANN), "plain")
