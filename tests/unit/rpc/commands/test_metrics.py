@@ -9,7 +9,7 @@ from typing import Any, Final
 from metrics_lint import problems, value
 from superezio.wire import MetricsText, NoParams
 from supereziod.observability.metrics import Family, Metric, counter, single
-from supereziod.rpc.commands.metrics import MetricsCommands
+from supereziod.rpc.commands.metrics import FRESH_NS, MetricsCommands
 from supereziod.rpc.limits import Limits
 from unit.rpc.built import daemon
 
@@ -43,7 +43,8 @@ class Asked:
 
 async def test_those_who_ask_while_the_library_is_imported_share_an_answer() -> None:
     source = Asked()
-    commands = MetricsCommands([source])
+    now_ns = 0
+    commands = MetricsCommands([source], clock=lambda: now_ns)
     request: Any = None
     waiting = [commands.get(request, NoParams()) for _ in range(5000)]
     assert all(isinstance(each, asyncio.Future) for each in waiting)
@@ -51,9 +52,27 @@ async def test_those_who_ask_while_the_library_is_imported_share_an_answer() -> 
     first.cancel()
     texts = {answer.text for answer in await asyncio.gather(*others)}
     assert (len(texts), source.times) == (1, 1)
+    now_ns += FRESH_NS
     at_once = commands.get(request, NoParams())
     assert isinstance(at_once, MetricsText)
     assert value(at_once.text, "superezio_asked_total") == 2
+
+
+async def test_a_page_is_written_four_times_a_second_at_most_however_often_it_is_asked_for() -> (
+    None
+):
+    source, now_ns = Asked(), 0
+    commands = MetricsCommands([source], clock=lambda: now_ns)
+    request: Any = None
+    first = commands.get(request, NoParams())
+    assert isinstance(first, asyncio.Future)
+    await first
+    for _ in range(1000):
+        now_ns += FRESH_NS // 100
+        answer = commands.get(request, NoParams())
+        assert isinstance(answer, MetricsText)
+    assert source.times == 1 + 10
+    assert value(answer.text, "superezio_asked_total") == 11
 
 
 class NotYet:
