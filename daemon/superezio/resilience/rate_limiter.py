@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from superezio.resilience.budget import Budget
 from superezio.resilience.gcra import Gcra
-from superezio.resilience.limiter_snapshot import Restart, Snapshot, state_of
+from superezio.resilience.limiter_snapshot import BudgetState, Restart, Snapshot, state_of
 from superezio.resilience.limits import (
     Cost,
     Dimension,
@@ -136,6 +136,10 @@ class RateLimiter:
     def budgets(self) -> list[Budget]:
         """Return all there are."""
         return list(self._budgets.values())
+
+    def not_applied(self) -> list[BudgetState]:
+        """Return what a restart left owed by scopes that were not asked for yet."""
+        return [] if self._restart is None else self._restart.not_applied()
 
     @property
     def empty_at_ns(self) -> int | None:

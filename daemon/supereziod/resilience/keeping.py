@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import Context
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from supereziod.resilience.sealing import Seal
 from supereziod.storage import Documents, StorageError
@@ -30,6 +30,18 @@ class Kept(Protocol):
 
     def snapshot(self, *, final: bool) -> bytes | None:
         """Return it, or None where nothing is new; `final` where nothing comes after it."""
+
+
+@runtime_checkable
+class Sliced(Kept, Protocol):
+    """A part that may have so much that saying it keeps others waiting."""
+
+    def slices(self) -> Iterator[bytes | None]:
+        """Do what a `snapshot` that is not final does, a little with each step.
+
+        What comes last is what it would return, and nothing that it would be None; before that
+        comes None. Others are answered between two steps, and may change what comes later.
+        """
 
 
 class Keeper:
@@ -128,6 +140,15 @@ class Keeper:
             body = self._parts[name].snapshot(final=final)
         finally:
             self._is_writing = False
+        self._write(name, body)
+
+    async def _keep_slice_by_slice(self, name: str, part: Sliced) -> None:
+        body = None
+        for body in part.slices():  # noqa: B007 - the last one is it
+            await asyncio.sleep(0)
+        self._write(name, body)
+
+    def _write(self, name: str, body: bytes | None) -> None:
         if body is None:
             body = self._unwritten.get(name)
         if body is None:
@@ -141,4 +162,8 @@ class Keeper:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
-            self.keep()
+            for name, part in self._parts.items():
+                if isinstance(part, Sliced):
+                    await self._keep_slice_by_slice(name, part)
+                else:
+                    self._keep(name)

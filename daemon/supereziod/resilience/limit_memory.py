@@ -79,15 +79,10 @@ class Remembered:
             restart = self._restart([], taken_ns=self._now_ns, final=True)
         return restart
 
-    def not_taken(self, now_ns: int) -> list[KeptLimit]:
-        """Return what limits owe that nobody has asked for yet."""
+    def not_taken(self) -> list[tuple[Owned, LimitRates | None, list[BudgetState]]]:
+        """Return limits that nobody has asked for yet, their rates, and what they owed."""
         return [
-            KeptLimit(
-                owner=owned.owner,
-                name=owned.name,
-                rates=self.rates.get(owned),
-                budgets=still_owed(restart.not_applied(), now_ns),
-            )
+            (owned, self.rates.get(owned), restart.not_applied())
             for owned, restart in self._restarts.items()
         ]
 
@@ -131,11 +126,9 @@ class Remembered:
         )
 
 
-def still_owed(states: list[BudgetState], now_ns: int) -> list[BudgetState]:
-    """Return those of `states` that owe something, of scopes that may be asked for again."""
-    return [state for state in states if state.scope.kind != "session" and _owes(state, now_ns)]
-
-
-def _owes(state: BudgetState, now_ns: int) -> bool:
+def is_owed(state: BudgetState, now_ns: int) -> bool:
+    """Whether something is, of a scope that may be asked for again."""
+    if state.scope.kind == "session":
+        return False
     until_ns = max((*state.tats_ns.values(), *state.blocks_ns.values(), state.blocked_until_ns))
     return until_ns > now_ns

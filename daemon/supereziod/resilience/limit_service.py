@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from supereziod.observability.events import EventLog
 from supereziod.resilience.event_rate import EventRate
@@ -11,6 +11,7 @@ from supereziod.resilience.limit_memory import Remembered
 from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.limit_rules import LimitBounds, LimitRules
 from supereziod.resilience.limit_views import LimitAdministration
+from supereziod.resilience.limit_writing import LimitWriting
 from supereziod.resilience.limits import RateLimits
 from supereziod.resilience.sharing import Audience, SharedNames
 from supereziod.resilience.spend import Calendar, SpendBook
@@ -78,6 +79,14 @@ class LimitService:
             remembered=known,
             events=events,
             event_rate=event_rate,
+            currency=currency,
+            clock=clock,
+        )
+        self._writing = LimitWriting(
+            self.requests,
+            self._registry,
+            book=book,
+            remembered=known,
             boot_id=boot_id,
             currency=currency,
             clock=clock,
@@ -85,7 +94,11 @@ class LimitService:
 
     def snapshot(self, *, final: bool) -> bytes | None:
         """Return what is to be found again: see `Keeper`."""
-        return self.administration.snapshot(final=final)
+        return self._writing.snapshot(final=final)
+
+    def slices(self) -> Iterator[bytes | None]:
+        """Do what a snapshot does a slice at a time: see `Keeper`."""
+        return self._writing.slices()
 
     def configure(
         self,

@@ -1,11 +1,10 @@
-"""Limits as they are shown, reset, and written down: everything but the requests themselves."""
+"""Limits as they are shown and reset: everything but the requests themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-import msgspec
 from msgspec.structs import replace
 
 from superezio.errors import PermissionDeniedError
@@ -16,13 +15,7 @@ from superezio.wire import LimitParams as NamedParams
 from supereziod.observability.events import EventLog
 from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.limit_answers import nothing_of
-from supereziod.resilience.limit_memory import (
-    KeptLimit,
-    KeptLimits,
-    Remembered,
-    Unknown,
-    still_owed,
-)
+from supereziod.resilience.limit_memory import Remembered, Unknown
 from supereziod.resilience.limit_registry import LimitRegistry, check_key
 from supereziod.resilience.limits import RateLimits
 from supereziod.resilience.metrics import SeenLimits
@@ -34,8 +27,6 @@ _MS: Final = 1_000_000
 _SECOND: Final = 1_000_000_000
 #: Of one limit, of which there may be as many as keys.
 _SHOWN: Final = 200
-#: Writing takes one of so many parts of the time.
-_WRITING_PART: Final = 50
 _WHY: Final[dict[Unknown | None, str]] = {
     "sudden_end": "the daemon had ended suddenly",
     "another_boot": "the host was started anew",
@@ -45,7 +36,7 @@ _WHY: Final[dict[Unknown | None, str]] = {
 
 
 class LimitAdministration:
-    """What is asked about limits, and what is kept of them. Loop-owned."""
+    """What is asked about limits. Loop-owned."""
 
     def __init__(
         self,
@@ -56,7 +47,6 @@ class LimitAdministration:
         remembered: Remembered,
         events: EventLog,
         event_rate: EventRate,
-        boot_id: str,
         currency: str,
         clock: Callable[[], int],
     ) -> None:
@@ -66,10 +56,8 @@ class LimitAdministration:
         self._remembered = remembered
         self._events = events
         self._event_rate = event_rate
-        self._boot_id = boot_id
         self._currency = currency
         self._clock = clock
-        self._not_before_ns = 0
 
     def tell_what_is_lost(self) -> None:
         """Say that what limits owed cannot be read, where that is so."""
@@ -223,42 +211,6 @@ class LimitAdministration:
         return (
             f"it began with nothing {began} ago: {_WHY[self._remembered.unknown]}."
             f" All is there again in {format_duration(-(-left_ns // _SECOND))}."
-        )
-
-    # --- kept -----------------------------------------------------------------------------------
-
-    def snapshot(self, *, final: bool) -> bytes | None:
-        """Return what is owed, or None where nothing is new or it was written just now."""
-        self._book.settle_debts()
-        now_ns = self._clock()
-        if not final and (not self._limits.reservations.is_changed or now_ns < self._not_before_ns):
-            return None
-        self._limits.reservations.written()
-        kept = [
-            each
-            for named in self._registry.limits.values()
-            if (each := self._kept(named, now_ns, final=final)).budgets or each.rates is not None
-        ]
-        body = msgspec.json.encode(
-            KeptLimits(
-                boot_id=self._boot_id,
-                taken_ns=now_ns,
-                final=final,
-                currency=self._currency,
-                empty_at_ns=self._remembered.empty_at_ns,
-                limits=kept + self._remembered.not_taken(now_ns),
-            )
-        )
-        self._not_before_ns = now_ns + _WRITING_PART * (self._clock() - now_ns)
-        return body
-
-    def _kept(self, named: NamedLimit, now_ns: int, *, final: bool) -> KeptLimit:
-        snapshot = named.limiter.snapshot(now_ns, boot_id=self._boot_id, final=final)
-        return KeptLimit(
-            owner=named.owned.owner,
-            name=named.owned.name,
-            rates=named.rates,
-            budgets=still_owed(snapshot.budgets, now_ns),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -237,3 +238,44 @@ async def test_urgent_writes_take_a_twentieth_of_the_time_at_most(
         assert keeper._spacing.when() == at_s
     finally:
         await keeper.aclose()
+
+
+class Large(Part):
+    """Has much to say, a little with each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+
+    def slices(self) -> Iterator[bytes | None]:
+        loop, turns = asyncio.get_running_loop(), 0
+
+        def count() -> None:
+            nonlocal turns
+            turns += 1
+            loop.call_soon(count)
+
+        count()
+        for _ in range(5):
+            self.steps.append(turns)
+            yield None
+        yield b"all of it"
+        loop.call_soon(self.was_asked.set)
+
+
+async def test_others_have_their_turn_between_two_slices_of_what_is_written(
+    documents: Documents,
+) -> None:
+    large, small = Large(), Part()
+    keeper = Keeper(documents, {"large": large, "small": small}, interval_s=0.001)
+    await keeper.start()
+    try:
+        await asyncio.wait_for(large.was_asked.wait(), 10)
+        while documents.get("large") is None:
+            await asyncio.sleep(0)
+    finally:
+        await keeper.aclose()
+    assert documents.get("large") == b"all of it"
+    first, *others = large.steps[:5]
+    assert [each - first for each in others] == [1, 2, 3, 4]
+    assert large.asked[-1] is True, "at the end at once"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from superezio.errors import (
 from superezio.resilience.rate_limiter import Limit, Rate
 from superezio.wire import LimitRate, LimitRates, LimitRemaining, LimitReservation
 from supereziod.resilience.limit_rules import LimitBounds, LimitRules, ScopeRules
+from supereziod.resilience.limit_writing import SLICE
 from supereziod.resilience.sharing import Audience, Owned
 from supereziod.storage import Database, Documents
 
@@ -1052,6 +1054,47 @@ async def test_a_life_that_could_not_write_gives_no_fresh_burst_nor_does_the_nex
     host.start()
     with limited("requests", "host"):
         host.acquire(host.connect(ANN), "plain")
+
+
+async def test_much_is_written_a_slice_at_a_time_and_says_what_it_would_at_once(
+    host: LimitHost,
+) -> None:
+    ann = host.connect(ANN)
+    for number in range(10 * SLICE):
+        host.acquire(ann, "keyed", key=str(number), concurrency=0)
+    host.acquire(ann, "mine", rates=RATES)
+    *rest, body = host.service.slices()
+    assert rest == [None] * 10
+    assert body is not None
+    told = json.loads(body)
+    assert [len(each["budgets"]) for each in told["limits"] if each["name"] == "keyed"] == [1000]
+    assert list(host.service.slices()) == [], "nothing is new"
+    at_once = json.loads(host.service.snapshot(final=True) or b"")
+    assert told.pop("final") is False
+    assert at_once.pop("final") is True
+    assert at_once == told
+
+
+async def test_what_comes_between_two_slices_is_in_a_later_one_or_the_next_document(
+    host: LimitHost,
+) -> None:
+    ann = host.connect(ANN)
+    for number in range(3 * SLICE):
+        host.acquire(ann, "keyed", key=str(number), concurrency=0)
+    slices = host.service.slices()
+    assert next(slices) is None
+    host.acquire(ann, "mine", rates=RATES, requests=9)
+    host.acquire(ann, "keyed", key="0", requests=9, concurrency=0)
+    host.acquire(ann, "keyed", key="new", concurrency=0)
+    assert json.loads([*slices][-1] or b"")["limits"]
+    host.now += 3600 * SECOND
+    host.acquire(ann, "mine", rates=RATES, requests=9)
+    host.now += 1
+    assert host.service.snapshot(final=False) is not None, "there is news again"
+    host.end(final=False)
+    host.start()
+    with limited("requests", "key", "0"):
+        host.acquire(host.connect(ANN), "keyed", key="0")
 
 
 async def test_a_first_start_begins_with_all(host: LimitHost) -> None:

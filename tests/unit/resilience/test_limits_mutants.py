@@ -18,6 +18,7 @@ SIGNALS = "supereziod.resilience.limit_signals"
 REGISTRY = "supereziod.resilience.limit_registry"
 NAMED = "supereziod.resilience.named_limit"
 MEMORY = "supereziod.resilience.limit_memory"
+WRITING = "supereziod.resilience.limit_writing"
 VIEWS = "supereziod.resilience.limit_views"
 SPEND = "supereziod.resilience.spend"
 OVERSHOOT = "supereziod.resilience.overshoot"
@@ -136,6 +137,18 @@ MUTANTS = (
         "if micros > 0:",
     ),
     Mutant(
+        "trusts what was said last though a life has begun since",
+        "supereziod.resilience.limit_memory",
+        "final = kept.final and self._ended_in_order",
+        "final = kept.final",
+    ),
+    Mutant(
+        "writes the first slice of much alone",
+        WRITING,
+        "                    yield None\n",
+        "                    return\n",
+    ),
+    Mutant(
         "does not tell that limits begin with nothing",
         "supereziod.resilience.limit_memory",
         'self.unknown = self.unknown or ("sudden_end" if same_boot else "another_boot")',
@@ -180,7 +193,7 @@ MUTANTS = (
     Mutant(
         "gives a fresh burst after a sudden end",
         MEMORY,
-        "        if not (same_boot and kept.final):\n            self.empty_at_ns = self._now_ns\n",
+        "        if not (same_boot and final):\n            self.empty_at_ns = self._now_ns\n",
         "        if not same_boot:\n            self.empty_at_ns = self._now_ns\n",
     ),
     Mutant(
@@ -191,9 +204,9 @@ MUTANTS = (
     ),
     Mutant(
         "forgets in the second restart what nobody asked for",
-        VIEWS,
-        "limits=kept + self._remembered.not_taken(now_ns),",
-        "limits=kept,",
+        WRITING,
+        "        yield from self._remembered.not_taken()\n",
+        "",
     ),
     Mutant(
         "lets anybody reset what is shared",
