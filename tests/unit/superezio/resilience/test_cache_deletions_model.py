@@ -33,7 +33,7 @@ class DeletionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.most_at_once = entries.MOST_AT_ONCE
-        entries.MOST_AT_ONCE = 1  # type: ignore[misc] - so that little is much
+        entries.MOST_AT_ONCE = 1  # type: ignore[misc]  # little is much then
         self.cache = Cache(LIMITS, jitter=lambda: 0.5, owner_of=OWNERS.get)
         #: What lives, by its namespace and key, in the order of use.
         self.live: dict[tuple[str, str], tuple[Value, tuple[str, ...]]] = {}
