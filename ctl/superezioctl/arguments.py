@@ -23,7 +23,8 @@ class Option:
 
     It has one value, unless it may `repeat`: a second one is a mistake, and `more` says how to have
     several. Of one that is `overridable`, as by somebody behind an alias, the last counts. A shell
-    completes `offers`, which need not be all that may be given.
+    completes `offers`, which need not be all that may be given. What it was called `formerly` is
+    still read, and told nowhere.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Option:
         overridable: bool = False,
         more: str = "",
         offers: Sequence[str] = (),
+        formerly: str | None = None,
     ) -> None:
         self.name = name
         self.summary = summary
@@ -52,6 +54,7 @@ class Option:
         self.overridable = overridable
         self.more = more
         self.offers = offers
+        self.formerly = formerly
 
     @property
     def key(self) -> str:
@@ -179,6 +182,7 @@ class Reader:
     def __init__(self, options: Sequence[Option]) -> None:
         self._options = {option.name: option for option in options}
         self._options |= {option.short: option for option in options if option.short}
+        self._former = {option.formerly: option for option in options if option.formerly}
         self.values: dict[str, Any] = {
             option.key: list(option.default) if isinstance(option.default, list) else option.default
             for option in options
@@ -223,7 +227,7 @@ class Reader:
 
     def _read_option(self, left: list[str]) -> None:
         name, equals, value = left.pop(0).partition("=")
-        option = self._options.get(name)
+        option = self._options.get(name) or self._former.get(name)
         if option is None:
             raise UsageError(f"unknown option {name}{did_you_mean(name, self._options)}")
         if option.metavar is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from superezioctl.arguments import Command, Option, Positional
+from superezioctl.arguments import Command, Positional
 from superezioctl.exit_codes import DONE
+from superezioctl.users import whose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def reset(context: Context) -> int:
 def _call(context: Context, method: str) -> bytes:
     arguments = context.arguments
     params: dict[str, object] = {"name": arguments["breaker"]}
-    if arguments["user"] is not None:
-        params["uid"] = arguments["user"]
+    if arguments["uid"] is not None:
+        params["uid"] = arguments["uid"]
     return context.call(method, params)
 
 
@@ -74,19 +75,8 @@ def _tell(context: Context, raw: bytes, sentence: str) -> int:
     return DONE
 
 
-def _user(text: str) -> int:
-    import pwd  # noqa: PLC0415 - for admins only
-
-    if text.isdecimal():
-        return int(text)
-    try:
-        return pwd.getpwnam(text).pw_uid
-    except KeyError:
-        raise ValueError(f"this host has no user {text!r}") from None
-
-
 _BREAKER = Positional("BREAKER", "the name that programs call it by")
-_USER = Option("--user", "whose it is, for admins (name or id)", metavar="USER", convert=_user)
+_UID = whose("that of this user")
 _WHO = "Your own; one that is shared is an admin's to decide over."
 
 COMMANDS = {
@@ -103,16 +93,16 @@ COMMANDS = {
     "breaker show": Command(
         show,
         positionals=[_BREAKER],
-        options=[_USER],
+        options=[_UID],
         examples=[
             "superezioctl breaker show openai",
-            "superezioctl breaker show mine --user alice",
+            "superezioctl breaker show mine --uid alice",
         ],
     ),
     "breaker open": Command(
         open_,
         positionals=[_BREAKER],
-        options=[_USER],
+        options=[_UID],
         description="Every call is turned away until `breaker close` (or `reset`, or `disable`), "
         f"over restarts of the daemon and reboots too. {_WHO}",
         examples=["superezioctl breaker open openai"],
@@ -120,7 +110,7 @@ COMMANDS = {
     "breaker close": Command(
         close,
         positionals=[_BREAKER],
-        options=[_USER],
+        options=[_UID],
         description="Ends `breaker open` and `breaker disable`, and closes one that opened by "
         "itself before its time. It is the same as `breaker reset`: what was counted is forgotten, "
         f"and how often it opened. {_WHO}",
@@ -129,7 +119,7 @@ COMMANDS = {
     "breaker disable": Command(
         disable,
         positionals=[_BREAKER],
-        options=[_USER],
+        options=[_UID],
         description="Calls go through whatever becomes of them, until `breaker close`, over "
         f"restarts of the daemon and reboots too. {_WHO}",
         examples=["superezioctl breaker disable openai"],
@@ -137,7 +127,7 @@ COMMANDS = {
     "breaker reset": Command(
         reset,
         positionals=[_BREAKER],
-        options=[_USER],
+        options=[_UID],
         description="It is closed then, with nothing counted and every opening forgiven: what "
         f"`breaker close` does, too. {_WHO}",
         examples=["superezioctl breaker reset openai"],

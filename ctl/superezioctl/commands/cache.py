@@ -8,6 +8,7 @@ import sys
 
 from superezioctl.arguments import Command, Option, Positional, UsageError, seconds
 from superezioctl.exit_codes import DONE, FAILED
+from superezioctl.users import whose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,12 +134,6 @@ def _milliseconds(duration_s: float) -> int:
     return round(duration_s * 1000)
 
 
-def _uid(text: str) -> int:
-    if not text.isdecimal():
-        raise ValueError(f"cannot use {text!r}: it has to be a user's number")
-    return int(text)
-
-
 _NAMESPACE = Positional("NAMESPACE", "whose keys: one of your own, or one that is shared")
 _KEY = Positional("KEY", "what the value goes by")
 
@@ -214,9 +209,7 @@ COMMANDS = {
     "cache clear": Command(
         clear,
         positionals=[_NAMESPACE],
-        options=[
-            Option("--uid", "the namespace of this user (admins)", metavar="UID", convert=_uid)
-        ],
+        options=[whose("the namespace of this user")],
         description="A shared one is cleared by admins.",
         examples=["superezioctl cache clear prices"],
     ),

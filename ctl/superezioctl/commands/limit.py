@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from superezioctl.arguments import Command, Option, Positional, whole
+from superezioctl.arguments import Command, Option, Positional
 from superezioctl.exit_codes import DONE
+from superezioctl.users import whose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,12 +58,7 @@ def _named(context: Context) -> dict[str, Any]:
 
 _NAME = Positional("NAME", "the limit, as programs call it")
 _KEY = Option("--key", "that of one key, where the limit has a budget for each", metavar="KEY")
-_UID = Option(
-    "--uid",
-    "that of another user, by number, or that user's part of a shared one (for admins)",
-    metavar="UID",
-    convert=whole,
-)
+_UID = whose("that of this user, or the user's part of a shared one")
 
 COMMANDS = {
     "limit list": Command(

@@ -47,17 +47,29 @@ def show_one(out: Output, raw: bytes) -> None:
         ("of", "those who share it" if each.shared else user(each.uid)),
         ("state", f"{_state(out, each)}, for {format_duration(ceil(each.state_s))}"),
         ("next call", _next_call(each)),
+        *_who(each),
         ("calls", f"{each.calls} counted, {each.permits} out, {each.rejected} rejected"),
         ("failed", f"{each.failures} ({each.failure_rate:.1%})"),
         ("slow", f"{each.slow_calls} ({each.slow_call_rate:.1%})"),
         *_rules(each.rules),
     ]
     for name, text in rows:
-        out.line(f"{out.style(f'{name:<12}', 'dim')} {text}")
+        out.paragraph(f"{out.style(f'{name:<12}', 'dim')} {text}", indent=13)
 
 
 def _state(out: Output, breaker: Breaker) -> str:
     return styled(out, breaker.state.replace("_", "-"))
+
+
+def _who(breaker: Breaker) -> list[tuple[str, str]]:
+    """Return who opened it, and on whose word: of a shared one an admin may want to know."""
+    rows = []
+    if breaker.shared and breaker.opened_by is not None:
+        rows.append(("opened by", user(breaker.opened_by)))
+    if breaker.reported_by:
+        reports = ", ".join(f"{user(each.uid)} {each.reports}" for each in breaker.reported_by)
+        rows.append(("reported by", f"{reports} (failures, slow calls and 429 since it closed)"))
+    return rows
 
 
 def _next_call(breaker: Breaker) -> str:
@@ -79,10 +91,15 @@ def _rules(rules: BreakerRules) -> list[tuple[str, str]]:
         f"where {_part(rules.failure_rate)} of {window} failed, or {_part(rules.slow_call_rate)}"
         f" took longer than {_time(rules.slow_call_s)}; from {rules.minimum_calls} on"
     )
+    then = f"{rules.half_open_calls} calls decide, within {wait}, or it opens again"
+    if (rules.half_open_calls or 0) > 1:
+        then += " (called seldom? set half_open_calls = 1, or a longer half_open_wait)"
+    elif rules.half_open_calls == 1:
+        then = f"1 call decides, within {wait}, or it opens again"
     return [
         ("opens", opens),
         ("for", f"{_time(rules.open_s)}, doubling up to {_time(rules.open_limit_s)}"),
-        ("then", f"{rules.half_open_calls} calls decide, within {wait}"),
+        ("then", then),
         ("forgives", f"one doubling for each {_time(rules.healthy_interval_s)} that it is closed"),
         ("a call", f"is not counted when it is not back after {_time(rules.permit_s)}"),
         ("Retry-After", f"is believed up to {_time(rules.block_limit_s)}"),

@@ -7,9 +7,12 @@ import msgspec
 from superezio.quantities import format_duration, format_money
 from superezio.wire import LimitBudget, LimitList, LimitState, SpendWindow
 from superezioctl.output import Output
-from superezioctl.views.text import NOTHING, user
+from superezioctl.views.text import NOTHING, fit, user
 
 _HEAD = ["LIMIT", "FOR", "OF", "LEFT", "AT ONCE", "RATE", "BLOCKED"]
+#: A terminal narrower than that has not much room for keys and users, which people name.
+_NARROW = 100
+_WHOM_COLUMNS = 10
 
 
 def show_list(out: Output, raw: bytes) -> None:
@@ -18,7 +21,7 @@ def show_list(out: Output, raw: bytes) -> None:
     if not found:
         out.line("there is no limit: a program makes one with its first limit.acquire")
         return
-    out.table(_HEAD, [row for state in found for row in _rows(state)])
+    _table(out, [row for state in found for row in _rows(state)])
     for state in found:
         _tell_left_out(out, state, skipped=0)
 
@@ -27,8 +30,9 @@ def show_one(out: Output, raw: bytes, *, skipped: int) -> None:
     """Print one limit: its budgets, its money, and who uses it."""
     state = msgspec.json.decode(raw, type=LimitState)
     whose = "shared" if state.shared else f"of {user(state.uid)}"
-    out.line(f"limit {state.name}, {whose}: {state.reservations} reserved, {state.waiters} waiting")
-    out.table(_HEAD, _rows(state))
+    used = f"{state.reservations} reserved, {state.waiters} waiting"
+    out.paragraph(f"limit {state.name}, {whose}: {used}")
+    _table(out, _rows(state))
     if state.note is not None:
         out.line(state.note)
     _tell_left_out(out, state, skipped=skipped)
@@ -44,6 +48,13 @@ def _tell_left_out(out: Output, state: LimitState, *, skipped: int) -> None:
         f"{state.name} has {state.left_out} scopes more (users, keys or sessions):"
         f" superezioctl limit show {state.name}{whose} --skip {skipped + len(shown)}"
     )
+
+
+def _table(out: Output, rows: list[list[str]]) -> None:
+    if out.on_terminal and out.width < _NARROW:
+        for row in rows:
+            row[1] = fit(row[1], _WHOM_COLUMNS)
+    out.table(_HEAD, rows, spare=(4,), cut=0)
 
 
 def _rows(state: LimitState) -> list[list[str]]:

@@ -8,11 +8,24 @@ from datetime import datetime
 
 import msgspec
 
-from superezio.wire import Trace, TraceGpu, TraceList, TraceMark, TraceRecord, TraceSpan
+from superezio.wire import (
+    Trace,
+    TraceGpu,
+    TraceList,
+    TraceMark,
+    TraceRecord,
+    TraceSpan,
+    TraceSummary,
+)
 from superezioctl.output import Output, printed_width
 from superezioctl.views.text import NOTHING, figure, fit, size, user
 
 _BAR_COLUMNS = 26
+_USER_COLUMNS = 12
+#: What the daemon makes up is shorter; an id of a caller's own may have 64 characters.
+_ID_COLUMNS = 21
+#: What was answered in the same breath as it was read is not timed.
+_AT_ONCE = "<1"
 #: What `figure` calls a request that is not answered.
 _UNANSWERED = "in_flight"
 
@@ -27,6 +40,8 @@ class _Row:
     style: str | None = None
     #: A mark of the request above it.
     inner: bool = False
+    #: How long that is in words, where it is not as `took_ms` says.
+    took: str | None = None
 
 
 def show(out: Output, raw: bytes) -> bool:
@@ -71,17 +86,21 @@ def show_list(out: Output, raw: bytes) -> None:
     rows = []
     for each in found:
         local = datetime.fromisoformat(each.received_at).astimezone()
+        id_ = each.correlation_id
         rows.append(
             [
                 f"{local:%m-%d %H:%M:%S}.{local.microsecond // 1000:03}",
-                _took(each.duration_ms),
+                _took_by(each),
                 each.method or NOTHING,
                 _outcome(out, each.outcome),
-                user(each.uid),
-                each.correlation_id,
+                fit(user(each.uid), _USER_COLUMNS),
+                fit(id_, _ID_COLUMNS) if out.on_terminal else id_,
             ]
         )
-    out.table(["WHEN", "TOOK ms", "METHOD", "OUTCOME", "USER", "ID"], rows, right=(1,))
+    header = ["WHEN", "TOOK ms", "METHOD", "OUTCOME", "USER", "ID"]
+    out.table(header, rows, right=(1,), spare=(4,), cut=2)
+    if out.on_terminal and any(len(each.correlation_id) > _ID_COLUMNS for each in found):
+        out.line(out.style("an id that is cut is whole with --json", "dim"))
 
 
 def _rows(trace: Trace, began: datetime) -> Iterator[list[_Row]]:
@@ -90,7 +109,13 @@ def _rows(trace: Trace, began: datetime) -> Iterator[list[_Row]]:
         name = record.method or "a request"
         bad = record.outcome != "ok"
         group = [
-            _Row(start_ms, record.duration_ms, f"{name} {_words(record)}", "bad" if bad else None)
+            _Row(
+                start_ms,
+                record.duration_ms,
+                f"{name} {_words(record)}",
+                "bad" if bad else None,
+                took=_took_by(record),
+            )
         ]
         group += [
             _Row(start_ms + each.after_ms, None, _mark(each), inner=True) for each in record.marks
@@ -108,7 +133,7 @@ def _draw(out: Output, rows: Sequence[_Row]) -> None:
     for row in rows:
         bar = _bar(row, total_ms, unicode=out.unicode)
         what = fit(("  " if row.inner else "") + row.what, room)
-        took = "" if row.inner else _took(row.took_ms)
+        took = "" if row.inner else (row.took or _took(row.took_ms))
         text = out.style(what, row.style) if row.style else what
         out.line(f"{row.start_ms:>11,.3f} {took:>10}  {bar}  {text}".rstrip())
 
@@ -127,6 +152,8 @@ def _details(out: Output, record: TraceRecord) -> None:
     name = record.method or "a request"
     out.line(f"{out.style(name, 'bold')} {_words(record)}: {who}, session {record.session_id}")
     out.line(f"  request {record.number} of connection {record.connection}")
+    if record.short:
+        out.line("  recorded in short: its user had more to record than its share")
     if record.lease is not None:
         out.line(f"  lease {record.lease}")
     if record.trace_id is not None:
@@ -173,6 +200,12 @@ def _outcome(out: Output, outcome: str) -> str:
 
 def _took(took_ms: float | None) -> str:
     return NOTHING if took_ms is None else f"{took_ms:,.3f}"
+
+
+def _took_by(request: TraceRecord | TraceSummary) -> str:
+    """Return how long a request took, where that is known."""
+    at_once = request.duration_ms is None and request.outcome != _UNANSWERED
+    return _AT_ONCE if at_once and not request.short else _took(request.duration_ms)
 
 
 def _since(began: datetime, time: str) -> float:

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 import wire_samples
 from ctl_runner import Ctl
@@ -88,9 +89,9 @@ def test_each_command_is_a_call_and_json_its_answer(
 ) -> None:
     assert ctl.json("breaker", command, "openai")["name"] == "openai"
     assert daemon.params_of(method) == {"name": "openai"}
-    assert ctl("breaker", command, "mine", "--user", "4711") == 0
+    assert ctl("breaker", command, "mine", "--uid", "4711") == 0
     assert daemon.params_of(method) == {"name": "mine", "uid": 4711}
-    assert ctl("breaker", command, "mine", "--user", getpass.getuser()) == 0
+    assert ctl("breaker", command, "mine", "--uid", getpass.getuser()) == 0
     assert daemon.params_of(method) == {"name": "mine", "uid": os.getuid()}
 
 
@@ -114,9 +115,49 @@ def test_help_says_that_close_and_reset_are_one(ctl: Ctl) -> None:
     assert "It is the same as `breaker reset`" in " ".join(ctl.out.split())
 
 
+def test_who_opened_a_shared_one_is_shown_and_on_whose_word(ctl: Ctl, daemon: FakeDaemon) -> None:
+    reports = [wire.BreakerReports(uid=0, reports=19), wire.BreakerReports(uid=4711, reports=1)]
+    daemon.answers["breaker.get"] = wire_samples.breaker(opened_by=4711, reported_by=reports)
+    assert ctl("breaker", "show", "openai") == 0
+    text = " ".join(ctl.out.split())
+    assert "opened by 4711" in text
+    assert "reported by root 19, 4711 1 (failures" in text
+    assert ctl.json("breaker", "show", "openai")["reported_by"][0] == {"uid": 0, "reports": 19}
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        (
+            3,
+            "opens again (called seldom? set half_open_calls = 1, or a longer half_open_wait)",
+        ),
+        (1, "then 1 call decides, within as long as it was open, or it opens again forgives"),
+    ],
+)
+def test_what_to_set_where_few_call_is_said(
+    ctl: Ctl, daemon: FakeDaemon, calls: int, said: str
+) -> None:
+    """HALF_OPEN always has a maximum wait: with too few calls in it, it opens again."""
+    rules = wire_samples.breaker().rules
+    changed = structs.replace(rules, half_open_calls=calls)
+    daemon.answers["breaker.get"] = wire_samples.breaker(rules=changed)
+    assert ctl("breaker", "show", "openai") == 0
+    assert said in " ".join(ctl.out.split())
+
+
+def test_whose_it_is_was_asked_by_another_option_before(ctl: Ctl, daemon: FakeDaemon) -> None:
+    """What scripts have is still read; help tells of one way."""
+    assert ctl("breaker", "show", "mine", "--user", "4711") == 0
+    assert daemon.params_of("breaker.get") == {"name": "mine", "uid": 4711}
+    assert ctl("breaker", "show", "--help") == 0
+    assert "--uid" in ctl.out
+    assert "--user" not in ctl.out
+
+
 def test_a_user_whom_the_host_does_not_know_is_a_mistake(ctl: Ctl) -> None:
-    assert ctl("breaker", "show", "mine", "--user", "no-such-user") == 2
-    assert "--user: this host has no user 'no-such-user'" in ctl.err
+    assert ctl("breaker", "show", "mine", "--uid", "no-such-user") == 2
+    assert "--uid: this host has no user 'no-such-user'" in ctl.err
 
 
 def test_a_refusal_is_exit_code_4(ctl: Ctl, daemon: FakeDaemon) -> None:

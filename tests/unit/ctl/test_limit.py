@@ -44,6 +44,8 @@ def test_one_limit_says_who_uses_it_too(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert daemon.requests[-1]["params"] == {"name": "openai", "key": "acme"}
     assert ctl.json("limit", "show", "openai", "--uid", "7")["waiters"] == 2
     assert daemon.requests[-1]["params"] == {"name": "openai", "uid": 7}
+    assert ctl("limit", "show", "openai", "--uid", "root") == 0
+    assert daemon.requests[-1]["params"] == {"name": "openai", "uid": 0}
 
 
 def test_that_there_is_more_than_is_shown_stands_below_it(ctl: Ctl, daemon: FakeDaemon) -> None:

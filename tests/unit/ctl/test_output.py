@@ -155,11 +155,30 @@ def crowded(daemon: FakeDaemon) -> None:
     health = wire_samples.health()
     long = [structs.replace(each, message=f"GPU 1 is {reason}") for each in health.reasons]
     daemon.answers["health.get"] = structs.replace(health, reasons=long)
+    crowded_services(daemon)
+
+
+def crowded_services(daemon: FakeDaemon) -> None:
+    """Let it answer with names of services, keys and ids that are as long as they may be."""
+    limit = wire_samples.limit_state(name="l" * 64, uid=42_424_242, shared=False)
+    budgets = [structs.replace(limit.budgets[1], scope_name="k" * 64, blocked_ms=86_399_000)]
+    limit = structs.replace(limit, budgets=[*limit.budgets, *budgets])
+    daemon.answers["limit.list"] = wire.LimitList(limits=[limit])
+    daemon.answers["limit.peek"] = limit
+    request = wire_samples.trace_summary(
+        method="breaker.force_open", outcome="permission_denied", uid=42_424_242,
+        correlation_id="c" * 64, duration_ms=123_456.789,
+    )  # fmt: skip
+    daemon.answers["trace.find"] = wire.TraceList(requests=[request])
+    reports = [wire.BreakerReports(uid=uid, reports=12) for uid in range(42_000_000, 42_000_008)]
+    breaker = wire_samples.breaker(name="b" * 40, reported_by=reports, opened_by=42_000_000)
+    daemon.answers["breaker.get"] = breaker
 
 
 NARROW = [
     *("gpu list", "gpu show 1", "gpu processes", "lease list", "lease show 1ea5e", "queue"),
     *("explain --vram 8GiB", "status", "health", "doctor"),
+    *("limit list", "limit show l", "trace", "trace job-17", "breaker show b"),
 ]
 
 

@@ -6,6 +6,7 @@ import json
 import os
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_ids_are_found_by_what_is_asked(ctl: Ctl, daemon: FakeDaemon) -> None:
     head, first, second = ctl.out.splitlines()
     assert head.split() == ["WHEN", "TOOK", "ms", "METHOD", "OUTCOME", "USER", "ID"]
     assert first.split()[2:] == ["2.500", "lease.acquire", "no_capacity", "root", "job-18"]
-    assert second.split()[2:] == ["-", "system.ping", "ok", "root", "00c0ffee00c0ffee.1"]
+    assert second.split()[2:] == ["<1", "system.ping", "ok", "root", "00c0ffee00c0ffee.1"]
     assert ctl("trace", "--slow") == 0
     assert daemon.params_of("trace.find")["slow_ms"] == 100
     words = ("--slow", "--over", "2s", "--failed", "--method", "lease.", "--since", "1h")
@@ -72,6 +73,30 @@ def test_ids_are_found_by_what_is_asked(ctl: Ctl, daemon: FakeDaemon) -> None:
         "last": 20, "failed": True, "slow_ms": 2000.0, "method": "lease.", "since_s": 3600.0,
     }  # fmt: skip
     assert len(ctl.json("trace", "--failed")["requests"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "took"),
+    [
+        ({}, "<1"),
+        ({"duration_ms": 0.25}, "0.250"),
+        ({"outcome": "in_flight"}, "-"),
+        ({"short": True, "outcome": "busy"}, "-"),
+    ],
+)
+def test_how_long_it_took_is_told_where_it_is_known(
+    ctl: Ctl, daemon: FakeDaemon, changes: dict[str, Any], took: str
+) -> None:
+    """What was answered in the same breath took less than a millisecond; it is not timed."""
+    request = wire_samples.trace_summary(**changes)
+    daemon.answers["trace.find"] = wire.TraceList(requests=[request])
+    assert ctl("trace") == 0
+    assert ctl.out.splitlines()[1].split()[2] == took
+    record = wire_samples.trace_record(**{"duration_ms": None, **changes})
+    daemon.answers["trace.get"] = wire.Trace(id="x", records=[record], spans=[], truncated=False)
+    assert ctl("trace", "x") == 0
+    assert ctl.out.splitlines()[3].split()[1] == took
+    assert ("recorded in short" in ctl.out) == ("short" in changes)
 
 
 def test_by_itself_it_lists_the_newest_20(ctl: Ctl, daemon: FakeDaemon) -> None:
