@@ -58,7 +58,8 @@ _QUOTA = """
 _BREAKER = """
 # A circuit breaker of that name is one for those who may use it: what one of them finds out about a
 # service, all know. Rules are as in [breaker], but for those that are set here. Any other name is
-# each user's own. Only an admin forces a shared one open, or resets it.
+# each user's own. Only an admin forces a shared one open, or resets it. Who may use it is believed:
+# one user's failures, or one 429, open it for all. `superezioctl breaker show` says who it was.
 #
 # In this table, and in those of the cache and of limits, three keys say who may use it, of those
 # who have the role user (access.user_groups): `everyone`, or the members of `groups` and the
