@@ -273,6 +273,34 @@ def test_a_user_sees_its_own_records_and_an_admin_all() -> None:
             daemon.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
+def test_what_others_did_survives_a_users_flood_and_the_daemon() -> None:
+    """An admin's act and a failed lease: as they were, with the GPUs; read after a kill, too."""
+    config = f'[recorder]\nsize = "256KiB"\n[access]\nusers = ["{ANNA}", "{BEN}"]\n'
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        daemon = LiveDaemon(Path(directory) / "daemon", config=config).start()
+        try:
+            with connected_as(daemon, ANNA) as anna:
+                assert ask(anna, "lease.acquire", vram_bytes=9000 * GIB) is None
+            call_once(daemon.socket_path, "gpu.cordon", gpu="0")
+            with connected_as(daemon, BEN) as ben:
+                for _ in range(3000):
+                    assert ask(ben, "lease.get", correlation_id="x" * 64, lease="y") is None
+            daemon.kill()
+            found = json.loads(
+                ctl(daemon, "--json", "trace", "--ring", str(ring_of(daemon)), "--last", "10000")
+            )["requests"]
+        finally:
+            daemon.close()
+    (failed,) = [each for each in found if each["uid"] == ANNA]
+    assert (failed["method"], failed["outcome"]) == ("lease.acquire", "never_fits")
+    assert [each["outcome"] for each in found if each["method"] == "gpu.cordon"] == ["ok"]
+    of_ben = [each for each in found if each["uid"] == BEN]
+    assert {(each["method"], each["outcome"]) for each in of_ben} == {("lease.get", "not_found")}
+    assert len(of_ben) > 1000, "the flood is told, in short"
+
+
 @contextmanager
 def connected_as(daemon: LiveDaemon, uid: int) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as connection:

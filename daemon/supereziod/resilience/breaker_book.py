@@ -21,7 +21,7 @@ from superezio.resilience.breaker_answers import Returned, Transition
 from superezio.resilience.breaker_rules import BreakerRules
 from superezio.resilience.circuit_breaker import CircuitBreaker
 from supereziod.deadlines import Deadlines
-from supereziod.resilience.breaker_events import TIMED, BreakerEvents
+from supereziod.resilience.breaker_events import BreakerEvents
 from supereziod.resilience.breaker_records import SavedBreaker, decode, encode_one, join
 from supereziod.resilience.breaker_reports import Reports
 from supereziod.resilience.breaker_settings import BreakerLimits
@@ -306,11 +306,10 @@ class BreakerBook:
     ) -> None:
         transitions = tuple(transitions)
         for step in transitions:
-            whose = None if step.reason in TIMED else by
             reported_by = () if kept.reports is None else kept.reports.by_uid()
-            self._events.tell(kept.owned, step, by=whose, reported_by=reported_by)
+            self._events.tell(kept.owned, step, by=by, reported_by=reported_by)
             if step.state in {"open", "forced_open"}:
-                kept.opened_by = kept.opened_by if whose is None else whose
+                kept.opened_by = kept.opened_by if by is None else by
             elif step.state != "half_open":
                 kept.opened_by = None
             if step.state == "closed" and kept.reports is not None:

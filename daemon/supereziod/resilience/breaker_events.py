@@ -34,8 +34,6 @@ _REASONS: Final[dict[TransitionReason, str]] = {
     "disabled": "it was ordered to let all calls through",
     "reset": "it was reset",
 }
-#: What time brings about, whoever asks when it is seen.
-TIMED: Final[frozenset[TransitionReason]] = frozenset({"half_open_wait", "restored"})
 _WORDS: Final[dict[BreakerState, str]] = {
     "open": "open",
     "half_open": "half-open",

@@ -358,7 +358,7 @@ async def test_the_timer_fires_in_real_time() -> None:
     log = EventLog()
     settings = with_rules(
         SETTINGS,
-        open_duration_ns=SECOND // 100,
+        open_duration_ns=SECOND // 10,
         half_open_wait_ns=SECOND // 50,
         slow_call_duration_ns=SECOND // 100,
     )

@@ -390,22 +390,16 @@ EXEMPLIFIED = (
         "if False:",
     ),
     Mutant(
-        "names the guilty of what time brought about",
-        BOOK,
-        "None if step.reason in TIMED else by",
-        "by",
-    ),
-    Mutant(
         "does not remember who opened it",
         BOOK,
-        "kept.opened_by = kept.opened_by if whose is None else whose",
+        "kept.opened_by = kept.opened_by if by is None else by",
         "kept.opened_by = None",
     ),
     Mutant(
         "forgets who opened it when time opens it again",
         BOOK,
-        "kept.opened_by if whose is None else whose",
-        "whose",
+        "kept.opened_by if by is None else by",
+        "by",
     ),
     Mutant(
         "names who opened it for ever",
