@@ -27,6 +27,7 @@ from zlib import crc32
 from msgspec import Struct
 
 UNIT_BYTES: Final = 64
+NAMED_BYTES: Final = 2 * UNIT_BYTES
 #: The longest record, all included: a search for where one begins goes back no further.
 MAX_RECORD_BYTES: Final = 4096
 MAX_PAYLOAD_BYTES: Final = MAX_RECORD_BYTES - 16

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from superezio.flight.finding import Finding
+from superezio.flight.layout import NAMED_BYTES
 from superezio.flight.reading import Entry
 from superezio.flight.records import (
     IN_FLIGHT,
@@ -82,7 +83,7 @@ class FlightRecorder:
         self._wall_clock = wall_clock
         #: Where requests that are answered at once are recorded.
         self.plain = ring.plain
-        self._shares = LaneShares(len(ring.lanes.full), end=ring.full_end, clock=clock)
+        self._shares = LaneShares(len(ring.lanes.full), end=ring.full_end)
         self._short = ShortRecords(ring)
 
     @property
@@ -120,9 +121,9 @@ class FlightRecorder:
     ) -> None:
         """Record one that was answered at once and has an id of its caller's."""
         ring, begin = self._ring, self._ring.full_end
-        if self._shares.has_room(uid, begin):
+        if self._shares.has_room(uid, begin, received_ns):
             ring.write_named(marks, who, number, received_ns, name)
-            self._shares.wrote(uid, begin, ring.full_end)
+            self._shares.wrote(uid, begin, begin + NAMED_BYTES, received_ns)
         else:
             self.plain.write(marks.plain, who, number, received_ns)
 
@@ -145,7 +146,7 @@ class FlightRecorder:
 
     def has_room(self, uid: int) -> bool:
         """Whether a user may record more than that something was, and how it ended."""
-        return self._shares.has_room(uid, self._ring.full_end)
+        return self._shares.has_room(uid, self._ring.full_end, self._clock())
 
     def span(self, span: SpanNote) -> bool:
         """Record what a client adds; False where a record has no room for so much."""
@@ -212,5 +213,5 @@ class FlightRecorder:
         begin = self._ring.full_end
         if not self._ring.write_full(encode_note(note)):
             return False
-        self._shares.wrote(note.uid, begin, self._ring.full_end)
+        self._shares.wrote(note.uid, begin, self._ring.full_end, self._clock())
         return True

@@ -8,9 +8,9 @@ for more than 20 minutes, however fast one other user fails.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Final
+
+from superezio.flight.layout import UNIT_BYTES
 
 _PERIOD_NS: Final = 1800 * 1_000_000_000
 _BURST_NS: Final = _PERIOD_NS // 4
@@ -25,11 +25,9 @@ class LaneShares:
     `end` is where the next record goes at first; what is there already counts as another's.
     """
 
-    def __init__(
-        self, lane_bytes: int, *, end: int, clock: Callable[[], int] = time.monotonic_ns
-    ) -> None:
+    def __init__(self, lane_bytes: int, *, end: int) -> None:
         self._lane_bytes = lane_bytes
-        self._clock = clock
+        self._unit_ns = UNIT_BYTES * _PERIOD_NS // lane_bytes
         #: When all that each has written is paid for.
         self._paid_ns: dict[int, int] = {}
         self._last_uid: int | None = None
@@ -37,22 +35,21 @@ class LaneShares:
         # That of the last one that wrote before: it is another than the last, whoever asks.
         self._other_end = end if end > lane_bytes else 0
 
-    def has_room(self, uid: int, end: int) -> bool:
+    def has_room(self, uid: int, end: int, now_ns: int) -> bool:
         """Whether a user may write a record more, where the lane ends at the place `end`."""
-        if self._paid_ns.get(uid, 0) - self._clock() < _BURST_NS:
-            return True
-        return self._is_alone(uid, end)
+        return self._paid_ns.get(uid, 0) - now_ns < _BURST_NS or self._is_alone(uid, end)
 
-    def wrote(self, uid: int, begin: int, end: int) -> None:
+    def wrote(self, uid: int, begin: int, end: int, now_ns: int) -> None:
         """Note that a user has written what is between two places of the lane."""
-        now_ns = self._clock()
-        paid_ns = max(self._paid_ns.get(uid, 0), now_ns)
-        if self._is_alone(uid, begin):
+        paid_ns = self._paid_ns.get(uid, 0)
+        if paid_ns < now_ns:
+            if not paid_ns and len(self._paid_ns) >= _USERS:
+                self._forget(now_ns)
+            paid_ns = now_ns
+        elif paid_ns - now_ns > _BURST_NS and self._is_alone(uid, begin):
             # Who is not so for ever owes no more then than others may.
-            paid_ns = min(paid_ns, now_ns + _BURST_NS)
-        if uid not in self._paid_ns and len(self._paid_ns) >= _USERS:
-            self._forget(now_ns)
-        self._paid_ns[uid] = paid_ns + (end - begin) * _PERIOD_NS // self._lane_bytes
+            paid_ns = now_ns + _BURST_NS
+        self._paid_ns[uid] = paid_ns + (end - begin) // UNIT_BYTES * self._unit_ns
         if uid != self._last_uid:
             self._other_end, self._last_uid = max(self._last_end, self._other_end), uid
         self._last_end = end

@@ -149,20 +149,20 @@ MUTANTS = (
     Mutant(
         "lets a flood take the whole lane",
         SHARES,
-        "- self._clock() < _BURST_NS:",
-        "- self._clock() < 100 * _BURST_NS:",
+        "- now_ns < _BURST_NS or",
+        "- now_ns < 100 * _BURST_NS or",
     ),
     Mutant(
         "never lets one write again",
         SHARES,
-        "paid_ns = max(self._paid_ns.get(uid, 0), now_ns)\n",
-        "paid_ns = max(self._paid_ns.get(uid, 0), now_ns + _BURST_NS)\n",
+        "                self._forget(now_ns)\n            paid_ns = now_ns\n",
+        "                self._forget(now_ns)\n            paid_ns = now_ns + _BURST_NS\n",
     ),
     Mutant(
         "holds whoever is alone to a share",
         SHARES,
-        "        return self._is_alone(uid, end)\n",
-        "        return False\n",
+        " or self._is_alone(uid, end)",
+        "",
     ),
     Mutant(
         "takes a record of one's own for another's",
@@ -173,8 +173,8 @@ MUTANTS = (
     Mutant(
         "has who was alone pay for it for long",
         SHARES,
-        "paid_ns = min(paid_ns, now_ns + _BURST_NS)",
-        "pass",
+        "            paid_ns = now_ns + _BURST_NS\n",
+        "            pass\n",
     ),
     Mutant(
         "forgets the debt of all at once",
@@ -209,13 +209,13 @@ MUTANTS = (
     Mutant(
         "does not charge what is named",
         RECORDER,
-        "            self._shares.wrote(uid, begin, ring.full_end)\n",
+        "            self._shares.wrote(uid, begin, begin + NAMED_BYTES, received_ns)\n",
         "",
     ),
     Mutant(
         "does not charge full records",
         RECORDER,
-        "        self._shares.wrote(note.uid, begin, self._ring.full_end)\n",
+        "        self._shares.wrote(note.uid, begin, self._ring.full_end, self._clock())\n",
         "",
     ),
     Mutant(
