@@ -2,7 +2,8 @@
 
 What belongs to nobody (the GPUs, health, what is shared) has half of the room for sure, and what
 belongs to users the other half. One takes of the other's what that does not use. A user has a
-quarter of all at most: beyond that, its own oldest event makes room for its newest.
+quarter of all at most: beyond that, its own oldest event makes room for its newest. An event that
+is told to all, and says whose doing it is (`by_uid` in its data), counts as that user's, too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class EventHistory:
 
     def add(self, event: Event) -> None:
         """Take in a new event, and let go of an old one where there is no room."""
-        uid = event.uid
+        uid = _whose(event)
         if uid is None:
             self._hosts.append(event)
         else:
@@ -50,15 +51,23 @@ class EventHistory:
         if len(self._hosts) > self._capacity // 2:
             self._hosts.popleft()
             return
-        oldest = next(iter(self._users.values()))
-        if oldest.uid is not None:
-            self._drop_oldest_of(oldest.uid)
+        uid = _whose(next(iter(self._users.values())))
+        if uid is not None:
+            self._drop_oldest_of(uid)
 
     def _drop_oldest_of(self, uid: int) -> None:
         own = self._of_uid[uid]
         del self._users[own.popleft()]
         if not own:
             del self._of_uid[uid]
+
+
+def _whose(event: Event) -> int | None:
+    """Return the user for whom an event counts, None for the host's."""
+    if event.uid is not None:
+        return event.uid
+    by_uid: int | None = event.data.get("by_uid")
+    return by_uid
 
 
 def _seq(event: Event) -> int:

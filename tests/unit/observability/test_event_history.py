@@ -54,6 +54,16 @@ def test_what_users_do_not_need_is_the_hosts_and_what_they_do_need_is_not(log: E
     assert [each.seq for each in told(log, OTHER)] == own
 
 
+def test_what_a_user_does_to_what_is_shared_counts_as_the_users(log: EventLog) -> None:
+    """All hear of it; but nobody pushes out the host's events by it."""
+    host, other = emit(log, None, 5), emit(log, OTHER, 5)
+    for _ in range(1000):
+        log.emit("breaker.opened", "it is open", by_uid=FLOODER)
+    kept = log.recent(4096)
+    assert [each.seq for each in kept[:10]] == host + other
+    assert len(kept) == 20
+
+
 def test_they_are_told_in_their_order_and_only_so_many(log: EventLog) -> None:
     seqs = [emit(log, uid)[0] for uid in (None, OTHER, None, FLOODER, OTHER)]
     assert [each.seq for each in log.recent(10)] == seqs
