@@ -29,6 +29,7 @@ class LimitSignals:
         *,
         now_ns: int,
         number: int,
+        by_uid: int,
     ) -> None:
         """Let the widest budgets go by what the far side told: it knows nothing of the others.
 
@@ -45,7 +46,7 @@ class LimitSignals:
                 if any(rate.final_ns >= now_ns for rate in budget.rates().values()):
                     named.final_by_scope[budget.scope] = number
             if budget.blocked_until_ns > now_ns and not was_blocked:
-                self._tell_block(named, budget, now_ns)
+                self._tell_block(named, budget, now_ns, by_uid)
 
     def tell_overshoot(self, named: NamedLimit, uid: int, left_out: LimitOvershoot) -> None:
         """Say that a user used more beyond what it had reserved than counts for all."""
@@ -65,7 +66,7 @@ class LimitSignals:
             **besides,
         )
 
-    def _tell_block(self, named: NamedLimit, budget: Budget, now_ns: int) -> None:
+    def _tell_block(self, named: NamedLimit, budget: Budget, now_ns: int, by_uid: int) -> None:
         besides = self._event_rate.take(named.owned.owner)
         if besides is None:
             return
@@ -78,5 +79,6 @@ class LimitSignals:
             name=named.owned.name,
             scope=str(budget.scope),
             blocked_s=round(blocked_s, 3),
+            by_uid=by_uid,
             **besides,
         )

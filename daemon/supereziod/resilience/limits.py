@@ -203,7 +203,9 @@ class RateLimits:
             reservations.close(holder, params.reservation, now_ns, used)
         if params.retry_after_ms is not None or params.remaining is not None:
             number = reservations.number
-            self._signals.heed(named, budgets, params, now_ns=now_ns, number=number)
+            self._signals.heed(
+                named, budgets, params, now_ns=now_ns, number=number, by_uid=holder.account.uid
+            )
         if named.waiting:
             self._waits.arm(named)
         return answer

@@ -480,6 +480,7 @@ async def test_a_retry_after_blocks_all_capped_and_never_shortened(
     assert caught.value.retry_after_ms == 600_000
     told_of = [each for each in host.events.recent(10) if each.type == "limit.blocked"]
     assert len(told_of) == 1, "once, not with each request"
+    assert told_of[0].data["by_uid"] == ANN.uid, "who reported it, for an admin to see"
 
 
 async def test_one_whose_own_limit_changes_at_request_rate_is_told_of_by_a_count(
