@@ -179,7 +179,7 @@ def test_breakers_limits_namespaces_and_users_are_offered(shell: str, daemon: Li
     assert offered("breaker show fl") == offered("guard fl") == {"flaky"}
     assert offered("limit show pa") == offered("limit reset pa") == {"paid"}
     assert offered("cache get pr") == offered("guard flaky --namespace pr") == {"prices"}
-    assert offered("breaker show flaky --user roo") == {"root"}
+    assert offered("breaker show flaky --uid roo") == {"root"}
     assert not offered("limit show x")
 
 
@@ -334,7 +334,7 @@ def test_zsh_completes_limits_namespaces_and_users(zsh: Terminal, daemon: LiveDa
     offered_by_zsh(zsh, "superezioctl limit show cap", "limit show capped")
     offered_by_zsh(zsh, "superezioctl cache get wea", "cache get weather")
     offered_by_zsh(zsh, "superezioctl guard x --namespace wea", "--namespace weather")
-    offered_by_zsh(zsh, "superezioctl breaker show x --user roo", "--user root")
+    offered_by_zsh(zsh, "superezioctl breaker show x --uid roo", "--uid root")
 
 
 def test_zsh_knows_every_option_of_every_command(zsh: Terminal) -> None:
