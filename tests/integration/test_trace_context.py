@@ -1,4 +1,4 @@
-"""traceparent (W3C Trace Context) from the caller to the service, and found in the daemon's trace."""
+"""traceparent (W3C Trace Context) from the caller to the service, and in the daemon's trace."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def header(number: int) -> tuple[str, str]:
 
 def methods_of(daemon: LiveDaemon, id_: str) -> list[str]:
     with daemon.client() as client:
-        return [each.method for each in client.trace_get(id_).records]
+        return [each.method or "" for each in client.trace_get(id_).records]
 
 
 def test_one_id_goes_through_the_shell_a_program_and_its_requests(
