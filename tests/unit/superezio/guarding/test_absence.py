@@ -15,6 +15,7 @@ from superezio.errors import (
     BreakerOpenError,
     ConnectionLostError,
     DaemonNotRunningError,
+    InvalidParamsError,
     NotFoundError,
     RateLimitedError,
 )
@@ -142,6 +143,23 @@ def test_what_the_daemon_refuses_is_no_absence(daemon: FakeDaemon) -> None:
     client = Client(str(daemon.path), when_absent="open")
     with pytest.raises(NotFoundError), client, client.breaker("openai"):
         pytest.fail("it ran")
+
+
+async def test_what_the_daemon_refuses_is_no_absence_for_asyncio_either(
+    daemon: FakeDaemon,
+) -> None:
+    daemon.answers["limit.acquire"] = NotFoundError("there is no limit openai")
+    async with AsyncClient(str(daemon.path), when_absent="local") as client:
+        with pytest.raises(NotFoundError):
+            async with client.limit("openai"):
+                pytest.fail("it ran")
+
+
+def test_rates_that_limit_nothing_are_refused_locally_as_by_the_daemon(tmp_path: Path) -> None:
+    client = Client(str(tmp_path / "s"), when_absent="local")
+    for rates in ({}, {"requests": "1/400d"}):
+        with pytest.raises(InvalidParamsError, match="rates"), client.limit("x", rates=rates):
+            pytest.fail("it ran")
 
 
 def test_a_permit_goes_back_to_who_gave_it(daemon: FakeDaemon) -> None:
