@@ -115,7 +115,7 @@ _META: Final = {
     "`deadline_exceeded`, and what was begun is cancelled",
     "idempotency_key": "of `lease.acquire`, up to 128 characters, per uid: the same key with the "
     "same parameters is the same lease again; with others it is `conflict`",
-    "traceparent": "accepted, without effect",
+    "traceparent": "the header of W3C Trace Context: its trace-id finds the request, too",
 }
 
 

@@ -123,7 +123,7 @@ def test_a_cost_that_is_finer_than_a_millionth_is_rounded_up(text: str, micros: 
 def test_what_is_no_money_is_refused_with_an_example(text: str) -> None:
     for finer in ("refuse", "round up"):
         with pytest.raises(ValueError, match=r"write it like 10.00 or 0.02"):
-            quantities.parse_money(text, finer=finer)  # type: ignore[arg-type]
+            quantities.parse_money(text, finer=finer)
 
 
 @given(st.integers(0, 10**15))
