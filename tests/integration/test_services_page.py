@@ -37,7 +37,7 @@ SAID = [
     ["guarded by local", "guarded by nobody"],
     ["200\n429\nRequest", "Error 2."],
     ["because I can", "RequestBlockedError 3"],
-    ["for the service: 00-0af7651916cd43dd", "'limit.acquire', 'breaker.acquire', 'breaker.settle'"],
+    ["for the service: 00-0af7651916cd43dd", "'limit.acquire', 'breaker.acquire'"],
 ]
 
 
