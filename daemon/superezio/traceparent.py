@@ -58,7 +58,7 @@ def handed_on(correlation_id: str, given: str | None) -> HandedOn:
     if given is not None and parse_traceparent(given) is not None:
         return HandedOn(given, given)
     span = os.urandom(8).hex()
-    if _TRACE_ID.fullmatch(correlation_id) and int(correlation_id, 16):
+    if _TRACE_ID.fullmatch(correlation_id) and correlation_id.strip("0"):
         return HandedOn(f"00-{correlation_id}-{span}-{_SAMPLED}", None)
     made = f"00-{os.urandom(16).hex()}-{span}-{_SAMPLED}"
     return HandedOn(made, made)

@@ -94,11 +94,12 @@ class AsyncRequests:
         until_ns = begun_ns + round(call.wait_s * 1e9)
         again = False
         while True:
-            try:
-                async with asyncio.timeout((until_ns - self._clock()) / 1e9):
-                    await self._turns.take(lane, first=again)
-            except TimeoutError:
-                return await self._without_waiting(call, errand)
+            if not self._turns.take_now(lane):
+                try:
+                    async with asyncio.timeout((until_ns - self._clock()) / 1e9):
+                        await self._turns.take(lane, first=again)
+                except TimeoutError:
+                    return await self._without_waiting(call, errand)
             try:
                 after_s = (self._clock() - begun_ns) / 1e9
                 return await self.tell(_made_after(call, after_s), errand)

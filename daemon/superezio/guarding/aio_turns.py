@@ -45,14 +45,23 @@ class Turns:
         self._waiting = 0
         self._ended_since = 0
 
+    def take_now(self, name: Hashable) -> bool:
+        """Take a turn, if there is one at once."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = _Lane()
+        if not lane.waiting and self._has_room(lane):
+            self._let_out(lane)
+            return True
+        self._forget_idle(name, lane)
+        return False
+
     async def take(self, name: Hashable, *, first: bool = False) -> None:
         """Wait for a turn in the lane of that name; `first`: before all who wait in it.
 
         Who gets one gives it back. Raises BusyError where too many wait already.
         """
-        lane = self._lanes.setdefault(name, _Lane())
-        if not lane.waiting and self._has_room(lane):
-            self._let_out(lane)
+        if self.take_now(name):
             return
         if self._waiting >= self._most_waiting:
             raise BusyError(
@@ -60,6 +69,7 @@ class Turns:
                 retry_after_ms=_RETRY_MS,
                 data={"limit": "waiting_in_client"},
             )
+        lane = self._lanes.setdefault(name, _Lane())
         turn = asyncio.get_running_loop().create_future()
         lane.waiting[turn] = None
         if first:

@@ -79,13 +79,17 @@ class GuardedCall:
     def __init__(self, context: CallContext) -> None:
         #: `superezioctl trace` draws what became of the call by it: all its requests have it.
         self.correlation_id = context.correlation_id
-        #: What the service is to be told (the header of that name), so that its trace is this one.
-        self.traceparent = context.traceparent
+        self._context = context
         self.permit: Permit | None = None
         self.slot: Slot | None = None
         #: Whether `value` came from the cache, and there is nothing left to do.
         self.hit = False
         self._value: Any = _NOTHING
+
+    @property
+    def traceparent(self) -> str:
+        """What the service is to be told (the header of that name): its trace is then this one."""
+        return self._context.traceparent
 
     @property
     def value(self) -> Any:  # noqa: ANN401 - of any type

@@ -18,17 +18,21 @@ class CallContext:
 
     def __init__(self, correlation_id: str | None, traceparent: str | None) -> None:
         self.correlation_id = correlation_id or os.urandom(16).hex()
-        self._handed_on = handed_on(self.correlation_id, traceparent)
+        # Of a call that has neither the daemon has nothing to be told, and few ask for the rest.
+        has_own = correlation_id or traceparent
+        self._handed_on = handed_on(self.correlation_id, traceparent) if has_own else None
 
     @property
     def traceparent(self) -> str:
         """What the service is to be told (the header `traceparent`)."""
+        if self._handed_on is None:
+            self._handed_on = handed_on(self.correlation_id, None)
         return self._handed_on.header
 
     @property
     def told(self) -> str | None:
         """What the daemon is told, where the id does not say it."""
-        return self._handed_on.told
+        return None if self._handed_on is None else self._handed_on.told
 
 
 def tell_id(error: SuperezioError, correlation_id: str) -> None:
