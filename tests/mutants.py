@@ -86,11 +86,15 @@ def kept_list(
 
     These are, under the names given here or where the module wants others: the fixture `mutants`;
     `test_passes`, that `tests` pass where nothing is changed, with a control for each set of
-    them; and `test_kills_one_that`, that they kill each of the mutants.
+    them that is no part of another; and `test_kills_one_that`, that they kill each of the mutants.
     """
     judges = {each: tuple(tests(each) if callable(tests) else tests) for each in mutants}
     modules = {judge: mutant.module for mutant, judge in judges.items()}
-    controls = {_control(module, judge): judge for judge, module in modules.items()}
+    controls = {
+        _control(module, judge): judge
+        for judge, module in modules.items()
+        if not any(set(judge) < set(other) for other in modules)
+    }
 
     @pytest.fixture(scope="module", name="mutants")
     def fixture(request: pytest.FixtureRequest) -> Iterator[Mutants]:

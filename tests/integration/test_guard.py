@@ -52,7 +52,9 @@ def run(daemon: LiveDaemon, *guard: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command_is_run_with_its_own_files_and_exit_code(daemon: LiveDaemon) -> None:
+def test_the_command_is_run_with_its_own_files_and_exit_code(
+    daemon: LiveDaemon, tmp_path: Path
+) -> None:
     done = subprocess.run(
         words(daemon, "guard", "plain", "--", "sh", "-c", "cat; echo oops >&2; exit 7"),
         input="in\n",
@@ -60,8 +62,10 @@ def test_the_command_is_run_with_its_own_files_and_exit_code(daemon: LiveDaemon)
         text=True,
         timeout=WITHIN_S,
         check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, "in\n", "oops\n")
+    assert list(tmp_path.iterdir()) == [], "what it may report by is gone"
 
 
 def test_failures_open_the_breaker_and_the_next_is_told_when(daemon: LiveDaemon) -> None:
@@ -115,12 +119,13 @@ def test_one_of_many_runs_the_command_and_all_get_what_it_prints(
 
 
 def test_what_is_no_text_is_cached_as_it_is(daemon: LiveDaemon) -> None:
-    command = [*words(daemon, "guard", "raw", "--cache-key", "k", "--"), "printf", r"\377\001"]
+    latin = r"caf\351 is a text of another encoding, and no UTF-8\001"
+    command = [*words(daemon, "guard", "raw", "--cache-key", "k", "--"), "printf", latin]
     first = subprocess.run(command, capture_output=True, timeout=WITHIN_S, check=True)
     again = subprocess.run(
         [*command[:-2], "false"], capture_output=True, timeout=WITHIN_S, check=True
     )
-    assert first.stdout == again.stdout == b"\xff\x01"
+    assert first.stdout == again.stdout == b"caf\xe9 is a text of another encoding, and no UTF-8\x01"
 
 
 def test_an_error_is_not_cached_and_an_old_value_may_stand_in_for_it(daemon: LiveDaemon) -> None:

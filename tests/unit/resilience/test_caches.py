@@ -444,11 +444,11 @@ async def test_who_waits_in_what_is_anothers_now_waits_no_more(host: CacheHost) 
     refused, kept = ben.join(namespace="common"), mine.join(namespace="common")
     host.caches.set_shared({"common": shared_with(ANN)})
     with pytest.raises(PermissionDeniedError, match="cannot use the namespace common"):
-        await refused
+        await asyncio.wait_for(refused, WITHIN_S)
     assert not kept.done()
     host.caches.set_shared({})
     with pytest.raises(ConflictError, match="who shares the namespace common: ask again"):
-        await kept
+        await asyncio.wait_for(kept, WITHIN_S)
     assert not ann.set("v", namespace="common", token=token).accepted
     assert ben.get(namespace="common", fill=False).status == "miss"
     await _tick()

@@ -410,7 +410,7 @@ async def test_who_names_no_slots_takes_one_where_the_limit_has_any(host: LimitH
     waiter = host.wait(ann, "openai")
     host.settle(ann, first)
     host.turn()
-    assert (await waiter).waited_ms == 0
+    assert (await told(waiter)).waited_ms == 0
     assert host.left(ANN, "openai", "concurrency") == 0
     host.disconnect(ann)
     assert host.left(ANN, "openai", "concurrency") == 2
