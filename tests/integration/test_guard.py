@@ -125,7 +125,9 @@ def test_what_is_no_text_is_cached_as_it_is(daemon: LiveDaemon) -> None:
     again = subprocess.run(
         [*command[:-2], "false"], capture_output=True, timeout=WITHIN_S, check=True
     )
-    assert first.stdout == again.stdout == b"caf\xe9 is a text of another encoding, and no UTF-8\x01"
+    assert (
+        first.stdout == again.stdout == b"caf\xe9 is a text of another encoding, and no UTF-8\x01"
+    )
 
 
 def test_an_error_is_not_cached_and_an_old_value_may_stand_in_for_it(daemon: LiveDaemon) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from superezioctl.arguments import Command, Option, Positional
+from superezioctl.arguments import Command, Option, Positional, whole
 from superezioctl.exit_codes import DONE
 from superezioctl.users import whose
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from superezio import wire
+from superezio import milliseconds, wire
 from superezio.errors import BreakerOpenError
 from superezio.resilience.breaker_answers import Rejection
 from superezio.resilience.breaker_rules import BreakerRules
@@ -46,7 +46,7 @@ class LocalBreakers:
         if isinstance(answer, Rejection):
             raise BreakerOpenError(
                 f"the circuit breaker {params.name} is {answer.state} in this process",
-                retry_after_ms=-(-answer.retry_after_ns // _MS_NS),
+                retry_after_ms=milliseconds.rounded_up(answer.retry_after_ns),
                 data={"name": params.name, "state": answer.state},
             )
         return wire.BreakerPermit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from superezio import wire
+from superezio import milliseconds, wire
 from superezio.errors import InvalidParamsError, NeverPassesError, RateLimitedError
 from superezio.guarding.pending import Pending
 from superezio.limit_rates import limit_of
@@ -145,7 +145,7 @@ def _shortage(waiter: Waiter, now_ns: int) -> pure.Rejection:
 def _rejection(name: str, short: pure.Rejection) -> RateLimitedError:
     return RateLimitedError(
         f"the limit {name} has no room for these {short.dimension} in this process",
-        retry_after_ms=-(-short.retry_after_ns // _MS_NS),
+        retry_after_ms=milliseconds.rounded_up(short.retry_after_ns),
         data={
             "name": name,
             "dimension": str(short.dimension),

@@ -11,7 +11,8 @@ class Alarm:
     """Calls `ring` when the clock has reached the earliest time that it was set to.
 
     It may ring once too often, for what is not due any more: whoever hears it looks at the clock,
-    and sets it anew.
+    and sets it anew. So what is set and over before its time, as each fill is, moves no timer, as
+    it would in `Deadlines` with one key: a twentieth of the time of a `set`.
     """
 
     def __init__(self, *, clock: Callable[[], int], ring: Callable[[], None]) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from superezio import wire
+from superezio import milliseconds, wire
 from supereziod.resilience.breaker_book import KeptBreaker
 from supereziod.resilience.breaker_settings import on_wire
 
 _SECOND: Final = 1_000_000_000
-_MILLISECOND: Final = 1_000_000
 
 
 def view_of(kept: KeptBreaker, now_ns: int) -> wire.Breaker:
@@ -23,7 +22,7 @@ def view_of(kept: KeptBreaker, now_ns: int) -> wire.Breaker:
         shared=kept.user is None,
         state=breaker.state,
         state_s=max(now_ns - breaker.changed_ns, 0) / _SECOND,
-        retry_after_ms=-(-wait_ns // _MILLISECOND) if wait_ns else None,
+        retry_after_ms=milliseconds.rounded_up(wait_ns) if wait_ns else None,
         calls=counts.calls,
         failures=counts.failures,
         slow_calls=counts.slow_calls,

@@ -16,7 +16,7 @@ from typing import Final, Protocol, get_args
 
 import msgspec
 
-from superezio import wire
+from superezio import milliseconds, wire
 from superezio.errors import (
     BreakerOpenError,
     InvalidParamsError,
@@ -282,7 +282,7 @@ class Breakers:
     def _rejection(self, kept: KeptBreaker, rejection: Rejection) -> BreakerOpenError:
         wait_ns = rejection.retry_after_ns
         wait_ns += int(min(wait_ns * _SPREAD, _MOST_SPREAD_NS) * self._spread())
-        wait_ms = -(-wait_ns // _MILLISECOND)
+        wait_ms = milliseconds.rounded_up(wait_ns)
         name, state = kept.owned.name, rejection.state
         said = (
             f"is {state.replace('_', '-')} and lets no call through now: ask again in"

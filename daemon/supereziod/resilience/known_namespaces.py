@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from superezio import milliseconds
 from superezio.errors import BusyError
 from supereziod.resilience.sharing import Owned
 
@@ -77,6 +78,6 @@ class KnownNamespaces:
         raise BusyError(
             f"uid {uid} has {len(names)} namespaces of the cache in use, which is as many as one"
             " may have: clear one with cache.clear, or use fewer",
-            retry_after_ms=-(-(until_ns - now_ns) // 1_000_000),
+            retry_after_ms=milliseconds.rounded_up(until_ns - now_ns),
             data={"limit": "namespaces_per_uid"},
         )

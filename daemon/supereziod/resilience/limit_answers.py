@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from superezio import milliseconds
 from superezio.errors import (
     BusyError,
     NeverPassesError,
@@ -16,7 +17,6 @@ from superezio.resilience.limits import never_words
 from superezio.resilience.rate_limiter import Dimension, Rejection, Scope
 from superezio.resilience.rate_limiter import NeverPassesError as NoWaitWouldDo
 
-_MS: Final = 1_000_000
 _NONE_LEFT: Final = {
     Dimension.REQUESTS: "no requests are left",
     Dimension.TOKENS: "there are too few tokens left",
@@ -27,7 +27,7 @@ _NONE_LEFT: Final = {
 
 def limited(name: str, rejection: Rejection) -> RateLimitedError:
     """Return the refusal of a request that may pass later."""
-    retry_after_ms = -(-rejection.retry_after_ns // _MS)
+    retry_after_ms = milliseconds.rounded_up(rejection.retry_after_ns)
     why = (
         "the service that it is for asked to wait"
         if rejection.blocked

@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from superezio import milliseconds
 from superezio.errors import PermissionDeniedError
 from superezio.quantities import format_duration
 from superezio.resilience.rate_limiter import Budget, Dimension, Limit, Rate, Scope
@@ -238,7 +239,7 @@ def _budget_lines(budget: Budget, now_ns: int) -> Iterator[LimitBudget]:
             limit=rate.limit,
             period_ms=rate.period_ns // _MS,
             in_use=None,
-            blocked_ms=-(-blocked_ns // _MS) if blocked_ns > 0 else None,
+            blocked_ms=milliseconds.rounded_up(blocked_ns) if blocked_ns > 0 else None,
         )
     if limit.concurrency is not None:
         blocked_ns = blocks.get(None, 0) - now_ns
@@ -251,7 +252,7 @@ def _budget_lines(budget: Budget, now_ns: int) -> Iterator[LimitBudget]:
             limit=None,
             period_ms=None,
             in_use=budget.in_use,
-            blocked_ms=-(-blocked_ns // _MS) if blocked_ns > 0 else None,
+            blocked_ms=milliseconds.rounded_up(blocked_ns) if blocked_ns > 0 else None,
         )
 
 

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 from msgspec import UNSET
 
+from superezio import milliseconds
 from superezio.errors import (
     BusyError,
     DeadlineExceededError,
@@ -325,7 +326,7 @@ class CommandDispatcher:
         """Refuse what the rate limit has not let pass."""
         error = BusyError(
             f"too many requests a second from uid {line.peer.uid}",
-            retry_after_ms=-(-wait_ns // 1_000_000),
+            retry_after_ms=milliseconds.rounded_up(wait_ns),
             data={"limit": "requests_per_second"},
         )
         method = None if isinstance(what, Refusal) else self._routes[type(what)].name

@@ -223,7 +223,7 @@ EXEMPLIFIED = (
     Mutant(
         "tells those who ask at the end to wait no time",
         BREAKERS,
-        "wait_ms = -(-wait_ns // _MILLISECOND)\n        name",
+        "wait_ms = milliseconds.rounded_up(wait_ns)\n        name",
         "wait_ms = wait_ns // _MILLISECOND\n        name",
     ),
     Mutant(

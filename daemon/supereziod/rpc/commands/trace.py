@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from superezio import milliseconds
 from superezio.errors import BusyError, InvalidParamsError
 from superezio.flight.reading import Entry
 from superezio.flight.records import SpanNote
@@ -155,7 +156,7 @@ class SpanBudget:
         if wait_ns:
             raise BusyError(
                 f"uid {uid} adds more than {_SPANS_A_SECOND} spans a second",
-                retry_after_ms=-(-wait_ns // 1_000_000),
+                retry_after_ms=milliseconds.rounded_up(wait_ns),
                 data={"limit": "spans_per_second"},
             )
         self._by_id[uid, id_] = taken + 1
