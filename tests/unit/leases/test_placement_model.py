@@ -119,10 +119,13 @@ MIXED = [
     )
     for uuid, name, free in (("GPU-a", "x", 3), ("GPU-b", "y", 4), ("GPU-c", "x", 5))
 ]
+#: Nothing but their names tells them apart, and the order is not that of the names.
+ALIKE = [replace(MIXED[0], uuid=uuid, index=index) for index, uuid in enumerate(("GPU-b", "GPU-a"))]
 
 
 @settings(max_examples=EXAMPLES)
 @given(REQUESTS, HOSTS)
+@example(Request(vram_bytes=GIB), ALIKE)
 @example(Request(vram_bytes=8 * GIB, split=True), MIXED)
 @example(Request(vram_bytes=7 * GIB, split=True, count=2), MIXED)
 def test_a_decision_is_what_the_rules_make_of_it(request: Request, gpus: list[Capacity]) -> None:
@@ -146,6 +149,7 @@ def test_candidates_are_the_gpus_it_could_be_granted_on_some_day(
 
 @settings(max_examples=EXAMPLES)
 @given(REQUESTS, HOSTS)
+@example(Request(vram_bytes=7 * GIB + 1, split=True, count=2), MIXED)
 def test_what_is_granted_sums_to_the_amount_and_fits_each_gpu(
     request: Request, gpus: list[Capacity]
 ) -> None:

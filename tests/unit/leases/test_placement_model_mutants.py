@@ -119,5 +119,5 @@ MUTANTS = (
 )
 
 mutants, test_passes, test_the_model_notices_a_decision_that = kept_list(
-    MUTANTS, tests=TESTS, environment={"SUPEREZIO_PLACEMENT_EXAMPLES": "1500"}
+    MUTANTS, tests=TESTS, environment={"SUPEREZIO_PLACEMENT_EXAMPLES": "600"}
 )

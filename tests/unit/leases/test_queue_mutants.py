@@ -371,5 +371,5 @@ MUTANTS = (
 )
 
 mutants, test_passes, test_the_suite_kills_a_queue_that = kept_list(
-    MUTANTS, tests=TESTS, environment={"SUPEREZIO_MODEL_EXAMPLES": "300"}
+    MUTANTS, tests=TESTS, environment={"SUPEREZIO_MODEL_EXAMPLES": "150"}
 )

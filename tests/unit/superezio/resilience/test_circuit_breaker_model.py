@@ -333,6 +333,16 @@ class BreakerMachine(RuleBasedStateMachine):
         return permit is not None
 
 
+def test_what_counts_against_it_is_the_last_that_is_forgotten_after_a_restart() -> None:
+    machine = BreakerMachine()
+    machine.calls_run_one_after_another([("failure", 0), *[("success", 0)] * 4], None)
+    machine.the_daemon_restarts(reboot=False, away=0)
+    for _ in range(6):
+        machine.calls_run_one_after_another([("success", 0)], None)
+        machine.all_stands_as_the_rules_say()
+    machine.teardown()
+
+
 TestCircuitBreaker = BreakerMachine.TestCase
 #: Against a seeded mutant only the verdict counts: one fixed run, and no smaller example sought.
 MUTANT = "SUPEREZIO_MUTANT" in os.environ
