@@ -300,10 +300,11 @@ def _draw_the_same() -> None:
     # With the others that are warmed, and not in the process that asks.
     from hypothesis import Phase, settings  # noqa: PLC0415
     from hypothesis.internal.conjecture import providers  # noqa: PLC0415
+    from hypothesis.internal.constants_ast import Constants  # noqa: PLC0415
 
     found = "_get_local_constants"
     assert hasattr(providers, found), f"Hypothesis has no {found} any more: what is it called now?"
-    setattr(providers, found, providers.Constants)
+    setattr(providers, found, Constants)
     # No search for the smallest: the first failure is enough.
     settings.register_profile(
         "mutants",
