@@ -10,9 +10,10 @@ before it, which tells new from old and is where it stands, modulo the lane. It 
 whose bytes are in no UTF-8 text: what is inside of a record, whoever chose it, is never taken for
 the beginning of one.
 
-- plain: 64 bytes, for one request or several that one read brought in, of one method. Its place
-  stands at both ends. It is written from the front to the back, so that one whose ends agree
-  is whole.
+- plain: 64 bytes, for one request or several of one method, without a gap in their numbers, that
+  came in with one read or within a hundredth of a second. Its place stands at both ends. It is
+  written from the front to the back, so that one whose ends agree is whole. How many requests
+  there are is an aligned word, which is stored anew, at once, when one comes to them.
 - named: the same with the id that its caller chose, 128 bytes, in the lane of full records.
 - full: a length, a checksum, the place, and JSON (see `records`).
 """

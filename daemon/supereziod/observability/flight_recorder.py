@@ -25,7 +25,8 @@ from superezio.flight.records import (
 )
 from superezio.wire import TraceFindParams
 from supereziod.observability.lane_shares import LaneShares
-from supereziod.observability.ring import MethodMarks, Ring
+from supereziod.observability.plain_lane import MethodMarks
+from supereziod.observability.ring import Ring
 from supereziod.observability.short_records import ShortRecords
 from supereziod.observability.timeline import Timeline
 

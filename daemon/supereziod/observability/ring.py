@@ -30,54 +30,17 @@ from superezio.flight.head import (
 from superezio.flight.layout import (
     MAX_PAYLOAD_BYTES,
     UNIT_BYTES,
-    named_head,
     newest,
-    plain_head,
     units_of,
     write_full,
     write_named,
-    write_plain,
 )
 from superezio.flight.reading import Lanes, RingReader
+from supereziod.observability.plain_lane import MethodMarks, PlainLane
 
 _MODE: Final = 0o600
 #: The wall clock was set, or the host slept, when it is off by more than this.
 _ERA_NS: Final = 50_000_000
-
-
-class MethodMarks:
-    """How the records of one method begin."""
-
-    __slots__ = ("by_end", "named", "number", "plain")
-
-    def __init__(self, number: int) -> None:
-        #: How those of them begin that came to something that is told (see `marking`).
-        self.by_end: dict[str, MethodMarks] = {}
-        self.number = number
-        self.plain = plain_head(number)
-        self.named = named_head(number)
-
-
-class PlainLane:
-    """The lane of what is answered at once.
-
-    `write` records one; the hot path does the same by itself, with what is here, for a call costs
-    as much again.
-    """
-
-    __slots__ = ("buffer", "place", "size")
-
-    def __init__(self, buffer: memoryview) -> None:
-        self.buffer = buffer
-        self.size = len(buffer)
-        #: Where the next record is to go: see `layout`.
-        self.place = newest(buffer)[1] or self.size
-
-    def write(self, head: bytes, who: bytes, number: int, received_ns: int) -> None:
-        """Record requests of a method, as `head` says, from the one of that number on."""
-        place = self.place
-        self.place = place + UNIT_BYTES
-        write_plain(self.buffer, place % self.size, head, place, who, number, received_ns, place)
 
 
 class Ring:
@@ -178,6 +141,7 @@ class Ring:
 
     def close(self) -> None:
         """Let go of the file. Nothing is written any more, and it can be read as it is."""
+        self.plain.release()
         self.lanes.plain.release()
         self.lanes.full.release()
         self._buffer.release()

@@ -16,9 +16,11 @@ from superezio.errors import (
 from superezio.framing import NEWLINE, LineFramer
 from superezio.wire import Role
 from supereziod.observability.correlation import in_scope, numbered_id
+from supereziod.observability.plain_lane import Series
+from supereziod.rpc.answering import Pending, Rate
 from supereziod.rpc.batches import OpenBatch
 from supereziod.rpc.decoding import UNREADABLE, Batch, Call, Refusal, RequestId
-from supereziod.rpc.dispatcher import CommandDispatcher, Pending, Rate
+from supereziod.rpc.dispatcher import CommandDispatcher
 from supereziod.rpc.flights import Flights
 from supereziod.rpc.hangup import HangupWatch, has_hung_up
 from supereziod.rpc.limits import Account, Limits, Traffic
@@ -66,8 +68,10 @@ class Connection(asyncio.Protocol):
         "_answer",
         "_backlog",
         "_call",
+        "_call_alike",
         "_charged_ns",
         "_clock",
+        "_decode",
         "_decode_lines",
         "_eof",
         "_fast_bytes",
@@ -78,6 +82,7 @@ class Connection(asyncio.Protocol):
         "_kept_bytes",
         "_largest_bytes",
         "_mute",
+        "_one_a_read",
         "_owed_ns",
         "_pidfd",
         "_sock",
@@ -99,6 +104,7 @@ class Connection(asyncio.Protocol):
         "requests_elsewhere",
         "role",
         "run",
+        "series",
         "session",
         "sessions",
         "stamp",
@@ -129,12 +135,16 @@ class Connection(asyncio.Protocol):
         self.requests_elsewhere = 0
         self.lost = False
         self.run: Run | None = None
+        self.series = Series()
         self.sessions: set[str] = set()
         self.subscriptions: dict[str, Callable[[], None]] = {}
         self._framer = LineFramer(max_frame_bytes=host.limits.max_frame_bytes)
         #: What a read may have to be worked on without the framer; none before it is admitted.
         self._fast_bytes = 0
         self.flights = Flights(host.traffic, self._close_if_done)
+        #: Whether the last read brought one call alone, so that the next one may be taken for such:
+        #: it is read with less work then, and again if it turns out to have several.
+        self._one_a_read = True
         #: That of its user; its own before it is admitted.
         self.turn = Turn()
         self.used_ns = 0
@@ -155,7 +165,9 @@ class Connection(asyncio.Protocol):
         self._mute = False
         # For the hot path, which would look them up for each read.
         self._answer = host.dispatcher.answer
-        self._call = host.dispatcher.call
+        self._call = host.dispatcher.calls.call
+        self._call_alike = host.dispatcher.calls.call_alike
+        self._decode = host.dispatcher.decoder.decode
         self._decode_lines = host.dispatcher.decoder.decode_lines
         self._clock = host.clock
 
@@ -177,7 +189,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(error_line(None, refusal, numbered_id(self.id, 0)))
             self.close()
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:  # noqa: C901 - flat: each call costs here
         """Work on all complete lines of one read, and send the answers with one write.
 
         Written out for a read of one whole line, which most are. The last request's scope stays
@@ -187,24 +199,29 @@ class Connection(asyncio.Protocol):
         if self.turn.is_over:
             self._hold(data)
             return
-        now_ns = self._clock()
+        # What is called is no attribute: that would be looked up as a method first.
+        clock = self._clock
+        now_ns = clock()
         size = len(data)
         if size <= self._fast_bytes and data[-1] == NEWLINE and self._framer.is_clean:
-            try:
-                calls = self._decode_lines(data)
-            except UNREADABLE:
-                calls = []  # Read again line by line, to find which of them it is.
-            if calls and not self._backlog:
-                rate = self.rate
-                if size > _SHORT_BYTES or len(calls) != 1 or not rate.paid:
-                    self._work(calls, now_ns, plain=True)
+            rate = self.rate
+            if self._one_a_read and size <= _SHORT_BYTES and rate.paid and not self._backlog:
+                decode = self._decode
+                try:
+                    call = decode(data)
+                except UNREADABLE:
+                    self._one_a_read = False  # Several, it may be.
+                else:
+                    rate.paid -= 1
+                    answer = self._call
+                    reply = answer(self, call, now_ns)
+                    if reply is not None:
+                        write = self._write
+                        write(reply)
+                        if self._write_paused:
+                            self._keep_waiting(reply)
                     return
-                rate.paid -= 1
-                reply = self._call(self, calls[0], now_ns)
-                if reply is not None:
-                    self._write(reply)
-                    if self._write_paused:
-                        self._keep_waiting(reply)
+            if self._work_plainly(data, now_ns):
                 return
         if not self.admitted:
             return
@@ -213,6 +230,18 @@ class Connection(asyncio.Protocol):
             self._backlog += found
         else:
             self._work(found, now_ns)
+
+    def _work_plainly(self, data: bytes, now_ns: int) -> bool:
+        """Work on whole lines that are calls and nothing else; False where they are not."""
+        try:
+            calls = self._decode_lines(data)
+        except UNREADABLE:
+            return False  # Read again line by line, to find which of them it is.
+        if not calls or self._backlog:
+            return False
+        self._one_a_read = len(calls) == 1
+        self._work(calls, now_ns, plain=True)
+        return True
 
     @in_scope(None)
     def eof_received(self) -> bool:
@@ -238,6 +267,7 @@ class Connection(asyncio.Protocol):
         self._host.unread.forget(self, self.peer.uid)
         self._backlog.clear()
         self._held = b""
+        self._host.dispatcher.recording.closed(self)
         if self._stall is not None:
             self._stall.cancel()
         if self._hangup is not None:
@@ -311,23 +341,24 @@ class Connection(asyncio.Protocol):
         answer: Callable[..., bytes | None] = self._call if paid_later else self._answer_any
         high_water = limits.write_high_water_bytes
         turn, used_ns = self.turn, self.used_ns
-        replies = []
-        size = done = 0
-        self.run = Run(self.stamp)
-        for call in part:
-            done += 1
-            reply = answer(self, call, begun_ns)
-            if reply is not None:
-                replies.append(reply)
-                size += len(reply)
-                if size > high_water:
-                    break
-            if turn.is_over:
-                break
+        replies: list[bytes] = []
+        done = 0
+        if paid_later:
+            plain_calls = cast("Sequence[Call]", part)
+            done = self._call_alike(self, plain_calls, begun_ns, replies, high_water)
+        if done < len(part):
+            size = sum(map(len, replies))
+            self.run = Run(self.stamp)
+            while done < len(part) and size <= high_water and not (done and turn.is_over):
+                reply = answer(self, part[done], begun_ns)
+                done += 1
+                if reply is not None:
+                    replies.append(reply)
+                    size += len(reply)
+            self._host.dispatcher.recording.end_run(self, self.requests + 1)
+            self.run = None
         if paid_later:
             self.rate.acquire(begun_ns, done)
-        self._host.dispatcher.recording.end_run(self, self.requests + 1)
-        self.run = None
         # Before what is left of a batch that the time was too short for.
         self._backlog += calls[done:]
         if replies:

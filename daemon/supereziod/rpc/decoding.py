@@ -75,7 +75,8 @@ class RequestDecoder:
         }
         union: Any = Union[tuple(self.call_types.values())]  # noqa: UP007 - built at run time
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(union)
-        self._decode = decoder.decode
+        #: The call of one line. Raises UNREADABLE where it is no plain call.
+        self.decode: Callable[[bytes], Call] = decoder.decode
         #: The calls of a chunk of whole lines. Raises UNREADABLE where one is no plain call.
         self.decode_lines: Callable[[bytes], list[Call]] = decoder.decode_lines
         self._max_batch = max_batch
@@ -83,7 +84,7 @@ class RequestDecoder:
     def line(self, line: bytes) -> Call | Refusal | Batch:
         """Return what one line is."""
         try:
-            call: Call = self._decode(line)
+            call: Call = self.decode(line)
         except UNREADABLE:
             return self._look_again(line)
         return call

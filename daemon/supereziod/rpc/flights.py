@@ -14,8 +14,8 @@ from superezio.errors import (
     InvalidRequestError,
     SuperezioError,
 )
+from supereziod.rpc.answering import Pending
 from supereziod.rpc.decoding import RequestId
-from supereziod.rpc.dispatcher import Pending
 from supereziod.rpc.limits import Account, Limits, Traffic
 
 

@@ -12,7 +12,7 @@ from superezio.flight.marking import marks_of, method_text
 from superezio.flight.records import OK
 from superezio.wire import Meta
 from supereziod.observability.flight_recorder import FlightRecorder
-from supereziod.observability.ring import MethodMarks
+from supereziod.observability.plain_lane import MethodMarks, Series
 from supereziod.observability.timeline import Timeline
 from supereziod.rpc.refusal_marks import mark_of
 from supereziod.rpc.requests import RequestContext
@@ -41,6 +41,8 @@ class Recorded(Protocol):
     stamp: bytes
     #: Those of this read that were answered at once and are not recorded yet, if it brought many.
     run: Run | None
+    #: Its newest record of what was answered at once, which more of it may join.
+    series: Series
 
 
 class Recording:
@@ -50,22 +52,43 @@ class Recording:
         self.recorder = recorder
         self._plain = recorder.plain
 
-    def begin_run(self, run: Run, marks: MethodMarks, request: RequestContext) -> None:
-        """Record those before, and begin with those of another method."""
-        self._record_run(run, request.number)
-        run.marks = marks
-        run.number = request.number
-        run.received_ns = request.received_ns
-
     def end_run(self, line: Recorded, upto: int) -> None:
         """Record what was answered at once and is not recorded yet, before anything is sent.
 
         `upto` is the number of the first request that is none of them.
         """
+        line.series.end()
         run = line.run
         if run is not None:
             self._record_run(run, upto)
             run.marks = None
+
+    def answered(self, line: Recorded, marks: MethodMarks, request: RequestContext) -> None:
+        """Record one that was answered at once: with those before it of its method and read.
+
+        Where its read brought no other, it begins a series.
+        """
+        run = line.run
+        if run is None:
+            self._plain.begin(line.series, marks, line.stamp, request.number, request.received_ns)
+        elif run.marks is not marks:
+            self.end_run(line, request.number)
+            run.marks = marks
+            run.number = request.number
+            run.received_ns = request.received_ns
+
+    def answered_all(
+        self, line: Recorded, marks: MethodMarks, numbers: range, received_ns: int
+    ) -> None:
+        """Record those of one method that one read brought and that were answered at once."""
+        line.series.end()
+        if numbers:
+            head = plain_head(marks.number, len(numbers))
+            self._plain.write(head, line.stamp, numbers.start, received_ns)
+
+    def closed(self, line: Recorded) -> None:
+        """Let go of a connection that has ended."""
+        self._plain.forget(line.series)
 
     def by_meta(
         self, line: Recorded, request: RequestContext, marks: MethodMarks, meta: Meta

@@ -16,7 +16,7 @@ from superezio import errors, wire
 from superezio.connection import LONGEST_DEADLINE_MS
 from superezioctl.output import Output
 from superezioctl.views import status
-from supereziod.rpc import dispatcher
+from supereziod.rpc import route
 
 #: words, method, params
 RAW = [
@@ -289,7 +289,7 @@ def test_who_would_wait_for_ever_sends_the_longest_deadline_there_is(
 ) -> None:
     assert ctl("lease", "acquire", "--vram", "8GiB", "--pid", "4711", "--wait", "1000d") == 0
     (request,) = daemon.asked("lease.acquire")
-    assert request["meta"]["deadline_ms"] == LONGEST_DEADLINE_MS == dispatcher._MAX_DEADLINE_MS
+    assert request["meta"]["deadline_ms"] == LONGEST_DEADLINE_MS == route.MAX_DEADLINE_MS
 
 
 def test_leases_of_connections_and_unknown_users_are_shown(ctl: Ctl, daemon: FakeDaemon) -> None:

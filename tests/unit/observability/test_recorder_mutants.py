@@ -14,6 +14,7 @@ UNIT = Path(__file__).parents[1]
 LAYOUT_TESTS = UNIT / "superezio" / "flight" / "test_layout.py"
 RING_TESTS = UNIT / "observability" / "test_ring.py"
 RECORDING_TESTS = UNIT / "rpc" / "test_recording.py"
+SERIES_TESTS = UNIT / "rpc" / "test_series.py"
 TRACE_TESTS = UNIT / "rpc" / "commands" / "test_trace.py"
 CTL_TESTS = UNIT / "ctl" / "test_trace.py"
 SHARES_TESTS = UNIT / "observability" / "test_lane_shares.py"
@@ -24,9 +25,11 @@ READING = "superezio.flight.reading"
 FINDING = "superezio.flight.finding"
 RING = "supereziod.observability.ring"
 RECORDER = "supereziod.observability.flight_recorder"
+LANE = "supereziod.observability.plain_lane"
 SHARES = "supereziod.observability.lane_shares"
 SHORT = "supereziod.observability.short_records"
-DISPATCHER = "supereziod.rpc.dispatcher"
+HOT_CALLS = "supereziod.rpc.hot_calls"
+ANSWERING = "supereziod.rpc.answering"
 RECORDING = "supereziod.rpc.recording"
 CONNECTION = "supereziod.rpc.connection"
 TRACE = "supereziod.rpc.commands.trace"
@@ -39,12 +42,14 @@ JUDGES = {
     READING: READERS,
     FINDING: READERS,
     RING: [RING_TESTS],
-    RECORDER: RECORDERS,
+    RECORDER: [*RECORDERS, SERIES_TESTS],
+    LANE: [SERIES_TESTS, RING_TESTS],
     SHARES: RECORDERS,
     SHORT: RECORDERS,
-    DISPATCHER: [RECORDING_TESTS],
-    RECORDING: [RECORDING_TESTS],
-    CONNECTION: [RECORDING_TESTS],
+    HOT_CALLS: [RECORDING_TESTS, SERIES_TESTS],
+    ANSWERING: [RECORDING_TESTS, SERIES_TESTS],
+    RECORDING: [RECORDING_TESTS, SERIES_TESTS],
+    CONNECTION: [RECORDING_TESTS, SERIES_TESTS],
     TRACE: READERS,
 }
 
@@ -100,7 +105,7 @@ MUTANTS = (
     ),
     Mutant(
         "begins anew in each life",
-        RING,
+        LANE,
         "self.place = newest(buffer)[1] or self.size",
         "self.place = self.size",
     ),
@@ -274,21 +279,93 @@ MUTANTS = (
     ),
     Mutant(
         "counts one that failed to those before it",
-        DISPATCHER,
-        "SuperezioError as error:\n            self.recording.end_run(line, number)\n",
-        "SuperezioError as error:\n            self.recording.end_run(line, number + 1)\n",
+        HOT_CALLS,
+        "        self._recording.end_run(line, request.number)\n",
+        "        self._recording.end_run(line, request.number + 1)\n",
     ),
     Mutant(
         "goes on with a run over a request of another kind",
-        DISPATCHER,
+        ANSWERING,
         "        self.recording.end_run(line, line.requests)\n        timeline",
         "        timeline",
     ),
     Mutant(
         "records all of a read as of its first method",
-        DISPATCHER,
-        "            elif run.marks is not route.marks:\n",
-        "            elif run.marks is None:\n",
+        RECORDING,
+        "        elif run.marks is not marks:\n",
+        "        elif run.marks is None:\n",
+    ),
+    Mutant(
+        "counts requests of another method into a series",
+        HOT_CALLS,
+        "series.marks is route.marks and now_ns",
+        "now_ns",
+    ),
+    Mutant(
+        "goes on with a series for ever",
+        HOT_CALLS,
+        "series.marks is route.marks and now_ns < series.until_ns",
+        "series.marks is route.marks and series.until_ns",
+    ),
+    Mutant(
+        "tells of requests of a series when it is over",
+        HOT_CALLS,
+        "                self._counts[series.at] = requests\n",
+        "",
+    ),
+    Mutant(
+        "tells of no more than the first two of a series",
+        HOT_CALLS,
+        "series.requests = requests = series.requests + 1",
+        "requests = series.requests + 1",
+    ),
+    Mutant(
+        "records one that failed among many as done",
+        HOT_CALLS,
+        "            odd, error = call, why\n",
+        "            odd, error, number = call, why, number + 1\n",
+    ),
+    Mutant(
+        "goes on with a series over one that failed",
+        RECORDING,
+        "        line.series.end()\n        run = line.run\n",
+        "        run = line.run\n",
+    ),
+    Mutant(
+        "goes on with a series over a read of many",
+        RECORDING,
+        "        line.series.end()\n        if numbers:\n",
+        "        if numbers:\n",
+    ),
+    Mutant(
+        "keeps a series of each connection there was",
+        RECORDING,
+        "        self._plain.forget(line.series)\n",
+        "        line.series.end()\n",
+    ),
+    Mutant(
+        "counts into a record that another has taken the place of",
+        LANE,
+        "        for series in self._series:\n            series.end()\n",
+        "        for series in self._series:\n",
+    ),
+    Mutant(
+        "lets a lap end without a word where a series begins it",
+        LANE,
+        "            self._end_series()\n        write_plain(self._buffer, at, marks",
+        "            pass\n        write_plain(self._buffer, at, marks",
+    ),
+    Mutant(
+        "knows a series for its first lap alone",
+        LANE,
+        "            series.is_listed = False\n",
+        "",
+    ),
+    Mutant(
+        "joins requests that are further apart than it says",
+        LANE,
+        "received_ns + SERIES_NS",
+        "received_ns + SERIES_NS + 1",
     ),
     Mutant(
         "loses the last requests of a read",
@@ -316,9 +393,9 @@ MUTANTS = (
     ),
     Mutant(
         "takes what the last request came to for what this one did",
-        DISPATCHER,
-        "            request.accepted_id = None\n            request.came_to = None\n",
-        "            request.accepted_id = None\n",
+        HOT_CALLS,
+        "        request.accepted_id = None\n        request.came_to = None\n",
+        "        request.accepted_id = None\n",
     ),
     Mutant(
         "leaves a refused request's timeline to the next one",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from superezio.flight import head as flight_head
 from superezio.flight import layout
 from superezio.flight.reading import Entry, RingReader, latest
 from superezio.flight.records import IN_FLIGHT, OK, RequestNote, encode_note
+from supereziod.observability.plain_lane import SERIES_NS, Series
 from supereziod.observability.ring import Ring
 
 SIZE = 256 * 1024
@@ -362,3 +364,60 @@ def test_a_full_disk_costs_the_file_and_not_the_daemon(tmp_path: Path) -> None:
         assert list(disk.iterdir()) == []
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_request_joins_the_record_of_those_before_it_and_is_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "flight.ring"
+    with opened(path) as ring:
+        series = Series()
+        ring.plain.begin(series, ring.marks_of("system.ping"), WHO, 7, 100)
+        assert series.until_ns == 100 + SERIES_NS
+        for count in (2, 3):
+            ring.plain.counts[series.at] = count
+            # As after a death at this instant: the file is read as it is.
+            assert numbers(of_file(path), full=False) == list(range(7, 7 + count))
+
+
+def test_no_series_outlives_the_lap_that_it_was_begun_in(tmp_path: Path) -> None:
+    """What takes its place may be another connection's: nothing may be counted into that."""
+    with opened(tmp_path / "flight.ring") as ring:
+        series = Series()
+        ring.plain.begin(series, ring.marks_of("system.ping"), WHO, 1, 100)
+        for number in range(2, ring.plain.size // 64 + 1):
+            plain(ring, number)
+            assert series.until_ns > 100
+        plain(ring, 1_000_000)
+        assert series.until_ns == 0
+
+
+def test_a_series_that_begins_a_lap_ends_the_others(tmp_path: Path) -> None:
+    with opened(tmp_path / "flight.ring") as ring:
+        first, second = Series(), Series()
+        ring.plain.begin(first, ring.marks_of("system.ping"), WHO, 1, 100)
+        while ring.plain.place % ring.plain.size:
+            plain(ring, 2)
+        ring.plain.begin(second, ring.marks_of("system.ping"), WHO, 1, 100)
+        assert (first.until_ns, second.until_ns) == (0, 100 + SERIES_NS)
+
+
+def test_a_series_begun_anew_ends_with_its_lap_too(tmp_path: Path) -> None:
+    with opened(tmp_path / "flight.ring") as ring:
+        series = Series()
+        for number in range(1, 2 * ring.plain.size // 64 + 2):
+            if number % 100 == 1:
+                ring.plain.begin(series, ring.marks_of("system.ping"), WHO, number, 100)
+            elif ring.plain.place % ring.plain.size == 0:
+                plain(ring, number)
+                assert series.until_ns == 0
+            else:
+                plain(ring, number)
+
+
+def test_nothing_joins_a_series_of_a_connection_that_has_ended(tmp_path: Path) -> None:
+    with opened(tmp_path / "flight.ring") as ring:
+        series = Series()
+        alone = sys.getrefcount(series)
+        ring.plain.begin(series, ring.marks_of("system.ping"), WHO, 1, 100)
+        ring.plain.forget(series)
+        assert series.until_ns == 0
+        assert sys.getrefcount(series) == alone, "it keeps something of each that there was"

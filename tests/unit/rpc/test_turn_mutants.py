@@ -63,7 +63,7 @@ MUTANTS = (
     Mutant(
         "works on all of a read",
         CONNECTION,
-        "            if turn.is_over:\n                break\n",
+        " and not (done and turn.is_over)",
         "",
     ),
     Mutant(
@@ -94,9 +94,9 @@ MUTANTS = (
     Mutant(
         "takes no time for refusals",
         DISPATCHER,
-        "        reply = self.failed(request_id, request, error)\n"
+        "        reply = self._answering.failed(request_id, request, error)\n"
         "        line.charge_since(now_ns)\n",
-        "        reply = self.failed(request_id, request, error)\n",
+        "        reply = self._answering.failed(request_id, request, error)\n",
     ),
 )
 

@@ -1,0 +1,220 @@
+"""The hot path: calls of methods that are asked thousands of times a second, answered at once.
+
+Written out flat, and with as little work for each request as there can be. What is called is no
+attribute, here and in the connection: that would be looked up as a method first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import UNSET
+
+from superezio.wire import Meta
+from supereziod.observability.correlation import current_scope
+from supereziod.rpc.answering import Answering, Line, Pending
+from supereziod.rpc.batches import BatchReply
+from supereziod.rpc.decoding import Call
+from supereziod.rpc.replies import END, ID, RESULT, encode, join
+from supereziod.rpc.requests import RequestContext
+from supereziod.rpc.route import Route, check_meta
+
+_scope = current_scope.get
+_set_scope = current_scope.set
+
+#: Answers a call of a method that is not hot: line, call, its route, the time, its batch.
+OtherCall = Callable[[Line, Call, Route, int, BatchReply | None], bytes | None]
+
+
+class HotCalls:
+    """Answers calls at once where that can be done; all others it passes on."""
+
+    def __init__(
+        self, routes: Mapping[type[Call], Route], answering: Answering, other_call: OtherCall
+    ) -> None:
+        self._routes = routes
+        self._answering = answering
+        self._recording = answering.recording
+        self._counts = answering.recorder.plain.counts
+        self._begin_series = answering.recorder.plain.begin
+        self._other_call = other_call
+        # Those of all connections: used again and again, and so the current scope at most times
+        # already. The one is for calls with `meta`.
+        self._request = _unused_request()
+        self._marked_request = _unused_request()
+
+    def call(
+        self, line: Line, call: Call, now_ns: int, batch: BatchReply | None = None
+    ) -> bytes | None:
+        """Answer a call that the rate limit has let pass; return what is to be sent at once.
+
+        Leaves the request's scope current.
+        """
+        route = self._routes[type(call)]
+        if call.meta is not None or not route.hot:
+            return self._less_hot(line, call, route, now_ns, batch)
+        request = self._request
+        request.origin = line
+        request.session = line.session
+        request.number = line.requests = line.requests + 1
+        request.received_ns = now_ns
+        request.method = route.name
+        if _scope() is not request:
+            _set_scope(request)
+        try:
+            if line.rank < route.rank:
+                self._answering.check_role(line, route)
+            handler = route.handler
+            result = handler(request, call.params)
+            if result is None:
+                return self._wait(line, call, route, request, batch)
+            series = line.series
+            if series.marks is route.marks and now_ns < series.until_ns:
+                series.requests = requests = series.requests + 1
+                self._counts[series.at] = requests
+            elif line.run is None:
+                self._begin_series(series, route.marks, line.stamp, request.number, now_ns)
+            else:
+                self._recording.answered(line, route.marks, request)
+            request_id = call.id
+            if request_id is UNSET:
+                return None
+            return join((RESULT, result, ID, encode(request_id), END))
+        except Exception as error:  # noqa: BLE001 - the edge of a request
+            return self._failed(line, call, request, error)
+
+    def call_alike(  # noqa: C901 - flat, as `call`
+        self, line: Line, calls: Sequence[Call], now_ns: int, replies: list[bytes], room: int
+    ) -> int:
+        """Do what `call` does for the first of `calls`, as far as they are plain and of one method.
+
+        Adds to `replies` until there are more than `room` bytes of them; returns how many calls
+        are done, which may be none. What is the same for all of them is done once.
+        """
+        kind = type(calls[0])
+        route = self._routes[kind]
+        if not route.hot or line.rank < route.rank:
+            return 0
+        handler = route.handler
+        request = self._request
+        request.origin = line
+        request.session = line.session
+        request.received_ns = now_ns
+        request.method = route.name
+        if _scope() is not request:
+            _set_scope(request)
+        first = number = line.requests + 1
+        odd: Call | None = None
+        error: Exception | None = None
+        try:
+            for call in calls:
+                if type(call) is not kind or call.meta is not None:
+                    break
+                request.number = number
+                result = handler(request, call.params)
+                if result is None:
+                    odd = call
+                    break
+                request_id = call.id
+                if request_id is not UNSET:
+                    reply = join((RESULT, result, ID, encode(request_id), END))
+                    replies.append(reply)
+                    room -= len(reply)
+                number += 1
+                if room < 0:
+                    break
+        except Exception as why:  # noqa: BLE001 - the edge of a request
+            odd, error = call, why
+        line.requests = number - 1
+        self._recording.answered_all(line, route.marks, range(first, number), now_ns)
+        if odd is None:
+            return number - first
+        line.requests = number
+        told = self._odd_one(line, odd, route, request, error)
+        if told is not None:
+            replies.append(told)
+        return number - first + 1
+
+    def _odd_one(
+        self, line: Line, call: Call, route: Route, request: RequestContext,
+        error: Exception | None,
+    ) -> bytes | None:  # fmt: skip
+        """Answer a call that failed, as `error` says, or that has to wait."""
+        try:
+            if error is None:
+                return self._wait(line, call, route, request, None)
+        except Exception as why:  # noqa: BLE001 - the edge of a request
+            error = why
+        return self._failed(line, call, request, error)
+
+    def _less_hot(
+        self, line: Line, call: Call, route: Route, now_ns: int, batch: BatchReply | None
+    ) -> bytes | None:
+        """Answer a call of a method that is not hot, or that says more of itself than most."""
+        if route.hot and call.meta is not None:
+            return self._marked_call(line, call, call.meta, route, now_ns, batch)
+        return self._other_call(line, call, route, now_ns, batch)
+
+    def _marked_call(
+        self, line: Line, call: Call, meta: Meta, route: Route, now_ns: int,
+        batch: BatchReply | None,
+    ) -> bytes | None:  # fmt: skip
+        """Answer a hot method's call that has `meta`."""
+        request = self._marked_request
+        request.origin = line
+        request.number = line.requests = line.requests + 1
+        request.received_ns = now_ns
+        request.method = route.name
+        request.meta = meta
+        request.session = session = self._answering.session(line, meta)
+        request.accepted_id = None
+        request.came_to = None
+        _set_scope(request)
+        try:
+            self._answering.check_role(line, route)
+            check_meta(meta)
+            result = route.handler(request, call.params)
+            if result is None:
+                return self._wait(line, call, route, request, batch)
+            if (
+                meta.correlation_id is not None
+                or meta.traceparent is not None
+                or session is not line.session
+            ):
+                self._recording.by_meta(line, request, route.marks, meta)
+            else:
+                self._recording.answered(line, route.marks, request)
+            if call.id is UNSET:
+                return None
+            return join((RESULT, result, ID, encode(call.id), END))
+        except Exception as error:  # noqa: BLE001 - the edge of a request
+            return self._failed(line, call, request, error)
+
+    def _failed(
+        self, line: Line, call: Call, request: RequestContext, error: Exception
+    ) -> bytes | None:
+        """Return the line that tells an error, after the requests before it are recorded."""
+        self._recording.end_run(line, request.number)
+        return self._answering.failed(call.id, request, error)
+
+    def _wait(
+        self, line: Line, call: Call, route: Route, hot: RequestContext, batch: BatchReply | None
+    ) -> bytes | None:
+        """Have a request wait, under a request of its own, of the same number."""
+        request = RequestContext(
+            line, route.name, hot.session, hot.meta, hot.received_ns, hot.number,
+            self._answering.recorder.timeline(),
+        )  # fmt: skip
+        request.accepted_id = hot.accepted_id
+        _set_scope(request)
+        pending = Pending(self._answering, call.id, request, batch)
+        line.check_can_wait(call.id)
+        awaitable = route.waiting(request, call.params)
+        self._answering.wait(line, pending, awaitable)
+        return None
+
+
+def _unused_request() -> RequestContext:
+    request = RequestContext.__new__(RequestContext)
+    request.meta = request.accepted_id = request.came_to = request.timeline = None
+    return request
