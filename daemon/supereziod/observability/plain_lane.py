@@ -31,17 +31,18 @@ class Series:
     """The newest plain record of a connection, as long as further requests may join it.
 
     They are of its method, follow it without a gap in their numbers, and came in before
-    `until_ns`. To join takes one store, of how many there are then: `PlainLane.counts[at]`.
+    `until_ns`. To join takes one store, of how many there are then, which follows from the number
+    of the last one `before` them: `PlainLane.counts[at] = number - before`.
     """
 
-    __slots__ = ("at", "is_listed", "marks", "requests", "until_ns")
+    __slots__ = ("at", "before", "is_listed", "marks", "until_ns")
 
     def __init__(self) -> None:
         #: Whether the lane knows of it.
         self.is_listed = False
         self.marks: MethodMarks | None = None
         self.until_ns = 0
-        self.requests = 0
+        self.before = 0
         self.at = 0
 
     def end(self) -> None:
@@ -87,7 +88,7 @@ class PlainLane:
         write_plain(self._buffer, at, marks.plain, place, who, number, received_ns, place)
         series.marks = marks
         series.until_ns = received_ns + SERIES_NS
-        series.requests = 1
+        series.before = number - 1
         series.at = at // 4 + 1
         if not series.is_listed:
             series.is_listed = True

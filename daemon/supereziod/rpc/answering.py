@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -11,15 +11,21 @@ from msgspec import UNSET
 
 from superezio.errors import InternalError, ShuttingDownError, SuperezioError
 from superezio.wire import Meta
+from supereziod.observability.correlation import current_scope
 from supereziod.observability.flight_recorder import FlightRecorder
 from supereziod.rpc.access import AccessPolicy
 from supereziod.rpc.batches import BatchReply
-from supereziod.rpc.decoding import RequestId
+from supereziod.rpc.decoding import Call, RequestId
 from supereziod.rpc.recording import Recorded, Recording
 from supereziod.rpc.replies import error_line, result_line
 from supereziod.rpc.requests import Origin, RequestContext
 from supereziod.rpc.route import Route
 from supereziod.rpc.sessions import Sessions, SessionState
+
+_set_scope = current_scope.set
+
+#: By the type of the call.
+Routes = Mapping[type[Call], Route]
 
 
 class Rate(Protocol):
@@ -39,6 +45,12 @@ class Line(Origin, Recorded, Protocol):
     """A connection, as far as dispatching needs it."""
 
     rank: int
+    #: The methods, as its role may use them.
+    routes: Routes
+    #: That of its hot calls without `meta`: used again and again.
+    hot_request: RequestContext
+    #: The request whose scope is current where its reads are worked on; None if that is not known.
+    scope: RequestContext | None
     rate: Rate
     #: How many there have been.
     requests: int
@@ -53,6 +65,12 @@ class Line(Origin, Recorded, Protocol):
 
     def wait_for(self, pending: Pending, awaitable: Awaitable[Any]) -> None:
         """Keep a request in flight until `awaitable` is done, then call `pending.finish`."""
+
+
+def enter(line: Line, request: RequestContext) -> None:
+    """Work for a request of a connection from now on."""
+    _set_scope(request)
+    line.scope = request
 
 
 class Answering:
@@ -75,12 +93,17 @@ class Answering:
     def request(
         self, line: Line, method: str | None, meta: Meta | None, now_ns: int
     ) -> RequestContext:
-        """Return the next request of a connection, which counts for its session."""
+        """Return the next request of a connection, which counts for its session.
+
+        Leaves its scope current.
+        """
         session = line.session if meta is None else self.session(line, meta)
         line.requests += 1
         self.recording.end_run(line, line.requests)
         timeline = self.recorder.timeline()
-        return RequestContext(line, method, session, meta, now_ns, line.requests, timeline)
+        request = RequestContext(line, method, session, meta, now_ns, line.requests, timeline)
+        enter(line, request)
+        return request
 
     def session(self, line: Line, meta: Meta) -> SessionState:
         """Return the session that the caller names, if it is one of its own, and count for it."""

@@ -17,7 +17,7 @@ from superezio.framing import NEWLINE, LineFramer
 from superezio.wire import Role
 from supereziod.observability.correlation import in_scope, numbered_id
 from supereziod.observability.plain_lane import Series
-from supereziod.rpc.answering import Pending, Rate
+from supereziod.rpc.answering import Pending, Rate, Routes
 from supereziod.rpc.batches import OpenBatch
 from supereziod.rpc.decoding import UNREADABLE, Batch, Call, Refusal, RequestId
 from supereziod.rpc.dispatcher import CommandDispatcher
@@ -27,6 +27,7 @@ from supereziod.rpc.limits import Account, Limits, Traffic
 from supereziod.rpc.peers import Peer, PeerSocket, open_peer_pidfd, read_peer
 from supereziod.rpc.recording import Run
 from supereziod.rpc.replies import error_line
+from supereziod.rpc.requests import RequestContext
 from supereziod.rpc.sessions import SessionState
 from supereziod.rpc.turns import Turn, Turns
 from supereziod.rpc.unread import Unread
@@ -82,7 +83,7 @@ class Connection(asyncio.Protocol):
         "_kept_bytes",
         "_largest_bytes",
         "_mute",
-        "_one_a_read",
+        "_one_bytes",
         "_owed_ns",
         "_pidfd",
         "_sock",
@@ -94,7 +95,9 @@ class Connection(asyncio.Protocol):
         "account",
         "admitted",
         "flights",
+        "hot_request",
         "id",
+        "limit_ways",
         "lost",
         "max_priority",
         "peer",
@@ -103,7 +106,9 @@ class Connection(asyncio.Protocol):
         "requests",
         "requests_elsewhere",
         "role",
+        "routes",
         "run",
+        "scope",
         "series",
         "session",
         "sessions",
@@ -128,6 +133,9 @@ class Connection(asyncio.Protocol):
         self.id = os.urandom(8).hex()
         self.role: Role = "observer"
         self.rank = 0
+        self.routes: Routes = {}
+        self.hot_request: RequestContext
+        self.scope: RequestContext | None = None
         self.max_priority = 0
         self.unlimited = False
         self.admitted = False
@@ -138,13 +146,15 @@ class Connection(asyncio.Protocol):
         self.series = Series()
         self.sessions: set[str] = set()
         self.subscriptions: dict[str, Callable[[], None]] = {}
+        self.limit_ways: dict[str, Any] = {}
         self._framer = LineFramer(max_frame_bytes=host.limits.max_frame_bytes)
         #: What a read may have to be worked on without the framer; none before it is admitted.
         self._fast_bytes = 0
         self.flights = Flights(host.traffic, self._close_if_done)
-        #: Whether the last read brought one call alone, so that the next one may be taken for such:
-        #: it is read with less work then, and again if it turns out to have several.
-        self._one_a_read = True
+        #: What a read may have to be taken for one call alone, as the last one was: it is read with
+        #: less work then, and again if it turns out to be something else. None while anything
+        #: comes before it.
+        self._one_bytes = 0
         #: That of its user; its own before it is admitted.
         self.turn = Turn()
         self.used_ns = 0
@@ -202,28 +212,24 @@ class Connection(asyncio.Protocol):
         # What is called is no attribute: that would be looked up as a method first.
         clock = self._clock
         now_ns = clock()
-        size = len(data)
-        if size <= self._fast_bytes and data[-1] == NEWLINE and self._framer.is_clean:
-            rate = self.rate
-            if self._one_a_read and size <= _SHORT_BYTES and rate.paid and not self._backlog:
-                decode = self._decode
-                try:
-                    call = decode(data)
-                except UNREADABLE:
-                    self._one_a_read = False  # Several, it may be.
-                else:
-                    rate.paid -= 1
-                    answer = self._call
-                    reply = answer(self, call, now_ns)
-                    if reply is not None:
-                        write = self._write
-                        write(reply)
-                        if self._write_paused:
-                            self._keep_waiting(reply)
-                    return
-            if self._work_plainly(data, now_ns):
+        if len(data) <= self._one_bytes and data[-1] == NEWLINE and (rate := self.rate).paid:
+            decode = self._decode
+            try:
+                call = decode(data)
+            except UNREADABLE:
+                pass  # Several, it may be.
+            else:
+                rate.paid -= 1
+                answer = self._call
+                reply = answer(self, call, now_ns)
+                if reply is not None:
+                    write = self._write
+                    write(reply)
+                    if self._write_paused:
+                        self._keep_waiting(reply)
                 return
-        if not self.admitted:
+        self._one_bytes = 0
+        if self._work_plainly(data, now_ns) or not self.admitted:
             return
         found = self._read_lines(data)
         if self._backlog:
@@ -233,14 +239,17 @@ class Connection(asyncio.Protocol):
 
     def _work_plainly(self, data: bytes, now_ns: int) -> bool:
         """Work on whole lines that are calls and nothing else; False where they are not."""
+        if len(data) > self._fast_bytes or data[-1] != NEWLINE or not self._framer.is_clean:
+            return False
         try:
             calls = self._decode_lines(data)
         except UNREADABLE:
             return False  # Read again line by line, to find which of them it is.
         if not calls or self._backlog:
             return False
-        self._one_a_read = len(calls) == 1
         self._work(calls, now_ns, plain=True)
+        if len(calls) == 1 and not self._backlog:
+            self._one_bytes = min(self._fast_bytes, _SHORT_BYTES)
         return True
 
     @in_scope(None)
@@ -275,6 +284,7 @@ class Connection(asyncio.Protocol):
         self.flights.cancel_all(CancelledRequestError("the connection was closed"))
         if self.admitted:
             self._host.closed(self)
+            del self.hot_request
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
@@ -392,6 +402,7 @@ class Connection(asyncio.Protocol):
 
     def _hold(self, data: bytes) -> None:
         """Keep what was read for the next turn."""
+        self._one_bytes = 0
         if not self._mute:
             self._held += data
             self._wait()
@@ -412,6 +423,8 @@ class Connection(asyncio.Protocol):
         if self._write_paused or self._mute:
             return
         begun_ns = self._clock()
+        # This may run in another context than reads do.
+        self.scope = None
         if self._backlog:
             calls, self._backlog = self._backlog, []
             self._work(calls, begun_ns)
@@ -421,6 +434,7 @@ class Connection(asyncio.Protocol):
             if self._eof:
                 found += self._last_line()
             self._work(found, begun_ns)
+        self.scope = None
         if self._backlog or self._held or self._write_paused:
             if not (self._waits or self._write_paused):
                 self._wait()

@@ -14,11 +14,10 @@ from typing import Any, Final
 from superezio import milliseconds
 from superezio.errors import BusyError, SuperezioError
 from superezio.wire import Meta
-from supereziod.observability.correlation import current_scope
 from supereziod.observability.flight_recorder import FlightRecorder
 from supereziod.observability.ring import Ring
 from supereziod.rpc.access import RANK, AccessPolicy
-from supereziod.rpc.answering import Answering, Line, Pending
+from supereziod.rpc.answering import Answering, Line, Pending, Routes
 from supereziod.rpc.batches import BatchReply, OpenBatch
 from supereziod.rpc.decoding import Call, Refusal, RequestDecoder, RequestId, Signature
 from supereziod.rpc.hot_calls import HotCalls
@@ -30,8 +29,6 @@ from supereziod.rpc.turns import Turn
 #: A batch is answered in one line: with so much of an answer, its other members are refused, or
 #: a line of a few kilobytes would take hundreds of megabytes.
 MAX_BATCH_ANSWER_BYTES: Final = 4 << 20
-
-_set_scope = current_scope.set
 
 
 class CommandDispatcher:
@@ -54,21 +51,26 @@ class CommandDispatcher:
         )
         #: Where requests leave their records; without one, in a small ring that no file keeps.
         self.recorder = recorder if recorder is not None else FlightRecorder(Ring.in_memory())
-        self._routes = {
+        routes = {
             self.decoder.call_types[each.name]: Route(
                 each, RANK[each.role], self.recorder.marks_of(each.name)
             )
             for each in methods
         }
-        if len(self._routes) != len(methods):
+        if len(routes) != len(methods):
             raise ValueError("two methods of one name")
+        #: By the rank of a role: what it may not use is no matter of the hot path.
+        self.routes_of: dict[int, Routes] = {
+            rank: {kind: each.for_rank(rank) for kind, each in routes.items()}
+            for rank in RANK.values()
+        }
         self.draining = False
         self._answering = Answering(
             access=access, sessions=sessions, recorder=self.recorder, logger=logger
         )
         self.recording = self._answering.recording
         #: Answers calls that the rate limit has let pass.
-        self.calls = HotCalls(self._routes, self._answering, self._other_call)
+        self.calls = HotCalls(self._answering, self._other_call)
 
     @property
     def access(self) -> AccessPolicy:
@@ -82,8 +84,9 @@ class CommandDispatcher:
     def drain(self) -> None:
         """Refuse whatever comes from now on; what is in flight goes on."""
         self.draining = True
-        for route in self._routes.values():
-            route.close()
+        for routes in self.routes_of.values():
+            for route in routes.values():
+                route.close()
 
     def answer(self, line: Line, what: Call | Refusal, now_ns: int) -> bytes | None:
         """Work on what came in over a connection; return what is to be sent at once, if anything.
@@ -124,7 +127,6 @@ class CommandDispatcher:
     ) -> bytes | None:
         """Answer a call of a method that is not hot."""
         request = self._answering.request(line, route.name, call.meta, now_ns)
-        _set_scope(request)
         try:
             reply = self._done(line, call, route, Pending(self._answering, call.id, request, batch))
         except Exception as error:  # noqa: BLE001 - the edge of a request
@@ -155,7 +157,7 @@ class CommandDispatcher:
             retry_after_ms=milliseconds.rounded_up(wait_ns),
             data={"limit": "requests_per_second"},
         )
-        method = None if isinstance(what, Refusal) else self._routes[type(what)].name
+        method = None if isinstance(what, Refusal) else line.routes[type(what)].name
         return self._refuse(line, what.id, what.meta, error, now_ns, method=method)
 
     def _refuse(
@@ -169,7 +171,6 @@ class CommandDispatcher:
         method: str | None = None,
     ) -> bytes | None:
         request = self._answering.request(line, method, meta, now_ns)
-        _set_scope(request)
         reply = self._answering.failed(request_id, request, error)
         line.charge_since(now_ns)
         return reply

@@ -6,21 +6,17 @@ attribute, here and in the connection: that would be looked up as a method first
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import UNSET
 
 from superezio.wire import Meta
-from supereziod.observability.correlation import current_scope
-from supereziod.rpc.answering import Answering, Line, Pending
+from supereziod.rpc.answering import Answering, Line, Pending, enter
 from supereziod.rpc.batches import BatchReply
 from supereziod.rpc.decoding import Call
 from supereziod.rpc.replies import END, ID, RESULT, encode, join
 from supereziod.rpc.requests import RequestContext
 from supereziod.rpc.route import Route, check_meta
-
-_scope = current_scope.get
-_set_scope = current_scope.set
 
 #: Answers a call of a method that is not hot: line, call, its route, the time, its batch.
 OtherCall = Callable[[Line, Call, Route, int, BatchReply | None], bytes | None]
@@ -29,19 +25,15 @@ OtherCall = Callable[[Line, Call, Route, int, BatchReply | None], bytes | None]
 class HotCalls:
     """Answers calls at once where that can be done; all others it passes on."""
 
-    def __init__(
-        self, routes: Mapping[type[Call], Route], answering: Answering, other_call: OtherCall
-    ) -> None:
-        self._routes = routes
+    def __init__(self, answering: Answering, other_call: OtherCall) -> None:
         self._answering = answering
         self._recording = answering.recording
         self._counts = answering.recorder.plain.counts
         self._begin_series = answering.recorder.plain.begin
         self._other_call = other_call
-        # Those of all connections: used again and again, and so the current scope at most times
-        # already. The one is for calls with `meta`.
-        self._request = _unused_request()
-        self._marked_request = _unused_request()
+        # That of the calls with `meta`, of all connections.
+        self._marked_request = RequestContext.__new__(RequestContext)
+        self._marked_request.timeline = None
 
     def call(
         self, line: Line, call: Call, now_ns: int, batch: BatchReply | None = None
@@ -50,30 +42,25 @@ class HotCalls:
 
         Leaves the request's scope current.
         """
-        route = self._routes[type(call)]
+        route = line.routes[type(call)]
         if call.meta is not None or not route.hot:
             return self._less_hot(line, call, route, now_ns, batch)
-        request = self._request
-        request.origin = line
-        request.session = line.session
-        request.number = line.requests = line.requests + 1
+        request = line.hot_request
+        request.number = line.requests = number = line.requests + 1
         request.received_ns = now_ns
         request.method = route.name
-        if _scope() is not request:
-            _set_scope(request)
+        if line.scope is not request:
+            enter(line, request)
         try:
-            if line.rank < route.rank:
-                self._answering.check_role(line, route)
             handler = route.handler
             result = handler(request, call.params)
             if result is None:
                 return self._wait(line, call, route, request, batch)
             series = line.series
             if series.marks is route.marks and now_ns < series.until_ns:
-                series.requests = requests = series.requests + 1
-                self._counts[series.at] = requests
+                self._counts[series.at] = number - series.before
             elif line.run is None:
-                self._begin_series(series, route.marks, line.stamp, request.number, now_ns)
+                self._begin_series(series, route.marks, line.stamp, number, now_ns)
             else:
                 self._recording.answered(line, route.marks, request)
             request_id = call.id
@@ -88,21 +75,19 @@ class HotCalls:
     ) -> int:
         """Do what `call` does for the first of `calls`, as far as they are plain and of one method.
 
-        Adds to `replies` until there are more than `room` bytes of them; returns how many calls
-        are done, which may be none. What is the same for all of them is done once.
+        Adds to `replies`, in pieces, until there are more than `room` bytes of results; returns how
+        many calls are done, which may be none. What is the same for all of them is done once.
         """
         kind = type(calls[0])
-        route = self._routes[kind]
-        if not route.hot or line.rank < route.rank:
+        route = line.routes[kind]
+        if not route.hot:
             return 0
         handler = route.handler
-        request = self._request
-        request.origin = line
-        request.session = line.session
+        request = line.hot_request
         request.received_ns = now_ns
         request.method = route.name
-        if _scope() is not request:
-            _set_scope(request)
+        if line.scope is not request:
+            enter(line, request)
         first = number = line.requests + 1
         odd: Call | None = None
         error: Exception | None = None
@@ -117,9 +102,8 @@ class HotCalls:
                     break
                 request_id = call.id
                 if request_id is not UNSET:
-                    reply = join((RESULT, result, ID, encode(request_id), END))
-                    replies.append(reply)
-                    room -= len(reply)
+                    replies += (RESULT, result, ID, encode(request_id), END)
+                    room -= len(result)
                 number += 1
                 if room < 0:
                     break
@@ -169,9 +153,8 @@ class HotCalls:
         request.session = session = self._answering.session(line, meta)
         request.accepted_id = None
         request.came_to = None
-        _set_scope(request)
+        enter(line, request)
         try:
-            self._answering.check_role(line, route)
             check_meta(meta)
             result = route.handler(request, call.params)
             if result is None:
@@ -206,15 +189,9 @@ class HotCalls:
             self._answering.recorder.timeline(),
         )  # fmt: skip
         request.accepted_id = hot.accepted_id
-        _set_scope(request)
+        enter(line, request)
         pending = Pending(self._answering, call.id, request, batch)
         line.check_can_wait(call.id)
         awaitable = route.waiting(request, call.params)
         self._answering.wait(line, pending, awaitable)
         return None
-
-
-def _unused_request() -> RequestContext:
-    request = RequestContext.__new__(RequestContext)
-    request.meta = request.accepted_id = request.came_to = request.timeline = None
-    return request

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from superezio.traceparent import TraceContext, parse_traceparent
 from superezio.wire import Meta, Role
@@ -24,6 +24,8 @@ class Origin(Protocol):
     #: Explicit sessions that were opened or resumed here.
     sessions: set[str]
     subscriptions: dict[str, Callable[[], None]]
+    #: Its ways to the limits, as they keep them: a look-up for each request less.
+    limit_ways: dict[str, Any]
 
     def pidfd(self) -> int | None:
         """Return a pidfd of the peer, which the connection closes at its end."""

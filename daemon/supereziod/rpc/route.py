@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable
+from copy import copy
 from typing import Any, Final
 
 from superezio.errors import DeadlineExceededError, InvalidRequestError, ShuttingDownError
@@ -34,6 +35,14 @@ class Route:
         self.waiting = method.waiting or _never_waits
         self.role = method.role
         self.rank = rank
+
+    def for_rank(self, rank: int) -> Route:
+        """Return the same for a role; it is no matter of the hot path if that may not use it."""
+        if rank >= self.rank:
+            return self
+        twin = copy(self)
+        twin.hot = False
+        return twin
 
     def close(self) -> None:
         """Refuse whatever comes from now on: the daemon is stopping."""

@@ -19,6 +19,7 @@ from supereziod.rpc.connection import Connection
 from supereziod.rpc.dispatcher import CommandDispatcher
 from supereziod.rpc.limits import Account, Accounts, Boundless, Limits, Traffic
 from supereziod.rpc.listener import BACKLOG, Listener
+from supereziod.rpc.requests import RequestContext
 from supereziod.rpc.sessions import Sessions
 from supereziod.rpc.subscriptions import Events, Subscriptions
 from supereziod.rpc.turns import Turns
@@ -150,6 +151,7 @@ class RpcServer:
             peer.uid, peer.pid, lambda: connection.requests - connection.requests_elsewhere
         )
         connection.stamp = stamp(peer.uid, peer.pid, bytes.fromhex(connection.id), session.key)
+        connection.hot_request = RequestContext(connection, None, session, None, 0, 0)
         connection.admitted = True
         self._connections.add(connection)
         self.traffic.begin(connection)
@@ -197,6 +199,7 @@ class RpcServer:
         policy = self.dispatcher.access
         connection.role = policy.role_of(connection.peer)
         connection.rank = RANK[connection.role]
+        connection.routes = self.dispatcher.routes_of[connection.rank]
         connection.max_priority = policy.max_priority(connection.role)
 
     def _no_room(self, connection: Connection, account: Account) -> SuperezioError | None:

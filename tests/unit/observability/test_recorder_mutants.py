@@ -310,14 +310,14 @@ MUTANTS = (
     Mutant(
         "tells of requests of a series when it is over",
         HOT_CALLS,
-        "                self._counts[series.at] = requests\n",
-        "",
+        "                self._counts[series.at] = number - series.before\n",
+        "                pass\n",
     ),
     Mutant(
-        "tells of no more than the first two of a series",
-        HOT_CALLS,
-        "series.requests = requests = series.requests + 1",
-        "requests = series.requests + 1",
+        "tells of one too few of a series",
+        LANE,
+        "        series.before = number - 1\n",
+        "        series.before = number\n",
     ),
     Mutant(
         "records one that failed among many as done",

@@ -123,8 +123,7 @@ async def test_a_read_of_many_between_reads_of_one_is_told_in_full(served: Recor
         await receive_all(client, len(sent))
     told = [
         *["other"] * 4, "other", "hot", "other", "other", "hot",
-        "hot", None, "hot", None, "hot", "hot", "hot", "hot", None, "hot", "hot", "hot", "hot",
-        "hot",
+        "hot", None, "hot", None, *["hot"] * 4, None, *["hot"] * 5,
     ]  # fmt: skip
     assert served.told() == [
         (at, name or "hot", "ok" if name else "not_found") for at, name in enumerate(told, 1)

@@ -315,6 +315,23 @@ async def test_a_hot_request_is_nobody_elses(served: Served) -> None:
     assert (await client.call("hot.fault"))["error"]["code"] == -32603
 
 
+async def test_a_hot_request_works_in_its_own_scope_after_a_turn_of_others(
+    tmp_path: Path, parking: Parking
+) -> None:
+    """A turn runs in another context than a read: what is current in one is not in the other."""
+    limits = Limits(requests_per_turn=1)
+    async with serving(tmp_path, table(parking), limits=limits) as served:
+        client = await served.client()
+        names = ["scope", "hot.scope", "scope", "hot.scope"]
+        told = []
+        for _ in range(4):
+            await client.send(*({"jsonrpc": "2.0", "id": 1, "method": name} for name in names))
+            told += [(await client.receive())["result"] for _ in names]
+            told += [(await client.call("hot.scope"))["result"] for _ in range(2)]
+        ids = [each["correlation_id"].rpartition(".")[2] for each in told]
+        assert ids == [str(number) for number in range(1, len(told) + 1)]
+
+
 async def test_requests_without_correlation_id_get_one_each(served: Served) -> None:
     client = await served.client()
     ids = {(await client.call("scope"))["result"]["correlation_id"] for _ in range(3)}
