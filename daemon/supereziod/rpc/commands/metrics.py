@@ -42,10 +42,7 @@ class MetricsCommands:
     def get(
         self, _request: RequestContext, _params: NoParams
     ) -> MetricsText | Awaitable[MetricsText]:
-        """Return all metrics as they stand, or stood up to a quarter of a second ago.
-
-        All callers see the same, so that one page is for all of them.
-        """
+        """Return all metrics, as they stand or stood a quarter of a second ago."""
         if self._exposition is not None:
             return self._written(self._exposition)
         if self._first is None:
