@@ -42,6 +42,7 @@ class Card:
 
     mode: ComputeMode = "default"
     readable: bool = True
+    listed: bool = True
     on: dict[int, int] = field(default_factory=dict)
     shown_mode: ComputeMode = "default"
     shown: dict[int, int] | None = None
@@ -51,7 +52,9 @@ class Card:
 
     def look(self, now_ns: int) -> None:
         self.shown_mode = self.mode
-        self.shown = dict(self.on) if self.readable else None
+        # What has come back where nobody lists processes is read from the VRAM: see the ledger's.
+        self.listed = self.readable or bool(self.pending)
+        self.shown = dict(self.on) if self.listed else None
         self.taken_ns = now_ns
         self.pending = [one for one in self.pending if not self._is_settled(*one)]
 
@@ -204,8 +207,8 @@ class ComputeModeMachine(RuleBasedStateMachine):
             taken_ns=self.clock(),
             total=TOTAL,
             used=sum(card.on.values()),
-            processes=dict(card.on) if card.readable else {},
-            listed=card.readable,
+            processes=dict(card.on) if card.listed else {},
+            listed=card.listed,
         )
         block = block_of(
             status="ok",

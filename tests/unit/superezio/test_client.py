@@ -97,7 +97,7 @@ CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
         "limit_peek",
         {"name": "openai", "key": "acme"},
         "limit.peek",
-        {"name": "openai", "key": "acme", "uid": None},
+        {"name": "openai", "key": "acme", "uid": None, "skip": 0},
     ),
     ("limit_list", {}, "limit.list", None),
     (
