@@ -237,3 +237,13 @@ TestComputeModes.settings = settings(
     derandomize=MUTANT,
     phases=(Phase.generate,) if MUTANT else tuple(Phase),
 )
+
+
+def test_a_server_whose_lease_ended_is_where_it_was_seen() -> None:
+    machine = ComputeModeMachine()
+    machine.begin(a="default", b="default", pid=3)
+    machine.acquire(pid=3, who="itself", avoid="GPU-b")
+    machine.look()
+    machine.release(which=0, ends=False)
+    machine.acquire(pid=3, who="a server", avoid="GPU-a")  # asserts that it goes nowhere else
+    assert not machine.leases
