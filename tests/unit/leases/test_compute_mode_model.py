@@ -10,6 +10,7 @@ Modes are a person's to change, also under leases. There is VRAM for all: it is 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -50,18 +51,20 @@ class Card:
     #: Releases that are not settled: when, and which processes had how much.
     pending: list[tuple[int, dict[int, int]]] = field(default_factory=list)
 
-    def look(self, now_ns: int) -> None:
+    def look(self, now_ns: int, *, leased: Collection[int]) -> None:
         self.shown_mode = self.mode
         # What has come back where nobody lists processes is read from the VRAM: see the ledger's.
         self.listed = self.readable or bool(self.pending)
         self.shown = dict(self.on) if self.listed else None
         self.taken_ns = now_ns
-        self.pending = [one for one in self.pending if not self._is_settled(*one)]
+        self.pending = [one for one in self.pending if not self._is_settled(*one, leased)]
 
-    def _is_settled(self, released_ns: int, had: dict[int, int]) -> bool:
+    def _is_settled(self, released_ns: int, had: dict[int, int], leased: Collection[int]) -> bool:
         if self.taken_ns <= released_ns:
             return False
-        left = sum(size for pid, size in (self.shown or {}).items() if pid in had)
+        # What a process has that holds a lease again is that one's.
+        shown = self.shown or {}
+        left = sum(shown[pid] for pid in had if pid in shown and pid not in leased)
         expected = sum(had.values())
         is_back = expected - min(left, expected) >= 0.75 * expected
         return is_back or self.taken_ns - released_ns >= RETURN_NS
@@ -194,7 +197,7 @@ class ComputeModeMachine(RuleBasedStateMachine):
     def look(self, later_ms: int = 1) -> None:
         self.clock.advance(later_ms / 1000)
         for card in self.cards.values():
-            card.look(self.clock())
+            card.look(self.clock(), leased=[pid for _, pid in self.leases.values()])
         self.snapshot = a_snapshot(*[self.view(uuid) for uuid in self.cards])
         holders = {pid: holder(pid) for _, pid in self.leases.values()}
         self.ledger.observe(self.snapshot, holders.get)
