@@ -169,7 +169,7 @@ def test_uninstalled_nothing_is_left_but_configuration_and_state(host: Reader) -
     host.run("rm", "-r", "/opt/superezio.before", "/tmp/package")
     left = host.output(
         *("find", "/etc", "/usr", "/opt", "/var/lib", "-xdev", "-name", "*superezio*"),
-        *("-prune"),
+        "-prune",
     )
     assert sorted(left.split()) == ["/etc/superezio", "/var/lib/superezio"]
     assert host.properties(UNIT, "LoadState", "ActiveState") == {

@@ -10,6 +10,7 @@ def test_units_load_without_a_warning(machine: Machine) -> None:
         "systemd-analyze",
         "verify",
         "--recursive-errors=yes",
+        "--man=no",
         "superezio.service",
         "superezio.socket",
         check=False,
