@@ -11,10 +11,10 @@ import msgspec
 from msgspec.structs import FieldInfo, fields
 
 from superezio.quantities import format_duration
+from superezio.toml_values import describe
 from supereziod.config.changes import is_live
 from supereziod.config.schema import Config
 from supereziod.config.section import Section
-from supereziod.config.values import describe
 
 _HEAD = """\
 # /etc/superezio/superezio.toml: every key, with its default.

@@ -13,9 +13,9 @@ from typing import Final
 
 from msgspec.structs import fields
 
+from superezio.toml_lines import KeyPath
 from supereziod.config.loader import Loaded, Problem
 from supereziod.config.section import Shared
-from supereziod.config.toml_lines import KeyPath
 
 _LOOK_UP: Final[dict[str, Callable[[str], object]]] = {
     "user": pwd.getpwnam,

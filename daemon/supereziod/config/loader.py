@@ -15,11 +15,11 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 from msgspec import Struct
 from msgspec.structs import asdict, fields
 
+from superezio.toml_lines import KeyPath, key_lines
+from superezio.toml_values import read_value
 from supereziod.config.schema import Config, Gpu, GpuOverride, Thermal
 from supereziod.config.section import Section, section_type
-from supereziod.config.toml_lines import KeyPath, key_lines
 from supereziod.config.unknown_keys import unknown_key
-from supereziod.config.values import read_value
 
 DEFAULT_FILE: Final = Path("/etc/superezio/superezio.toml")
 DROP_INS: Final = "conf.d"

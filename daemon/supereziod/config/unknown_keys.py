@@ -7,8 +7,8 @@ from typing import get_type_hints
 
 from msgspec.structs import fields
 
+from superezio.toml_lines import KeyPath
 from supereziod.config.section import Section, section_type
-from supereziod.config.toml_lines import KeyPath
 
 _SHARED = "shared"
 

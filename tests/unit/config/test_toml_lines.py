@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supereziod.config.toml_lines import KeyPath, key_lines
+from superezio.toml_lines import KeyPath, key_lines
 
 _AWKWARD = '''\
 # a comment with = and [brackets]
