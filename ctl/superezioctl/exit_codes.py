@@ -10,6 +10,8 @@ REFUSED = 4
 NO_DAEMON = 5
 #: sysexits.h has it as EX_TEMPFAIL: the same may work later.
 REFUSED_FOR_NOW = 75
+#: sysexits.h has it as EX_CONFIG: a restart does not mend it.
+BAD_FILE = 78
 TIMED_OUT = 124
 RUN_FAILED = 125
 NOT_EXECUTABLE = 126

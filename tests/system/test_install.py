@@ -10,6 +10,8 @@ from system.service import UNIT, Service
 
 _SYSTEMD = Path(__file__).parents[2] / "systemd"
 _SOCKET = "superezio.socket"
+# A machine in a container has a boot id of its own, and a service with a private /proc sees that of
+# the host, as no machine of its own has it: both units are given one, to be of one boot.
 _OLD_UNIT = """\
 [Unit]
 Requires=superezio.socket
@@ -18,6 +20,7 @@ Type=notify
 User=superezio
 ExecStart=supereziod --socket /run/superezio/control.sock
 StateDirectory=superezio
+ProtectControlGroups=yes
 [Install]
 WantedBy=multi-user.target
 Also=superezio.socket

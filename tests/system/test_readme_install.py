@@ -77,9 +77,8 @@ def test_the_service_runs_as_its_user_on_the_socket_of_systemd(host: Reader) -> 
 
 
 def test_the_units_are_valid_as_they_were_installed(host: Reader) -> None:
-    verified = host.run(
-        "systemd-analyze", "verify", "--recursive-errors=yes", UNIT, "superezio.socket"
-    )
+    verify = ("systemd-analyze", "verify", "--recursive-errors=yes", "--man=no")
+    verified = host.run(*verify, UNIT, "superezio.socket")
     assert verified.stdout + verified.stderr == ""
 
 

@@ -13,6 +13,8 @@ def test_units_load_without_a_warning(machine: Machine) -> None:
         "--man=no",
         "superezio.service",
         "superezio.socket",
+        "superezio-model@llama.service",
+        "superezio-models.slice",
         check=False,
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

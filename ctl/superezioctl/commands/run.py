@@ -22,6 +22,7 @@ from superezioctl.placement_options import LEASE, lease_params
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
     from superezioctl.caller import Caller
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 def run(context: Context) -> int:
     """Get a lease and become the command; returns only when the command cannot be executed."""
+    return launch(context)
+
+
+def launch(context: Context, *, leased: Callable[[str, dict[str, str]], None] | None = None) -> int:
+    """Do what `run` does; `leased` is told of the lease, and may change the environment."""
     run_options.check(context.arguments)
     caller = context.caller()
     caller.correlation_id = context.correlation_id or os.urandom(16).hex()
@@ -51,6 +57,8 @@ def run(context: Context) -> int:
             command = attendant.begin(lease["id"], environment)
         else:
             _start_minder(context, caller, lease["id"], environment)
+        if leased is not None:
+            leased(lease["id"], environment)
         try:
             _become(command, environment)
         except OSError as error:

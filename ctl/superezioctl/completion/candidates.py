@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from superezio.errors import SuperezioError
 from superezio.quantities import format_size
 from superezioctl.caller import Caller
+from superezioctl.models.model import DIRECTORY, names, unit_of
 from superezioctl.output import harmless
 
 #: Somebody waits with a finger on the Tab key.
@@ -28,6 +30,8 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 def ask(source: str, socket_path: str) -> list[tuple[str, str]]:
     """Return candidates and what they are; none where the daemon does not answer at once."""
+    if source == "models":
+        return _models()
     method, member = SOURCES[source]
     caller = Caller(socket_path=socket_path, timeout_s=_PATIENCE_S)
     try:
@@ -42,6 +46,14 @@ def ask(source: str, socket_path: str) -> list[tuple[str, str]]:
         for value, text in _described(source, entry)
         if value and _PLAIN.issuperset(value)
     ]
+
+
+def _models() -> list[tuple[str, str]]:
+    """Return the models that have a file: the daemon does not know them."""
+    try:
+        return [(name, unit_of(name)) for name in names(Path(DIRECTORY))]
+    except OSError:
+        return []
 
 
 def _described(source: str, entry: dict[str, Any]) -> list[tuple[str, str]]:

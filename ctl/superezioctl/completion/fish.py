@@ -107,6 +107,7 @@ _OFFERS = {
     "gpus": "(__superezioctl_ask gpus)",
     "leases": "(__superezioctl_ask leases)",
     "methods": "(__superezioctl_ask methods)",
+    "models": "(__superezioctl_ask models)",
     "breakers": "(__superezioctl_ask breakers)",
     "limits": "(__superezioctl_ask limits)",
     "namespaces": "(__superezioctl_ask namespaces)",

@@ -30,6 +30,8 @@ _SOURCES = {
 _SOURCES_IN = {
     ("guard", "NAME"): "breakers",
     ("guard", "--namespace"): "namespaces",
+    ("model check", "NAME"): "models",
+    ("model run", "NAME"): "models",
     ("limit show", "NAME"): "limits",
     ("limit reset", "NAME"): "limits",
 }

@@ -78,6 +78,7 @@ _ACTIONS = {
     "gpus": " _superezioctl_ask gpus",
     "leases": " _superezioctl_ask leases",
     "methods": " _superezioctl_ask methods",
+    "models": " _superezioctl_ask models",
     "breakers": " _superezioctl_ask breakers",
     "limits": " _superezioctl_ask limits",
     "namespaces": " _superezioctl_ask namespaces",

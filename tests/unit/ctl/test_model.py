@@ -1,0 +1,424 @@
+"""Models: what their files may say, how they become a run, and when systemd hears of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import wire_samples
+from ctl_runner import Ctl
+from fake_daemon import FakeDaemon
+from superezio.quantities import parse_size
+from superezioctl.completion import candidates
+from superezioctl.minding.family import Process
+from superezioctl.models import files, units
+from superezioctl.models.model import Model, Ready, is_name, names
+from superezioctl.models.running import words
+from superezioctl.models.starting import Readiness, ServiceManager
+
+LEAST = 'command = ["server"]\nvram = "8GiB"\n'
+GIB = 1 << 30
+
+
+def load(directory: Path, text: str) -> Model:
+    (directory / "llama.toml").write_text(text)
+    return files.load("llama", directory)
+
+
+def problems(directory: Path, text: str) -> list[str]:
+    with pytest.raises(files.ModelFileError) as raised:
+        load(directory, text)
+    prefix = f"{directory}/llama.toml"
+    assert all(line.startswith(prefix) for line in str(raised.value).splitlines())
+    return [line.removeprefix(prefix) for line in str(raised.value).splitlines()]
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_a_command_and_its_vram_are_enough(tmp_path: Path) -> None:
+    model = load(tmp_path, LEAST)
+    assert (model.command, model.vram_bytes, model.wait_s) == (["server"], 8 * GIB, 600.0)
+    assert (model.environment, model.working_directory, model.ready) == ({}, None, None)
+
+
+def test_all_that_a_file_may_say(tmp_path: Path) -> None:
+    model = load(
+        tmp_path,
+        'command = ["server", "--port", "8080"]\nvram = "10GB"\ngpus = 2\nsplit = true\n'
+        'policy = "spread"\nprefer = ["0"]\navoid = ["GPU-1", "2"]\npriority = -5\n'
+        'sizes_itself = true\nwait = "1h"\nworking_directory = "/srv"\n'
+        'environment = { HOME = "/srv/home" }\n'
+        '[ready]\ntcp = "[::1]:8080"\ntimeout = "90s"\n',
+    )
+    assert model == Model(
+        command=["server", "--port", "8080"],
+        vram_bytes=10**10,
+        gpus=2,
+        split=True,
+        policy="spread",
+        prefer=["0"],
+        avoid=["GPU-1", "2"],
+        priority=-5,
+        sizes_itself=True,
+        wait_s=3600.0,
+        working_directory="/srv",
+        environment={"HOME": "/srv/home"},
+        ready=Ready(tcp="[::1]:8080", timeout_s=90.0),
+    )
+    assert model.ready is not None
+    assert model.ready.address == ("::1", 8080)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", [": command: is missing", ": vram: is missing"]),
+        (LEAST + "vramm = 1\n", [":3: vramm: no such key; did you mean vram?"]),
+        ('command = "x"\nvram = -1\n', [
+            ":1: command: expected a list (text each), got 'x'",
+            ":2: vram: expected a size such as 512MiB, got -1",
+        ]),
+        ("command = ['x']\nvram = 0\n", [":2: vram has to be more than zero"]),
+        ('command = []\nvram = "1GiB"\n', [":1: command is empty: it needs the program, at least"]),
+        (LEAST + "gpus = 0\n", [":3: gpus has to be 1 or more"]),
+        (LEAST + 'policy = "best"\n', [
+            ":3: policy: expected one of best_fit, spread, exclusive, coolest, got 'best'"
+        ]),
+        (LEAST + "split = true\ngpus = 1\n", [
+            ":3: split is over several GPUs, and gpus is 1: leave one of them out"
+        ]),
+        (LEAST + 'working_directory = "models"\n', [
+            ":3: working_directory has to begin at the root: /srv/models"
+        ]),
+        (LEAST + "[environment]\nA = 1\n", [":4: environment.A: expected text, got 1"]),
+        (LEAST + '[environment]\n"A=B" = "1"\n', [":3: environment cannot have 'A=B'"]),
+        (LEAST + "environment = 3\n", [":3: environment: expected a table, got 3"]),
+        (LEAST + "ready = true\n", [":3: ready: expected a table, got True"]),
+        (LEAST + "[ready]\ntimeout = '1m'\n", [":3: ready: give one of tcp and command"]),
+        (LEAST + "[ready]\ntcp = 'x:0'\n", [
+            ":3: ready: cannot use 'x:0' as tcp: write it like 127.0.0.1:8080 or [::1]:8080"
+        ]),
+        (LEAST + "[ready]\ntcp = 8080\n", [
+            ':4: ready.tcp: expected text such as "127.0.0.1:8080", got 8080'
+        ]),
+        (LEAST + "[ready]\ncommand = []\n", [
+            ":4: ready: command is empty: it needs the program, at least"
+        ]),
+        ("command = [x]\n", [":1: not TOML: Invalid value"]),
+    ],
+)  # fmt: skip
+def test_every_mistake_is_told_with_file_line_and_key(
+    tmp_path: Path, text: str, expected: list[str]
+) -> None:
+    assert problems(tmp_path, text) == expected
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(files.ModelFileError, match=r"none\.toml: cannot read it: No such file"):
+        files.load("none", tmp_path)
+    (tmp_path / "odd.toml").write_bytes(b"\xff")
+    with pytest.raises(files.ModelFileError, match="is not UTF-8"):
+        files.load("odd", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "-x", "a b", "a\\x2db", "x" * 65])
+def test_a_name_that_is_none_of_a_file_and_a_unit_is_refused(tmp_path: Path, name: str) -> None:
+    assert not is_name(name)
+    with pytest.raises(files.ModelFileError, match="a model's name is of letters"):
+        files.load(name, tmp_path)
+
+
+def test_models_are_the_files_that_a_unit_can_be_named_after(tmp_path: Path) -> None:
+    for file in ("llama-8b.toml", "whisper.v3.toml", "notes.txt", "no way.toml", ".hidden.toml"):
+        (tmp_path / file).touch()
+    assert names(tmp_path) == ["llama-8b", "whisper.v3"]
+
+
+# --- the lease ------------------------------------------------------------------------------------
+
+
+def test_a_file_becomes_the_words_of_a_run() -> None:
+    model = Model(
+        command=["server", "--gpus", "all"],
+        vram_bytes=8 * GIB + 1,
+        gpus=2,
+        split=True,
+        policy="coolest",
+        prefer=["0"],
+        avoid=["1", "2"],
+        priority=3,
+        sizes_itself=True,
+        wait_s=1.5,
+    )
+    found = words("llama", model)
+    assert parse_size(found[1]) == 8 * GIB + 1
+    assert found[2:] == [
+        *("--name", "llama", "--policy", "coolest", "--priority", "3", "--wait", "1500ms"),
+        *("--gpus", "2", "--prefer", "0", "--avoid", "1", "--avoid", "2"),
+        *("--split", "--sizes-itself", "--", "server", "--gpus", "all"),
+    ]
+
+
+class Manager:
+    """The far end of NOTIFY_SOCKET."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(10)
+
+    def told(self) -> list[str]:
+        return self._socket.recv(4096).decode().split("\n")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    found = Manager(tmp_path / "notify@1.sock")
+    yield found
+    found.close()
+
+
+def run_model(directory: Path, text: str, manager: Manager) -> subprocess.CompletedProcess[str]:
+    (directory / "llama.toml").write_text(text)
+    return subprocess.run(
+        [sys.executable, "-m", "superezioctl", "model", "run", "--directory", directory, "llama"],
+        env={**os.environ, "NOTIFY_SOCKET": str(manager.path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_the_server_runs_as_the_file_says_and_systemd_hears_of_it(
+    daemon: FakeDaemon, manager: Manager, tmp_path: Path
+) -> None:
+    show = "echo $CUDA_VISIBLE_DEVICES $SUPEREZIO_LEASE $MODEL $PWD ${NOTIFY_SOCKET-none}; exit 7"
+    text = (
+        f"command = ['sh', '-c', '{show}']\nvram = '8GiB'\nwait = 0\n"
+        f"working_directory = '{tmp_path}'\n[environment]\nMODEL = 'mine'\n"
+        "CUDA_VISIBLE_DEVICES = 'all'\n"
+    )
+    done = run_model(tmp_path, text, manager)
+    assert done.returncode == 7, done.stderr
+    assert done.stdout == f"{wire_samples.UUID_3060} 1ea5e mine {tmp_path} none\n"
+    assert daemon.params_of("lease.acquire")["name"] == "llama"
+    assert manager.told() == ["STATUS=waiting for a lease of 8.0 GiB"]
+    assert manager.told() == ["READY=1", "STATUS=runs under the lease 1ea5e"]
+
+
+def test_a_server_is_ready_when_its_command_says_so(
+    daemon: FakeDaemon, manager: Manager, tmp_path: Path
+) -> None:
+    """It has the server's environment; and the daemon is told of one that sizes itself."""
+    answers = tmp_path / "answers"
+    text = (
+        f"command = ['sh', '-c', 'mkfifo {answers}.end; touch {answers}; read _ <{answers}.end']\n"
+        "vram = '8GiB'\nwait = 0\nsizes_itself = true\n"
+        f"environment = {{ FILE = '{answers}' }}\n"
+        f"[ready]\ncommand = ['sh', '-c', 'test -e $FILE && echo >$FILE.end']\n"
+    )
+    done = run_model(tmp_path, text, manager)
+    assert done.returncode == 0, done.stderr
+    manager.told()
+    assert manager.told()[0].startswith("STATUS=has the lease 1ea5e, waiting for `sh -c test")
+    assert manager.told() == ["READY=1", "STATUS=ready"]
+    assert daemon.params_of("lease.acquire")["sizes_itself"] is True
+
+
+def test_without_a_lease_systemd_is_told_why(
+    daemon: FakeDaemon, manager: Manager, tmp_path: Path
+) -> None:
+    daemon.stop()
+    done = run_model(tmp_path, LEAST + "wait = 0\n", manager)
+    assert done.returncode == 125
+    manager.told()
+    assert manager.told()[0].startswith("STATUS=no lease: ")
+
+
+def test_a_bad_file_is_exit_code_78_and_nothing_is_leased(
+    daemon: FakeDaemon, manager: Manager, tmp_path: Path
+) -> None:
+    done = run_model(tmp_path, "vram = '1GiB'\n", manager)
+    assert (done.returncode, done.stderr) == (78, f"{tmp_path}/llama.toml: command: is missing\n")
+    done = run_model(tmp_path, LEAST + "working_directory = '/nowhere'\n", manager)
+    assert done.returncode == 127
+    assert "cannot work in /nowhere: No such file" in done.stderr
+    assert not daemon.requests
+
+
+# --- readiness ------------------------------------------------------------------------------------
+
+
+class Looking:
+    """A server that somebody looks at until it is ready."""
+
+    def __init__(self, server: subprocess.Popen[bytes], ready: Ready, manager: Manager) -> None:
+        self.server = server
+        self.said: list[str] = []
+        self.was_ready = False
+        self._work = Readiness(
+            command=Process.open(server.pid),
+            ready=ready,
+            manager=ServiceManager(str(manager.path)),
+            environment=os.environ,
+            say=self.said.append,
+            when_ready=self._be_ready,
+        )
+
+    def until_the_end(self) -> None:
+        self._work()
+
+    def _be_ready(self) -> None:
+        self.was_ready = True
+
+
+@pytest.fixture
+def server() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def test_a_port_that_takes_a_connection_is_ready(
+    server: subprocess.Popen[bytes], manager: Manager
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ready = Ready(tcp=f"127.0.0.1:{listening.getsockname()[1]}")
+        looking = Looking(server, ready, manager)
+        looking.until_the_end()
+    assert looking.was_ready
+    assert manager.told() == ["READY=1", "STATUS=ready"]
+    assert server.poll() is None
+
+
+def test_what_is_not_ready_in_time_is_ended(
+    server: subprocess.Popen[bytes], manager: Manager
+) -> None:
+    looking = Looking(server, Ready(command=["false"], timeout_s=0.01), manager)
+    looking.until_the_end()
+    assert server.wait(10) == -signal.SIGTERM
+    told = "not ready: waited 10ms for `false` to succeed"
+    assert looking.said == [f"{told}; ending it"]
+    assert manager.told() == [f"STATUS={told}"]
+    assert not looking.was_ready
+
+
+def test_a_server_that_ends_is_looked_at_no_longer(
+    server: subprocess.Popen[bytes], manager: Manager
+) -> None:
+    server.kill()
+    looking = Looking(server, Ready(command=["true"]), manager)
+    looking.until_the_end()
+    assert not looking.was_ready
+
+
+def test_a_manager_may_listen_on_an_abstract_socket_or_not_at_all() -> None:
+    name = f"superezio-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(f"\0{name}")
+        listening.settimeout(10)
+        ServiceManager(f"@{name}").tell("READY=1")
+        assert listening.recv(100) == b"READY=1"
+    ServiceManager(f"@{name}").tell("READY=1")
+    ServiceManager(None).tell("READY=1")
+
+
+# --- list and check -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    (tmp_path / "good.toml").write_text(LEAST)
+    (tmp_path / "bad.toml").write_text("x = 1\n" + LEAST)
+    return tmp_path
+
+
+def test_check_tells_of_all_or_of_those_that_are_named(ctl: Ctl, models: Path) -> None:
+    where = ("--directory", str(models))
+    assert ctl("model", "check", *where) == 1
+    assert ctl.out.startswith(f"{models}/bad.toml:1: x: no such key; there are command, vram")
+    assert ctl("model", "check", *where, "good") == 0
+    assert ctl.out == "good\n"
+    assert ctl.json("model", "check", *where, "good") == {"good": True, "problems": []}
+    assert ctl("--json", "model", "check", *where, "bad") == 1
+    assert '"line":1,"key":"x"' in ctl.out.replace(" ", "")
+
+
+SYSTEMCTL = """\
+#!/bin/sh
+cat <<END
+Id=superezio-model@bad.service
+ActiveState=failed
+SubState=failed
+UnitFileState=disabled
+StatusText=
+MainPID=0
+
+Id=superezio-model@good.service
+ActiveState=active
+SubState=running
+UnitFileState=enabled
+StatusText=ready
+MainPID={pid}
+END
+"""
+
+
+def test_list_has_unit_and_lease_of_each_model(
+    ctl: Ctl, models: Path, daemon: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = daemon.answers["lease.list"].leases[0]
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(SYSTEMCTL.format(pid=lease.holder[0].pid))
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    where = ("model", "list", "--directory", str(models))
+    bad, good = ctl.json(*where)["models"]
+    assert (bad["active_state"], bad["lease"], len(bad["problems"])) == ("failed", None, 1)
+    assert (good["unit"], good["active_state"], good["enabled"], good["lease"]) == (
+        *("superezio-model@good.service", "active", True, lease.id),
+    )
+    assert ctl(*where) == 0
+    assert lease.id[:8] in ctl.out
+    assert "bad.toml:1: x: no such key" in ctl.out
+
+
+def test_list_needs_neither_systemd_nor_daemon_nor_models(
+    ctl: Ctl, models: Path, no_journal: Path
+) -> None:
+    assert no_journal == models
+    where = ("--socket", "/nonexistent/x.sock", "model", "list", "--directory")
+    bad, _ = ctl.json(*where, str(models))["models"]
+    assert (bad["active_state"], bad["lease"]) == (None, None)
+    assert "leases are not known" in ctl.err
+    assert ctl.json(*where, str(models / "none")) == {"models": []}
+    assert ctl(*where, str(models / "none")) == 0
+    assert "no models" in ctl.out
+    assert units.states(["good"]) == {}
+
+
+def test_a_shell_completes_the_models_that_have_a_file(
+    ctl: Ctl, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "DIRECTORY", str(models))
+    assert ctl("completion", "models") == 0
+    assert ctl.out == ("bad\tsuperezio-model@bad.service\ngood\tsuperezio-model@good.service\n")
+    monkeypatch.setattr(candidates, "DIRECTORY", str(models / "none"))
+    assert ctl("completion", "models") == 0
+    assert ctl.out == ""
+    for shell in ("bash", "zsh", "fish"):
+        assert ctl("completion", shell) == 0
+        assert "models" in ctl.out
