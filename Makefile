@@ -164,7 +164,7 @@ ifeq ($(DESTDIR),)
 endif
 
 uninstall: ## as root: all that make install has put there; what the daemon has stored stays
-	-systemctl disable --now superezio.socket superezio.service
+	sh packaging/files.sh stop
 	PREFIX=$(PREFIX) sh packaging/files.sh remove
 	rm -rf $(PREFIX)
 	systemctl daemon-reload

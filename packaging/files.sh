@@ -2,6 +2,7 @@
 # Lays down what packaging/files.txt lists, takes it away again, or tells the system of it.
 #   files.sh lay-down    every file, under DESTDIR if that is set
 #   files.sh remove      every file away
+#   files.sh stop        what a package does before they go: all units end, and none starts at boot
 #   files.sh settle      what a package does when its files lie: users, directories, systemd
 # The environment has PREFIX, where the commands are, and may have SYSTEMD, the version of systemd
 # that the files are for (default: this machine's).
@@ -37,6 +38,12 @@ lay_down() {
         *) install -m 644 "$here/../$source" "$target" ;;
         esac
     done
+}
+
+stop() {
+    systemctl stop superezio-models.slice || true
+    systemctl disable --now superezio.socket superezio.service || true
+    find /etc/systemd/system -path '*.wants/superezio-model@*.service' -type l -delete
 }
 
 remove() {
@@ -85,10 +92,11 @@ settle() {
 
 case ${1:-} in
 lay-down) lay_down ;;
+stop) stop ;;
 remove) remove ;;
 settle) settle ;;
 *)
-    echo "usage: files.sh lay-down | remove | settle" >&2
+    echo "usage: files.sh lay-down | stop | remove | settle" >&2
     exit 2
     ;;
 esac
