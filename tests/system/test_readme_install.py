@@ -18,6 +18,8 @@ from system.wheelhouse import wheelhouse
 PROJECT = Path(__file__).parents[2]
 #: The new member of the group, who became root with sudo to type the commands.
 USER = "alice"
+#: The end of `make install`, which restarts what runs.
+SETTLE = "PREFIX=/opt/superezio sh packaging/files.sh settle"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
@@ -113,9 +115,7 @@ def test_an_upgrade_restarts_the_service_and_leases_stand(host: Reader) -> None:
     service = Service(host)
     host.run("systemctl", "restart", UNIT)
     lease, _ = service.lease()
-    # What follows the files is what restarts it.
-    settle = "PREFIX=/opt/superezio sh packaging/files.sh settle"
-    for line in ("make install", settle, settle):
+    for line in ("make install", SETTLE, SETTLE):
         before = service.main_pid
         host.type(line)
         assert host.properties(UNIT, "ActiveState") == {"ActiveState": "active"}
@@ -125,7 +125,7 @@ def test_an_upgrade_restarts_the_service_and_leases_stand(host: Reader) -> None:
 
 def test_an_upgrade_does_not_start_what_was_stopped(host: Reader) -> None:
     host.run("systemctl", "stop", UNIT, "superezio.socket")
-    host.type("make install")
+    host.type(SETTLE)
     assert host.properties(UNIT, "ActiveState") == {"ActiveState": "inactive"}
     assert host.properties("superezio.socket", "ActiveState") == {"ActiveState": "inactive"}
 
