@@ -53,3 +53,4 @@ def test_the_daemon_knows_and_checks_itself_by_the_socket_it_was_given(tmp_path:
         assert [each["passing"] for each in checks if each["check"] == "self_check"] == [True]
     finally:
         host.close()
+    assert path.exists(), "systemd still listens there, for the next instance"

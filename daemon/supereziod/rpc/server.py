@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextvars import Context
@@ -29,6 +30,12 @@ from supereziod.rpc.unread import Unread
 _REFUSALS_QUIET_NS: Final = 10_000_000_000
 
 _BOUNDLESS: Final = Boundless()
+
+#: From Python 3.13 on a server that closes unlinks its socket's file, also that of systemd, which
+#: listens on: nobody could connect any more. The listener unlinks what is its own.
+_LEAVE_THE_FILE: Final[dict[str, Any]] = (
+    {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+)
 
 
 class RpcServer:
@@ -87,7 +94,7 @@ class RpcServer:
         """Serve `listener`, which is closed with the server."""
         self._listener = listener
         self._server = await asyncio.get_running_loop().create_unix_server(
-            lambda: Connection(self), sock=listener.socket, backlog=BACKLOG
+            lambda: Connection(self), sock=listener.socket, backlog=BACKLOG, **_LEAVE_THE_FILE
         )
 
     async def aclose(self) -> None:
