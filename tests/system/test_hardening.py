@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nvml_sim.build import SONAME
+from nvml_sim.simulator import STATE_VARIABLE, NvmlSimulator
 from system.machine import Machine
 from system.service import GIB, UNIT, RefusedError, Service
 
@@ -176,6 +179,31 @@ def test_all_that_is_stored_outlives_a_kill_in_the_sandbox(service: Service) -> 
     trace = service.machine.output("superezioctl", "--json", "trace", "under-the-sandbox")
     assert "lease.acquire" in trace
     assert "superezio_up 1" in service.machine.output("superezioctl", "metrics")
+
+
+def test_a_drivers_library_is_loaded_read_and_heard_in_the_sandbox(
+    service: Service, nvml_library: Path, nvml_sim: NvmlSimulator
+) -> None:
+    """The probe's threads sample, and a fault comes through its thread for XIDs."""
+    machine = service.machine
+    shutil.copy(nvml_library / SONAME, machine.root / f"usr/lib/superezio-test/{SONAME}")
+    state = machine.root / "run/superezio/nvml.state"
+    shutil.copy(nvml_sim.path, state)
+    machine.run("chown", "superezio:", "/run/superezio/nvml.state")
+    machine.write("/etc/superezio/conf.d/simulated.toml", '[gpu]\ndriver = "nvml"\n')
+    service.drop_in(
+        "[Service]\nEnvironment=LD_LIBRARY_PATH=/usr/lib/superezio-test"
+        f" {STATE_VARIABLE}=/run/superezio/nvml.state\n"
+    )
+    service.start()
+    gpus = machine.wait_until(
+        "samples", lambda: [gpu["temperature_c"] for gpu in service.call("gpu.list")["gpus"]]
+    )
+    assert None not in gpus
+    assert service.call("system.info")["gpu_driver"] == "nvml"
+    with NvmlSimulator(state) as inside:
+        inside.gpu(0).raise_xid(79)
+    service.await_message("reported XID 79")
 
 
 def test_exposure_is_at_most_one_and_each_point_left_open_has_its_reason(machine: Machine) -> None:
