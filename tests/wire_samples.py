@@ -613,6 +613,44 @@ def breakers() -> wire.BreakerList:
     return wire.BreakerList(breakers=[own, breaker()])
 
 
+def config_values() -> wire.ConfigValues:
+    """Return a key of a file, one of the environment, and one that nobody has set."""
+    return wire.ConfigValues(
+        values=[
+            wire.ConfigValue(
+                key="leases.grace",
+                path=["leases", "grace"],
+                value="10s",
+                default="5s",
+                origin=wire.ConfigOrigin(place="file", name="/etc/x.toml", line=2),
+                live=False,
+            ),
+            wire.ConfigValue(
+                key='breaker.shared."a b".window',
+                path=["breaker", "shared", "a b", "window"],
+                value=None,
+                default=None,
+                origin=wire.ConfigOrigin(place="default", name=None, line=None),
+                live=True,
+            ),
+            wire.ConfigValue(
+                key='breaker.shared."a b".groups',
+                path=["breaker", "shared", "a b", "groups"],
+                value=["ai", 'a "b"'],
+                default=[],
+                origin=wire.ConfigOrigin(
+                    place="environment", name="SUPEREZIO__BREAKER__SHARED__X__GROUPS", line=None
+                ),
+                live=True,
+            ),
+        ],
+        config_files=["/etc/x.toml"],
+        read_at="2026-01-01T00:00:00.000+00:00",
+        restart_required=["leases.queue"],
+        fault=None,
+    )
+
+
 def everything() -> dict[str, Any]:
     """Return an answer for each method."""
     return {
@@ -620,6 +658,29 @@ def everything() -> dict[str, Any]:
         "system.info": system_info(),
         "system.reload": wire.ReloadResult(
             applied=["log.level"], restart_required=["socket"], config_files=["/etc/x.toml"]
+        ),
+        "config.get": config_values(),
+        "config.diff": wire.ConfigDiff(
+            changes=[
+                wire.ConfigChange(
+                    key="leases.grace",
+                    path=["leases", "grace"],
+                    old="5s",
+                    new="10s",
+                    origin=wire.ConfigOrigin(place="file", name="/etc/x.toml", line=2),
+                    live=False,
+                ),
+                wire.ConfigChange(
+                    key="logging.level",
+                    path=["logging", "level"],
+                    old="debug",
+                    new="info",
+                    origin=wire.ConfigOrigin(place="default", name=None, line=None),
+                    live=True,
+                ),
+            ],
+            config_files=["/etc/x.toml"],
+            warnings=["/etc/x.toml:4: access.users: this host has no user bob"],
         ),
         "system.log_level": wire.LogLevelResult(level="debug", previous="info"),
         "health.get": health(),

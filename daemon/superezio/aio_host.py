@@ -29,6 +29,16 @@ class AsyncHostMethods(Protocol):
         """Read the configuration again (admins)."""
         return await self._call(calls.system_reload(), timeout_s)
 
+    async def config_get(
+        self, key: str | None = None, *, everything: bool = False, timeout_s: float | None = None
+    ) -> wire.ConfigValues:
+        """Return the configuration in force: a key, a section or all of it (admins)."""
+        return await self._call(calls.config_get(key, everything=everything), timeout_s)
+
+    async def config_diff(self, *, timeout_s: float | None = None) -> wire.ConfigDiff:
+        """Return what the files say that is not in force (admins)."""
+        return await self._call(calls.config_diff(), timeout_s)
+
     async def system_log_level(
         self, level: str | None = None, *, timeout_s: float | None = None
     ) -> wire.LogLevelResult:

@@ -29,6 +29,22 @@ class HostMethods(Protocol):
         """Read the configuration again (admins). A bad file is refused; the old one stands."""
         return self._call(calls.system_reload(), timeout_s)
 
+    def config_get(
+        self, key: str | None = None, *, everything: bool = False, timeout_s: float | None = None
+    ) -> wire.ConfigValues:
+        """Return the configuration in force: a key, a section or all of it (admins).
+
+        What somebody has set, or `everything`. Raises NotFoundError.
+        """
+        return self._call(calls.config_get(key, everything=everything), timeout_s)
+
+    def config_diff(self, *, timeout_s: float | None = None) -> wire.ConfigDiff:
+        """Return what the files say that is not in force (admins).
+
+        Raises ConflictError, with file, line and key, where they cannot be used.
+        """
+        return self._call(calls.config_diff(), timeout_s)
+
     def system_log_level(
         self, level: str | None = None, *, timeout_s: float | None = None
     ) -> wire.LogLevelResult:

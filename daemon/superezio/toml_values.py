@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from types import NoneType, UnionType
@@ -20,6 +21,8 @@ _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 
 def read_value(name: str, type_: Any, value: object) -> object:  # noqa: ANN401 - a type form
     """Return `value` as the field `name` of `type_` takes it. Raises ValueError with a sentence."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"expected a number that is finite, got {value!r}")
     read, in_words = value, None
     if name.endswith("_s"):
         read = _read_quantity(value, parse_duration, "a duration such as 5s")

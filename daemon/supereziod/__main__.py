@@ -20,32 +20,41 @@ _LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run the daemon until it is told to stop. Return its exit code."""
-    given = _parse(argv, environ)
+    given, by_variable = _parse(argv, environ)
     # Nothing heavy before here: --help and a mistyped option answer at once.
-    from supereziod.config import ConfigError, doubts  # noqa: PLC0415
+    from supereziod.config import ConfigError  # noqa: PLC0415
     from supereziod.options import resolve  # noqa: PLC0415
 
     try:
-        options = resolve(given, environ)
+        options = resolve(given, environ, by_variable=by_variable)
     except ConfigError as error:
-        sys.stderr.write(f"supereziod: cannot use the configuration:\n{error}\n")
+        from supereziod.config import checking  # noqa: PLC0415 - a daemon that starts has no use
+
+        if given["check"] and given["json"]:
+            sys.stdout.write(checking.bad_document(error))
+        else:
+            sys.stderr.write(checking.refusal(error, environ))
         return EX_CONFIG
     if given["check"]:
-        for problem in doubts(options.loaded):
-            # No error: a name may come later, and a daemon that runs goes on without.
-            sys.stderr.write(f"supereziod: warning: {problem}\n")
-        files = ", ".join(str(file) for file in options.loaded.files) or "no files, all defaults"
-        sys.stdout.write(f"supereziod: the configuration is good ({files})\n")
+        from supereziod.config import checking  # noqa: PLC0415 - as above
+
+        checking.tell_good(options.loaded, as_json=given["json"] is not None)
         return 0
     from supereziod.app import run  # noqa: PLC0415
 
     return run(options)
 
 
-def _parse(argv: Sequence[str] | None, environ: Mapping[str, str]) -> dict[str, str | None]:
-    """Return every option by name: from the command line, else its variable, else None."""
+def _parse(
+    argv: Sequence[str] | None, environ: Mapping[str, str]
+) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Return every option by name: from the command line, else its variable, else None.
+
+    And the variable of each that one set.
+    """
     parser = _parser()
     given = vars(parser.parse_args(argv))
+    by_variable = {}
     for action in parser._actions:  # noqa: SLF001 - the only list of them there is
         variable = _PREFIX + action.dest.upper()
         value = environ.get(variable)
@@ -55,17 +64,20 @@ def _parse(argv: Sequence[str] | None, environ: Mapping[str, str]) -> dict[str, 
             choices = ", ".join(action.choices)
             parser.error(f"{variable}: invalid choice: {value!r} (choose from {choices})")
         given[action.dest] = value
-    if given["check"] in {"0", "no", "false"}:
-        given["check"] = None
-    return given
+        by_variable[action.dest] = variable
+    for flag in ("check", "json"):
+        if given[flag] in {"0", "no", "false"}:
+            given[flag] = None
+    return given, by_variable
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="supereziod",
         description="Watches this host's NVIDIA GPUs and leases their VRAM.",
-        epilog="Each option is also a variable: --gpu-driver is SUPEREZIO_GPU_DRIVER. The command"
-        " line wins over the environment, and both win over the configuration.",
+        epilog="Each option is also a variable: --gpu-driver is SUPEREZIO_GPU_DRIVER. Any key of"
+        " the configuration is one, too, with two underscores: SUPEREZIO__LEASES__GRACE=10s. The"
+        " command line wins over the environment, and both win over the configuration.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -86,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_const",
         const="1",
         help="validate the configuration and the scenario, start nothing; exit code 0 or 78",
+    )
+    add(
+        "--json",
+        action="store_const",
+        const="1",
+        help="with --check: print what was found as one JSON document",
     )
     add("--version", action="version", version=f"supereziod {__version__}")
     return parser

@@ -323,7 +323,7 @@ def _wire(
         log_level=LogLevel(
             get=lambda: logging.level, set=lambda level: logging.set_level(parse_level(level))
         ),
-        config_files=reloader.files,
+        configuration=reloader,
         limits=settings.rpc_limits(config),
         recorder=core.recorder,
     )

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
 
 from superezio.paths import daemon_socket_path
-from supereziod.config import ConfigError, Loaded, Problem, Source
+from supereziod.config import ConfigError, Loaded, Origin, Problem, Setting, Source
+from supereziod.config.environment import variables_in
+from superezio.toml_lines import KeyPath
 
 #: The options that set a key of the configuration.
-_KEYS: Final = {
-    "gpu_driver": "gpu.driver",
-    "scenario": "gpu.scenario",
-    "log_format": "logging.format",
-    "log_level": "logging.level",
+_KEYS: Final[dict[str, KeyPath]] = {
+    "gpu_driver": ("gpu", "driver"),
+    "scenario": ("gpu", "scenario"),
+    "log_format": ("logging", "format"),
+    "log_level": ("logging", "level"),
 }
 _SYSTEM_STATE_DIR: Final = Path("/var/lib/superezio")
 
@@ -32,19 +35,25 @@ class Options(Struct, frozen=True, kw_only=True):
     state_dir: Path
 
 
-def resolve(given: Mapping[str, str | None], environ: Mapping[str, str] = os.environ) -> Options:
+def resolve(
+    given: Mapping[str, str | None],
+    environ: Mapping[str, str] = os.environ,
+    *,
+    by_variable: Mapping[str, str] = MappingProxyType({}),
+) -> Options:
     """Load the configuration and settle the places.
 
-    `given` has the options by name, None where neither the command line nor a variable set one.
-    Raises ConfigError.
+    `given` has the options by name, None where neither the command line nor a variable set one;
+    `by_variable` has the variable of each that one set. Raises ConfigError.
     """
-    overrides = {key: value for name, key in _KEYS.items() if (value := given.get(name))}
-    if "gpu.scenario" in overrides:
-        overrides["gpu.scenario"] = str(Path(overrides["gpu.scenario"]).absolute())
     file = given.get("config")
-    source = Source(file=Path(file).absolute() if file else None, overrides=overrides)
+    source = Source(
+        file=Path(file).absolute() if file else None,
+        variables=variables_in(environ),
+        options=tuple(_set_by_options(given, by_variable)),
+    )
     loaded = source.load()
-    _check_scenario(loaded.config.gpu.scenario)
+    _check_scenario(loaded)
     socket = _socket(given.get("socket"), environ)
     runtime_dir = given.get("runtime_dir")
     return Options(
@@ -57,8 +66,24 @@ def resolve(given: Mapping[str, str | None], environ: Mapping[str, str] = os.env
     )
 
 
-def _check_scenario(file: str | None) -> None:
+def _set_by_options(
+    given: Mapping[str, str | None], by_variable: Mapping[str, str]
+) -> Iterator[Setting]:
+    for name, path in _KEYS.items():
+        value = given.get(name)
+        if not value:
+            continue
+        if name in by_variable:
+            origin = Origin(place="environment", name=by_variable[name])
+        else:
+            origin = Origin(place="option", name=f"--{name.replace('_', '-')}")
+        value = str(Path(value).absolute()) if name == "scenario" else value
+        yield Setting(path=path, value=value, origin=origin)
+
+
+def _check_scenario(loaded: Loaded) -> None:
     """Raise ConfigError where a simulation could not begin: the probe alone would notice later."""
+    file = loaded.config.gpu.scenario
     if file is None:
         return
     from supereziod.gpu.scenario import ScenarioError, load_scenario  # noqa: PLC0415 - seldom used
@@ -66,7 +91,8 @@ def _check_scenario(file: str | None) -> None:
     try:
         load_scenario(Path(file))
     except ScenarioError as error:
-        problem = Problem(file=Path("gpu.scenario"), line=None, key="", message=str(error))
+        origin = loaded.origins["gpu", "scenario"]
+        problem = Problem(origin=origin, key="gpu.scenario", message=str(error))
         raise ConfigError([problem]) from error
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
 
-from superezio.errors import ConflictError
-from superezio.wire import ReloadResult
+from superezio.errors import ConflictError, NotFoundError
+from superezio.wire import ConfigDiff, ConfigValues, ReloadResult
 from supereziod.config import (
     Changes,
     Config,
@@ -17,7 +20,12 @@ from supereziod.config import (
     diff,
     doubts,
 )
+from supereziod.config.fields import NoSuchKeyError
+from supereziod.config.in_force import changes_on_disk, values_in_force
 from supereziod.observability.events import EventLog
+
+#: So many mistakes are told at once; `superezioctl config check` tells all.
+_FEW: Final = 10
 
 
 class Reloader:
@@ -36,12 +44,15 @@ class Reloader:
         loaded: Loaded,
         apply: Callable[[Config], Awaitable[None]],
         events: EventLog,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._source = source
-        self._started_with = loaded.config
+        self._started_with = loaded
         self._in_force = loaded
         self._apply = apply
         self._events = events
+        self._now = now
+        self._read_at = now()
         self._one_at_a_time = asyncio.Lock()
         self.fault: str | None = None
 
@@ -49,20 +60,52 @@ class Reloader:
         """Return the files that the configuration in force was read from."""
         return [str(file) for file in self._in_force.files]
 
+    async def values(self, *, key: str | None, everything: bool) -> ConfigValues:
+        """Return what is in force. Raises NotFoundError for a key that does not exist."""
+        started, now = self._started_with, self._in_force
+        find = partial(values_in_force, started, now, key=key, everything=everything)
+        try:
+            # Looking at all types takes milliseconds. What is looked at does not change.
+            values = await asyncio.to_thread(find)
+        except NoSuchKeyError as error:
+            raise NotFoundError(f"{error.key}: {error}") from None
+        return ConfigValues(
+            values=values,
+            config_files=self.files(),
+            read_at=self._read_at.isoformat(timespec="milliseconds"),
+            restart_required=self._pending(),
+            fault=self.fault,
+        )
+
+    async def diff(self) -> ConfigDiff:
+        """Read the files and compare. Raises ConflictError, with file, line and key, if bad."""
+        try:
+            disk, doubted = await asyncio.to_thread(self._read)
+        except ConfigError as error:
+            raise _conflict("cannot compare, the files cannot be used", error) from None
+        return ConfigDiff(
+            changes=changes_on_disk(self._started_with, self._in_force, disk),
+            config_files=[str(file) for file in disk.files],
+            warnings=[str(problem) for problem in doubted],
+        )
+
     async def reload(self) -> ReloadResult:
         """Read and apply. Raises ConflictError, with file, line and key, for a bad file."""
         async with self._one_at_a_time:
             try:
                 return await self._read_and_apply()
             except ConfigError as error:
-                self._note_fault(f"the configuration was not reloaded: {error}")
-                raise ConflictError(
-                    f"cannot reload, the old configuration stays: {error}"
-                ) from None
+                self._note_fault(
+                    f"the configuration was not reloaded: {_told(error, '; ')}; that of"
+                    f" {self._read_at.astimezone():%Y-%m-%d %H:%M:%S} is in force",
+                    keys=[problem.key for problem in error.problems[:_FEW]],
+                )
+                raise _conflict("cannot reload, the old configuration stays", error) from None
             except Exception as error:  # whoever asked logs it: it must not end with the log
                 self._note_fault(
                     "the configuration was not reloaded, or not in full:"
-                    f" {type(error).__name__}: {error}"
+                    f" {type(error).__name__}: {error}",
+                    keys=[],
                 )
                 raise
 
@@ -71,6 +114,7 @@ class Reloader:
         changes = diff(self._in_force.config, loaded.config)
         await self._apply(loaded.config)
         self._in_force = loaded
+        self._read_at = self._now()
         self.fault = None
         return self._tell(changes, doubted)
 
@@ -79,14 +123,17 @@ class Reloader:
         loaded = self._source.load()
         return loaded, doubts(loaded)
 
-    def _note_fault(self, fault: str) -> None:
+    def _note_fault(self, fault: str, *, keys: list[str]) -> None:
         self.fault = fault
-        self._events.emit("config.refused", fault, severity="warning")
+        self._events.emit("config.refused", fault, severity="warning", keys=keys)
+
+    def _pending(self) -> list[str]:
+        # A restart is pending for all that differs from what the parts were built with, not only
+        # for what the last reload changed.
+        return diff(self._started_with.config, self._in_force.config).restart
 
     def _tell(self, changes: Changes, doubted: list[Problem]) -> ReloadResult:
-        # A restart is pending for all that differs from what the parts were built with, not only
-        # for what this reload changed.
-        pending = diff(self._started_with, self._in_force.config).restart
+        pending = self._pending()
         result = ReloadResult(
             applied=changes.live,
             restart_required=pending,
@@ -101,6 +148,19 @@ class Reloader:
             restart_required=result.restart_required,
         )
         return result
+
+
+def _conflict(what: str, error: ConfigError) -> ConflictError:
+    """Return what a caller is told of files that cannot be used."""
+    return ConflictError(f"{what}: {_told(error, chr(10))}")
+
+
+def _told(error: ConfigError, between: str) -> str:
+    few = [str(problem) for problem in error.problems[:_FEW]]
+    more = len(error.problems) - len(few)
+    if more:
+        few.append(f"and {more} more (superezioctl config check)")
+    return between.join(few)
 
 
 def _listed(keys: list[str]) -> str:

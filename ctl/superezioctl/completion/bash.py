@@ -45,7 +45,7 @@ _superezioctl_offer() {
             ;;
         command) mapfile -t COMPREPLY < <(compgen -c -- "$2") ;;
         users) mapfile -t COMPREPLY < <(compgen -u -- "$2") ;;
-        gpus | leases | methods | breakers | limits | namespaces | models)
+        gpus | leases | methods | breakers | limits | namespaces | models | keys)
             while IFS=$'\t' read -r value _; do
                 [[ $value == "$2"* ]] && COMPREPLY+=("$value")
             done < <("$program" ${socket:+--socket "$socket"} completion "$1" 2>/dev/null)

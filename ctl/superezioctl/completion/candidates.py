@@ -23,7 +23,10 @@ SOURCES = {
     "breakers": ("breaker.list", "breakers"),
     "limits": ("limit.list", "limits"),
     "namespaces": ("cache.stats", "namespaces"),
+    "keys": ("config.get", "values"),
 }
+#: What a method is asked with, where it is for something.
+_PARAMS: dict[str, dict[str, Any]] = {"keys": {"all": True}}
 #: A shell acts on other characters; nothing that is named here has them.
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-/")
 
@@ -35,7 +38,7 @@ def ask(source: str, socket_path: str) -> list[tuple[str, str]]:
     method, member = SOURCES[source]
     caller = Caller(socket_path=socket_path, timeout_s=_PATIENCE_S)
     try:
-        entries = json.loads(caller.call(method, retry=False))[member]
+        entries = json.loads(caller.call(method, _PARAMS.get(source), retry=False))[member]
     except SuperezioError:
         return []
     finally:
@@ -61,6 +64,8 @@ def _described(source: str, entry: dict[str, Any]) -> list[tuple[str, str]]:
         return [(entry["name"], entry.get("summary", ""))]
     if source == "breakers":
         return [(entry["name"], entry["state"].replace("_", "-"))]
+    if source == "keys":
+        return [(entry["key"], "" if entry["value"] is None else str(entry["value"]))]
     if source == "limits":
         return [(entry["name"], "shared" if entry["shared"] else "your own")]
     if source == "namespaces":

@@ -111,6 +111,7 @@ _OFFERS = {
     "breakers": "(__superezioctl_ask breakers)",
     "limits": "(__superezioctl_ask limits)",
     "namespaces": "(__superezioctl_ask namespaces)",
+    "keys": "(__superezioctl_ask keys)",
 }
 
 

@@ -28,6 +28,7 @@ _SOURCES = {
 }
 #: By the command, and the option or positional of it, where a metavar does not tell.
 _SOURCES_IN = {
+    ("config show", "KEY"): "keys",
     ("guard", "NAME"): "breakers",
     ("guard", "--namespace"): "namespaces",
     ("model check", "NAME"): "models",

@@ -82,6 +82,7 @@ _ACTIONS = {
     "breakers": " _superezioctl_ask breakers",
     "limits": " _superezioctl_ask limits",
     "namespaces": " _superezioctl_ask namespaces",
+    "keys": " _superezioctl_ask keys",
 }
 
 

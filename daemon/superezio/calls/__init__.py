@@ -6,6 +6,8 @@ send some in a form that can be undone (`guarding/asking.py`).
 
 from superezio.calls.call import Call, duration_s, milliseconds, refuse_unknown, size_bytes
 from superezio.calls.host import (
+    config_diff,
+    config_get,
     events_subscribe,
     gpu_attach,
     gpu_cordon,
@@ -90,6 +92,8 @@ __all__ = [
     "cache_get",
     "cache_set",
     "cache_stats",
+    "config_diff",
+    "config_get",
     "duration_s",
     "events_subscribe",
     "gpu_attach",

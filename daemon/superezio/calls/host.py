@@ -21,6 +21,15 @@ def system_reload() -> Call[wire.ReloadResult]:
     return Call(method="system.reload", result=wire.ReloadResult)
 
 
+def config_get(key: str | None, *, everything: bool) -> Call[wire.ConfigValues]:
+    params = wire.ConfigParams(key=key, all=everything)
+    return Call(method="config.get", result=wire.ConfigValues, params=params)
+
+
+def config_diff() -> Call[wire.ConfigDiff]:
+    return Call(method="config.diff", result=wire.ConfigDiff)
+
+
 def system_log_level(level: str | None) -> Call[wire.LogLevelResult]:
     return Call(
         method="system.log_level",

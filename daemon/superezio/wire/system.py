@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from superezio.wire.message import Params, Result, Role
 
 
@@ -41,6 +43,81 @@ class ReloadResult(Result):
     restart_required: list[str]
     config_files: list[str]
     warnings: list[str] = []
+
+
+class ConfigParams(Params):
+    """`key`: a key or a section, as TOML writes it, and all where it is null.
+
+    `all`: also what nobody has set, with its default.
+    """
+
+    key: str | None = None
+    all: bool = False
+
+
+class ConfigOrigin(Result):
+    """Where a value was set: in a file, by a variable of the environment, by an option, nowhere.
+
+    `name` is the file, the variable or the option; `line` is one of a file, from 1.
+    """
+
+    place: Literal["default", "file", "environment", "option"]
+    name: str | None
+    line: int | None
+
+
+class ConfigValue(Result):
+    """A key of the configuration that is in force.
+
+    `key` is as TOML writes it and `path` its parts. Values are as in a file: sizes and durations as
+    text where that is exact; null is not set. `live`: a reload changes it, else a restart.
+    """
+
+    key: str
+    path: list[str]
+    value: bool | int | float | str | list[int | str] | None
+    default: bool | int | float | str | list[int | str] | None
+    origin: ConfigOrigin
+    live: bool
+
+
+class ConfigValues(Result):
+    """`read_at`: when the files were last read and found good.
+
+    `restart_required` are keys that have another value once the daemon is restarted; `fault` says
+    why the last reload was refused, and null that it was not.
+    """
+
+    values: list[ConfigValue]
+    config_files: list[str]
+    read_at: str
+    restart_required: list[str]
+    fault: str | None
+
+
+class ConfigChange(Result):
+    """A key that the files set otherwise than it is in force; null is not set, or not there.
+
+    `origin` is where the new value is from.
+    """
+
+    key: str
+    path: list[str]
+    old: bool | int | float | str | list[int | str] | None
+    new: bool | int | float | str | list[int | str] | None
+    origin: ConfigOrigin
+    live: bool
+
+
+class ConfigDiff(Result):
+    """What a reload, or a restart where a change is not live, would put in force.
+
+    `warnings` are those of a reload.
+    """
+
+    changes: list[ConfigChange]
+    config_files: list[str]
+    warnings: list[str]
 
 
 class LogLevelParams(Params):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from supereziod.config.host_names import unknown_names
-from supereziod.config.loader import Loaded, Problem
+from supereziod.config.loader import Loaded
+from supereziod.config.setting import Problem
 
 
 def doubts(loaded: Loaded) -> list[Problem]:
@@ -18,8 +19,7 @@ def shared_with_nobody(loaded: Loaded) -> list[Problem]:
     """Return the tables of what is shared by a name that say of nobody that he may use it."""
     return [
         Problem(
-            file=origin.file,
-            line=origin.line,
+            origin=origin,
             key=".".join(path),
             message="it is shared with nobody: name its groups or users, or say everyone = true",
         )

@@ -17,12 +17,16 @@ from supereziod.config.schema import Config
 from supereziod.config.section import Section
 
 _HEAD = """\
+#:schema file:///usr/share/superezio/superezio.schema.json
 # /etc/superezio/superezio.toml: every key, with its default.
 #
 # A file without any key is a good one: the defaults work on a new host. Files in conf.d/ beside
 # this one (*.toml, in the order of their names) are read after it, and a key set later wins, key
-# by key. The command line wins over the environment (SUPEREZIO_GPU_DRIVER=...), and both win over
-# the files. `supereziod --check` validates without starting anything.
+# by key. The environment wins over the files: each key is a variable, too, in capitals with two
+# underscores between its parts (SUPEREZIO__LEASES__GRACE=10s). The options of supereziod win over
+# all. `superezioctl config check` tells every mistake, `superezioctl config show --origin` what is
+# in force and where it was set, and `superezioctl config diff` what a reload would change. The
+# first line lets an editor check and complete keys (such as Even Better TOML, or taplo).
 #
 # A duration is text ("250ms", "30s", "1m30s", "2h") or a number of seconds; a size is text
 # ("512MiB", "8GiB", "10GB") or a number of bytes. Keys marked (live) change with

@@ -14,8 +14,9 @@ from typing import Final
 from msgspec.structs import fields
 
 from superezio.toml_lines import KeyPath
-from supereziod.config.loader import Loaded, Problem
+from supereziod.config.loader import Loaded
 from supereziod.config.section import Shared
+from supereziod.config.setting import Problem
 
 _LOOK_UP: Final[dict[str, Callable[[str], object]]] = {
     "user": pwd.getpwnam,
@@ -30,8 +31,7 @@ def unknown_names(loaded: Loaded) -> list[Problem]:
     """
     return [
         Problem(
-            file=loaded.origins[path].file,
-            line=loaded.origins[path].line,
+            origin=loaded.origins[path],
             key=".".join(key),
             message=f"this host has no {kind} {name}",
         )

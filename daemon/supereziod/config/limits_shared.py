@@ -18,37 +18,66 @@ from superezio.resilience.rate_limiter import Rate
 from supereziod.config.section import Section, Shared
 
 _AMOUNT: Final = re.compile(r"\d[\d_]*")
+#: For editors: what is surely none is refused, and the rest read by the functions below.
+_RATE_TEXT: Final = r"^\s*[0-9][0-9_]*\s*/\s*[0-9]"
+_MONEY_TEXT: Final = r"^\s*[0-9.][0-9_.eE+-]*\s*$"
+_MONEY_RATE_TEXT: Final = r"^\s*[0-9.][0-9_.eE+-]*\s*/\s*[0-9]"
 
 
 class LimitScope(Section, frozen=True):
     """The budget of each scope of one kind: what is not set is not limited."""
 
     requests: Annotated[
-        str | None, Meta(description='Requests, as in "500/1m" ...', examples=["500/1m"])
+        str | None,
+        Meta(
+            description='Requests, as in "500/1m" ...',
+            examples=["500/1m"],
+            extra_json_schema={"pattern": _RATE_TEXT},
+        ),
     ] = None
     requests_burst: Annotated[
         int | None, Meta(description="... of which so many at once (all of them, if not set).")
     ] = None
     tokens: Annotated[
-        str | None, Meta(description='Tokens, as in "90000/1m" ...', examples=["90000/1m"])
+        str | None,
+        Meta(
+            description='Tokens, as in "90000/1m" ...',
+            examples=["90000/1m"],
+            extra_json_schema={"pattern": _RATE_TEXT},
+        ),
     ] = None
     tokens_burst: Annotated[int | None, Meta(description="... of which so many at once.")] = None
     money: Annotated[
-        str | None, Meta(description='Money, as in "10.00/1h" ...', examples=["10.00/1h"])
+        str | None,
+        Meta(
+            description='Money, as in "10.00/1h" ...',
+            examples=["10.00/1h"],
+            extra_json_schema={"pattern": _MONEY_RATE_TEXT},
+        ),
     ] = None
     money_burst: Annotated[
         str | None,
-        Meta(description='... of which so much at once, as in "2.50".', examples=["2.50"]),
+        Meta(
+            description='... of which so much at once, as in "2.50".',
+            examples=["2.50"],
+            extra_json_schema={"pattern": _MONEY_TEXT},
+        ),
     ] = None
     concurrency: Annotated[int | None, Meta(description="Requests at a time.")] = None
     money_per_day: Annotated[
-        str | None, Meta(description='Money of a day (UTC), as in "5.00" ...', examples=["5.00"])
+        str | None,
+        Meta(
+            description='Money of a day (UTC), as in "5.00" ...',
+            examples=["5.00"],
+            extra_json_schema={"pattern": _MONEY_TEXT},
+        ),
     ] = None
     money_per_month: Annotated[
         str | None,
         Meta(
             description="... and of a month; it counts over restarts and reboots.",
             examples=["200.00"],
+            extra_json_schema={"pattern": _MONEY_TEXT},
         ),
     ] = None
 

@@ -251,7 +251,7 @@ def _daemon_checks(observed: Observed, *, lag_limit_s: float) -> tuple[Check, ..
             code="configuration",
             severity="warning",
             probe=lambda: _if_any(observed.configuration()),
-            action="Mend the file (`supereziod --check`) and run `superezioctl reload`.",
+            action="Mend the file (`superezioctl config check`) and run `superezioctl reload`.",
         ),
         Check(
             code="watchdog_restarted",

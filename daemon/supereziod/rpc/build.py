@@ -15,6 +15,7 @@ from supereziod.observability.ring import Ring
 from supereziod.rpc.access import AccessPolicy
 from supereziod.rpc.commands.breaker import BreakerCommands, BreakerService
 from supereziod.rpc.commands.cache import CacheCommands, CacheService
+from supereziod.rpc.commands.config import ConfigCommands, Configuration
 from supereziod.rpc.commands.events import EventCommands
 from supereziod.rpc.commands.gpu import GpuCommands, LeasedGpu, Monitor
 from supereziod.rpc.commands.health import Doctor, HealthCommands
@@ -84,7 +85,7 @@ def build_server(
     access: AccessPolicy,
     reload: Reloader,
     log_level: LogLevel,
-    config_files: Callable[[], list[str]],
+    configuration: Configuration,
     limits: Limits | None = None,
     drain_s: float = 5.0,
     clock: Callable[[], int] = time.monotonic_ns,
@@ -111,12 +112,13 @@ def build_server(
         SystemCommands(
             facts=facts,
             snapshot=parts.monitor.snapshot,
-            config_files=config_files,
+            config_files=configuration.files,
             log_level=log_level,
             reload=reload,
             traffic=traffic,
             clock=clock,
         ),
+        ConfigCommands(configuration),
         HealthCommands(parts.health),
         GpuCommands(
             monitor=parts.monitor,

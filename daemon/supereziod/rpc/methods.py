@@ -15,6 +15,7 @@ from superezio import wire
 from supereziod.rpc.access import Visibility
 from supereziod.rpc.commands.breaker import BreakerCommands
 from supereziod.rpc.commands.cache import CacheCommands
+from supereziod.rpc.commands.config import ConfigCommands
 from supereziod.rpc.commands.events import EventCommands
 from supereziod.rpc.commands.gpu import GpuCommands
 from supereziod.rpc.commands.health import HealthCommands
@@ -106,6 +107,13 @@ METHODS: Final[tuple[Method, ...]] = (
             may_wait=True, errors=("conflict",)),
     _method("system.log_level", "admin", "public", SystemCommands.log_level,
             wire.LogLevelParams, wire.LogLevelResult, "Read or set the level of the log"),
+
+    _method("config.get", "admin", "public", ConfigCommands.get,
+            wire.ConfigParams, wire.ConfigValues, "The configuration in force, and where each"
+            " value was set", may_wait=True, errors=("not_found",)),
+    _method("config.diff", "admin", "public", ConfigCommands.diff,
+            wire.NoParams, wire.ConfigDiff, "What the files say that is not in force",
+            may_wait=True, errors=("conflict",)),
 
     _method("health.get", "observer", "public", HealthCommands.get,
             wire.NoParams, wire.Health, "The verdict on the host, with reasons and actions"),

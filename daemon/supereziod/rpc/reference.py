@@ -43,6 +43,7 @@ _VISIBILITY: Final = {
 }
 _FAMILIES: Final = {
     "system": "The daemon",
+    "config": "The configuration",
     "health": "The verdict",
     "gpu": "GPUs",
     "lease": "Leases",

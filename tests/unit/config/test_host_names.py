@@ -70,4 +70,4 @@ def test_a_drop_in_is_told_by_its_own_line(tmp_path: Path) -> None:
     drop_in.write_text(f'# who may\n[access]\nusers = ["{NOBODY}"]\n')
     (tmp_path / "superezio.toml").write_text('[access]\nusers = ["somebody-else-who-is-not"]\n')
     (problem,) = unknown_names(Source(file=tmp_path / "superezio.toml").load())
-    assert (problem.file, problem.line) == (drop_in, 3)
+    assert (problem.origin.name, problem.origin.line) == (str(drop_in), 3)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supereziod.config import Config, ConfigError, Source
+from supereziod.config import Config, ConfigError, Origin, Setting, Source
 from supereziod.config.schema import Quota
 
 
@@ -193,7 +193,7 @@ def test_a_mistake_is_named_with_file_line_and_key(tmp_path: Path, text: str, me
 def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         load(tmp_path, "[leases]\nqueue = 'a'\n[watchdog]\nbark = 1\n", x="[logging]\nlevel = 3\n")
-    assert [(p.file.name, p.line, p.key) for p in refused.value.problems] == [
+    assert [(Path(p.origin.name).name, p.origin.line, p.key) for p in refused.value.problems] == [
         ("superezio.toml", 2, "leases.queue"),
         ("superezio.toml", 4, "watchdog.bark"),
         ("x.toml", 2, "logging.level"),
@@ -219,10 +219,15 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
     file = source(tmp_path, '[logging]\nlevel = "debug"\n').file
-    loaded = Source(file=file, overrides={"logging.level": "error"}).load()
+    origin = Origin(place="option", name="--log-level")
+    option = Setting(path=("logging", "level"), value="error", origin=origin)
+    loaded = Source(file=file, options=(option,)).load()
     assert loaded.config.logging.level == "error"
+    assert loaded.origins["logging", "level"] == origin
 
 
 def test_a_contradiction_of_the_command_line_is_its_own() -> None:
-    with pytest.raises(ConfigError, match=r"^command line: gpu: a scenario needs"):
-        Source(default_file=Path("/nonexistent/x"), overrides={"gpu.scenario": "s"}).load()
+    origin = Origin(place="option", name="--scenario")
+    option = Setting(path=("gpu", "scenario"), value="s", origin=origin)
+    with pytest.raises(ConfigError, match=r"^--scenario: gpu: a scenario needs"):
+        Source(default_file=Path("/nonexistent/x"), options=(option,)).load()

@@ -18,6 +18,7 @@ from supereziod.rpc.peers import Peer
 from unit.rpc.fakes import (
     FakeBreakers,
     FakeCaches,
+    FakeConfiguration,
     FakeDoctor,
     FakeLeases,
     FakeLimits,
@@ -78,7 +79,7 @@ class Daemon:
             access=access,
             reload=self.reload,
             log_level=LogLevel(get=lambda: self.level, set=self.set_level),
-            config_files=lambda: ["/etc/superezio/superezio.toml"],
+            configuration=FakeConfiguration(),
             limits=limits,
         )
 

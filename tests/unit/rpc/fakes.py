@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from superezio import wire
+from superezio import errors, wire
 from superezio.wire import (
     AcquireParams,
     Breaker,
@@ -415,6 +415,37 @@ def breaker_of(name: str, uid: int | None) -> Breaker:
         generation=1,
         rules=wire.BreakerRules(),
     )
+
+
+class FakeConfiguration:
+    """One key that a file has set."""
+
+    def files(self) -> list[str]:
+        return ["/etc/superezio/superezio.toml"]
+
+    async def values(self, *, key: str | None, everything: bool) -> wire.ConfigValues:
+        if key == "leases.grce":
+            raise errors.NotFoundError("leases.grce: no such key; did you mean grace?")
+        name = f"{key}/{everything}"
+        origin = wire.ConfigOrigin(place="file", name=name, line=2)
+        value = wire.ConfigValue(
+            key="leases.grace",
+            path=["leases", "grace"],
+            value="10s",
+            default="5s",
+            origin=origin,
+            live=False,
+        )
+        return wire.ConfigValues(
+            values=[value],
+            config_files=self.files(),
+            read_at="2026-01-01T00:00:00.000+00:00",
+            restart_required=[],
+            fault=None,
+        )
+
+    async def diff(self) -> wire.ConfigDiff:
+        return wire.ConfigDiff(changes=[], config_files=self.files(), warnings=[])
 
 
 class FakeBreakers:

@@ -26,6 +26,8 @@ CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("system_ping", {}, "system.ping"),
     ("system_info", {}, "system.info"),
     ("system_reload", {}, "system.reload"),
+    ("config_get", {"key": "leases"}, "config.get"),
+    ("config_diff", {}, "config.diff"),
     ("system_log_level", {"level": "debug"}, "system.log_level"),
     ("health_get", {}, "health.get"),
     ("metrics_get", {}, "metrics.get"),

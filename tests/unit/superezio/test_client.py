@@ -44,6 +44,8 @@ CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
     ("system_ping", {}, "system.ping", None),
     ("system_info", {}, "system.info", None),
     ("system_reload", {}, "system.reload", None),
+    ("config_get", {"key": "leases"}, "config.get", {"key": "leases", "all": False}),
+    ("config_diff", {}, "config.diff", None),
     ("system_log_level", {"level": "debug"}, "system.log_level", {"level": "debug"}),
     ("health_get", {}, "health.get", None),
     ("metrics_get", {}, "metrics.get", None),
