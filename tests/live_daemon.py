@@ -57,6 +57,10 @@ class LiveDaemon:
         assert self.process is not None
         return self.process.pid
 
+    def configure(self, config: str) -> None:
+        """Write another configuration, for a reload or the next start."""
+        self._config.write_text(config)
+
     def start(self, *arguments: str, await_ready: bool = True) -> Self:
         """Start the daemon and wait for its READY=1."""
         environment = {

@@ -104,7 +104,7 @@ def record(directory: Path) -> dict[str, Json]:
         _call_services(wire)
         _cache(wire, daemon)
         _trace(wire)
-        _administer(wire)
+        _administer(wire, daemon)
         return _as_installed(wire.exchanges, directory)
 
 
@@ -223,13 +223,16 @@ def _limit(wire: Wire) -> None:
     wire.ask("limit.reset", {"name": "openai"})
 
 
-def _administer(wire: Wire) -> None:
+def _administer(wire: Wire, daemon: LiveDaemon) -> None:
     subscription = wire.exchanges["events.subscribe"]["answer"]["result"]["subscription"]
     wire.ask("events.unsubscribe", {"subscription": subscription})
     wire.ask("gpu.cordon", {"gpu": "1", "reason": "new fan"})
     wire.ask("gpu.uncordon", {"gpu": "1"})
     wire.ask("system.log_level", {"level": "debug"})
     wire.ask("system.reload")
+    wire.ask("config.get", {"key": "limit.shared.openai.host"})
+    daemon.configure(_CONFIG.replace("200.00", "300.00"))
+    wire.ask("config.diff")
     wire.ask("gpu.detach")
     wire.ask("gpu.attach")
 

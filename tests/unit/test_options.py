@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -131,6 +132,77 @@ def test_check_warns_of_users_and_groups_that_are_not_there(
         " this host has no user nobody-of-that-name\n"
     )
     assert "is good" in printed.out
+
+
+def test_the_environment_sets_any_key_and_says_so(
+    own_configuration: Path, started: list[Options]
+) -> None:
+    own_configuration.write_text("[leases]\ngrace = 1\n")
+    environ = {
+        "SUPEREZIO_CONFIG": str(own_configuration),
+        "SUPEREZIO__LEASES__GRACE": "10s",
+        "SUPEREZIO__LOGGING__LEVEL": "debug",
+        "SUPEREZIO_LOG_LEVEL": "error",
+        "SUPEREZIO__LOGGING__FORMAT": "json",
+    }
+    assert main(["--log-format", "console"], environ) == 0
+    loaded = started[0].loaded
+    assert loaded.config.leases.grace_s == 10.0
+    assert (loaded.config.logging.level, loaded.config.logging.format) == ("error", "console")
+    assert {".".join(path): str(origin) for path, origin in loaded.origins.items()} == {
+        "leases.grace": "SUPEREZIO__LEASES__GRACE",
+        "logging.level": "SUPEREZIO_LOG_LEVEL",
+        "logging.format": "--log-format",
+    }
+
+
+def test_a_variable_with_a_mistake_is_named_and_exits_78(
+    started: list[Options], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([], {"SUPEREZIO__LEASES__GRCE": "1"}) == 78
+    assert capsys.readouterr().err == (
+        "supereziod: cannot use the configuration:\n"
+        "SUPEREZIO__LEASES__GRCE: leases.grce: no such key; did you mean grace?\n"
+    )
+    assert not started
+
+
+def test_what_is_refused_is_an_error_of_the_journal_where_that_is_the_log(
+    own_configuration: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    own_configuration.write_text("[leases]\ngrace = 'x'\n")
+    there = os.fstat(2)
+    stream = {"JOURNAL_STREAM": f"{there.st_dev}:{there.st_ino}"}
+    assert main(["--config", str(own_configuration)], stream) == 78
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("<3>") for line in lines)
+    elsewhere = {"JOURNAL_STREAM": f"{there.st_dev}:{there.st_ino + 1}"}
+    assert main(["--config", str(own_configuration)], elsewhere) == 78
+    assert "<3>" not in capfd.readouterr().err
+
+
+def test_a_check_for_programs_is_one_document(
+    own_configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check = ["--check", "--json", "--config", str(own_configuration)]
+    own_configuration.write_text('[access]\nusers = ["nobody-of-that-name"]\n')
+    assert main(check, {}) == 0
+    printed = capsys.readouterr()
+    assert (printed.err, printed.out.count("\n")) == ("", 1)
+    found = json.loads(printed.out)
+    assert (found["good"], found["problems"]) == (True, [])
+    assert found["config_files"] == [str(own_configuration)]
+    assert [each["key"] for each in found["warnings"]] == ["access.users"]
+    own_configuration.write_text("[leases]\ngrace = 'x'\nqueue = 'y'\n")
+    assert main(check, {"SUPEREZIO__LEASES__GRCE": "1"}) == 78
+    found = json.loads(capsys.readouterr().out)
+    assert found["good"] is False
+    assert [(p["place"], p["line"], p["key"]) for p in found["problems"]] == [
+        ("file", 2, "leases.grace"),
+        ("file", 3, "leases.queue"),
+        ("environment", None, "leases.grce"),
+    ]
 
 
 def test_check_says_what_is_wrong_and_exits_78(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from superezio.errors import ConflictError
+from superezio.errors import ConflictError, NotFoundError
 from supereziod import reloading
 from supereziod.config import Config, Loaded, Problem, Source, doubts
 from supereziod.observability.events import EventLog
@@ -24,8 +25,13 @@ class Daemon:
         self.fault: BaseException | None = None
         self.events = EventLog()
         source = Source(file=self.file)
+        self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         self.reloader = Reloader(
-            source=source, loaded=source.load(), apply=self.apply, events=self.events
+            source=source,
+            loaded=source.load(),
+            apply=self.apply,
+            events=self.events,
+            now=lambda: self.now,
         )
 
     async def apply(self, config: Config) -> None:
@@ -65,6 +71,73 @@ async def test_a_bad_file_is_told_until_a_reload_succeeds(daemon: Daemon) -> Non
     daemon.file.write_text("[limits]\nconnections = 9\n")
     assert (await daemon.reloader.reload()).applied == ["limits.connections"]
     assert daemon.reloader.fault is None
+
+
+async def test_a_bad_file_is_told_with_file_line_and_key_and_what_is_in_force(
+    daemon: Daemon,
+) -> None:
+    started = f"{daemon.now.astimezone():%Y-%m-%d %H:%M:%S}"
+    daemon.now += timedelta(hours=1)
+    daemon.file.write_text("[limits]\nconnections = 0\n[leases]\ngrce = 1\n")
+    with pytest.raises(ConflictError) as refused:
+        await daemon.reloader.reload()
+    first = f"{daemon.file}:2: limits.connections: expected a whole number (int >= 1), got 0"
+    second = f"{daemon.file}:4: leases.grce: no such key; did you mean grace?"
+    assert daemon.reloader.fault == (
+        f"the configuration was not reloaded: {first}; {second}; that of {started} is in force"
+    )
+    assert refused.value.message == (
+        f"cannot reload, the old configuration stays: {first}\n{second}"
+    )
+    (event,) = daemon.events.recent(1)
+    assert (event.message, event.severity) == (daemon.reloader.fault, "warning")
+    assert event.data == {"keys": ["limits.connections", "leases.grce"]}
+
+
+async def test_of_very_many_mistakes_a_few_are_told(daemon: Daemon) -> None:
+    daemon.file.write_text("[leases]\n" + "".join(f"x{number} = 1\n" for number in range(500)))
+    with pytest.raises(ConflictError) as refused:
+        await daemon.reloader.reload()
+    assert refused.value.message.endswith("and 490 more (superezioctl config check)")
+    assert len(refused.value.message.splitlines()) == 11
+
+
+async def test_what_is_in_force_is_what_was_read_last_and_found_good(daemon: Daemon) -> None:
+    daemon.file.write_text('[leases]\ngrace = 9\n[logging]\nlevel = "debug"\n')
+    daemon.now += timedelta(hours=1)
+    good_at = daemon.now.isoformat(timespec="milliseconds")
+    await daemon.reloader.reload()
+    daemon.now += timedelta(hours=1)
+    daemon.file.write_text("[leases]\ngrce = 1\n")
+    with pytest.raises(ConflictError):
+        await daemon.reloader.reload()
+    found = await daemon.reloader.values(key=None, everything=False)
+    told = {each.key: each.value for each in found.values}
+    assert told == {"logging.level": "debug"}, "the grace waits for a restart"
+    assert (found.read_at, found.restart_required) == (good_at, ["leases.grace"])
+    assert found.config_files == [str(daemon.file)]
+    assert found.fault == daemon.reloader.fault is not None
+    with pytest.raises(NotFoundError, match=r"^leases\.grce: no such key; did you mean grace"):
+        await daemon.reloader.values(key="leases.grce", everything=False)
+
+
+async def test_a_comparison_changes_nothing(daemon: Daemon) -> None:
+    daemon.file.write_text('[leases]\ngrace = 9\n[logging]\nlevel = "debug"\n')
+    for _ in range(2):
+        found = await daemon.reloader.diff()
+        assert [(each.key, each.new, each.live) for each in found.changes] == [
+            ("leases.grace", "9s", False),
+            ("logging.level", "debug", True),
+        ]
+    await daemon.reloader.reload()
+    assert [each.key for each in (await daemon.reloader.diff()).changes] == ["leases.grace"]
+
+
+async def test_a_comparison_with_a_bad_file_is_refused_and_no_fault(daemon: Daemon) -> None:
+    daemon.file.write_text("[leases]\ngrce = 1\n")
+    with pytest.raises(ConflictError, match=r"cannot be used: .*toml:2: leases\.grce: no such key"):
+        await daemon.reloader.diff()
+    assert (daemon.reloader.fault, daemon.types()) == (None, [])
 
 
 async def test_a_reload_that_is_cancelled_is_no_fault(daemon: Daemon) -> None:

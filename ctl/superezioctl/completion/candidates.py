@@ -25,6 +25,8 @@ SOURCES = {
     "namespaces": ("cache.stats", "namespaces"),
     "keys": ("config.get", "values"),
 }
+#: What may be shared, and by which member it goes.
+_SHAREABLE = {"limits": "name", "namespaces": "namespace"}
 #: What a method is asked with, where it is for something.
 _PARAMS: dict[str, dict[str, Any]] = {"keys": {"all": True}}
 #: A shell acts on other characters; nothing that is named here has them.
@@ -66,10 +68,8 @@ def _described(source: str, entry: dict[str, Any]) -> list[tuple[str, str]]:
         return [(entry["name"], entry["state"].replace("_", "-"))]
     if source == "keys":
         return [(entry["key"], "" if entry["value"] is None else str(entry["value"]))]
-    if source == "limits":
-        return [(entry["name"], "shared" if entry["shared"] else "your own")]
-    if source == "namespaces":
-        return [(entry["namespace"], "shared" if entry["shared"] else "your own")]
+    if source in _SHAREABLE:
+        return [(entry[_SHAREABLE[source]], "shared" if entry["shared"] else "your own")]
     if source == "leases":
         where = "+".join("?" if gpu["index"] is None else _place(gpu) for gpu in entry["gpus"])
         reserved = "+".join(format_size(gpu["reserved_bytes"]) for gpu in entry["gpus"])

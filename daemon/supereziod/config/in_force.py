@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from superezio import wire
+from superezio.toml_text import dotted
 from supereziod.config.fields import find_part
 from supereziod.config.loader import Loaded
 from supereziod.config.setting import Origin
 from superezio.toml_lines import KeyPath
-from superezio.toml_text import dotted
-from supereziod.config.written import Written
 from superezio.toml_values_list import Listed, list_in_force, list_values
+from supereziod.config.written import Written
 
 
 def values_in_force(

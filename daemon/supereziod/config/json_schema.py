@@ -74,25 +74,23 @@ def _field(path: KeyPath, name: str, type_: Any, default: Any) -> Json:  # noqa:
 
 
 def _described(path: KeyPath, metas: tuple[msgspec.Meta, ...]) -> Json:
-    found: Json = {}
+    # Rules of one of the shared are those of all, and described there.
+    text = next((m.description for m in metas if m.description), f"As {path[0]}.{path[-1]}.")
+    applied = "a reload applies it" if is_live(".".join(path)) else "needs a restart"
+    found: Json = {"description": f"{text} ({applied})"}
     for meta in metas:
-        if meta.description:
-            live = "a reload applies it" if is_live(".".join(path)) else "needs a restart"
-            found["description"] = f"{meta.description} ({live})"
         if meta.examples:
             found["examples"] = meta.examples
     return found
 
 
 def _bounds(metas: tuple[msgspec.Meta, ...]) -> Json:
-    given = [(_BOUNDS[name], getattr(meta, name)) for meta in metas for name in _BOUNDS]
-    pattern = [{"pattern": meta.extra_json_schema["pattern"]} for meta in metas if _has_own(meta)]
-    found = {keyword: bound for keyword, bound in given if bound is not None}
-    return found | (pattern[0] if pattern else {})
-
-
-def _has_own(meta: msgspec.Meta) -> bool:
-    return meta.extra_json_schema is not None
+    found: Json = {}
+    for meta in metas:
+        given = {keyword: getattr(meta, name) for name, keyword in _BOUNDS.items()}
+        found |= {keyword: bound for keyword, bound in given.items() if bound is not None}
+        found |= meta.extra_json_schema or {}
+    return found
 
 
 def _value(name: str, plain: Any, bounds: Json) -> Json:  # noqa: ANN401 - a type form

@@ -19,7 +19,8 @@ def written(name: str, value: object) -> Written:
         return value
     if isinstance(value, list):
         return list(value)
-    assert isinstance(value, int | float), value
+    if not isinstance(value, int | float):
+        raise TypeError(f"{name} cannot be written: {value!r}")
     if name.endswith("_bytes"):
         return _size(int(value))
     return _duration(value) if name.endswith("_s") else value

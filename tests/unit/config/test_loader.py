@@ -200,6 +200,26 @@ def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     ]
 
 
+def test_all_contradictions_are_told_at_once(tmp_path: Path) -> None:
+    text = (
+        "[gpu.thermal]\nhot_enter_c = 1\n[leases.quota.user.bob]\nleases = -1\n"
+        '[cache.shared.e]\nsize = "1MiB"\nguaranteed = "2MiB"\n[limit]\ncurrency = "$"\n'
+    )
+    assert [line.partition(": ")[0] for line in refusal(tmp_path, text).splitlines()] == [
+        "superezio.toml:2",
+        "superezio.toml:4",
+        "superezio.toml:9",
+        "superezio.toml:7",
+    ]
+
+
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize("key", ["leases.grace", "breaker.failure_rate", "gpu.reserve"])
+def test_a_number_has_to_be_finite(tmp_path: Path, key: str, number: str) -> None:
+    said = refusal(tmp_path, f"{key} = {number}")
+    assert said == f"superezio.toml:1: {key}: expected a number that is finite, got {number}"
+
+
 def test_a_contradiction_between_one_gpu_and_all_is_found(tmp_path: Path) -> None:
     text = '[gpu.override."GPU-1".thermal]\nhot_enter_c = 1\n'
     assert refusal(tmp_path, text).startswith("superezio.toml:2: gpu.override.GPU-1.thermal: ")

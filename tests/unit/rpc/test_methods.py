@@ -61,7 +61,8 @@ USER = {
     "limit.reset",
 }
 ADMIN = {
-    "system.reload", "system.log_level", "config.get", "config.diff", "gpu.cordon", "gpu.uncordon", "gpu.detach", "gpu.attach",
+    "system.reload", "system.log_level", "config.get", "config.diff",
+    "gpu.cordon", "gpu.uncordon", "gpu.detach", "gpu.attach",
 }  # fmt: skip
 MAY_CALL = {"observer": OBSERVER, "user": OBSERVER | USER, "admin": OBSERVER | USER | ADMIN}
 

@@ -28,13 +28,13 @@ class ConfigCommands:
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
 
-    def get(self, _request: RequestContext, params: ConfigParams) -> Awaitable[ConfigValues]:
+    async def get(self, _request: RequestContext, params: ConfigParams) -> ConfigValues:
         """Tell what is in force, and where each value was set.
 
         It names users and groups and what each may use, and is for admins.
         """
-        return self._configuration.values(key=params.key, everything=params.all)
+        return await self._configuration.values(key=params.key, everything=params.all)
 
-    def diff(self, _request: RequestContext, _params: NoParams) -> Awaitable[ConfigDiff]:
+    async def diff(self, _request: RequestContext, _params: NoParams) -> ConfigDiff:
         """Read the files, put nothing in force, and tell what would change."""
-        return self._configuration.diff()
+        return await self._configuration.diff()

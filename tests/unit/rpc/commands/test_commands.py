@@ -53,6 +53,16 @@ async def test_reload_tells_what_it_did_or_what_is_wrong(tmp_path: Path) -> None
     assert (failed["data"]["kind"], "line 3" in failed["message"]) == ("conflict", True)
 
 
+async def test_the_configuration_is_told_by_key_and_compared(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as built:
+        found = await result(built, "config.get", {"key": "leases", "all": True})
+        assert found["values"][0]["origin"]["name"] == "leases/True"
+        assert (await result(built, "config.get"))["values"][0]["origin"]["name"] == "None/False"
+        failed = await error(built, "config.get", {"key": "leases.grce"})
+        assert (failed["data"]["kind"], "mean grace" in failed["message"]) == ("not_found", True)
+        assert (await result(built, "config.diff"))["changes"] == []
+
+
 async def test_the_log_level_is_read_and_set(tmp_path: Path) -> None:
     async with daemon(tmp_path) as built:
         assert await result(built, "system.log_level") == {"level": "info", "previous": "info"}
