@@ -132,10 +132,40 @@ def test_a_reload_applies_what_is_live_and_survives_a_bad_file(service: Service)
         "the level", lambda: service.call("system.info")["log_level"] == "warning"
     )
     service.configure("[logging]\nlevel = 'loud'\n")
-    service.machine.run("systemctl", "reload", UNIT)
-    service.await_message("superezio.toml:2: logging.level: expected one of")
+    service.machine.run("systemctl", "reload", UNIT, check=False)
+    refused = service.await_message("superezio.toml:2: logging.level: expected one of")
+    assert refused.endswith("is in force")
     assert service.call("system.info")["log_level"] == "warning"
     assert service.main_pid == pid
+    asked = service.machine.run("superezioctl", "reload", check=False)
+    assert (asked.returncode, "superezio.toml:2: logging.level: " in asked.stderr) == (1, True)
+    degraded = service.call("health.get")
+    assert degraded["verdict"] == "degraded"
+    assert any("superezio.toml:2: logging.level" in str(each) for each in degraded["reasons"])
+    service.configure('[logging]\nlevel = "info"\n')
+    service.machine.run("superezioctl", "reload")
+    service.machine.wait_until(
+        "a good file to heal it", lambda: service.call("health.get")["verdict"] == "healthy"
+    )
+
+
+def test_the_environment_sets_keys_and_origins_are_told(service: Service) -> None:
+    service.configure("[leases]\ngrace = 7\nqueue = 9\n")
+    service.drop_in("[Service]\nEnvironment=SUPEREZIO__LEASES__QUEUE=77\n")
+    service.machine.run("systemctl", "restart", UNIT)
+    shown = service.machine.output("superezioctl", "config", "show", "--origin")
+    assert 'grace = "7s"  # /etc/superezio/superezio.toml:2' in shown
+    assert "queue = 77  # SUPEREZIO__LEASES__QUEUE" in shown
+    assert 'driver = "simulated"  # /etc/superezio/conf.d/simulated.toml:2' in shown
+    refused = service.machine.run("superezioctl", "config", "show", user="nobody", check=False)
+    assert (refused.returncode, "superezio-admin" in refused.stderr) == (4, True)
+    service.drop_in("[Service]\nEnvironment=SUPEREZIO__LEASES__QUEU=77\n")
+    assert service.machine.run("systemctl", "restart", UNIT, check=False).returncode != 0
+    service.await_message("SUPEREZIO__LEASES__QUEU: leases.queu: no such key; did you mean queue?")
+    assert service.machine.properties(UNIT, "ExecMainStatus") == {"ExecMainStatus": "78"}
+    service.drop_in("")
+    service.machine.run("systemctl", "reset-failed", UNIT)
+    service.start()
 
 
 def test_a_restart_keeps_leases_and_their_holders(service: Service) -> None:

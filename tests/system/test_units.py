@@ -68,3 +68,7 @@ def test_a_bad_configuration_fails_the_unit_and_says_where(machine: Machine) -> 
     messages = [entry["MESSAGE"] for entry in machine.journal("--unit=superezio.service")]
     expected = "superezio.toml:2: leases.grace: expected a duration such as 5s, got 'soon'"
     assert any(expected in message for message in messages)
+    errors = machine.journal("--unit=superezio.service", "--priority=err")
+    assert any(expected in entry["MESSAGE"] for entry in errors), "they are marked as errors"
+    checked = machine.run("superezioctl", "config", "check", check=False)
+    assert (checked.returncode, expected in checked.stdout) == (1, True)

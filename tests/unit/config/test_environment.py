@@ -76,7 +76,7 @@ def test_a_name_that_somebody_chose_stands_as_it_is() -> None:
         ("LEASES__QUOTA__USER", "1", "leases.quota.user: it is a section"),
         ("LEASES__QUOTA__USER__", "1", "leases.quota.user: a name is missing"),
         ("LEASES__GRACE__MORE", "1", "leases.grace.MORE: no such key: it ends before"),
-        ("", "1", ": no such key; there are limits, gpu, "),
+        ("_", "1", "_: no such key; there are limits, gpu, "),
         ("LEASES__GRACE", "soon", "leases.grace: expected a duration such as 5s, got 'soon'"),
         ("LEASES__QUEUE", "1.5", "leases.queue: expected a whole number, got 1.5"),
         ("LEASES__QUEUE", "1\nx = 2", "leases.queue: expected a whole number, got '1\\nx = 2'"),
@@ -88,9 +88,8 @@ def test_a_name_that_somebody_chose_stands_as_it_is() -> None:
 def test_a_mistake_is_told_with_the_variable_and_the_key(
     name: str, value: str, message: str
 ) -> None:
-    assert refusal(**{name: value}).startswith(
-        f"SUPEREZIO__{name}: {message}".replace(": : ", ": ")
-    )
+    expected = f"SUPEREZIO__{name}: {message}"
+    assert refusal(**{name: value}).startswith(expected)
 
 
 def test_mistakes_of_files_and_of_variables_are_told_at_once(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_what_is_refused_is_refused_by_the_daemon_too(tmp_path: Path, text: str)
 
 def test_every_key_has_a_description_that_says_how_a_change_is_applied() -> None:
     def keys(node: dict[str, Any]) -> list[dict[str, Any]]:
-        found = []
+        found: list[dict[str, Any]] = []
         for each in node["properties"].values():
             inner = each.get("additionalProperties") or each
             found += keys(inner) if inner.get("type") == "object" else [each]
