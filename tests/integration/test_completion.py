@@ -180,6 +180,7 @@ def test_breakers_limits_namespaces_and_users_are_offered(shell: str, daemon: Li
     assert offered("limit show pa") == offered("limit reset pa") == {"paid"}
     assert offered("cache get pr") == offered("guard flaky --namespace pr") == {"prices"}
     assert offered("breaker show flaky --uid roo") == {"root"}
+    assert offered("config show leases.gra") == {"leases.grace"}
     assert not offered("limit show x")
 
 
