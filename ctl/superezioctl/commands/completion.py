@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 SHELLS = ("bash", "zsh", "fish")
 #: What the scripts ask for while somebody types.
-CANDIDATES = ("gpus", "leases", "methods", "breakers", "limits", "namespaces", "models")
+CANDIDATES = ("gpus", "leases", "methods", "breakers", "limits", "namespaces", "models", "keys")
 
 
 def completion(context: Context) -> int:
@@ -37,7 +37,7 @@ COMMANDS = {
             Positional(
                 "WHAT",
                 "bash, zsh or fish; the scripts themselves ask for gpus, leases, methods, "
-                "breakers, limits, namespaces, models",
+                "breakers, limits, namespaces, models, keys",
                 convert=one_of(*SHELLS, *CANDIDATES),
             )
         ],
