@@ -25,6 +25,24 @@ def key_lines(text: str) -> dict[KeyPath, int]:
     return _Scanner(text).scan()
 
 
+def read_key(text: str) -> KeyPath | None:
+    """Return the parts of `text`, if it is a key and no more."""
+    path: KeyPath = ()
+    at = 0
+    while (match := _KEY_PART.match(text, at)) is not None:
+        try:
+            path = (*path, _unquote(match.group(1)))
+        except tomllib.TOMLDecodeError:  # an escape that there is not
+            return None
+        at = match.end()
+        if at == len(text):
+            return path
+        if text[at] != ".":
+            return None
+        at += 1
+    return None
+
+
 class _Scanner:
     def __init__(self, text: str) -> None:
         self._text = text

@@ -52,7 +52,7 @@ def _value(type_: Any, text: str) -> object:  # noqa: ANN401 - a type form
 def _toml(text: str) -> object:
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):  # the latter: nested without end
         return text
     # More than one line is more than a value.
     return table["value"] if len(table) == 1 else text

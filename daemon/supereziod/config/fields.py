@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Sequence
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
@@ -12,7 +11,7 @@ from msgspec.structs import fields
 
 from supereziod.config.schema import Config
 from supereziod.config.section import Section, section_type
-from superezio.toml_lines import KeyPath
+from superezio.toml_lines import KeyPath, read_key
 
 _LONGEST_KEY: Final = 512
 #: So many keys of a section are named to who missed one.
@@ -102,14 +101,4 @@ def _parse(text: str) -> KeyPath:
         return ()
     if len(text) > _LONGEST_KEY:
         raise NoSuchKeyError((f"{text[:80]}...",), "no such key: it is too long for one")
-    try:
-        table: Any = tomllib.loads(f"{text} = 0")
-    except tomllib.TOMLDecodeError:
-        return tuple(text.split("."))
-    path: list[str] = []
-    while isinstance(table, dict) and len(table) == 1:
-        key, table = next(iter(table.items()))
-        path.append(key)
-    if table != 0:  # more than a key
-        raise NoSuchKeyError((text[:80],), "no such key")
-    return tuple(path)
+    return read_key(text) or tuple(text.split("."))

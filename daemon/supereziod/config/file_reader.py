@@ -40,6 +40,7 @@ class FileReader:
         try:
             text = self._file.read_text("utf-8")
             table = tomllib.loads(text)
+            self._lines = key_lines(text)
         except OSError as error:
             self._add((), f"cannot read it: {error.strerror}")
         except UnicodeDecodeError as error:
@@ -48,8 +49,9 @@ class FileReader:
             message, line = _toml_position(str(error))
             origin = Origin(name=str(self._file), line=line)
             self.problems.append(Problem(origin=origin, key="", message=f"not TOML: {message}"))
+        except RecursionError:
+            self._add((), "its tables and lists are nested too deeply")
         else:
-            self._lines = key_lines(text)
             return table
         return {}
 

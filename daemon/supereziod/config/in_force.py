@@ -10,7 +10,7 @@ from supereziod.config.fields import find_part
 from supereziod.config.loader import Loaded
 from supereziod.config.setting import Origin
 from superezio.toml_lines import KeyPath
-from superezio.toml_values_list import Listed, list_in_force, list_values
+from supereziod.config.values_list import Listed, list_in_force, list_values
 from supereziod.config.written import Written
 
 

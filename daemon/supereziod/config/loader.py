@@ -51,8 +51,8 @@ class Source(Struct, frozen=True, kw_only=True):
 
     def load(self) -> Loaded:
         """Read all. Raises ConfigError, and has changed nothing then."""
-        files = self._files()
         problems: list[Problem] = []
+        files = self._files(problems)
         settings: list[Setting] = []
         tables: dict[KeyPath, Origin] = {}
         for file in files:
@@ -69,10 +69,30 @@ class Source(Struct, frozen=True, kw_only=True):
         origins = {setting.path: setting.origin for setting in settings}
         return Loaded(config=config, files=files, origins=origins, tables=tables)
 
-    def _files(self) -> tuple[Path, ...]:
+    def _files(self, problems: list[Problem]) -> tuple[Path, ...]:
         main = self.file or self.default_file
-        files = [main] if self.file is not None or main.exists() else []
-        return (*files, *sorted((main.parent / DROP_INS).glob("*.toml")))
+        files = [main] if self.file is not None or _may_be_there(main) else []
+        drop_ins = main.parent / DROP_INS
+        try:
+            there = sorted(drop_ins.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            there = []
+        except OSError as error:  # what nobody can read is not what nobody has written
+            there = []
+            message = f"cannot read it: {error.strerror}"
+            problems.append(Problem(origin=Origin(name=str(drop_ins)), key="", message=message))
+        return (*files, *(file for file in there if file.suffix == ".toml"))
+
+
+def _may_be_there(file: Path) -> bool:
+    """Whether there is such a file, or a link, or a directory that hides it: reading it tells."""
+    try:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 class _Builder:

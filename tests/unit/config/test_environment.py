@@ -81,6 +81,7 @@ def test_a_name_that_somebody_chose_stands_as_it_is() -> None:
         ("LEASES__QUEUE", "1.5", "leases.queue: expected a whole number, got 1.5"),
         ("LEASES__QUEUE", "1\nx = 2", "leases.queue: expected a whole number, got '1\\nx = 2'"),
         ("ACCESS__USERS", "bob", "access.users: expected a list (text each), got 'bob'"),
+        ("ACCESS__USERS", "[" * 9000, "access.users: expected a list (text each), got '[["),
         ("LOGGING__LEVEL", "loud", "logging.level: expected one of debug, info, "),
         ("GPU__SCENARIO", "x", 'gpu: a scenario needs driver = "simulated"'),
     ],

@@ -13,7 +13,7 @@ from superezio.toml_text import dotted, value_text
 from supereziod.config import Config, Loaded, Source
 from supereziod.config.fields import NoSuchKeyError
 from supereziod.config.in_force import changes_on_disk, values_in_force
-from supereziod.config.values import read_value
+from superezio.toml_values import read_value
 from supereziod.config.written import written
 
 #: Something in each kind of section, names that need quotes included.
@@ -120,6 +120,9 @@ def test_a_key_that_is_named_is_told_also_if_nobody_has_set_it(tmp_path: Path) -
         ("leases.grace.x", "no such key: it ends before"),
         ("a = 1\nb", "no such key"),
         ("# nothing", "no such key"),
+        ("leases." + "[" * 400, "no such key"),
+        ('leases."\\q"', "no such key"),
+        ("leases.", "no such key"),
         ("x" * 600, "no such key: it is too long for one"),
     ],
 )

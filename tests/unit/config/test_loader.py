@@ -225,6 +225,27 @@ def test_a_contradiction_between_one_gpu_and_all_is_found(tmp_path: Path) -> Non
     assert refusal(tmp_path, text).startswith("superezio.toml:2: gpu.override.GPU-1.thermal: ")
 
 
+def test_what_cannot_be_read_is_not_taken_for_what_is_not_there(tmp_path: Path) -> None:
+    loops = tmp_path / "conf.d"
+    loops.symlink_to(loops)
+    with pytest.raises(ConfigError, match=r"/conf\.d: cannot read it: Too many levels of"):
+        Source(default_file=tmp_path / "superezio.toml").load()
+    loops.unlink()
+    main = tmp_path / "superezio.toml"
+    main.symlink_to(tmp_path / "gone.toml")
+    with pytest.raises(ConfigError, match=r"superezio\.toml: cannot read it: No such file"):
+        Source(default_file=main).load()
+    main.unlink()
+    assert Source(default_file=main).load().files == ()
+    assert Source(default_file=tmp_path / "no" / "superezio.toml").load().files == ()
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 9000, "x = " + "[" * 9000 + "]" * 9000])
+def test_a_file_that_is_nested_without_end_is_refused(tmp_path: Path, text: str) -> None:
+    said = refusal(tmp_path, text)
+    assert said == "superezio.toml: its tables and lists are nested too deeply"
+
+
 def test_a_named_file_has_to_be_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nope\.toml: cannot read it: No such file"):
         Source(file=tmp_path / "nope.toml").load()
