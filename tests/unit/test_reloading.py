@@ -95,10 +95,10 @@ async def test_a_bad_file_is_told_with_file_line_and_key_and_what_is_in_force(
 
 
 async def test_of_very_many_mistakes_a_few_are_told(daemon: Daemon) -> None:
-    daemon.file.write_text("[leases]\n" + "".join(f"x{number} = 1\n" for number in range(500)))
+    daemon.file.write_text("[leases]\n" + "".join(f"x{number} = 1\n" for number in range(50)))
     with pytest.raises(ConflictError) as refused:
         await daemon.reloader.reload()
-    assert refused.value.message.endswith("and 490 more (superezioctl config check)")
+    assert refused.value.message.endswith("and 40 more (superezioctl config check)")
     assert len(refused.value.message.splitlines()) == 11
 
 

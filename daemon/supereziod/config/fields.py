@@ -69,7 +69,7 @@ def _find(parts: Sequence[str], *, fold: bool = False) -> Field | _Place:
                 raise NoSuchKeyError(at.path, "a name is missing")
             at = _Place((*at.path, part), at.section)
         else:
-            at = _step(at, part.lower() if fold and part.isupper() else part)
+            at = _step(at, part.lower() if fold else part)
     return at
 
 
