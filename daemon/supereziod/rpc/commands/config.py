@@ -29,10 +29,8 @@ class ConfigCommands:
         self._configuration = configuration
 
     async def get(self, _request: RequestContext, params: ConfigParams) -> ConfigValues:
-        """Tell what is in force, and where each value was set.
-
-        It names users and groups and what each may use, and is for admins.
-        """
+        """Tell what is in force, and where each value was set."""
+        # For admins: it names users and groups, and what each may use.
         return await self._configuration.values(key=params.key, everything=params.all)
 
     async def diff(self, _request: RequestContext, _params: NoParams) -> ConfigDiff:
