@@ -11,9 +11,9 @@ from typing import Final
 from msgspec import Struct
 
 from superezio.paths import daemon_socket_path
+from superezio.toml_lines import KeyPath
 from supereziod.config import ConfigError, Loaded, Origin, Problem, Setting, Source
 from supereziod.config.environment import variables_in
-from superezio.toml_lines import KeyPath
 
 #: The options that set a key of the configuration.
 _KEYS: Final[dict[str, KeyPath]] = {

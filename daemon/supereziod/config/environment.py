@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
+from superezio.toml_values import read_value
 from supereziod.config.fields import NoSuchKeyError, find_field
 from supereziod.config.setting import Origin, Problem, Setting
-from superezio.toml_values import read_value
 
 PREFIX: Final = "SUPEREZIO__"
 

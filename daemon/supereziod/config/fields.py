@@ -9,9 +9,9 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 from msgspec import Struct
 from msgspec.structs import fields
 
+from superezio.toml_lines import KeyPath, read_key
 from supereziod.config.schema import Config
 from supereziod.config.section import Section, section_type
-from superezio.toml_lines import KeyPath, read_key
 
 _LONGEST_KEY: Final = 512
 #: So many keys of a section are named to who missed one.

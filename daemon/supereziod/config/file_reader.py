@@ -10,12 +10,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from msgspec.structs import fields
 
+from superezio.toml_lines import KeyPath, key_lines
+from superezio.toml_values import read_value
 from supereziod.config.schema import Config
 from supereziod.config.section import Section, section_type
 from supereziod.config.setting import Origin, Problem, Setting
-from superezio.toml_lines import KeyPath, key_lines
 from supereziod.config.unknown_keys import unknown_key
-from superezio.toml_values import read_value
 
 
 class FileReader:

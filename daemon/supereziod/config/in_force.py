@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from superezio import wire
+from superezio.toml_lines import KeyPath
 from superezio.toml_text import dotted
 from supereziod.config.fields import find_part
 from supereziod.config.loader import Loaded
 from supereziod.config.setting import Origin
-from superezio.toml_lines import KeyPath
 from supereziod.config.values_list import Listed, list_in_force, list_values
 from supereziod.config.written import Written
 

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_typ
 import msgspec
 from msgspec.structs import fields
 
+from superezio.toml_lines import KeyPath
 from supereziod.config.changes import is_live
 from supereziod.config.schema import Config
 from supereziod.config.section import Section, section_type
-from superezio.toml_lines import KeyPath
 from supereziod.config.written import written
 
 Json = dict[str, Any]

@@ -13,12 +13,12 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 from msgspec import Struct
 from msgspec.structs import asdict, fields
 
+from superezio.toml_lines import KeyPath
 from supereziod.config.environment import read_variables
 from supereziod.config.file_reader import FileReader
 from supereziod.config.schema import Config, Gpu, GpuOverride, Thermal
 from supereziod.config.section import section_type
 from supereziod.config.setting import ConfigError, Origin, Problem, Setting
-from superezio.toml_lines import KeyPath
 
 DEFAULT_FILE: Final = Path("/etc/superezio/superezio.toml")
 DROP_INS: Final = "conf.d"

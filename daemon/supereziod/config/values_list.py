@@ -9,11 +9,11 @@ from typing import Any, get_type_hints
 from msgspec import Struct
 from msgspec.structs import fields
 
+from superezio.toml_lines import KeyPath
 from supereziod.config.changes import is_live
 from supereziod.config.loader import Loaded
 from supereziod.config.section import Section, section_type
 from supereziod.config.setting import Origin
-from superezio.toml_lines import KeyPath
 from supereziod.config.written import Written, written
 
 #: By the order of the fields; names that somebody chose are in the order of the alphabet.

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from superezio import wire
 from superezio.toml_text import dotted, value_text
+from superezio.toml_values import read_value
 from supereziod.config import Config, Loaded, Source
 from supereziod.config.fields import NoSuchKeyError
 from supereziod.config.in_force import changes_on_disk, values_in_force
-from superezio.toml_values import read_value
 from supereziod.config.written import written
 
 #: Something in each kind of section, names that need quotes included.
