@@ -138,7 +138,7 @@ async def test_who_waits_in_the_client_until_its_time_is_up_gets_a_value_that_ca
     async with client_of(narrow) as other, client_of(narrow) as client:
         leads = [await other.cache_get("late", str(number), fill=True) for number in range(200)]
 
-        @client.cached("late", key=str, fill_wait="400ms")
+        @client.cached("late", key=str, fill_wait="2s")
         async def fetch(number: int) -> str:
             raise AssertionError(number)
 
@@ -216,10 +216,10 @@ async def test_each_of_a_crowd_waits_for_as_long_as_it_said(daemon: LiveDaemon) 
 
             return asyncio.ensure_future(fetch())
 
-        short = [waiting("300ms") for _ in range(3)]
+        short = [waiting("1s") for _ in range(3)]
         long = [waiting("30s") for _ in range(3)]
-        await asyncio.wait(short, timeout=0.2)
-        later = waiting("300ms")
+        await asyncio.wait(short, timeout=0.7)
+        later = waiting("1s")
         await asyncio.wait(short)
         assert {type(each.exception()) for each in short} == {FillTimeoutError}
         assert not later.done(), "it came later"
