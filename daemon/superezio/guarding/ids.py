@@ -14,13 +14,13 @@ class CallContext:
     Both are the caller's own; what it has none of, or what is none, is made up.
     """
 
-    __slots__ = ("_handed_on", "correlation_id")
+    __slots__ = ("_handed_on", "_told", "correlation_id")
 
     def __init__(self, correlation_id: str | None, traceparent: str | None) -> None:
         self.correlation_id = correlation_id or os.urandom(16).hex()
-        # Of a call that has neither the daemon has nothing to be told, and few ask for the rest.
-        has_own = correlation_id or traceparent
-        self._handed_on = handed_on(self.correlation_id, traceparent) if has_own else None
+        # Of a call that has none the daemon need not be told, which costs it more; few ask for one.
+        self._handed_on = handed_on(self.correlation_id, traceparent) if traceparent else None
+        self._told = None if self._handed_on is None else self._handed_on.told
 
     @property
     def traceparent(self) -> str:
@@ -31,8 +31,8 @@ class CallContext:
 
     @property
     def told(self) -> str | None:
-        """What the daemon is told, where the id does not say it."""
-        return None if self._handed_on is None else self._handed_on.told
+        """What the daemon is told: the caller's own."""
+        return self._told
 
 
 def tell_id(error: SuperezioError, correlation_id: str) -> None:
