@@ -155,7 +155,8 @@ def _lease(wire: Wire, daemon: LiveDaemon) -> None:
 
 def _resume(wire: Wire, daemon: LiveDaemon) -> None:
     other = Wire(daemon.socket_path)
-    params = {"vram_bytes": _GIB, "mode": "connection", "wait_ms": 30_000}
+    # On the second GPU, whether what was released on the first is back yet or not.
+    params = {"vram_bytes": _GIB, "mode": "connection", "wait_ms": 30_000, "avoid": ["0"]}
     lease = other.ask("lease.acquire", params)["id"]
     other.close()
     wire.event("lease.orphaned")
