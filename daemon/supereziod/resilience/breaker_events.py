@@ -34,6 +34,7 @@ _REASONS: Final[dict[TransitionReason, str]] = {
     "disabled": "it was ordered to let all calls through",
     "reset": "it was reset",
 }
+_ORDERED: Final = frozenset({"forced_open", "disabled", "reset"})
 _WORDS: Final[dict[BreakerState, str]] = {
     "open": "open",
     "half_open": "half-open",
@@ -90,7 +91,10 @@ class BreakerEvents:
             self._tell(owned, step, besides)
 
     def _tell(self, owned: Owned, step: Transition, who: Mapping[str, Any]) -> None:
-        besides = self._rate.take(owned.owner)
+        if owned.owner is None and step.reason in _ORDERED:
+            besides: Mapping[str, Any] | None = {}  # by an admin, as each is to hear
+        else:
+            besides = self._rate.take(owned.owner, by=who.get("by_uid"))
         if besides is None:
             return
         severity: Severity = "warning" if step.state in {"open", "forced_open"} else "info"

@@ -236,7 +236,7 @@ class Caches:
         owned = self._namespaces.to_clear(caller, params)
         entries = self._cache.clear(full_name(owned))
         self._alarm.set(self._cache.next_deadline_ns())
-        besides = self._event_rate.take(owned.owner)
+        besides = {} if owned.owner is None else self._event_rate.take(owned.owner)
         if besides is None:
             return CacheDeleted(entries=entries)
         whose = "the shared namespace" if owned.owner is None else "the namespace"

@@ -1,8 +1,10 @@
-"""How many events a user's own names may bring about: what comes faster is counted, not told.
+"""How many events a user may bring about by requests: what comes faster is counted, not told.
 
-Whoever has a breaker, a limit or a namespace alone can have it change with each request. Each
-change is an event for subscribers and a line of the journal, which others read as well. What is
-shared is never cut: all who share it have to hear of it.
+Whoever may use a breaker, a limit or a namespace can have it change with each request. Each change
+is an event for subscribers and a line of the journal, which others read as well and which has a
+rate of its own that is for all. So it is of names that are shared: the rate is that of the user
+who brings it about. What time brings about there is one more. What an admin does to it is no
+matter of this: each of these is told.
 """
 
 from __future__ import annotations
@@ -22,24 +24,23 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class EventRate:
-    """Lets through the events of each user's own names: `BURST`, and `PER_SECOND` from then on."""
+    """Lets through the events of each user: `BURST`, and `PER_SECOND` from then on."""
 
     def __init__(self, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
-        self._by_uid: dict[int, _User] = {}
+        self._by_uid: dict[int | None, _User] = {}
 
-    def take(self, owner: int | None) -> Mapping[str, Any] | None:
+    def take(self, owner: int | None, *, by: int | None = None) -> Mapping[str, Any] | None:
         """Return what the data of an event has to have besides, or None where it is not told.
 
-        That is `left_out`: how many of the owner's were not told since the last one that was.
-        `owner` is None for what is shared.
+        That is `left_out`: how many of the user's were not told since the last one that was.
+        `owner` is None for what is shared; then it is that of `by`, None where time did it.
         """
-        if owner is None:
-            return _NOTHING
+        uid = by if owner is None else owner
         now_ns = self._clock()
-        user = self._by_uid.get(owner)
+        user = self._by_uid.get(uid)
         if user is None:
-            user = self._add(owner, now_ns)
+            user = self._add(uid, now_ns)
         if user.rate.acquire(now_ns):
             user.left_out += 1
             return None
@@ -48,14 +49,14 @@ class EventRate:
         left_out, user.left_out = user.left_out, 0
         return {"left_out": left_out}
 
-    def _add(self, owner: int, now_ns: int) -> _User:
+    def _add(self, uid: int | None, now_ns: int) -> _User:
         if len(self._by_uid) >= _USERS:
             self._by_uid = {
-                uid: user
-                for uid, user in self._by_uid.items()
+                each: user
+                for each, user in self._by_uid.items()
                 if user.left_out or not user.rate.is_full(now_ns)
             }
-        user = self._by_uid[owner] = _User()
+        user = self._by_uid[uid] = _User()
         return user
 
 

@@ -67,7 +67,7 @@ class LimitSignals:
         )
 
     def _tell_block(self, named: NamedLimit, budget: Budget, now_ns: int, by_uid: int) -> None:
-        besides = self._event_rate.take(named.owned.owner)
+        besides = self._event_rate.take(named.owned.owner, by=by_uid)
         if besides is None:
             return
         blocked_s = (budget.blocked_until_ns - now_ns) / 1e9

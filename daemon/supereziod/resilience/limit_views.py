@@ -141,7 +141,7 @@ class LimitAdministration:
         if params.spend:
             named.forget_spend(scopes, uid=of_uid)
         self._limits.look_again(named)
-        besides = self._event_rate.take(owner)
+        besides = {} if owner is None else self._event_rate.take(owner)
         if besides is not None:
             self._events.emit(
                 "limit.reset",

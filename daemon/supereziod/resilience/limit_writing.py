@@ -115,17 +115,22 @@ class LimitWriting:
     def _all(
         self, now_ns: int
     ) -> Iterator[tuple[Owned, LimitRates | None, Iterable[BudgetState | None]]]:
-        """Return what limits owe; those too that nobody has asked for yet."""
+        """Return what limits owe; those too that nobody has asked for yet.
+
+        What is asked for between two slices is told as it was before: it is in one of both.
+        """
+        not_taken = self._remembered.not_taken()
         for named in list(self._registry.limits.values()):
             yield named.owned, named.rates, _states(named, now_ns)
-        yield from self._remembered.not_taken()
+        yield from not_taken
 
 
 def _states(named: NamedLimit, now_ns: int) -> Iterator[BudgetState | None]:
     """Return what each budget of a limit owes; None for one that owes nothing."""
+    not_applied = named.limiter.not_applied()
     for budget in named.limiter.budgets():
         yield None if budget.is_idle(now_ns) else state_of(budget)
-    yield from named.limiter.not_applied()
+    yield from not_applied
 
 
 def _filled(document: KeptLimits | KeptLimit, entries: list[bytes]) -> bytes:

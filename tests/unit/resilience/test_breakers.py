@@ -401,11 +401,21 @@ def test_a_user_who_drives_a_breaker_fast_is_told_of_by_a_count(host: BreakerHos
     assert "left_out" not in host.event().data
 
 
-def test_transitions_of_a_shared_breaker_are_told_each(host: BreakerHost) -> None:
+def test_what_an_admin_does_to_a_shared_breaker_is_told_each(host: BreakerHost) -> None:
     for _ in range(300):
         host.breakers.force_open("openai", ROOT.who)
         host.breakers.reset("openai", ROOT.who)
     assert len(host.events()) == 600
+
+
+def test_one_user_of_a_shared_breaker_does_not_fill_the_journal(host: BreakerHost) -> None:
+    for _ in range(600):
+        host.settle(ANNA, host.granted(ANNA).permit, "throttled", retry_after_s=0.001)
+        host.advance(0.002)
+    by_anna = [each for each in host.events() if each.data["by_uid"] == ANNA.uid]
+    assert len(by_anna) < 250
+    host.settle(BEN, host.granted(BEN).permit, "throttled", retry_after_s=0.001)
+    assert host.event().data["by_uid"] == BEN.uid, "what another brings about is told"
 
 
 def test_the_answer_says_how_the_breaker_is_now(host: BreakerHost) -> None:

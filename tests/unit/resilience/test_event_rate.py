@@ -1,4 +1,4 @@
-"""A user's own names do not fill the journal: what is too fast is counted, and told as a number."""
+"""No user fills the journal: what is too fast is counted, and told as a number."""
 
 from __future__ import annotations
 
@@ -34,10 +34,18 @@ def test_a_user_who_is_too_fast_takes_nothing_from_others() -> None:
     assert taken(rate, 1001, BURST) == BURST
 
 
-def test_what_is_shared_is_never_cut() -> None:
+def test_of_what_is_shared_the_rate_is_that_of_the_user_who_brings_it_about() -> None:
     rate = EventRate(clock=FakeClock())
-    assert taken(rate, None, 10_000) == 10_000
-    assert rate.take(None) == {}
+    told = [rate.take(None, by=1000) for _ in range(10_000)]
+    assert sum(each is not None for each in told) == BURST
+    assert rate.take(1000) is None, "a user's own and what is shared are one account"
+    assert rate.take(None, by=1001) == {}
+
+
+def test_what_time_brings_about_of_what_is_shared_has_a_rate_of_its_own() -> None:
+    rate = EventRate(clock=FakeClock())
+    assert taken(rate, None, 10_000) == BURST
+    assert rate.take(None, by=1000) == {}
 
 
 def test_users_who_have_been_quiet_are_forgotten_and_a_count_never_is() -> None:

@@ -1098,6 +1098,36 @@ async def test_what_comes_between_two_slices_is_in_a_later_one_or_the_next_docum
         host.acquire(host.connect(ANN), "keyed", key="0")
 
 
+async def test_what_is_taken_up_between_two_slices_after_a_restart_is_not_lost(
+    tmp_path: Path,
+) -> None:
+    """The far side's block is kept over a second sudden end, whoever asks while it is written."""
+    of_keys = ScopeRules(limit=Limit(requests=Rate(limit=10, period_ns=60 * SECOND)))
+    host = LimitHost(
+        tmp_path,
+        shared={"keys": LimitRules(scopes={"key": of_keys})},
+        audiences={"keys": Audience(everyone=True)},
+    )
+    ann = host.connect(ANN)
+    blocked = host.acquire(ann, "keys", key="blocked")
+    host.settle(ann, blocked, retry_after_ms=500_000)
+    host.keep()
+    host.end(final=False)
+    host.now += SECOND
+    host.start()
+    host.now += 60 * SECOND
+    ann = host.connect(ANN)
+    for number in range(2 * SLICE):
+        host.acquire(ann, "keys", key=str(number))
+    slices = host.service.slices()
+    assert next(slices) is None
+    with limited("requests", "key", "blocked"):
+        host.acquire(ann, "keys", key="blocked")
+    (told,) = json.loads([*slices][-1] or b"")["limits"]
+    assert "blocked" in [each["scope"]["name"] for each in told["budgets"]]
+    host.end(final=True)
+
+
 async def test_a_first_start_begins_with_all(host: LimitHost) -> None:
     assert host.left(ANN, "plain", "requests") == 10
     assert not [each for each in host.events.recent(10) if each.type == "limit.state_lost"]
