@@ -16,6 +16,7 @@ from contextlib import suppress
 from contextvars import Context
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Final, Self
 
 _OPEN_TIMEOUT_S: Final = 1.0
@@ -58,7 +59,10 @@ class Database:
         self._path = path
         self._schema = schema
         self._on_file = fault is None
-        self.fault = fault
+        self._write_fault = fault
+        self._sync_fault: str | None = None
+        self._is_syncing_again = False
+        self._rewriting = Lock()
         self.moved_aside = moved_aside
 
     @classmethod
@@ -92,6 +96,11 @@ class Database:
             moved_aside=moved_aside,
         )
 
+    @property
+    def fault(self) -> str | None:
+        """Why nothing is recorded, or is gone with the next power cut; None if neither."""
+        return self._write_fault or self._sync_fault
+
     def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> None:
         """Run and commit one statement. Raises StorageError; then nothing was recorded."""
         if not self._on_file:
@@ -107,9 +116,12 @@ class Database:
                 self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
                 self._connection.execute(statement, parameters)
         except sqlite3.Error as error:
-            self.fault = f"cannot write {self._path}: {error}"
-            raise StorageError(self.fault) from error
-        self.fault = None
+            self._write_fault = f"cannot write {self._path}: {error}"
+            raise StorageError(self._write_fault) from error
+        self._write_fault = None
+        if self._sync_fault is not None and not self._is_syncing_again:
+            self._is_syncing_again = True
+            self.sync(self._synced_again)
 
     def soon(self, act: Callable[[], None]) -> None:
         """Call `act` in the next turn of the loop, for nobody's request."""
@@ -119,14 +131,22 @@ class Database:
         """Call `done` once all that is committed now is over a power cut, or with why it is not.
 
         A thread waits for the disk, and the loop does not: of the log, which is all that a commit
-        writes; what has left it for the main file was synced before.
+        writes; what has left it for the main file was synced before. A disk that could not once is
+        a `fault` until it can, and has to take all of the log anew: the kernel tells of what it
+        failed to write once, and forgets it.
         """
-        path = self._path.with_name(f"{self._path.name}-wal")
-        waiting = asyncio.get_running_loop().run_in_executor(None, _sync, path)
-        waiting.add_done_callback(
-            lambda synced: done(None if synced.cancelled() else synced.result()),
-            context=Context(),
-        )
+        how = _sync if self._sync_fault is None else self._rewrite
+        waiting = asyncio.get_running_loop().run_in_executor(None, how, self._path)
+
+        def tell(synced: asyncio.Future[StorageError | None]) -> None:
+            if synced.cancelled():
+                done(StorageError(f"{self._path} may not be on the disk yet: the daemon ends"))
+                return
+            fault = synced.result()
+            self._sync_fault = None if fault is None else str(fault)
+            done(fault)
+
+        waiting.add_done_callback(tell, context=Context())
 
     def check_room(self) -> None:
         """Make sure that what adds to the file leaves what was set aside.
@@ -139,8 +159,8 @@ class Database:
             return  # the write itself says what is wrong
         room_bytes = system.f_bavail * system.f_frsize
         if system.f_blocks and room_bytes < self._spare_bytes:  # no blocks: no limit
-            self.fault = f"cannot write {self._path}: the disk is full"
-            raise StorageError(self.fault)
+            self._write_fault = f"cannot write {self._path}: the disk is full"
+            raise StorageError(self._write_fault)
         self._additions += 1
         if self._additions % _ADDITIONS_A_CHECK == 0 and self._on_file:
             _set_aside(self._connection, self._spare_bytes)
@@ -165,13 +185,20 @@ class Database:
         """Close the file."""
         self._connection.close()
 
+    def _rewrite(self, path: Path) -> StorageError | None:
+        with self._rewriting:  # SQLite lets none of two wait for the other
+            return _rewrite(path)
+
+    def _synced_again(self, _fault: StorageError | None) -> None:
+        self._is_syncing_again = False
+
     def _open_again(self) -> None:
         # Nothing was written since the copy in memory was made: it can simply be dropped.
         try:
             connection = _connect(self._path, self._schema, timeout_s=_REOPEN_TIMEOUT_S)
         except (sqlite3.Error, OSError) as error:
-            self.fault = f"cannot use {self._path}: {error}"
-            raise StorageError(self.fault) from error
+            self._write_fault = f"cannot use {self._path}: {error}"
+            raise StorageError(self._write_fault) from error
         self._connection.close()
         self._connection = connection
         self._on_file = True
@@ -223,6 +250,7 @@ def _connect(path: Path, schema: str, *, timeout_s: float) -> sqlite3.Connection
 
 
 def _sync(path: Path) -> StorageError | None:
+    path = path.with_name(f"{path.name}-wal")
     try:
         log = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -232,6 +260,22 @@ def _sync(path: Path) -> StorageError | None:
     except OSError as error:
         return StorageError(f"cannot have {path} written to the disk: {error}")
     return None
+
+
+def _rewrite(path: Path) -> StorageError | None:
+    """Have all of the log in the main file, and that on the disk; then the log begins anew."""
+    try:
+        connection = sqlite3.connect(path, timeout=_OPEN_TIMEOUT_S, isolation_level=None)
+        try:
+            connection.execute("PRAGMA synchronous=FULL")
+            is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return StorageError(f"cannot have {path} written to the disk: {error}")
+    if is_busy:
+        return StorageError(f"cannot have {path} written to the disk: its log is in use")
+    return _sync(path)
 
 
 def _make_private(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sqlite3
@@ -80,6 +81,35 @@ async def test_a_commit_is_over_a_power_cut_once_its_log_is_on_the_disk(
     database.sync(done.put_nowait)
     fault = await done.get()
     assert "cannot have" in str(fault), "the log is gone"
+
+
+async def test_a_disk_that_cannot_sync_is_a_fault_until_it_takes_all_of_the_log_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "things.db"
+    database = Database.open(path, schema=SCHEMA)
+    database.execute(PUT, ("one", b"x"))
+    log = path.with_name("things.db-wal")
+    done: asyncio.Queue[StorageError | None] = asyncio.Queue()
+
+    def broken(_fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", broken)
+        database.sync(done.put_nowait)
+        assert "Input/output error" in str(await done.get())
+        assert "Input/output error" in str(database.fault)
+        # Each write asks for it again; one success of the kernel's is no answer for what was lost.
+        database.execute(PUT, ("two", b"x"))
+        assert database.fault is not None
+    assert log.stat().st_size
+    database.sync(done.put_nowait)
+    assert await done.get() is None
+    assert database.fault is None
+    assert log.stat().st_size == 0, "all of it is in the main file, which SQLite has synced"
+    assert names(database) == ["one", "two"]
+    database.close()
 
 
 @pytest.mark.parametrize("there_before", [False, True])

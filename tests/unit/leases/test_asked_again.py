@@ -119,7 +119,7 @@ async def test_who_waits_keeps_its_place_while_no_grant_can_be_recorded(
 
     def on_a_full_disk(statement: str, parameters: tuple[object, ...] = ()) -> object:
         if statement.startswith("INSERT"):
-            database.fault = "the disk is full"
+            database._write_fault = "the disk is full"
             raise StorageError("the disk is full")
         return execute(statement, parameters)
 
@@ -136,7 +136,7 @@ async def test_who_waits_keeps_its_place_while_no_grant_can_be_recorded(
     with pytest.raises(StateNotWritableError):
         host.now(ME, vram=1)
     monkeypatch.setattr(database, "execute", execute)
-    database.fault = None
+    database._write_fault = None
     host.monitor.read()
     await until(first.done)
     assert isinstance(first.result(), Lease)

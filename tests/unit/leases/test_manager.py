@@ -917,7 +917,7 @@ async def test_those_who_wait_go_on_waiting_while_nothing_can_be_recorded(
     await turn()
     monkeypatch.setattr(database, "recheck", lambda: False)
     host.leases.release(ME, lease.id)
-    database.fault = "the disk is full"
+    database._write_fault = "the disk is full"
     for _ in range(3):
         host.clock.advance(1)
         host.monitor.read()
