@@ -20,6 +20,7 @@ from superezio.wire import (
     LimitState,
 )
 from supereziod.observability.events import EventLog
+from supereziod.resilience.limit_accounts import Way
 from supereziod.resilience.limit_rules import LimitBounds, LimitRules
 from supereziod.resilience.limit_service import DOCUMENT, LimitService
 from supereziod.resilience.sealing import Seal
@@ -40,6 +41,7 @@ class Connection:
     def __init__(self, id_: str, peer: User) -> None:
         self.id = id_
         self.peer = peer
+        self.limit_ways: dict[str, Way] = {}
 
 
 class Session(Struct):

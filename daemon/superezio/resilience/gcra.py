@@ -10,7 +10,7 @@ class Gcra:
     the caller's, monotonic, so that one reading serves a whole batch of decisions.
     """
 
-    __slots__ = ("_burst_ns", "_limit", "_period_ns", "_unit_ns", "burst", "final_ns", "tat_ns")
+    __slots__ = ("_limit", "_period_ns", "burst", "burst_ns", "final_ns", "tat_ns", "unit_ns")
 
     def __init__(self, *, limit: int, period_ns: int, burst: int) -> None:
         if limit < 1 or period_ns < 1 or burst < 1:
@@ -25,8 +25,9 @@ class Gcra:
         """Grant at another rate from now on; what is owed stays owed."""
         self._limit = limit
         self.burst = burst
-        self._unit_ns = self._interval(1)
-        self._burst_ns = self._interval(burst)
+        #: The time that one unit, and the whole burst, take to grow.
+        self.unit_ns = self._interval(1)
+        self.burst_ns = self._interval(burst)
 
     def acquire(self, now_ns: int, cost: int = 1) -> int:
         """Take `cost` units and return 0, or take nothing and return the nanoseconds to wait.
@@ -37,21 +38,21 @@ class Gcra:
         if tat < now_ns:  # noqa: PLR1730 - max() is slow here
             tat = now_ns
         if cost == 1:
-            tat += self._unit_ns
+            tat += self.unit_ns
         elif cost <= self.burst:
             tat += self._interval(cost)
         else:
             raise ValueError(f"cost {cost} is more than the burst of {self.burst}: it never passes")
         ahead_ns = tat - now_ns
-        if ahead_ns > self._burst_ns:
-            return ahead_ns - self._burst_ns
+        if ahead_ns > self.burst_ns:
+            return ahead_ns - self.burst_ns
         self.tat_ns = tat
         return 0
 
     def available(self, now_ns: int) -> int:
         """Return a cost that would pass now: up to a unit short of the highest that does."""
         owed_ns = self.tat_ns - now_ns
-        return (self._burst_ns - max(owed_ns, 0)) // self._unit_ns
+        return (self.burst_ns - max(owed_ns, 0)) // self.unit_ns
 
     def is_full(self, now_ns: int) -> bool:
         """Whether the whole burst is there, so that forgetting this limiter loses nothing."""
@@ -67,7 +68,7 @@ class Gcra:
         ahead_ns = self.tat_ns - now_ns
         if ahead_ns < 0:  # noqa: PLR1730 - max() is slow here
             ahead_ns = 0
-        short_ns = ahead_ns + self._interval(cost) - self._burst_ns
+        short_ns = ahead_ns + self._interval(cost) - self.burst_ns
         return short_ns if short_ns > 0 else 0  # noqa: FURB136 - max() is slow here
 
     def take(self, now_ns: int, cost: int) -> None:
@@ -92,7 +93,7 @@ class Gcra:
         What was taken before is not given back then: who told of `remaining` has counted it.
         """
         left_ns = max(remaining, 0) * self._period_ns // self._limit
-        tat_ns = now_ns + self._burst_ns - left_ns
+        tat_ns = now_ns + self.burst_ns - left_ns
         if tat_ns > self.tat_ns and tat_ns > now_ns:
             self.tat_ns = tat_ns
             self.final_ns = max(now_ns, self.final_ns + 1)
@@ -113,7 +114,7 @@ class Gcra:
 
     def owe_at_most(self, now_ns: int, ahead_ns: int) -> None:
         """Have the whole burst back after `ahead_ns` more than it takes to grow, at the latest."""
-        self.tat_ns = min(self.tat_ns, now_ns + self._burst_ns + ahead_ns)
+        self.tat_ns = min(self.tat_ns, now_ns + self.burst_ns + ahead_ns)
 
     def rebuild_ns(self, cost: int) -> int:
         """Return how long it takes to grow back what `cost` takes."""

@@ -8,13 +8,14 @@ from itertools import islice, repeat
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from superezio.resilience.rate_limiter import Budget, Reservation, Waiter
+from superezio.resilience.rate_limiter import Budget, Limit, Reservation, Scope, Waiter
 from supereziod.resilience.sharing import Asker
 
 if TYPE_CHECKING:
     from supereziod.resilience.named_limit import NamedLimit
 
 _FOUND_AT_ONCE: Final = 256
+_NOT_SOLE: Final = Budget(Scope("host"), Limit())
 _number = itemgetter(0)
 _open_of = attrgetter("open")
 _priced_of = attrgetter("priced")
@@ -34,6 +35,8 @@ class Connection(Protocol):
     """Where a request comes from."""
 
     id: str
+    #: Its ways to the limits, by name. Those who keep limits fill and empty it.
+    limit_ways: dict[str, Way]
 
     @property
     def peer(self) -> Asker: ...
@@ -94,7 +97,7 @@ class Holder:
         "account", "oldest_open", "oldest_priced", "open", "priced", "slots", "waiting", "ways",
     )  # fmt: skip
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, ways: dict[str, Way]) -> None:
         self.account = account
         #: By number, the oldest first: those that keep neither a slot nor capped money. Of one
         #: request and nothing else that was taken of a sole budget there is only the way, as most
@@ -107,7 +110,7 @@ class Holder:
         self.oldest_open = Oldest(_open_of)
         self.oldest_priced = Oldest(_priced_of)
         self.waiting: dict[Waiter, NamedLimit] = {}
-        self.ways: dict[str, Way] = {}
+        self.ways = ways
 
     def find(self, number: int) -> Reservation | Way | None:
         """Return an open reservation."""
@@ -156,17 +159,22 @@ class Way:
     """
 
     __slots__ = (
-        "answer_head", "answer_tail", "fixed", "found", "holder", "named", "sole", "varies",
-        "waiting",
+        "account", "answer_head", "answer_tail", "fixed", "found", "holder", "named", "open",
+        "sole", "varies", "waiting",
     )  # fmt: skip
 
     def __init__(self, named: NamedLimit, holder: Holder, fixed: tuple[Budget, ...]) -> None:
         self.named = named
         self.holder = holder
+        # What the request path reads of the holder, at hand.
+        self.account = holder.account
+        self.open = holder.open
         self.fixed = fixed
         self.varies = named.varies
-        #: The one budget of all its requests, where nothing else has to be asked.
-        self.sole = fixed[0] if len(fixed) == 1 and not (named.varies or named.is_capped) else None
+        #: The one budget of all its requests, where nothing else has to be asked; else one that
+        #: has no meter of requests.
+        alone = len(fixed) == 1 and not (named.varies or named.is_capped)
+        self.sole = fixed[0] if alone else _NOT_SOLE
         self.waiting = named.waiting
         self.answer_head = named.answer_head
         self.answer_tail = named.answer_tail

@@ -224,6 +224,7 @@ class LimitRegistry:
         """Forget a connection; return what it held."""
         holder = self.holders.pop(connection, None)
         if holder is not None:
+            holder.ways.clear()
             del holder.account.holders[holder]
         return holder
 
@@ -233,7 +234,7 @@ class LimitRegistry:
         holder = self.holders.get(connection.id)
         if holder is None:
             account = self.account(connection.peer.uid)
-            holder = self.holders[connection.id] = Holder(account)
+            holder = self.holders[connection.id] = Holder(account, connection.limit_ways)
             account.holders[holder] = None
         return holder
 

@@ -28,8 +28,32 @@ MUTANTS = (
     Mutant(
         "lets a plain request pass those who wait",
         SERVICE,
-        "            or way.waiting\n",
-        "",
+        "            way.waiting\n            or params.requests",
+        "            params.requests",
+    ),
+    Mutant(
+        "looks at no bound before a user has as many as it may",
+        SERVICE,
+        "self._least_bound = min(self._per_connection, self._per_uid)",
+        "self._least_bound = self._per_uid",
+    ),
+    Mutant(
+        "grants beyond the burst",
+        SERVICE,
+        "            if tat_ns - now_ns > rate.burst_ns:\n",
+        "            if tat_ns - now_ns > rate.burst_ns + rate.unit_ns:\n",
+    ),
+    Mutant(
+        "charges nothing where the whole burst is there",
+        SERVICE,
+        "            rate.tat_ns = now_ns + rate.unit_ns\n",
+        "            rate.tat_ns = now_ns\n",
+    ),
+    Mutant(
+        "does not write down what the hot path grants",
+        RESERVATIONS,
+        "return self._changed or self.number != self._written",
+        "return self._changed",
     ),
     Mutant(
         "takes a plain request for any",
@@ -40,7 +64,7 @@ MUTANTS = (
     Mutant(
         "does not keep a plain reservation",
         SERVICE,
-        "        holder.open[number] = way\n",
+        "        way.open[number] = way\n",
         "",
     ),
     Mutant(

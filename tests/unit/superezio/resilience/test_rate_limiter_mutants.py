@@ -146,7 +146,7 @@ MUTANTS = (
         "refunds beyond now",
         GCRA,
         "self.tat_ns = max(self.tat_ns + delta_ns, now_ns)",
-        "self.tat_ns = self.tat_ns + delta_ns - self._unit_ns",
+        "self.tat_ns = self.tat_ns + delta_ns - self.unit_ns",
     ),
     Mutant(
         "refunds nothing",
