@@ -96,11 +96,11 @@ class Budget:
         #: The same, as the request path reads it.
         self._named: tuple[tuple[int, Meter], ...] = ()
         self._blocks: dict[int, int] = {}
-        #: The longest of the blocks.
+        #: The longest of the blocks, 0 where there is none that has not been seen to end.
         self.blocked_until_ns = 0
         self.claims: dict[int, Claim] = {}
-        #: The meter of requests, where they are limited and slots are not: one that nothing blocks
-        #: or claims may be asked for one request alone.
+        #: The meter of requests, where they are limited, and neither are slots nor is there a block
+        #: to look at: where nothing claims of it, it may be asked for one request alone.
         self.requests: Gcra | None = None
         #: Open reservations and waiters, which keep it from being forgotten.
         self.users = 0
@@ -116,16 +116,18 @@ class Budget:
         self._slots.burst = _NO_LIMIT if limit.concurrency is None else limit.concurrency
         self._slots.retry_ns = limit.slot_retry_ns
         self._named = tuple(sorted(self._meters.items()))
-        requests = self._meters.get(_REQUESTS)
-        alone = limit.concurrency is None
-        self.requests = requests if alone and isinstance(requests, Gcra) else None
+        self.requests = self._requests_alone()
 
     def admits(self, now_ns: int, cost: Cost) -> bool:
         """Whether `cost` passes now as far as the meters go, where nothing else holds it up.
 
         False says only that `shortage` has to be asked.
         """
-        if now_ns < self.blocked_until_ns or self.claims:
+        if self.blocked_until_ns:
+            if now_ns < self.blocked_until_ns:
+                return False
+            self._end_blocks()
+        if self.claims:
             return False
         for index, meter in self._named:
             amount = cost[index]
@@ -215,6 +217,7 @@ class Budget:
         if until_ns > max(now_ns, self._blocks.get(index, 0)):
             self._blocks[index] = until_ns
             self.blocked_until_ns = max(self.blocked_until_ns, until_ns)
+            self.requests = None
 
     def lower(
         self, now_ns: int, dimension: Dimension, *, remaining: int, reset_after_ns: int = 0
@@ -234,8 +237,7 @@ class Budget:
         """Have all there is of each rate, and no block; who holds a slot keeps it."""
         for rate in self.rates().values():
             rate.clear(now_ns)
-        self._blocks.clear()
-        self.blocked_until_ns = 0
+        self._end_blocks()
 
     def owe_at_most(self, now_ns: int, ahead_ns: int) -> None:
         """Let nobody wait longer than `ahead_ns` for what was settled beyond the burst."""
@@ -262,6 +264,17 @@ class Budget:
     def blocks(self) -> dict[Dimension | None, int]:
         """Return until when each dimension is blocked, and under None all of them."""
         return {None if i < 0 else DIMENSIONS[i]: until for i, until in self._blocks.items()}
+
+    def _end_blocks(self) -> None:
+        self._blocks.clear()
+        self.blocked_until_ns = 0
+        self.requests = self._requests_alone()
+
+    def _requests_alone(self) -> Gcra | None:
+        if self.blocked_until_ns or self.limit.concurrency is not None:
+            return None
+        meter = self._meters.get(_REQUESTS)
+        return meter if isinstance(meter, Gcra) else None
 
     def _meter_wait_ns(self, now_ns: int, index: int, meter: Meter, amount: int) -> int:
         wait_ns = meter.wait_ns(now_ns, amount)

@@ -91,17 +91,15 @@ class RateLimits:
             or params.tokens
             or params.money_micros
             or params.concurrency
-            or params.rates
-            or (sole.blocked_until_ns and now_ns < sole.blocked_until_ns)
+            or params.rates is not None
             or (rate := sole.requests) is None
         ):
             return self._acquire(way, request, params)
         # As Gcra.acquire does; where the whole burst is there, one passes.
-        tat_ns = rate.tat_ns
-        if tat_ns <= now_ns:
+        if rate.tat_ns <= now_ns:
             rate.tat_ns = now_ns + rate.unit_ns
         else:
-            tat_ns += rate.unit_ns
+            tat_ns = rate.tat_ns + rate.unit_ns
             if tat_ns - now_ns > rate.burst_ns:
                 return self._acquire(way, request, params)
             rate.tat_ns = tat_ns

@@ -187,8 +187,8 @@ MUTANTS = (
     Mutant(
         "takes no slot of a plain request where slots came later",
         "superezio.resilience.budget",
-        "requests if alone and isinstance(requests, Gcra) else None",
-        "requests if isinstance(requests, Gcra) else None",
+        "if self.blocked_until_ns or self.limit.concurrency is not None:",
+        "if self.blocked_until_ns:",
     ),
     Mutant(
         "forgets what was spent when an idle key is forgotten",

@@ -205,6 +205,18 @@ def test_a_holder_that_goes_frees_its_slots_and_waits_no_longer_but_has_used_wha
 # --- signals from the far side ----------------------------------------------------------------
 
 
+def test_a_budget_is_asked_for_one_request_alone_but_while_something_blocks_it() -> None:
+    limiter = RateLimiter()
+    budget = limiter.budget(NOW, HOST, Limit(requests=TEN))
+    assert budget.requests is not None
+    budget.block(NOW, 5 * SECOND)
+    limiter.budget(NOW, HOST, Limit(requests=TEN, tokens=TEN))
+    rejected(limiter.acquire(NOW + 4 * SECOND, [budget], Cost(1)))
+    assert budget.requests is None
+    granted(limiter.acquire(NOW + 5 * SECOND, [budget], Cost(1)))
+    assert budget.requests is not None
+
+
 def test_a_retry_after_shorter_than_the_block_does_not_end_it_and_a_year_is_capped() -> None:
     limiter = RateLimiter()
     budget = limiter.budget(NOW, HOST, Limit(requests=TEN, longest_block_ns=60 * SECOND))

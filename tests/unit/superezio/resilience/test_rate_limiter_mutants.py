@@ -187,8 +187,20 @@ MUTANTS = (
     Mutant(
         "lets pass what is blocked",
         BUDGET,
-        "if now_ns < self.blocked_until_ns or self.claims:",
-        "if self.claims:",
+        "            if now_ns < self.blocked_until_ns:\n                return False\n",
+        "",
+    ),
+    Mutant(
+        "forgets a block with a new limit",
+        BUDGET,
+        "if self.blocked_until_ns or self.limit.concurrency is not None:",
+        "if self.limit.concurrency is not None:",
+    ),
+    Mutant(
+        "keeps looking at a block that has ended",
+        BUDGET,
+        "            self._end_blocks()\n        if self.claims:",
+        "        if self.claims:",
     ),
     Mutant(
         "waits for more than the burst",
