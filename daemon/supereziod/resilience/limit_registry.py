@@ -316,7 +316,8 @@ class LimitRegistry:
         self._unclaim(named, at_most=at_most)
         owner = named.owned.owner
         is_old = now_ns - named.used_ns >= self.bounds.forget_after_ns
-        if owner is None or not is_old or not named.is_idle(now_ns):
+        # One that has a budget left is used: `forget_idle` has seen to that.
+        if owner is None or not is_old:
             return forgotten
         if self.limits.get(named.owned) is named:
             del self.limits[named.owned]

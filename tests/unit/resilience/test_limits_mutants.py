@@ -252,14 +252,14 @@ MUTANTS = (
     ),
     Mutant(
         "forgets a limit of one's own that is in use",
-        REGISTRY,
-        "        if owner is None or not is_old or not named.is_idle(now_ns):\n",
-        "        if owner is None or not is_old:\n",
+        NAMED,
+        "        if self.limiter.budget_count:\n            self.used_ns = now_ns\n",
+        "",
     ),
     Mutant(
         "keeps limits of users' own for ever",
         REGISTRY,
-        "        if owner is None or not is_old or not named.is_idle(now_ns):\n",
+        "        if owner is None or not is_old:\n",
         "        if owner != -1:\n",
     ),
     Mutant(
