@@ -130,6 +130,32 @@ async def test_a_read_of_many_between_reads_of_one_is_told_in_full(served: Recor
     ]
 
 
+async def test_none_joins_a_series_from_before_a_read_of_many(served: Recording, now: Now) -> None:
+    client = await served.client()
+    for _ in range(3):
+        await client.call("other")
+    now.ns += SERIES_NS // 2
+    await client.send(ask("other", 4), ask("other", 5))
+    await receive_all(client, 2)
+    for _ in range(2):
+        await client.call("other")
+    assert served.told() == [(number, "other", "ok") for number in range(1, 8)]
+    before_ns = now.ns - SERIES_NS // 2
+    assert [note.received_ns for note in served.notes()] == [before_ns] * 3 + [now.ns] * 4
+
+
+async def test_nothing_is_kept_of_the_series_of_a_connection_that_has_ended(
+    served: Recording,
+) -> None:
+    client = await served.client()
+    for _ in range(3):
+        await client.call("other")
+    assert len(served.recorder.plain._series) == 1
+    await client.aclose()
+    await served.closed(1)
+    assert not served.recorder.plain._series
+
+
 async def test_notifications_are_counted_into_a_series_and_not_answered(served: Recording) -> None:
     client = await served.client()
     await client.call("other")
