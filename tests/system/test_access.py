@@ -185,3 +185,16 @@ def test_a_reload_gives_and_takes_roles_of_those_who_are_connected(service: Serv
             service.call("system.reload")
         assert olga.result("system.info")["role"] == "observer"
         assert ben.result("system.info")["role"] == "user"
+
+
+def test_what_the_daemon_writes_others_cannot_read(service: Service, standing: str) -> None:
+    assert standing in service.leases()
+    places = ("/run/superezio", "/var/lib/superezio", "/etc/superezio")
+    for user in ("anna", "vera"):
+        found = service.machine.run(
+            *("find", *places, "-type", "f", "-readable"),
+            user=user,
+            check=False,
+        ).stdout.splitlines()
+        assert all(each.startswith("/etc/superezio/") for each in found), (user, found)
+        assert found, "the configuration is for all to read"
