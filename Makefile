@@ -21,7 +21,7 @@ COMPUTED := build/computed.txt
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo docs test waiting computing lint unit system soak outage kill-points wheel-test coverage bench bench-placement bench-resilience bench-short lock install uninstall clean
+.PHONY: help setup dev demo docs test waiting computing lint unit system soak outage exhaustion kill-points wheel-test coverage bench bench-placement bench-resilience bench-short lock install uninstall clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -98,6 +98,9 @@ soak: $(VENV)/.dev ## a simulated month of leases, in minutes (DAYS=, SEED=, HAR
 
 outage: $(VENV)/.dev ## a service is down for a minute, and 50 processes share a breaker (SECONDS=)
 	cd tests && ../$(BIN)/python -m outage $(if $(SECONDS),--seconds $(SECONDS))
+
+exhaustion: $(VENV)/.dev ## as root: one user takes all of each kind, another is served (SECONDS=)
+	cd tests && ../$(BIN)/python -m exhaustion $(if $(SECONDS),--seconds $(SECONDS))
 
 kill-points: $(VENV)/.dev ## kill -9 at every system call of acquire, attach and release
 	SUPEREZIO_KILL_POINTS=all $(BIN)/pytest -s tests/integration/test_kill_points.py

@@ -50,6 +50,10 @@ class LineFramer:
         self.is_clean = not (self._carry or self._discarding)
         return lines
 
+    def forget(self) -> None:
+        """Let go of an unfinished line: nobody is there to end it."""
+        self._carry = bytearray()
+
     def finish(self) -> bytes:
         """Return the line that the end of the stream left without an end; empty if there is none.
 

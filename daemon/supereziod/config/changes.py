@@ -44,6 +44,8 @@ LIVE: Final = (
     "limits.requests_per_second",
     "limits.stall_timeout",
     "limits.write_buffer",
+    "limits.read_buffer_all",
+    "limits.read_buffer_per_uid",
     "limits.write_buffer_all",
     "limits.write_buffer_per_uid",
     "limits.write_high_water",

@@ -97,6 +97,22 @@ class Limits(Section, frozen=True):
             " the user who has most.",
         ),
     ] = 256 * _MIB
+    read_buffer_per_uid_bytes: Annotated[
+        int,
+        Meta(
+            ge=1 * _MIB,
+            description="With more than this of lines that have no end yet over all its"
+            " connections, those of a user that have most are cut off, ...",
+        ),
+    ] = 64 * _MIB
+    read_buffer_all_bytes: Annotated[
+        int,
+        Meta(
+            ge=1 * _MIB,
+            description="... and where all clients together have more than this of them, those of"
+            " the user who has most.",
+        ),
+    ] = 256 * _MIB
 
 
 class Thermal(Section, frozen=True):

@@ -30,6 +30,7 @@ from supereziod.rpc.replies import error_line
 from supereziod.rpc.requests import RequestContext
 from supereziod.rpc.sessions import SessionState
 from supereziod.rpc.turns import Turn, Turns
+from supereziod.rpc.unfinished import SHORT_BYTES, UnfinishedLine
 from supereziod.rpc.unread import Unread
 
 #: The time that it takes to read so little is not worth a look.
@@ -48,6 +49,7 @@ class Host(Protocol):
     clock: Callable[[], int]
     turns: Turns
     unread: Unread
+    unfinished: Unread
 
     def admit(self, connection: Connection) -> SuperezioError | None:
         """Take a new connection in (its role, account and session), or say why not."""
@@ -85,6 +87,7 @@ class Connection(asyncio.Protocol):
         "_mute",
         "_one_bytes",
         "_owed_ns",
+        "_part",
         "_pidfd",
         "_sock",
         "_stall",
@@ -168,6 +171,8 @@ class Connection(asyncio.Protocol):
         self._write_paused = False
         #: What was sent since something was left, in all and at once.
         self._kept_bytes = self._largest_bytes = 0
+        #: A line that has no end yet, where it is counted.
+        self._part: UnfinishedLine | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._hangup: HangupWatch | None = None
         self._eof = False
@@ -274,6 +279,8 @@ class Connection(asyncio.Protocol):
         self.lost = self._mute = True
         self._write = self.push
         self._host.unread.forget(self, self.peer.uid)
+        self._forget_part()
+        self._framer.forget()
         self._backlog.clear()
         self._held = b""
         self._host.dispatcher.recording.closed(self)
@@ -320,16 +327,35 @@ class Connection(asyncio.Protocol):
     def _read_lines(self, data: bytes) -> list[_Work]:
         decode = self._host.dispatcher.decoder.line
         found: list[_Work] = []
-        for line in self._framer.feed(data):
+        lines = self._framer.feed(data)
+        if self._part is not None or self._framer.carried_bytes > SHORT_BYTES:
+            self._count_part()
+        for line in lines:
             if line is None:
                 found.append(Refusal(id=None, error=self._too_large()))
             elif line and not line.isspace():
                 found.append(decode(line))
         return found
 
+    def _count_part(self) -> None:
+        """Count what is held of a line that has no end yet, as long as it is no short one."""
+        if self._framer.carried_bytes <= SHORT_BYTES:
+            self._forget_part()
+        elif not self.unlimited:
+            if self._part is None:
+                self._part = UnfinishedLine(self._framer, self.drop)
+            held_bytes = self._framer.carried_bytes
+            self._host.unfinished.note(self._part, self.peer.uid, held_bytes)
+
+    def _forget_part(self) -> None:
+        if self._part is not None:
+            self._host.unfinished.forget(self._part, self.peer.uid)
+            self._part = None
+
     def _last_line(self) -> list[_Work]:
         """Return what stands behind the last newline, at the end of all input."""
         last = self._framer.finish()
+        self._forget_part()
         return [self._host.dispatcher.decoder.line(last)] if last.strip() else []
 
     def _too_large(self) -> FrameTooLargeError:

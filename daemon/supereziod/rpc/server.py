@@ -24,6 +24,7 @@ from supereziod.rpc.requests import RequestContext
 from supereziod.rpc.sessions import Sessions
 from supereziod.rpc.subscriptions import Events, Subscriptions
 from supereziod.rpc.turns import Turns
+from supereziod.rpc.unfinished import LEFT
 from supereziod.rpc.unread import Unread
 
 #: At most one line in this time tells of refused connections.
@@ -67,6 +68,11 @@ class RpcServer:
         self.unread = Unread(
             max_per_uid_bytes=limits.write_buffer_per_uid_bytes,
             max_bytes=limits.write_buffer_all_bytes,
+        )
+        self.unfinished = Unread(
+            max_per_uid_bytes=limits.read_buffer_per_uid_bytes,
+            max_bytes=limits.read_buffer_all_bytes,
+            left=LEFT,
         )
         self._sessions = sessions
         self._subscriptions = subscriptions
@@ -134,6 +140,10 @@ class RpcServer:
         self.unread.set_bounds(
             max_per_uid_bytes=limits.write_buffer_per_uid_bytes,
             max_bytes=limits.write_buffer_all_bytes,
+        )
+        self.unfinished.set_bounds(
+            max_per_uid_bytes=limits.read_buffer_per_uid_bytes,
+            max_bytes=limits.read_buffer_all_bytes,
         )
 
     # --- what connections use -------------------------------------------------------------------

@@ -6,6 +6,9 @@ user has more unread than it may, the connection that holds most of it is closed
 together have, the one that holds most of the user who does. Nobody else loses anything, and whoever
 reads is not even counted: a connection is known here from when a write has not gone through until
 it takes data again.
+
+What clients have sent of lines that do not end is bounded in the same way, as something else that
+is `left`.
 """
 
 from __future__ import annotations
@@ -31,7 +34,10 @@ class Reader(Protocol):
 class Unread:
     """Loop-owned. The bounds may be changed at any time; they hold from the next note on."""
 
-    def __init__(self, *, max_per_uid_bytes: int, max_bytes: int) -> None:
+    def __init__(
+        self, *, max_per_uid_bytes: int, max_bytes: int, left: str = "left too many answers unread"
+    ) -> None:
+        self._left = left
         self._max_per_uid_bytes = max_per_uid_bytes
         self._max_bytes = max_bytes
         self._bytes = 0
@@ -71,7 +77,7 @@ class Unread:
         self._bytes += of_user.look()
         if of_user.bytes <= self._max_per_uid_bytes:
             return
-        why = f"uid {uid} left too many answers unread over all its connections"
+        why = f"uid {uid} {self._left} over all its connections"
         room = self._max_per_uid_bytes - self._max_per_uid_bytes // _FREED
         for reader in of_user.by_size():
             if of_user.bytes <= room:
@@ -83,7 +89,7 @@ class Unread:
             self._bytes += of_user.look()
         if self._bytes <= self._max_bytes:
             return
-        why = "all clients together left too many answers unread, and most of it is uid {}'s"
+        why = f"all clients together {self._left}, and most of it is uid {{}}'s"
         room = self._max_bytes - self._max_bytes // _FREED
         largest = {uid: iter(of_user.by_size()) for uid, of_user in self._by_uid.items()}
         while self._bytes > room:

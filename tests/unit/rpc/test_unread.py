@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from supereziod.rpc.limits import Limits
+from supereziod.rpc.unfinished import LEFT, SHORT_BYTES
 from supereziod.rpc.unread import Unread
 from unit.rpc.serving import Parking, Served, serving
 
@@ -159,3 +160,72 @@ async def test_where_all_read_nothing_is_counted(tmp_path: Path) -> None:
             parking.waiting[-1].set_result("x" * 2_000_000)
             assert len((await client.receive())["result"]) == 2_000_000
         assert served.server.unread.noted_bytes == 0
+
+
+# --- what has no end yet ------------------------------------------------------------------------
+
+
+def test_of_a_user_with_too_much_that_does_not_end_the_longest_line_is_cut_off() -> None:
+    unfinished = Unread(max_per_uid_bytes=160, max_bytes=240, left=LEFT)
+    parts = [Deaf(), Deaf(), Deaf()]
+    for part, size in zip(parts, (90, 60, 80), strict=True):
+        part.unread_bytes = size
+        unfinished.note(part, ANN if part is not parts[2] else BEN, size)
+    assert [part.why for part in parts] == ["", "", ""]
+    parts[1].unread_bytes = 75
+    unfinished.note(parts[1], ANN, 75)
+    assert parts[0].why == f"uid 1000 {LEFT} over all its connections"
+    parts[1].unread_bytes = parts[2].unread_bytes = 150
+    unfinished.note(parts[1], ANN, 150)
+    unfinished.note(parts[2], BEN, 150)
+    assert parts[1].why or parts[2].why
+    assert (parts[1].why or parts[2].why).startswith(f"all clients together {LEFT}, and most")
+
+
+async def test_lines_that_do_not_end_are_bounded_over_all_connections_of_a_user(
+    tmp_path: Path, deaf_sockets: list[socket.socket]
+) -> None:
+    limits = Limits(read_buffer_per_uid_bytes=1 << 20, connections_per_uid=100)
+    async with serving(tmp_path, Parking().methods(), limits=limits) as served:
+        loop = asyncio.get_running_loop()
+        for each in deaf_sockets[:20]:
+            await loop.sock_connect(each, str(served.path))
+            await loop.sock_sendall(each, b"x" * 100_000)
+        await served.closed(10)
+        assert served.server.unfinished.noted_bytes == 1_000_000
+        told = served.events.recent(1)[0]
+        assert told.type == "connection.dropped"
+        assert f"uid {os.getuid()} {LEFT}" in told.message
+
+
+async def test_a_line_that_ends_or_whose_connection_ends_counts_no_more(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    parking = Parking()
+    line = b'{"jsonrpc":"2.0","id":1,"method":"nothing","params":{"x":"' + b"x" * 100_000
+    async with serving(tmp_path, parking.methods()) as served:
+        unfinished = served.server.unfinished
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.setblocking(False)  # noqa: FBT003 - as the standard library has it
+            await loop.sock_connect(sock, str(served.path))
+            for end in (b'"}}\n', b'"}}\n', b""):
+                await loop.sock_sendall(sock, line)
+                while unfinished.noted_bytes < len(line):  # noqa: ASYNC110 - it is read, no more
+                    await asyncio.sleep(0)
+                if end:
+                    await loop.sock_sendall(sock, end)
+                    assert b"method_not_found" in await loop.sock_recv(sock, 65536)
+                    assert unfinished.noted_bytes == 0
+        await served.closed(1)
+        assert unfinished.noted_bytes == 0
+
+
+async def test_a_short_beginning_of_a_line_is_not_counted(tmp_path: Path) -> None:
+    async with serving(tmp_path, Parking().methods()) as served:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.setblocking(False)  # noqa: FBT003 - as the standard library has it
+            await loop.sock_connect(sock, str(served.path))
+            asked = b'{"jsonrpc":"2.0","id":1,"method":"nothing"}\n'
+            await loop.sock_sendall(sock, asked + b"x" * SHORT_BYTES)
+            assert b"method_not_found" in await loop.sock_recv(sock, 65536)
+            assert served.server.unfinished.noted_bytes == 0
