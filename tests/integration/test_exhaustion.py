@@ -5,15 +5,15 @@ SEMANTICS, case 21: a user who fills every limit leaves the others served.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from exhaustion import FIRST_HOSTILE, KINDS, Kind, Row, exhaustible, observe, table
+from exhaustion import FIRST_HOSTILE, KINDS, Kind, Row, exhaustible, observe, table, why_not
 from live_daemon import LiveDaemon
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
+_WHY_NOT = why_not()
+pytestmark = pytest.mark.skipif(_WHY_NOT is not None, reason=str(_WHY_NOT))
 
 #: Of each kind, once it is exhausted.
 SECONDS = 0.3

@@ -84,3 +84,12 @@ def test_the_pieces_make_no_difference(lines: list[bytes], cuts: list[int]) -> N
     expected = [line if len(line) <= CAP else None for line in lines]
     assert feed_all(framer, chunks) == expected
     assert framer.finish() == b""
+
+
+def test_what_is_forgotten_is_not_held() -> None:
+    framer = LineFramer()
+    framer.feed(b"whole\npart")
+    assert framer.carried_bytes == 4
+    framer.forget()
+    assert framer.carried_bytes == 0
+    assert framer.finish() == b""
