@@ -59,6 +59,7 @@ KINDS: Final = (
     Kind("requests", "requests_per_second", 32),
     Kind("in flight", "in_flight_per_connection", 32),
     Kind("unfinished lines", "closed", 128),
+    Kind("requests ahead", "closed", 200),
     Kind("unread answers", "closed", 160),
     Kind("queue", "queue_per_uid", 32),
     Kind("leases", "busy", 64),

@@ -130,6 +130,11 @@ def unfinished_lines() -> None:
     with_many_connections(part, 400)
 
 
+def requests_ahead() -> None:
+    """Requests that wait, as their turn comes only when answers are read."""
+    with_many_connections(request("system.ping") * 2500, 800)
+
+
 def unread() -> None:
     """Answers that nobody reads."""
     with_many_connections(request("rpc.discover") * 10, 600)
@@ -316,6 +321,7 @@ KINDS: dict[str, Callable[[], None]] = {
     "requests": requests,
     "in flight": in_flight,
     "unfinished lines": unfinished_lines,
+    "requests ahead": requests_ahead,
     "unread answers": unread,
     "queue": queue,
     "leases": many("lease.acquire", {}, vram_bytes=1 << 20, mode="ttl", ttl_ms=600_000),

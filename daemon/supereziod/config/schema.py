@@ -101,15 +101,16 @@ class Limits(Section, frozen=True):
         int,
         Meta(
             ge=1 * _MIB,
-            description="With more than this of lines that have no end yet over all its"
-            " connections, those of a user that have most are cut off, ...",
+            description="With more than this of requests that wait to be worked on, or to be sent"
+            " to their end, over all its connections, those of a user that have most are cut"
+            " off, ...",
         ),
     ] = 64 * _MIB
     read_buffer_all_bytes: Annotated[
         int,
         Meta(
             ge=1 * _MIB,
-            description="... and where all clients together have more than this of them, those of"
+            description="... and where all clients together have more than this of it, those of"
             " the user who has most.",
         ),
     ] = 256 * _MIB

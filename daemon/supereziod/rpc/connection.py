@@ -30,7 +30,7 @@ from supereziod.rpc.replies import error_line
 from supereziod.rpc.requests import RequestContext
 from supereziod.rpc.sessions import SessionState
 from supereziod.rpc.turns import Turn, Turns
-from supereziod.rpc.unfinished import SHORT_BYTES, UnfinishedLine
+from supereziod.rpc.unfinished import SHORT_BYTES, Undone
 from supereziod.rpc.unread import Unread
 
 #: The time that it takes to read so little is not worth a look.
@@ -87,11 +87,12 @@ class Connection(asyncio.Protocol):
         "_mute",
         "_one_bytes",
         "_owed_ns",
-        "_part",
         "_pidfd",
         "_sock",
         "_stall",
         "_transport",
+        "_undone",
+        "_undone_bytes",
         "_waits",
         "_write",
         "_write_paused",
@@ -171,8 +172,9 @@ class Connection(asyncio.Protocol):
         self._write_paused = False
         #: What was sent since something was left, in all and at once.
         self._kept_bytes = self._largest_bytes = 0
-        #: A line that has no end yet, where it is counted.
-        self._part: UnfinishedLine | None = None
+        #: What was sent and is not done, where that is counted, and the whole lines of it.
+        self._undone: Undone | None = None
+        self._undone_bytes = 0
         self._stall: asyncio.TimerHandle | None = None
         self._hangup: HangupWatch | None = None
         self._eof = False
@@ -241,6 +243,8 @@ class Connection(asyncio.Protocol):
             self._backlog += found
         else:
             self._work(found, now_ns)
+        if self._backlog:
+            self._leave_undone(data)
 
     def _work_plainly(self, data: bytes, now_ns: int) -> bool:
         """Work on whole lines that are calls and nothing else; False where they are not."""
@@ -253,7 +257,9 @@ class Connection(asyncio.Protocol):
         if not calls or self._backlog:
             return False
         self._work(calls, now_ns, plain=True)
-        if len(calls) == 1 and not self._backlog:
+        if self._backlog:
+            self._leave_undone(data)
+        elif len(calls) == 1:
             self._one_bytes = min(self._fast_bytes, _SHORT_BYTES)
         return True
 
@@ -279,7 +285,7 @@ class Connection(asyncio.Protocol):
         self.lost = self._mute = True
         self._write = self.push
         self._host.unread.forget(self, self.peer.uid)
-        self._forget_part()
+        self._forget_undone()
         self._framer.forget()
         self._backlog.clear()
         self._held = b""
@@ -328,8 +334,8 @@ class Connection(asyncio.Protocol):
         decode = self._host.dispatcher.decoder.line
         found: list[_Work] = []
         lines = self._framer.feed(data)
-        if self._part is not None or self._framer.carried_bytes > SHORT_BYTES:
-            self._count_part()
+        if self._undone is not None or self._framer.carried_bytes > SHORT_BYTES:
+            self._count_undone()
         for line in lines:
             if line is None:
                 found.append(Refusal(id=None, error=self._too_large()))
@@ -337,25 +343,32 @@ class Connection(asyncio.Protocol):
                 found.append(decode(line))
         return found
 
-    def _count_part(self) -> None:
-        """Count what is held of a line that has no end yet, as long as it is no short one."""
-        if self._framer.carried_bytes <= SHORT_BYTES:
-            self._forget_part()
-        elif not self.unlimited:
-            if self._part is None:
-                self._part = UnfinishedLine(self._framer, self.drop)
-            held_bytes = self._framer.carried_bytes
-            self._host.unfinished.note(self._part, self.peer.uid, held_bytes)
+    @property
+    def undone_bytes(self) -> int:
+        """What was read since the last time that nothing waited, and a line that has no end yet."""
+        return self._undone_bytes + self._framer.carried_bytes
 
-    def _forget_part(self) -> None:
-        if self._part is not None:
-            self._host.unfinished.forget(self._part, self.peer.uid)
-            self._part = None
+    def _count_undone(self) -> None:
+        """Count what is not done, as long as that is more than a little."""
+        if self.undone_bytes <= SHORT_BYTES:
+            self._forget_undone()
+        elif not (self.unlimited or self._mute):
+            if self._undone is None:
+                self._undone = Undone(self, self.drop)
+            self._host.unfinished.note(self._undone, self.peer.uid, self.undone_bytes)
+
+    def _leave_undone(self, data: bytes) -> None:
+        self._undone_bytes += len(data)
+        self._count_undone()
+
+    def _forget_undone(self) -> None:
+        if self._undone is not None:
+            self._host.unfinished.forget(self._undone, self.peer.uid)
+            self._undone = None
 
     def _last_line(self) -> list[_Work]:
         """Return what stands behind the last newline, at the end of all input."""
         last = self._framer.finish()
-        self._forget_part()
         return [self._host.dispatcher.decoder.line(last)] if last.strip() else []
 
     def _too_large(self) -> FrameTooLargeError:
@@ -432,6 +445,7 @@ class Connection(asyncio.Protocol):
         if not self._mute:
             self._held += data
             self._wait()
+            self._leave_undone(data)
 
     def _wait(self) -> None:
         """Read nothing more before there was a turn for what there is."""
@@ -465,6 +479,9 @@ class Connection(asyncio.Protocol):
             if not (self._waits or self._write_paused):
                 self._wait()
             return
+        if self._undone_bytes:
+            self._undone_bytes = 0
+            self._count_undone()
         if self._eof:
             self._close_if_done()
         else:

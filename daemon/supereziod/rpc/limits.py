@@ -51,8 +51,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     write_buffer_per_uid_bytes: int = 64 << 20
     #: The same of all users together, of the user who has most.
     write_buffer_all_bytes: int = 256 << 20
-    #: With more than this of lines without an end over all of a user's connections, those with most
-    #: are closed.
+    #: With more than this of requests that wait, whole or in part, over all of a user's
+    #: connections, those with most are closed.
     read_buffer_per_uid_bytes: int = 64 << 20
     #: The same of all users together, of the user who has most.
     read_buffer_all_bytes: int = 256 << 20

@@ -1,6 +1,7 @@
-"""A line that a client has sent in part: what is held of it counts for its user (see `unread.py`).
+"""What a client has sent and is not done: it counts for its user, as `unread.py` counts.
 
-A line may be as long as a frame, and each of thousands of connections may have one that never ends.
+That are requests that wait for a turn, or until answers are read, and a line that has no end yet.
+Either is little of one connection, but a user may have thousands of them.
 """
 
 from __future__ import annotations
@@ -8,31 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
-#: A part that is no longer than this is not counted: what thousands of connections have is little.
+#: What is no more than this is not counted: what thousands of connections have is little.
 SHORT_BYTES: Final = 4096
 #: What who is closed for it did.
-LEFT: Final = "sent too much of lines that have no end yet"
+LEFT: Final = "sent more requests, whole or in part, than are kept waiting"
 
 
-class Part(Protocol):
-    """What holds the beginning of a line."""
+class Sender(Protocol):
+    """The connection that has sent it."""
 
     @property
-    def carried_bytes(self) -> int:
-        """How much of an unfinished line is held."""
+    def undone_bytes(self) -> int:
+        """How much that is."""
 
 
-class UnfinishedLine:
-    """The line that one connection has not ended, as what it leaves."""
+class Undone:
+    """What one connection has sent and is not done, as what it leaves."""
 
-    __slots__ = ("_part", "drop")
+    __slots__ = ("_sender", "drop")
 
-    def __init__(self, part: Part, drop: Callable[[str], None]) -> None:
-        self._part = part
+    def __init__(self, sender: Sender, drop: Callable[[str], None]) -> None:
+        self._sender = sender
         #: Closes the connection, and has it told why.
         self.drop = drop
 
     @property
     def unread_bytes(self) -> int:
-        """How much is held."""
-        return self._part.carried_bytes
+        """How much that is."""
+        return self._sender.undone_bytes

@@ -7,8 +7,8 @@ together have, the one that holds most of the user who does. Nobody else loses a
 reads is not even counted: a connection is known here from when a write has not gone through until
 it takes data again.
 
-What clients have sent of lines that do not end is bounded in the same way, as something else that
-is `left`.
+What clients have sent and is not done is bounded in the same way, as something else that is `left`
+(see `unfinished.py`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What clients leave unread is bounded by user and in all (semantics 9, cases 20 and 21)."""
+"""What clients leave unread, or undone, is bounded by user and in all (semantics 9: 20, 21)."""
 
 from __future__ import annotations
 
@@ -228,4 +228,39 @@ async def test_a_short_beginning_of_a_line_is_not_counted(tmp_path: Path) -> Non
             asked = b'{"jsonrpc":"2.0","id":1,"method":"nothing"}\n'
             await loop.sock_sendall(sock, asked + b"x" * SHORT_BYTES)
             assert b"method_not_found" in await loop.sock_recv(sock, 65536)
+            assert served.server.unfinished.noted_bytes == 0
+
+
+async def test_requests_that_wait_are_bounded_over_all_connections_of_a_user(
+    tmp_path: Path, deaf_sockets: list[socket.socket]
+) -> None:
+    limits = Limits(read_buffer_per_uid_bytes=1 << 20, connections_per_uid=100, requests_per_turn=1)
+    asks = b'{"jsonrpc":"2.0","id":1,"method":"nothing"}\n' * 2500
+    async with serving(tmp_path, Parking().methods(), limits=limits) as served:
+        loop = asyncio.get_running_loop()
+        for each in deaf_sockets[:20]:
+            await loop.sock_connect(each, str(served.path))
+            await loop.sock_sendall(each, asks)
+        await served.closed(5)
+        assert served.server.unfinished.noted_bytes <= 1 << 20
+        assert f"uid {os.getuid()} {LEFT}" in served.events.recent(1)[0].message
+        assert 0 < len(list(served.server._connections)) <= 15, "not all of them are closed"
+
+
+async def test_requests_that_were_worked_off_count_no_more(tmp_path: Path) -> None:
+    asks = b'{"jsonrpc":"2.0","id":1,"method":"nothing"}\n' * 300
+    limits = Limits(requests_per_turn=10)
+    async with serving(tmp_path, Parking().methods(), limits=limits) as served:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.setblocking(False)  # noqa: FBT003 - as the standard library has it
+            await loop.sock_connect(sock, str(served.path))
+            await loop.sock_sendall(sock, asks)
+            answers, most = 0, 0
+            while answers < 300:
+                answers += (await loop.sock_recv(sock, 1 << 16)).count(b"\n")
+                most = max(most, served.server.unfinished.noted_bytes)
+            assert most == len(asks)
+            await loop.sock_sendall(sock, asks[: len(asks) // 300])
+            await loop.sock_recv(sock, 1 << 16)
             assert served.server.unfinished.noted_bytes == 0
