@@ -37,8 +37,10 @@ OTHER: Final = 51001
 FIRST_HOSTILE: Final = 51100
 USERS: Final = 52000
 MIB: Final = 1 << 20
-#: The other user is answered within this, at worst, on a machine that does other things, too.
-WORST_S: Final = 2.0
+#: The other user is answered within this, 99 times of 100 and at worst, on a machine that does
+#: other things, too.
+MOST_MS: Final = 1000.0
+WORST_S: Final = 5.0
 _CONFIG: Final = f'[access]\nuser_groups = ["{USERS}"]\n'
 _REACHED_WITHIN_S: Final = 60.0
 #: The connections of one user, and what else is open.
@@ -107,7 +109,7 @@ class Row(Struct, frozen=True, kw_only=True):
         if not self.reached:
             wrong.append("nothing was taken, so that nothing is shown")
         worst_s = max(self.during.samples)
-        if worst_s > WORST_S:
+        if worst_s > WORST_S or self.during.percentile_ms(0.99) > MOST_MS:
             wrong.append(f"the other user waited {worst_s:.2f} s for a lease")
         before, most, _ = self.rss_mib
         if most - before > self.kind.grown_mib:
@@ -190,6 +192,7 @@ def observe(daemon: LiveDaemon, kind: Kind, *, uid: int, seconds: float) -> Row:
             while time.monotonic() < end:
                 during += list(other.measure(0.1))
                 rss.append(_resident_mib(daemon.pid))
+            assert program.poll() is None, f"{kind.name}: the hostile program has ended"
         said = json.loads(told)
         list(other.measure(0.2))
         return Row(

@@ -25,6 +25,8 @@ Json = dict[str, Any]
 
 
 IDS = itertools.count(1)
+#: Reservations, of which 20,000 of a user are kept.
+_MORE_THAN_KEPT = 25_000
 
 
 class Connection:
@@ -264,10 +266,11 @@ def reservations() -> None:
     connection, count = Connection(), 0
     while not is_over():
         answers = connection.ask_often(500, "limit.acquire", **asked)
-        assert not any(map(refusal, answers))
+        refused = {*map(refusal, answers)} - {None, "requests_per_second"}
+        assert not refused, refused
+        if count < _MORE_THAN_KEPT <= count + len(answers):
+            tell(count + len(answers), None)
         count += len(answers)
-        if count == 25_000:
-            tell(count, None)
 
 
 def searches() -> None:
