@@ -233,10 +233,16 @@ EXEMPLIFIED = (
         "        besides = besides or {}\n",
     ),
     Mutant(
-        "cuts what is told of shared ones",
+        "lets one user cut what is told of others in a shared one",
         "supereziod.resilience.event_rate",
-        "        if owner is None:\n            return _NOTHING\n",
-        "        owner = owner or 0\n",
+        "        uid = by if owner is None else owner\n",
+        "        uid = owner\n",
+    ),
+    Mutant(
+        "cuts what an admin does to a shared one",
+        "supereziod.resilience.breaker_events",
+        "        if owned.owner is None and step.reason in _ORDERED:\n",
+        "        if owned.owner is None and not step.reason:\n",
     ),
     Mutant(
         "tells of what it left out again and again",

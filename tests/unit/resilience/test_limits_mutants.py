@@ -229,8 +229,14 @@ MUTANTS = (
     Mutant(
         "forgets in the second restart what nobody asked for",
         WRITING,
-        "        yield from self._remembered.not_taken()\n",
+        "        yield from not_taken\n",
         "",
+    ),
+    Mutant(
+        "forgets what a request takes up between two slices",
+        WRITING,
+        "    yield from not_applied\n",
+        "    yield from named.limiter.not_applied()\n",
     ),
     Mutant(
         "lets anybody reset what is shared",
