@@ -14,7 +14,14 @@ HERE = Path(__file__).parent
 MODEL = [HERE / "test_breakers_model.py"]
 EXAMPLES = [
     HERE / f"test_{name}.py"
-    for name in ("breakers", "breaker_names", "breaker_rules", "breaker_restart", "breaker_reports")
+    for name in (
+        "breakers",
+        "breaker_names",
+        "breaker_rules",
+        "breaker_restart",
+        "breaker_reports",
+        "event_rate",
+    )
 ]
 
 BREAKERS = "supereziod.resilience.breakers"
