@@ -73,6 +73,12 @@ MUTANTS = (
         "            space.pending.invalidations.add_tag(tag, self._fills.advance())\n",
         "            self._fills.advance()\n",
     ),
+    Mutant(
+        "leaves the tags of what has gone",
+        ENTRIES,
+        "        if not tagged.entries and entry.space.tagged.get(tagged.tag) is tagged:\n",
+        "        if tagged.entries and entry.space.tagged.get(tagged.tag) is tagged:\n",
+    ),
 )
 
 mutants, test_passes, test_the_model_notices_a_cache_that = kept_list(MUTANTS, tests=TESTS)

@@ -400,12 +400,6 @@ MUTANTS = (
         "            self._shared_bytes -= entry.size\n",
         "            pass\n",
     ),
-    Mutant(
-        "leaves the tags of what has gone",
-        ENTRIES,
-        "            if not tagged:\n                del space.tagged[tag]\n",
-        "            if tagged:\n                del space.tagged[tag]\n",
-    ),
 )
 
 mutants, test_passes, test_the_model_notices_a_cache_that = kept_list(MUTANTS, tests=TESTS)
