@@ -276,6 +276,7 @@ def _wire(
         overcommitted=lambda: {each.uuid: each.message for each in core.ledger.overcommitted()},
         unreturned=core.leases.unreturned,
         state_faults=lambda: _state_faults(core),
+        log_waits=logging.waiting,
         log_drops=RecentLosses(lambda: logging.dropped, noun="log lines"),
         loop_lag_s=lag.worst_s,
         self_check=lambda: self_check.fault,

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from supereziod.gpu.absence import DRIVER_REMEDIES
 from supereziod.gpu.hardware import GpuView, Snapshot
 from supereziod.health.check import Check, Finding
+
+
+#: A reader of the log may take so long, as a terminal or a disk under load does.
+_LOG_PATIENCE_S: Final = 2.0
 
 
 def _no_messages() -> Sequence[str]:
@@ -24,6 +29,10 @@ def _no_gpus() -> Mapping[str, str]:
 
 def _nothing() -> str | None:
     return None
+
+
+def _none_wait() -> tuple[int, float]:
+    return 0, 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +53,8 @@ class Observed:
     state_faults: Callable[[], Sequence[str]] = _no_messages
     #: Log lines lost in the last minutes, as a sentence.
     log_drops: Callable[[], str | None] = _nothing
+    #: Log lines that their reader has not taken, and for how many seconds the first has waited.
+    log_waits: Callable[[], tuple[int, float]] = _none_wait
     #: How late the event loop was at its worst in the last minute, in seconds.
     loop_lag_s: Callable[[], float] = float
     #: Why the daemon could not call itself.
@@ -222,6 +233,13 @@ def _daemon_checks(observed: Observed, *, lag_limit_s: float) -> tuple[Check, ..
             action="The journal is slower than the daemon: look at its disk or raise its limits.",
         ),
         Check(
+            code="logging",
+            severity="warning",
+            probe=lambda: _waiting(*observed.log_waits()),
+            action="See `systemctl status systemd-journald`, or who reads the log: what waits is"
+            " sent when it is read again.",
+        ),
+        Check(
             code="loop_lag",
             severity="warning",
             probe=lambda: _late(observed.loop_lag_s(), lag_limit_s),
@@ -278,6 +296,13 @@ def _if_any(message: str | None) -> list[Finding]:
 
 def _late(lag_s: float, limit_s: float) -> list[Finding]:
     return _if(lag_s > limit_s, f"the event loop was {lag_s:.1f} s late in the last minute")
+
+
+def _waiting(lines: int, waited_s: float) -> list[Finding]:
+    return _if(
+        waited_s >= _LOG_PATIENCE_S,
+        f"{lines} log lines wait for their reader, the first for {waited_s:.0f} s",
+    )
 
 
 def _by_gpu(messages: Mapping[str, str]) -> list[Finding]:

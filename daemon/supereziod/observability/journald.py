@@ -4,15 +4,22 @@
 memory file for entries over the datagram limit, are logging-journald's (pure Python, no
 dependencies, maintained). It is used for its transport alone, since its handler neither knows our
 fields nor avoids blocking; systemd-python and cysystemd need a compiler and libsystemd's headers.
+
+A journal that is stopped, restarted or behind loses nothing here: its socket is addressed anew for
+each entry, and one that cannot take an entry now is tried again. Each entry says when it was
+logged (LOGGED_AT), as the journal's own time is that of its arrival.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import socket
+import struct
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from logging_journald import JournaldTransport  # type: ignore[import-untyped]
@@ -24,7 +31,14 @@ JOURNAL_SOCKET: Final = "/run/systemd/journal/socket"
 SYSLOG_IDENTIFIER: Final = "supereziod"
 Entry = list[tuple[str, str]]
 
-_PRIORITIES: Final = {"debug": "7", "info": "6", "warning": "4", "error": "3", "critical": "2"}
+_PRIORITIES: Final = {
+    "debug": "7",
+    "info": "6",
+    "notice": "5",
+    "warning": "4",
+    "error": "3",
+    "critical": "2",
+}
 #: journald's own _UID and _PID are the daemon's: the caller's have names of their own.
 _SCOPE_NAMES: Final = {
     "correlation_id": "CORRELATION_ID",
@@ -38,9 +52,25 @@ _SCOPE_NAMES: Final = {
 #: Fields that mean something to journald itself: ours of that name get a prefix.
 _RESERVED: Final = re.compile(
     r"MESSAGE|MESSAGE_ID|PRIORITY|ERRNO|EVENT|TID|CODE_.*|SYSLOG_.*|OBJECT_.*|COREDUMP_.*|UNIT|"
-    r"USER_UNIT|INVOCATION_ID|DOCUMENTATION|" + "|".join(_SCOPE_NAMES.values())
+    r"USER_UNIT|INVOCATION_ID|DOCUMENTATION|LOGGED_AT|" + "|".join(_SCOPE_NAMES.values())
 )
 _FIELD_MAX: Final = 64
+#: What sending fails with while journald is stopped, restarted, behind, or the host has no memory.
+_AWAY: Final = frozenset(
+    {
+        errno.EAGAIN,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.ECONNREFUSED,
+        errno.ENOENT,
+        errno.ENOTCONN,
+        errno.EPIPE,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
+#: How long one try may wait for journald to read: struct timeval, 1 s.
+_PATIENCE: Final = struct.pack("@ll", 1, 0)
 _EVENTS_NAMESPACE: Final = uuid.UUID("6f3a1c52-95b0-4d0e-9f53-0c1e6a7f2b44")
 
 
@@ -70,6 +100,7 @@ def render_entry(_logger: WrappedLogger, _method: str, fields: EventDict) -> Ent
         ("SYSLOG_IDENTIFIER", SYSLOG_IDENTIFIER),
         ("MESSAGE_ID", message_id(event)),
         ("EVENT", printable(event)),
+        ("LOGGED_AT", fields["time"]),
     ]
     for name in SCOPE_FIELDS:
         value = fields.get(name)
@@ -80,12 +111,20 @@ def render_entry(_logger: WrappedLogger, _method: str, fields: EventDict) -> Ent
 
 
 class JournaldSink:
-    """The journal's datagram socket, addressed for each entry so that it may be replaced."""
+    """The journal's datagram socket, addressed for each entry so that it may be replaced.
 
-    def __init__(self, path: str = JOURNAL_SOCKET) -> None:
+    `stream` is the descriptor of the unit's stream to the journal. systemd keeps its other end
+    while journald is away, so that it is where entries are left that nobody took by the end.
+    """
+
+    def __init__(self, path: str = JOURNAL_SOCKET, *, stream: int | None = None) -> None:
         self._waiting = JournaldTransport(path, connected=False)
+        # By the kernel: Python's own time-out would ask whether this end can be written to, which
+        # it always can, and so ask without end.
+        self._waiting.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _PATIENCE)
         self._prompt = JournaldTransport(path, connected=False)
         self._prompt.socket.setblocking(False)  # noqa: FBT003 - positional-only
+        self._stream = stream
 
     def try_send(self, payload: Entry) -> bool:
         """Send if journald has room. False: not sent."""
@@ -96,14 +135,37 @@ class JournaldSink:
         return True
 
     def send(self, payload: Entry) -> None:
-        """Send, and wait for journald to read if need be. Raises OSError if it is not there."""
+        """Send, and wait a second for journald to read if need be. Raises OSError."""
         self._waiting.send(payload)
+
+    def is_away(self, error: OSError) -> bool:
+        """Whether journald may take an entry later."""
+        return error.errno in _AWAY
+
+    def save(self, payloads: Iterable[Entry]) -> int:
+        """Write entries as lines to the unit's stream, as far as it has room; return how many."""
+        saved = 0
+        if self._stream is None:
+            return saved
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._stream)) as stream:
+            for payload in payloads:
+                stream.send(_as_line(payload), socket.MSG_DONTWAIT)
+                saved += 1
+        return saved
 
     def close(self) -> None:
         """Close both sockets."""
         for transport in (self._waiting, self._prompt):
             with contextlib.suppress(OSError):
                 transport.socket.close()
+
+
+def _as_line(entry: Entry) -> bytes:
+    """Return an entry as the stream takes it: its priority, one line, and what cannot be lost."""
+    fields = dict(entry)
+    message = fields["MESSAGE"].replace("\n", " | ")
+    line = f"<{fields['PRIORITY']}>{message} ({fields['EVENT']}, logged at {fields['LOGGED_AT']})"
+    return f"{line}\n".encode(errors="backslashreplace")
 
 
 def _field_name(name: str) -> str:

@@ -12,6 +12,7 @@ from supereziod.observability.log_fields import LEADING_FIELDS, as_text, extras,
 _COLOURS: Final = {
     "debug": "\x1b[2m",
     "info": "\x1b[32m",
+    "notice": "\x1b[36m",
     "warning": "\x1b[33m",
     "error": "\x1b[31m",
     "critical": "\x1b[1;31m",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, Literal, Self
 
 import structlog
@@ -22,7 +23,13 @@ from supereziod.observability.journald import (
 )
 from supereziod.observability.log_fields import Stamp, add_scope
 from supereziod.observability.log_formats import ConsoleRenderer, render_json
-from supereziod.observability.log_writer import LogWriter, StreamSink
+from supereziod.observability.log_writer import (
+    CRITICAL,
+    IMPORTANT,
+    ORDINARY,
+    LogWriter,
+    StreamSink,
+)
 
 LogFormat = Literal["auto", "journald", "json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
@@ -63,7 +70,8 @@ class Logging:
         self._render: Callable[[Any, str, EventDict], Any]
         sink: Any
         if self.log_format == "journald":
-            self._render, sink = render_entry, JournaldSink(journal_socket)
+            stream = fd if is_journal(fd, environ) else None
+            self._render, sink = render_entry, JournaldSink(journal_socket, stream=stream)
         elif self.log_format == "console":
             colour = os.isatty(fd) and not environ.get("NO_COLOR")
             self._render, sink = ConsoleRenderer(colour=colour), StreamSink(fd)
@@ -78,6 +86,14 @@ class Logging:
     def dropped(self) -> int:
         """Lines lost so far because the reader did not keep up."""
         return self._writer.dropped
+
+    def waiting(self) -> tuple[int, float]:
+        """Return how many lines their reader has not taken, and for how many seconds."""
+        return self._writer.waiting()
+
+    def notice(self, event: str, **fields: Any) -> None:  # noqa: ANN401 - as structlog's own
+        """Write a line of the level `notice`, whatever the level is: it is for the record."""
+        self._writer.put(self._rendered("notice", {"event": event, **fields}), IMPORTANT)
 
     def set_level(self, level: LogLevel) -> LogLevel:
         """Log from `level` on, at once and everywhere. Return what it was."""
@@ -124,17 +140,21 @@ class Logging:
             "message": f"dropped {dropped} log lines: their reader did not keep up",
             "dropped": dropped,
         }
+        return self._rendered("warning", fields)
+
+    def _rendered(self, level: str, fields: EventDict) -> Any:  # noqa: ANN401 - as the format has it
         for processor in self._leading:
-            fields = processor(None, "warning", fields)  # type: ignore[assignment]
-        return self._render(None, "warning", fields)
+            fields = processor(None, level, fields)  # type: ignore[assignment]
+        return self._render(None, level, fields)
 
 
 class _Outlet:
-    """What structlog takes for a logger: every level goes the same way."""
+    """What structlog takes for a logger: every level goes the same way, with its rank."""
 
-    def __init__(self, put: Callable[[Any], None]) -> None:
-        self.debug = self.info = self.warning = self.error = self.critical = put
-        self.exception = put
+    def __init__(self, put: Callable[[Any, int], None]) -> None:
+        self.debug = self.info = partial(put, rank=ORDINARY)
+        self.warning = partial(put, rank=IMPORTANT)
+        self.error = self.critical = self.exception = partial(put, rank=CRITICAL)
 
 
 class _StandardLibraryBridge(logging.Handler):

@@ -158,6 +158,7 @@ def test_a_driver_that_knows_no_gpu_is_degraded(host: Host) -> None:
         ({"unreturned": lambda: {"GPU-0": "2 GiB"}}, "vram_unreturned:0", "degraded"),
         ({"state_faults": lambda: ["disk full"]}, "state_not_writable", "degraded"),
         ({"log_drops": lambda: "9 lines lost"}, "log_drops", "degraded"),
+        ({"log_waits": lambda: (9, 2.5)}, "logging", "degraded"),
         ({"loop_lag_s": lambda: 1.1}, "loop_lag", "degraded"),
         ({"self_check": lambda: "refused"}, "self_check", "degraded"),
         ({"connections": lambda: "4096 of 4096"}, "connections", "degraded"),

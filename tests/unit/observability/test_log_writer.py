@@ -13,7 +13,13 @@ import pytest
 
 from journal_receiver import JournalReceiver
 from supereziod.observability.journald import Entry, JournaldSink
-from supereziod.observability.log_writer import LogWriter, StreamSink
+from supereziod.observability.log_writer import (
+    CRITICAL,
+    IMPORTANT,
+    ORDINARY,
+    LogWriter,
+    StreamSink,
+)
 
 _CAPACITY = 100
 
@@ -159,4 +165,54 @@ def test_lines_from_many_threads_all_arrive(pipe: Pipe) -> None:
     for thread in threads:
         thread.join()
     assert set(data.split()) == {b"%d-%d" % (n, m) for n in range(4) for m in range(200)}
+    assert writer.close()
+
+
+def test_what_matters_has_room_where_a_flood_has_left_none(tmp_path: Path) -> None:
+    """Nothing of a rank takes the room that is kept for those above it, and all keep their order."""
+    path = tmp_path / "journal"
+
+    def entry(text: str) -> Entry:
+        return [("MESSAGE", text)]
+
+    writer = LogWriter(
+        JournaldSink(str(path)), notice=lambda dropped: entry(f"dropped {dropped}"), capacity=10
+    )
+    for _ in range(2):
+        for number in range(20):
+            writer.put(entry(f"talk {number}"), ORDINARY)
+        for number in range(20):
+            writer.put(entry(f"warning {number}"), IMPORTANT)
+        for number in range(4):
+            writer.put(entry(f"alarm {number}"), CRITICAL)
+    kept = [*(f"talk {n}" for n in range(10)), *(f"warning {n}" for n in range(5))]
+    kept += [f"alarm {n}" for n in (0, 1, 2, 3, 0)]
+    assert writer.waiting()[0] == len(kept)
+    assert writer.dropped == 2 * 44 - len(kept)
+    with JournalReceiver(path) as journal:
+        assert [journal.entry()["MESSAGE"] for _ in kept] == kept
+        assert journal.entry()["MESSAGE"] == f"dropped {writer.dropped}"
+    assert writer.close()
+
+
+def test_how_long_lines_wait_is_told(tmp_path: Path) -> None:
+    now = [0]
+    sink = JournaldSink(str(tmp_path / "journal"))
+    writer = LogWriter(sink, notice=lambda _: [("MESSAGE", "")], clock=lambda: now[0])
+    assert writer.waiting() == (0, 0.0)
+    writer.put([("MESSAGE", "first")])
+    now[0] = 3_000_000_000
+    writer.put([("MESSAGE", "second")])
+    assert writer.waiting() == (2, 3.0)
+    assert not writer.close(timeout_s=5), "they were not sent"
+
+
+def test_a_journal_that_was_stopped_and_left_its_socket_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with JournalReceiver(path) as journal:
+        writer = LogWriter(JournaldSink(journal.path), notice=lambda _: [("MESSAGE", "")])
+    writer.put([("MESSAGE", "meanwhile")])
+    path.unlink()
+    with JournalReceiver(path) as journal:
+        assert journal.entry()["MESSAGE"] == "meanwhile"
     assert writer.close()

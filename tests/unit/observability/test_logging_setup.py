@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import pty
+import socket
 import warnings
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,19 @@ def test_levels_of_the_standard_library_have_ours(number: int, name: str) -> Non
     assert level_name(number) == name
 
 
+def test_what_is_for_the_record_is_written_at_any_level(tmp_path: Path, file: int) -> None:
+    with Logging(log_format="json", fd=file, level="critical") as setup:
+        setup.notice("audit.done", message="alice did it", target="GPU 0")
+    (line,) = objects(file)
+    assert (line["level"], line["event"], line["target"]) == ("notice", "audit.done", "GPU 0")
+    with (
+        JournalReceiver(tmp_path / "journal") as journal,
+        Logging(log_format="journald", journal_socket=journal.path, level="critical") as setup,
+    ):
+        setup.notice("audit.done", message="alice did it")
+        assert journal.entry()["PRIORITY"] == "5"
+
+
 # --- what else logs -----------------------------------------------------------------------------
 
 
@@ -236,6 +251,7 @@ def test_the_journal_gets_real_fields(tmp_path: Path) -> None:
             "lease.granted", "Granted on GPU 0", gpu="GPU-1", lease="L1", uid=7, sizes=[1, 2]
         )
         entry = journal.entry()
+    assert datetime.fromisoformat(entry.pop("LOGGED_AT")).utcoffset() == timedelta(0)
     assert entry == {
         "MESSAGE": "Granted on GPU 0",
         "PRIORITY": "6",
@@ -350,3 +366,39 @@ def test_an_inherited_variable_alone_is_not_the_journal(file: int, stream: str) 
 
 def test_a_closed_descriptor_is_not_the_journal() -> None:
     assert not is_journal(987, {"JOURNAL_STREAM": "1:2"})
+
+
+def test_a_journal_that_comes_late_gets_all_in_order_with_when_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with Logging(log_format="journald", journal_socket=str(path)) as setup:
+        began = datetime.now(UTC)
+        for number in range(50):
+            structlog.get_logger().info("counted", number=number)
+        assert setup.waiting()[0] == 50
+        ended = datetime.now(UTC)
+        with JournalReceiver(path) as journal:
+            entries = [journal.entry() for _ in range(50)]
+    assert [int(entry["NUMBER"]) for entry in entries] == list(range(50))
+    early = timedelta(milliseconds=1)  # LOGGED_AT is cut to milliseconds
+    assert all(
+        began - early <= datetime.fromisoformat(entry["LOGGED_AT"]) <= ended for entry in entries
+    )
+    assert setup.waiting() == (0, 0.0)
+    assert setup.dropped == 0
+
+
+def test_what_no_journal_took_by_the_end_is_left_in_the_units_stream(tmp_path: Path) -> None:
+    ours, systemds = socket.socketpair()
+    with ours, systemds:
+        fd = ours.fileno()
+        status = os.fstat(fd)
+        stream = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        nowhere = str(tmp_path / "journal")
+        setup = Logging(fd=fd, journal_socket=nowhere, environ=stream)
+        assert setup.log_format == "journald"
+        structlog.get_logger().info("small.talk")
+        structlog.get_logger().critical("gpu.level", message="GPU 0 is\nCRITICAL")
+        assert not setup.close(timeout_s=5)
+        left = systemds.recv(65536).decode().splitlines()
+    assert len(left) == 1
+    assert left[0].startswith("<2>GPU 0 is | CRITICAL (gpu.level, logged at 20")
