@@ -64,6 +64,7 @@ from supereziod.resilience.limit_service import LimitService
 from supereziod.resilience.metrics import BreakerMetrics, CacheMetrics, LimitMetrics
 from supereziod.resilience.sealing import Seal
 from supereziod.resilience.spend import SpendBook
+from supereziod.rpc.audit import AuditTrail
 from supereziod.rpc.build import Parts as ServedParts
 from supereziod.rpc.build import build_server
 from supereziod.rpc.commands.system import DaemonFacts, LogLevel
@@ -101,7 +102,7 @@ class _Parts:
     health: HealthManager
     watchdog: Watchdog
     server: RpcServer
-    reload: Callable[[], Awaitable[ReloadResult]]
+    reload_by_signal: Callable[[], Awaitable[ReloadResult]]
 
 
 def run(options: Options) -> int:
@@ -142,7 +143,7 @@ async def _serve(options: Options, listener: Listener, logging: Logging) -> None
         await _start(parts, listener, stack)
         core.events.emit("daemon.started", f"supereziod {__version__} is ready", pid=os.getpid())
         parts.watchdog.ready()
-        hangups = asyncio.create_task(on_hangup(hangup, parts.reload), name="hangup")
+        hangups = asyncio.create_task(on_hangup(hangup, parts.reload_by_signal), name="hangup")
         stack.push_async_callback(_cancel, hangups)
         # What is there now lives as long as the daemon: the collector need not look at it again.
         gc.collect()
@@ -306,6 +307,7 @@ def _wire(
         finally:
             watchdog.ready()
 
+    audit = AuditTrail(logging.notice)
     server = build_server(
         ServedParts(
             monitor=core.monitor,
@@ -327,8 +329,15 @@ def _wire(
         configuration=reloader,
         limits=settings.rpc_limits(config),
         recorder=core.recorder,
+        audit=audit,
     )
-    return _Parts(core=core, health=health, watchdog=watchdog, server=server, reload=reload)
+    return _Parts(
+        core=core,
+        health=health,
+        watchdog=watchdog,
+        server=server,
+        reload_by_signal=lambda: audit.by_signal("SIGHUP", "system.reload", reload),
+    )
 
 
 def _build_watchdog(

@@ -21,6 +21,8 @@ def logs(context: Context) -> int:
     }
     if len(wanted) > 1:
         raise UsageError("choose one of --correlation-id, --lease and --gpu")
+    if arguments["audit"]:
+        wanted["audit"] = "1"
     from superezioctl.views import logs as view  # noqa: PLC0415 - starts processes
 
     view.show(context, wanted, lines=arguments["lines"], follow=arguments["follow"])
@@ -38,6 +40,7 @@ COMMANDS = {
                 convert=lease_id,
             ),
             Option("--gpu", "of this GPU: a UUID, or what gpu show takes", metavar="GPU"),
+            Option("--audit", "administrative acts alone: who did what, or was refused"),
             Option(
                 "--lines",
                 "how many of the newest",
@@ -50,11 +53,13 @@ COMMANDS = {
         ],
         description="--correlation-id ID asks for all that was logged of one request.\n\nThe "
         "journal has everything, for root and the groups adm and systemd-journal. To others, and "
-        "where the daemon does not run under systemd, the daemon tells the events it remembers.",
+        "where the daemon does not run under systemd, the daemon tells the events it remembers. "
+        "Of administrative acts the journal alone has the records.",
         examples=[
             "superezioctl logs --correlation-id 5c1e",
             "superezioctl logs --gpu 0 -n 50",
             "superezioctl logs --lease 3f2a --follow",
+            "superezioctl logs --audit",
         ],
     )
 }

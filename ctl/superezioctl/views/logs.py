@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from superezio.errors import NotFoundError, SuperezioError
+from superezio.errors import NotFoundError, PermissionDeniedError, SuperezioError
 from superezio.wire import Event, Gpu
 from superezioctl.context import Context
 from superezioctl.interrupts import Raised
@@ -37,6 +37,12 @@ def show(context: Context, wanted: dict[str, str], *, lines: int, follow: bool) 
     journalctl = shutil.which("journalctl")
     if journalctl is not None and _readable(journalctl):
         source, records = "journal", _from_journal(journalctl, wanted, lines, follow=follow)
+    elif "audit" in wanted:
+        raise PermissionDeniedError(
+            "the records of administrative acts are in the journal alone, and you may not read it,"
+            " or the daemon does not log to it: run this as root, or join the group"
+            " systemd-journal and log in again"
+        )
     else:
         source, records = "events", _from_events(context, wanted, lines, follow=follow)
         if not context.out.json:
@@ -52,8 +58,12 @@ def show(context: Context, wanted: dict[str, str], *, lines: int, follow: bool) 
         else:
             _print(context, record)
     if not found:
-        of = ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in wanted.items())
+        of = ", ".join(_said(field, value) for field, value in wanted.items())
         context.out.note(f"superezioctl: nothing was logged{f' of {of}' if of else ''}")
+
+
+def _said(field: str, value: str) -> str:
+    return "administrative acts" if field == "audit" else f"{field.replace('_', ' ')} {value}"
 
 
 def _uuid(context: Context, gpu: str) -> str:
@@ -117,7 +127,8 @@ def _journal_record(entry: dict[str, Any]) -> dict[str, Any]:
         if not name.startswith("_") and name not in {"MESSAGE", "PRIORITY"}
     }
     return {
-        "time": datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="milliseconds"),
+        # When it was logged: one that had to wait for the journal came there later.
+        "time": entry.get("LOGGED_AT") or _iso_time(microseconds),
         "severity": _severity(entry.get("PRIORITY", "6")),
         "message": _text(entry.get("MESSAGE")),
         "correlation_id": fields.get("correlation_id"),
@@ -125,6 +136,10 @@ def _journal_record(entry: dict[str, Any]) -> dict[str, Any]:
         "gpu": fields.get("gpu"),
         "fields": fields,
     }
+
+
+def _iso_time(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="milliseconds")
 
 
 def _severity(priority: str) -> str:

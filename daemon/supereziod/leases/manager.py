@@ -53,6 +53,7 @@ from supereziod.leases.store import LeaseStore
 from supereziod.leases.views import GpuUsage, LeaseViews
 from supereziod.leases.waiters import WaitingRoom
 from supereziod.observability.events import EventLog
+from supereziod.observability.targets import decides_over
 
 __all__ = ["Caller", "GpuUsage", "LeaseManager", "LeasePolicies", "LeaseTimes", "Monitor"]
 
@@ -409,6 +410,7 @@ class LeaseManager:
         if pending is None:
             return Done(done=False)
         uid = pending.waiting.uid
+        decides_over(f"waiter {waiter_id}", owner=uid)
         if not caller.may_act_for(uid):
             raise PermissionDeniedError(
                 f"cannot take {waiter_id} out of the queue: it is of uid {uid}"
@@ -457,6 +459,7 @@ class LeaseManager:
 
     def _own(self, caller: Caller, lease_id: str) -> LiveLease:
         lease = self._book.get(lease_id)
+        decides_over(f"lease {lease_id}", owner=lease.record.uid)
         if not caller.may_act_for(lease.record.uid):
             raise PermissionDeniedError(
                 f"cannot change lease {lease_id}: it is of uid {lease.record.uid}"

@@ -151,7 +151,7 @@ class Logging:
 class _Outlet:
     """What structlog takes for a logger: every level goes the same way, with its rank."""
 
-    def __init__(self, put: Callable[[Any, int], None]) -> None:
+    def __init__(self, put: Callable[..., None]) -> None:
         self.debug = self.info = partial(put, rank=ORDINARY)
         self.warning = partial(put, rank=IMPORTANT)
         self.error = self.critical = self.exception = partial(put, rank=CRITICAL)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from superezio.flight.marking import mark_text
+
+if TYPE_CHECKING:
+    from supereziod.observability.targets import Target
 
 #: Marks of one request, and GPUs it is about. What comes after them is not kept.
 MAX_MARKS: Final = 48
@@ -16,7 +19,7 @@ MAX_GPUS: Final = 16
 class Timeline:
     """The marks of one request, by the clock, and what it is about."""
 
-    __slots__ = ("_clock", "begun", "gpus", "lease", "marks", "uses")
+    __slots__ = ("_clock", "begun", "gpus", "lease", "marks", "target", "uses")
 
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
@@ -26,6 +29,8 @@ class Timeline:
         self.lease: str | None = None
         self.gpus: Sequence[str] = ()
         self.uses: dict[str, int] | None = None
+        #: What it decides over, where that was noted.
+        self.target: Target | None = None
 
     def mark(self, name: str, detail: str = "") -> None:
         """Note that something happened now, and what it was about."""

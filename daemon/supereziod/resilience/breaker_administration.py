@@ -8,6 +8,7 @@ from typing import NamedTuple
 from superezio import wire
 from superezio.errors import NotFoundError, PermissionDeniedError
 from superezio.resilience.breaker_answers import Transition
+from supereziod.observability.targets import decides_over
 from supereziod.resilience.breaker_book import BreakerBook, KeptBreaker
 from supereziod.resilience.breaker_register import BreakerRegister
 from supereziod.resilience.breaker_views import view_of
@@ -115,6 +116,7 @@ class BreakerAdministration:
         """Return the breaker that `who` may decide over, and the time."""
         now_ns = self._clock()
         owned = self._owned(name, who, uid)
+        decides_over(f"breaker {owned.name}", owner=owned.owner)
         if owned.owner is None and not who.is_admin:
             raise PermissionDeniedError(
                 f"cannot decide over the breaker {name}: it is shared, so that only an admin may",

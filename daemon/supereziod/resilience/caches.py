@@ -37,6 +37,7 @@ from superezio.wire import (
     CacheStats,
     CacheStored,
 )
+from supereziod.observability.targets import decides_over
 from supereziod.resilience import cache_answering
 from supereziod.resilience.alarm import Alarm
 from supereziod.resilience.cache_namespaces import CacheCaller, Namespaces, SharedNamespace
@@ -234,6 +235,7 @@ class Caches:
         Raises PermissionDeniedError.
         """
         owned = self._namespaces.to_clear(caller, params)
+        decides_over(f"namespace {owned.name}", owner=owned.owner)
         entries = self._cache.clear(full_name(owned))
         self._alarm.set(self._cache.next_deadline_ns())
         besides = {} if owned.owner is None else self._event_rate.take(owned.owner)

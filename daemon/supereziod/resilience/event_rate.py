@@ -24,10 +24,18 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class EventRate:
-    """Lets through the events of each user: `BURST`, and `PER_SECOND` from then on."""
+    """Lets through the events of each user: `burst`, and `per_second` from then on."""
 
-    def __init__(self, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], int] = time.monotonic_ns,
+        per_second: int = PER_SECOND,
+        burst: int = BURST,
+    ) -> None:
         self._clock = clock
+        self._per_second = per_second
+        self._burst = burst
         self._by_uid: dict[int | None, _User] = {}
 
     def take(self, owner: int | None, *, by: int | None = None) -> Mapping[str, Any] | None:
@@ -56,13 +64,13 @@ class EventRate:
                 for each, user in self._by_uid.items()
                 if user.left_out or not user.rate.is_full(now_ns)
             }
-        user = self._by_uid[uid] = _User()
+        user = self._by_uid[uid] = _User(self._per_second, self._burst)
         return user
 
 
 class _User:
     __slots__ = ("left_out", "rate")
 
-    def __init__(self) -> None:
-        self.rate = Gcra(limit=PER_SECOND, period_ns=_SECOND, burst=BURST)
+    def __init__(self, per_second: int, burst: int) -> None:
+        self.rate = Gcra(limit=per_second, period_ns=_SECOND, burst=burst)
         self.left_out = 0

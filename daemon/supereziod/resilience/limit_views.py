@@ -14,6 +14,7 @@ from superezio.resilience.rate_limiter import Budget, Dimension, Limit, Rate, Sc
 from superezio.wire import LimitBudget, LimitList, LimitResetParams, LimitState, SpendWindow
 from superezio.wire import LimitParams as NamedParams
 from supereziod.observability.events import EventLog
+from supereziod.observability.targets import decides_over
 from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.limit_answers import nothing_of
 from supereziod.resilience.limit_memory import Remembered, Unknown
@@ -129,6 +130,7 @@ class LimitAdministration:
         check_key(params.key)
         named = self._registry.resolve(asker, params.name, params.uid, is_admin=is_admin)
         name, owner = named.owned.name, named.owned.owner
+        decides_over(f"limit {name}", owner=owner)
         if owner is None and not is_admin:
             raise PermissionDeniedError(
                 f"cannot reset the limit {name}: it is shared, and only an admin can"

@@ -14,6 +14,7 @@ from superezio.wire import Meta
 from supereziod.observability.correlation import current_scope
 from supereziod.observability.flight_recorder import FlightRecorder
 from supereziod.rpc.access import AccessPolicy
+from supereziod.rpc.audit import AuditTrail
 from supereziod.rpc.batches import BatchReply
 from supereziod.rpc.decoding import Call, RequestId
 from supereziod.rpc.recording import Recorded, Recording
@@ -82,9 +83,11 @@ class Answering:
         access: AccessPolicy,
         sessions: Sessions,
         recorder: FlightRecorder,
+        audit: AuditTrail,
         logger: Any = None,  # noqa: ANN401 - structlog's loggers are lazy proxies
     ) -> None:
         self.access = access
+        self.audit = audit
         self.recorder = recorder
         self.recording = Recording(recorder)
         self._sessions = sessions
@@ -133,6 +136,8 @@ class Answering:
         """Record a request that was done, and return the line that says so."""
         reply = None if request_id is UNSET else result_line(request_id, result)
         self.recording.ends(request)
+        if request.act is not None:
+            self.audit.done(request, request.act, result)
         return reply
 
     def failed(
@@ -143,6 +148,8 @@ class Answering:
             error = self._unexpected(error)
         request.session.errors += 1
         self.recording.fails(request, error)
+        if request.act is not None:
+            self.audit.failed(request, request.act, error)
         self._log.debug("request.failed", kind=error.kind, message=error.message)
         if request_id is UNSET:
             return None

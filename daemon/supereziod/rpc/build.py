@@ -13,6 +13,7 @@ from supereziod.observability.flight_recorder import FlightRecorder
 from supereziod.observability.metrics import MetricSource
 from supereziod.observability.ring import Ring
 from supereziod.rpc.access import AccessPolicy
+from supereziod.rpc.audit import AuditTrail
 from supereziod.rpc.commands.breaker import BreakerCommands, BreakerService
 from supereziod.rpc.commands.cache import CacheCommands, CacheService
 from supereziod.rpc.commands.config import ConfigCommands, Configuration
@@ -90,6 +91,7 @@ def build_server(
     drain_s: float = 5.0,
     clock: Callable[[], int] = time.monotonic_ns,
     recorder: FlightRecorder | None = None,
+    audit: AuditTrail | None = None,
     logger: Any = None,  # noqa: ANN401 - structlog's loggers are lazy proxies
 ) -> RpcServer:
     """Return a server that is ready to be started on a listener.
@@ -143,6 +145,7 @@ def build_server(
         sessions=sessions,
         max_batch=limits.max_batch,
         recorder=recorder,
+        audit=audit,
         logger=logger,
     )
     return RpcServer(

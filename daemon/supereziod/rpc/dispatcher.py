@@ -18,6 +18,7 @@ from supereziod.observability.flight_recorder import FlightRecorder
 from supereziod.observability.ring import Ring
 from supereziod.rpc.access import RANK, AccessPolicy
 from supereziod.rpc.answering import Answering, Line, Pending, Routes
+from supereziod.rpc.audit import AuditTrail
 from supereziod.rpc.batches import BatchReply, OpenBatch
 from supereziod.rpc.decoding import Call, Refusal, RequestDecoder, RequestId, Signature
 from supereziod.rpc.hot_calls import HotCalls
@@ -42,6 +43,7 @@ class CommandDispatcher:
         sessions: Sessions,
         max_batch: int = 1000,
         recorder: FlightRecorder | None = None,
+        audit: AuditTrail | None = None,
         logger: Any = None,  # noqa: ANN401 - structlog's loggers are lazy proxies
     ) -> None:
         methods = tuple(methods)
@@ -66,7 +68,11 @@ class CommandDispatcher:
         }
         self.draining = False
         self._answering = Answering(
-            access=access, sessions=sessions, recorder=self.recorder, logger=logger
+            access=access,
+            sessions=sessions,
+            recorder=self.recorder,
+            audit=audit if audit is not None else AuditTrail(),
+            logger=logger,
         )
         self.recording = self._answering.recording
         #: Answers calls that the rate limit has let pass.
@@ -127,6 +133,8 @@ class CommandDispatcher:
     ) -> bytes | None:
         """Answer a call of a method that is not hot."""
         request = self._answering.request(line, route.name, call.meta, now_ns)
+        if route.audit != "never":
+            self._answering.audit.begin(request, route, call.params)
         try:
             reply = self._done(line, call, route, Pending(self._answering, call.id, request, batch))
         except Exception as error:  # noqa: BLE001 - the edge of a request

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from superezio.wire import Params, Role
 from supereziod.rpc.access import Visibility
+
+
+#: What leaves a record for the audit. `always`: each call. `others`: a call that is about what
+#: belongs to another user or is shared, and one that is refused for want of rights.
+Audit = Literal["always", "others", "never"]
 
 
 class Method(Struct, frozen=True, kw_only=True):
@@ -23,6 +28,7 @@ class Method(Struct, frozen=True, kw_only=True):
     a request of its own, and returns an awaitable.
     `hands_out` tells of params whether the request, as it is answered, is given what it has to give
     back or to do. It must not be a notification then: nobody would know of it.
+    `only_reads` tells of params that nothing is to be changed, so that there is nothing to audit.
     `errors` are the kinds a caller has to reckon with besides those of every method.
     """
 
@@ -38,3 +44,5 @@ class Method(Struct, frozen=True, kw_only=True):
     waiting: Callable[..., Any] | None = None
     errors: tuple[str, ...] = ()
     hands_out: Callable[[Any], bool] | None = None
+    audit: Audit = "never"
+    only_reads: Callable[[Any], bool] | None = None

@@ -27,7 +27,7 @@ from supereziod.rpc.commands.rpc import RpcCommands
 from supereziod.rpc.commands.session import SessionCommands
 from supereziod.rpc.commands.system import SystemCommands
 from supereziod.rpc.commands.trace import TraceCommands
-from supereziod.rpc.method import Method
+from supereziod.rpc.method import Audit, Method
 
 
 def _method(
@@ -44,7 +44,12 @@ def _method(
     waiting: Callable[..., Any] | None = None,
     errors: tuple[str, ...] = (),
     hands_out: Callable[[Any], bool] | None = None,
+    audit: Audit | None = None,
+    only_reads: Callable[[Any], bool] | None = None,
 ) -> Method:
+    if audit is None:
+        # Nobody can forget it: what is for admins is audited unless the table says otherwise.
+        audit = "always" if role == "admin" else "never"
     return Method(
         name=name,
         role=role,
@@ -58,11 +63,17 @@ def _method(
         waiting=waiting,
         errors=errors,
         hands_out=hands_out,
+        audit=audit,
+        only_reads=only_reads,
     )
 
 
 def _always(_params: wire.Params) -> bool:
     return True
+
+
+def _no_level(params: wire.LogLevelParams) -> bool:
+    return params.level is None
 
 
 def _to_be_filled(params: wire.CacheGetParams) -> bool:
@@ -106,7 +117,8 @@ METHODS: Final[tuple[Method, ...]] = (
             wire.NoParams, wire.ReloadResult, "Apply the configuration anew",
             may_wait=True, errors=("conflict",)),
     _method("system.log_level", "admin", "public", SystemCommands.log_level,
-            wire.LogLevelParams, wire.LogLevelResult, "Read or set the level of the log"),
+            wire.LogLevelParams, wire.LogLevelResult, "Read or set the level of the log",
+            only_reads=_no_level),
 
     _method("config.get", "admin", "public", ConfigCommands.get,
             wire.ConfigParams, wire.ConfigValues, "The configuration in force, and where each"
@@ -145,27 +157,28 @@ METHODS: Final[tuple[Method, ...]] = (
             may_wait=True, errors=_ACQUIRE_ERRORS),
     _method("lease.attach", "user", "own", LeaseCommands.attach,
             wire.LeaseAttachParams, wire.Lease, "Bind a further process to a lease",
-            errors=("stale_lease", "holder_gone", "state_not_writable")),
+            errors=("stale_lease", "holder_gone", "state_not_writable"), audit="others"),
     _method("lease.resume", "user", "own", LeaseCommands.resume,
             wire.LeaseParams, wire.Lease, "Take a connection lease over after a reconnect",
-            errors=("stale_lease", "conflict")),
+            errors=("stale_lease", "conflict"), audit="others"),
     _method("lease.renew", "user", "own", LeaseCommands.renew,
             wire.LeaseRenewParams, wire.Lease, "Let a ttl lease last its TTL from now",
-            errors=("stale_lease", "state_not_writable")),
+            errors=("stale_lease", "state_not_writable"), audit="others"),
     _method("lease.ready", "user", "own", LeaseCommands.ready,
             wire.LeaseParams, wire.Lease, "Say that the lease's program has grown to its size",
-            errors=("stale_lease", "state_not_writable")),
+            errors=("stale_lease", "state_not_writable"), audit="others"),
     _method("lease.revoke", "user", "own", LeaseCommands.revoke,
             wire.LeaseRevokeParams, wire.Lease, "Order a lease to end by a deadline",
-            errors=("stale_lease", "state_not_writable")),
+            errors=("stale_lease", "state_not_writable"), audit="others"),
     _method("lease.acknowledge", "user", "own", LeaseCommands.acknowledge,
             wire.LeaseAcknowledgeParams, wire.Lease, "Answer an order to end a lease",
-            errors=("stale_lease", "conflict", "state_not_writable")),
+            errors=("stale_lease", "conflict", "state_not_writable"), audit="others"),
     _method("lease.release", "user", "own", LeaseCommands.release,
             wire.LeaseParams, wire.ReleaseResult, "End a lease",
-            errors=("stale_lease", "state_not_writable")),
+            errors=("stale_lease", "state_not_writable"), audit="others"),
     _method("lease.cancel", "user", "own", LeaseCommands.cancel,
-            wire.WaiterParams, wire.Done, "Take an acquire out of the queue"),
+            wire.WaiterParams, wire.Done, "Take an acquire out of the queue",
+            audit="others"),
     _method("lease.list", "observer", "masked", LeaseCommands.list,
             wire.NoParams, wire.LeaseList, "The leases and the queue"),
     _method("lease.get", "observer", "masked", LeaseCommands.get,
@@ -189,7 +202,7 @@ METHODS: Final[tuple[Method, ...]] = (
             wire.NoParams, wire.LimitList, "The limits, and what is left of each"),
     _method("limit.reset", "user", "own", LimitCommands.reset,
             wire.LimitResetParams, wire.Done, "Have all of a limit there again",
-            errors=("not_found",)),
+            errors=("not_found",), audit="others"),
 
     _method("events.subscribe", "observer", "own", EventCommands.subscribe,
             wire.SubscribeParams, wire.SubscribeResult, "Be told of what changes"),
@@ -200,7 +213,8 @@ METHODS: Final[tuple[Method, ...]] = (
             wire.SessionOpenParams, wire.SessionOpened, "Open a session, or resume one",
             errors=("not_found",)),
     _method("session.close", "observer", "own", SessionCommands.close,
-            wire.SessionCloseParams, wire.Done, "End a session"),
+            wire.SessionCloseParams, wire.Done, "End a session",
+            audit="others"),
     _method("session.list", "observer", "own", SessionCommands.list,
             wire.NoParams, wire.SessionList, "The sessions"),
 
@@ -218,7 +232,8 @@ METHODS: Final[tuple[Method, ...]] = (
     _method("cache.delete", "user", "own", CacheCommands.delete,
             wire.CacheDeleteParams, wire.CacheDeleted, "Delete a key, or all with a tag"),
     _method("cache.clear", "user", "own", CacheCommands.clear,
-            wire.CacheNamespaceParams, wire.CacheDeleted, "Delete all of a namespace"),
+            wire.CacheNamespaceParams, wire.CacheDeleted, "Delete all of a namespace",
+            audit="others"),
     _method("cache.stats", "user", "own", CacheCommands.stats,
             wire.NoParams, wire.CacheStats, "What the caller's namespaces hold, and how they do"),
 
@@ -247,13 +262,13 @@ METHODS: Final[tuple[Method, ...]] = (
             wire.NoParams, wire.BreakerList, "One's own breakers, and the shared ones"),
     _method("breaker.force_open", "user", "own", BreakerCommands.force_open,
             wire.BreakerParams, wire.Breaker, "Have a breaker reject every call",
-            errors=("not_found",)),
+            errors=("not_found",), audit="others"),
     _method("breaker.disable", "user", "own", BreakerCommands.disable,
             wire.BreakerParams, wire.Breaker, "Have a breaker let every call through",
-            errors=("not_found",)),
+            errors=("not_found",), audit="others"),
     _method("breaker.reset", "user", "own", BreakerCommands.reset,
             wire.BreakerParams, wire.Breaker, "Have a breaker begin anew, closed",
-            errors=("not_found",)),
+            errors=("not_found",), audit="others"),
 )
 # fmt: on
 

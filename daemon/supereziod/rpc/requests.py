@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from superezio.traceparent import TraceContext, parse_traceparent
-from superezio.wire import Meta, Role
+from superezio.wire import Meta, Params, Role
 from supereziod.observability.correlation import accept_id, numbered_id
 from supereziod.observability.timeline import Timeline
+from supereziod.rpc.actors import Actor
 from supereziod.rpc.peers import Peer
 from supereziod.rpc.sessions import SessionState
 
@@ -41,6 +44,18 @@ class Origin(Protocol):
         """Whether what is sent now goes out, and does not pile up."""
 
 
+class Act(Struct, frozen=True, kw_only=True):
+    """What the audit has to know of a request when it ends.
+
+    `always`: whatever it is about; else only where that is another user's, or shared. `actor` is
+    who asked, where that was looked up at its beginning.
+    """
+
+    params: Params
+    always: bool
+    actor: Actor | None
+
+
 class RequestContext:
     """Who asks, over which connection, and under which conditions.
 
@@ -52,8 +67,8 @@ class RequestContext:
 
     # No Struct: storing into one takes four times as long, and that of hot methods is used again.
     __slots__ = (
-        "accepted_id", "came_to", "meta", "method", "number", "origin", "received_ns", "session",
-        "timeline",
+        "accepted_id", "act", "came_to", "meta", "method", "number", "origin", "received_ns",
+        "session", "timeline",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +96,8 @@ class RequestContext:
         self.came_to: str | None = None
         #: Where what happens to it is noted. None for one that is answered at once.
         self.timeline = timeline
+        #: What is to be audited when it ends; None for most.
+        self.act: Act | None = None
 
     @property
     def correlation_id(self) -> str:

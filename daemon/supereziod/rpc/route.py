@@ -23,7 +23,8 @@ class Route:
     """What the request path needs of a method."""
 
     __slots__ = (
-        "handler", "hot", "marks", "may_wait", "name", "rank", "role", "waiting",
+        "audit", "handler", "hot", "marks", "may_wait", "name", "only_reads", "rank", "role",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, method: Method, rank: int, marks: MethodMarks) -> None:
@@ -34,6 +35,8 @@ class Route:
         self.hot = method.hot and (method.waiting is not None or not method.may_wait)
         self.waiting = method.waiting or _never_waits
         self.role = method.role
+        self.audit = method.audit
+        self.only_reads = method.only_reads
         self.rank = rank
 
     def for_rank(self, rank: int) -> Route:

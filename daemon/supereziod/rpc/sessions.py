@@ -15,6 +15,7 @@ from typing import Final
 
 from superezio.errors import BusyError, NotFoundError
 from superezio.wire import Session, SessionOpened
+from supereziod.observability.targets import decides_over
 
 _SECOND_NS: Final = 1_000_000_000
 
@@ -170,6 +171,7 @@ class Sessions:
         state = self._opened.get(session_id)
         if state is None or not (everyone or state.uid == uid):
             return False
+        decides_over(f"session {session_id}", owner=state.uid)
         self._forget(state)
         return True
 

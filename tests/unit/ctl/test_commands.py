@@ -729,6 +729,12 @@ def test_logs_of_nothing_say_so(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert "nothing was logged of gpu 9" in ctl.err
 
 
+@pytest.mark.usefixtures("no_journal")
+def test_who_may_not_read_the_journal_is_told_that_the_audit_is_there_alone(ctl: Ctl) -> None:
+    assert ctl("logs", "--audit") == 4
+    assert "join the group systemd-journal" in ctl.err
+
+
 JOURNAL = [
     {
         "__REALTIME_TIMESTAMP": "1795341600000000",
@@ -741,6 +747,7 @@ JOURNAL = [
         "PRIORITY": "2",
         "MESSAGE": [103, 112, 117],
         "CORRELATION_ID": "c0ffee",
+        "LOGGED_AT": "2026-11-22T09:00:00.000+00:00",
     },
 ]
 
@@ -756,12 +763,21 @@ def test_the_journal_is_read_by_its_fields(ctl: Ctl, daemon: FakeDaemon, no_jour
     first, second = document["records"]
     assert (first["severity"], first["message"]) == ("warning", "gpu 1 is warm")
     assert (second["severity"], second["message"]) == ("critical", "gpu")
+    assert first["time"] == "2026-11-22T10:00:00.000+00:00"
+    assert second["time"] == "2026-11-22T09:00:00.000+00:00", "it waited an hour for the journal"
     asked = (no_journal / "asked").read_text().splitlines()[-1].split()
     assert {"--unit=superezio.service", "--lines=50"} <= set(asked)
     assert f"GPU={wire_samples.UUID_3060}" in asked
     assert ctl("logs", "--correlation-id", "c0ffee") == 0
     assert "gpu 1 is warm" in ctl.out
     assert (no_journal / "asked").read_text().splitlines()[-1].endswith("CORRELATION_ID=c0ffee")
+    assert ctl("logs", "--audit", "--gpu", "0") == 0
+    assert (
+        (no_journal / "asked")
+        .read_text()
+        .splitlines()[-1]
+        .endswith(f"GPU={wire_samples.UUID_3060} AUDIT=1")
+    )
     assert ctl("--json", "logs", "--follow") == 0
     assert len(ctl.out.splitlines()) == 2
     daemon.stop()

@@ -169,7 +169,7 @@ def test_lines_from_many_threads_all_arrive(pipe: Pipe) -> None:
 
 
 def test_what_matters_has_room_where_a_flood_has_left_none(tmp_path: Path) -> None:
-    """Nothing of a rank takes the room that is kept for those above it, and all keep their order."""
+    """No rank takes the room that is kept for those above it, and all keep their order."""
     path = tmp_path / "journal"
 
     def entry(text: str) -> Entry:

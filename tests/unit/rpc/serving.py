@@ -13,6 +13,7 @@ from typing import Any, Self
 from superezio.wire import Params
 from supereziod.observability.events import EventLog
 from supereziod.rpc.access import AccessPolicy
+from supereziod.rpc.audit import AuditTrail
 from supereziod.rpc.dispatcher import CommandDispatcher
 from supereziod.rpc.limits import Limits, Traffic
 from supereziod.rpc.listener import Listener
@@ -212,6 +213,7 @@ async def serving(
     clock: Callable[[], int] = time.monotonic_ns,
     own_pid: int = NOT_OUR_PID,
     drain_s: float = 5.0,
+    audit: AuditTrail | None = None,
 ) -> AsyncIterator[Served]:
     limits = limits or Limits()
     sessions, events = Sessions(clock=clock), EventLog()
@@ -221,6 +223,7 @@ async def serving(
             access=access or AccessPolicy(own_uid=0),
             sessions=sessions,
             max_batch=limits.max_batch,
+            audit=audit,
         ),
         sessions=sessions,
         subscriptions=Subscriptions(events),

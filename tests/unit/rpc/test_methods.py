@@ -17,7 +17,7 @@ from referencing import Registry, Resource
 from superezio import calls, wire
 from supereziod.rpc.access import RANK, ROLES
 from supereziod.rpc.method import Method
-from supereziod.rpc.methods import METHODS, bind
+from supereziod.rpc.methods import METHODS, _method, bind
 from supereziod.rpc.openrpc import openrpc_document
 from unit.rpc.built import GPU_A, daemon
 
@@ -104,6 +104,35 @@ PARAMS: dict[str, dict[str, object]] = {
     "cache.delete": {"namespace": "n", "key": "k"},
     "cache.clear": {"namespace": "n"},
 }
+
+
+#: Why what is not for admins alone leaves no record: nothing of another's can be changed by it.
+NOT_ACTS = {
+    "system.ping": "reads", "system.info": "reads", "health.get": "reads", "gpu.list": "reads",
+    "gpu.get": "reads", "gpu.history": "reads", "gpu.processes": "reads", "lease.list": "reads",
+    "lease.get": "reads", "lease.quota": "reads", "placement.explain": "reads",
+    "session.list": "reads", "metrics.get": "reads", "trace.get": "reads", "trace.find": "reads",
+    "rpc.discover": "reads", "breaker.get": "reads", "breaker.list": "reads",
+    "limit.peek": "reads", "limit.list": "reads", "cache.stats": "reads",
+    "events.subscribe": "of one connection", "events.unsubscribe": "of one connection",
+    "rpc.cancel": "of one connection", "session.open": "one's own", "trace.annotate": "one's own",
+    "lease.acquire": "one's own, and an event", "limit.acquire": "what the limit is for",
+    "limit.settle": "one's own", "cache.get": "what the cache is for",
+    "cache.set": "what the cache is for", "cache.fail": "one's own",
+    "cache.delete": "what all who share a namespace may do",
+    "breaker.acquire": "what the breaker is for", "breaker.settle": "one's own",
+}  # fmt: skip
+
+
+def test_every_act_of_an_admin_is_audited_and_all_else_says_why_not() -> None:
+    audited = {method.name: method.audit for method in METHODS if method.audit != "never"}
+    assert {name for name, audit in audited.items() if audit == "always"} == ADMIN
+    assert set(NOT_ACTS) == MAY_CALL["admin"] - set(audited)
+
+
+def test_a_new_method_for_admins_is_audited_without_being_told_to() -> None:
+    made = _method("gpu.explode", "admin", "public", len, wire.NoParams, wire.Done, "Explode")
+    assert made.audit == "always"
 
 
 def test_every_method_is_in_the_matrix_once() -> None:

@@ -125,11 +125,13 @@ class GpuCommands:
                 f"reason has up to {_MAX_REASON} characters, and no control characters"
             )
         view = self._named(self._monitor.snapshot(), params.gpu)
+        note(gpu=view.uuid)
         return Done(done=self._monitor.cordon(view.uuid, reason=params.reason))
 
     def uncordon(self, _request: RequestContext, params: GpuParams) -> Done:
         """Let new leases onto a cordoned GPU again."""
         view = self._named(self._monitor.snapshot(), params.gpu)
+        note(gpu=view.uuid)
         return Done(done=self._monitor.uncordon(view.uuid))
 
     async def detach(self, _request: RequestContext, _params: NoParams) -> ProbeState:

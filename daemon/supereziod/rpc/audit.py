@@ -1,0 +1,194 @@
+"""One record in the journal of each administrative act: who, by which process, what, how it ended.
+
+What is audited is said by the table of methods (`Method.audit`): what admins alone may call,
+always; what anyone may do to things of their own, where it is about another user's, or shared.
+What was refused for want of rights is recorded as well. A request that the daemon's limits keep
+from being looked at, or that is no call of the method at all, is no act.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+import structlog
+from msgspec import UNSET
+
+from superezio.errors import PermissionDeniedError, SuperezioError
+from superezio.wire import Params
+from supereziod.observability.targets import Target
+from supereziod.resilience.event_rate import EventRate
+from supereziod.rpc.actors import Actor, Actors
+from supereziod.rpc.requests import Act, RequestContext
+from supereziod.rpc.route import Route
+
+R = TypeVar("R")
+
+#: Types of lines, as the journal has them by their MESSAGE_ID, and what each says.
+RECORDS: Final[dict[str, str]] = {
+    "audit.done": "An administrative act was done, or found nothing to do.",
+    "audit.refused": "An administrative act was refused: the caller may not do it.",
+    "audit.failed": "An administrative act failed.",
+}
+#: Records of what users who are no admins try. More are counted, and told with the next.
+_PER_SECOND: Final = 1
+_BURST: Final = 20
+_MAX_PARAMETERS: Final = 512
+
+
+class AuditTrail:
+    """Writes the records. `write(event, **fields)` takes them at every level of the log."""
+
+    def __init__(
+        self,
+        write: Callable[..., Any] | None = None,
+        *,
+        actors: Actors | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._write = write if write is not None else structlog.get_logger().info
+        self._actors = actors or Actors()
+        self._rate = EventRate(clock=clock, per_second=_PER_SECOND, burst=_BURST)
+
+    def begin(self, request: RequestContext, route: Route, params: Params) -> None:
+        """Have a request leave a record when it ends, if it is an act.
+
+        Who is behind one that may wait is looked up now: nobody may be there when it ends.
+        """
+        if route.only_reads is not None and route.only_reads(params):
+            return
+        actor = self._actor(request) if route.may_wait else None
+        request.act = Act(params=params, always=route.audit == "always", actor=actor)
+
+    def done(self, request: RequestContext, act: Act, result: object) -> None:
+        """Record that a request was done."""
+        if self._is_administrative(request, act):
+            outcome = "done" if _has_changed_something(result) else "unchanged"
+            self._record(request, act, "audit.done", outcome)
+
+    def failed(self, request: RequestContext, act: Act, error: SuperezioError) -> None:
+        """Record that a request was refused, or failed otherwise."""
+        if isinstance(error, PermissionDeniedError):
+            self._record(request, act, "audit.refused", "refused", error)
+        elif self._is_administrative(request, act):
+            self._record(request, act, "audit.failed", "failed", error)
+
+    async def by_signal(self, signal: str, action: str, work: Callable[[], Awaitable[R]]) -> R:
+        """Do what a signal asks for, and record it. Nobody can tell who sent a signal."""
+        try:
+            result = await work()
+        except Exception as error:
+            self._signalled(signal, action, "audit.failed", "failed", error)
+            raise
+        self._signalled(signal, action, "audit.done", "done")
+        return result
+
+    def _is_administrative(self, request: RequestContext, act: Act) -> bool:
+        if act.always:
+            return True
+        target = _target_of(request)
+        return target is not None and target.owner != request.uid
+
+    def _record(
+        self,
+        request: RequestContext,
+        act: Act,
+        event: str,
+        outcome: str,
+        error: SuperezioError | None = None,
+    ) -> None:
+        # What admins do is never left out.
+        besides = self._rate.take(None if request.role == "admin" else request.uid)
+        if besides is None:
+            return
+        actor = act.actor or self._actor(request)
+        parameters = _in_short(act.params)
+        asked = f"{request.method} {parameters}" if parameters != "{}" else f"{request.method}"
+        target = _target_of(request)
+        about = f" ({target.what} of {_owner(target)})" if target is not None else ""
+        ended = outcome if error is None else f"{outcome}: {error.message}"
+        self._write(
+            event,
+            message=f"{actor}: {asked}{about}: {ended}",
+            audit=1,
+            action=request.method,
+            outcome=outcome,
+            error_kind=error.kind if error is not None else None,
+            parameters=parameters,
+            target=target.what if target is not None else None,
+            target_uid=target.owner if target is not None else None,
+            role=request.role,
+            **_of_actor(actor),
+            **_of_request(request),
+            **besides,
+        )
+
+    def _signalled(
+        self, signal: str, action: str, event: str, outcome: str, error: Exception | None = None
+    ) -> None:
+        ended = outcome if error is None else f"{outcome}: {error}"
+        self._write(
+            event,
+            message=f"by the signal {signal}: {action}: {ended}",
+            audit=1,
+            action=action,
+            outcome=outcome,
+            error_kind=error.kind if isinstance(error, SuperezioError) else None,
+            signal=signal,
+        )
+
+    def _actor(self, request: RequestContext) -> Actor:
+        return self._actors.describe(request.peer, request.origin.pidfd())
+
+
+def _target_of(request: RequestContext) -> Target | None:
+    return request.timeline.target if request.timeline is not None else None
+
+
+def _owner(target: Target) -> str:
+    return "all" if target.owner is None else f"uid {target.owner}"
+
+
+def _has_changed_something(result: object) -> bool:
+    """Whether an answer says that there was something to do. Most methods answer no such thing."""
+    return getattr(result, "done", True) is not False and (
+        getattr(result, "released", True) is not False
+    )
+
+
+def _in_short(params: Params) -> str:
+    """Return params as JSON, cut where they are long; what was not given is left out."""
+    given = {
+        name: value
+        for name in params.__struct_fields__
+        if (value := getattr(params, name)) is not None and value is not UNSET
+    }
+    text = msgspec.json.encode(given).decode()
+    return text if len(text) <= _MAX_PARAMETERS else f"{text[:_MAX_PARAMETERS]}..."
+
+
+def _of_actor(actor: Actor) -> Mapping[str, Any]:
+    return {
+        "actor_user": actor.user,
+        "actor_comm": actor.comm,
+        "actor_unit": actor.unit,
+        "actor_login_uid": actor.login_uid,
+        "actor_login_user": actor.login_user,
+    }
+
+
+def _of_request(request: RequestContext) -> Mapping[str, Any]:
+    """Return what stands on the lines of a request, which may not be the current scope any more."""
+    timeline = request.timeline
+    gpus = timeline.gpus if timeline is not None else ()
+    return {
+        "correlation_id": request.correlation_id,
+        "session_id": request.session_id,
+        "uid": request.uid,
+        "pid": request.pid,
+        "method": request.method,
+        "gpu": gpus[0] if len(gpus) == 1 else None,
+        "lease": timeline.lease if timeline is not None else None,
+    }
