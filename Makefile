@@ -46,13 +46,15 @@ dev: $(VENV)/.dev ## install what the tests need, too
 demo: $(VENV)/.runtime ## the main job on simulated GPUs, on one screen
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo.sh
 
-docs: $(VENV)/.runtime ## write docs/rpc.md, docs/metrics.md, docs/superezio.toml and its schema anew from the sources
+docs: $(VENV)/.runtime ## write the generated pages and the catalog of the journal anew from the sources
 	mkdir -p build
 	$(BIN)/python -m supereziod.config.example >build/superezio.toml
 	$(BIN)/python -m supereziod.config.json_schema >build/superezio.schema.json
 	$(BIN)/python -m supereziod.rpc.reference docs/rpc-examples.json >build/rpc.md
 	$(BIN)/python -m supereziod.rpc.metrics_page >build/metrics.md
+	$(BIN)/python -m supereziod.catalog.page >build/superezio.catalog
 	mv build/superezio.toml build/superezio.schema.json build/rpc.md build/metrics.md docs/
+	mv build/superezio.catalog systemd/
 
 lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

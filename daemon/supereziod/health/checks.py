@@ -14,7 +14,6 @@ from supereziod.gpu.absence import DRIVER_REMEDIES
 from supereziod.gpu.hardware import GpuView, Snapshot
 from supereziod.health.check import Check, Finding
 
-
 #: A reader of the log may take so long, as a terminal or a disk under load does.
 _LOG_PATIENCE_S: Final = 2.0
 

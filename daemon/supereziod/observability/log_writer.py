@@ -22,7 +22,7 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 P = TypeVar("P")
 P_contra = TypeVar("P_contra", contravariant=True)
 
-#: How much a line matters: each rank may fill half a capacity more of the queue than the one before.
+#: How much a line matters: each rank may fill half a capacity more of the queue than the last one.
 ORDINARY: Final = 0
 IMPORTANT: Final = 1
 CRITICAL: Final = 2

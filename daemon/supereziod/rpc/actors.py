@@ -1,4 +1,4 @@
-"""Who is behind a connection, in names: read from files of this host, so that no name service waits."""
+"""Who is behind a connection, by name: read from files of this host, and from no name service."""
 
 from __future__ import annotations
 

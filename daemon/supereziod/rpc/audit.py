@@ -100,7 +100,7 @@ class AuditTrail:
         error: SuperezioError | None = None,
     ) -> None:
         # What admins do is never left out.
-        besides = self._rate.take(None if request.role == "admin" else request.uid)
+        besides = {} if request.role == "admin" else self._rate.take(request.uid)
         if besides is None:
             return
         actor = act.actor or self._actor(request)

@@ -10,7 +10,6 @@ from msgspec import Struct
 from superezio.wire import Params, Role
 from supereziod.rpc.access import Visibility
 
-
 #: What leaves a record for the audit. `always`: each call. `others`: a call that is about what
 #: belongs to another user or is shared, and one that is refused for want of rights.
 Audit = Literal["always", "others", "never"]

@@ -1,4 +1,4 @@
-"""Every administrative act leaves one record: who, by which process, what, on what, how it ended."""
+"""Every administrative act leaves one record: who, by which process, what, and how it ended."""
 
 from __future__ import annotations
 

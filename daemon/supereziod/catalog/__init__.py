@@ -1,0 +1,1 @@
+"""What `journalctl -x` explains: each line of the daemon that an administrator may ask about."""
