@@ -235,8 +235,8 @@ def _daemon_checks(observed: Observed, *, lag_limit_s: float) -> tuple[Check, ..
             code="logging",
             severity="warning",
             probe=lambda: _waiting(*observed.log_waits()),
-            action="See `systemctl status systemd-journald`, or who reads the log: what waits is"
-            " sent when it is read again.",
+            action="See `systemctl status systemd-journald` and the space of its disk, or who reads"
+            " the log: what waits is sent when it is read again.",
         ),
         Check(
             code="loop_lag",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from superezio.wire import Event, Severity
 from supereziod.observability.correlation import current_scope
 from supereziod.observability.event_history import EventHistory
+from supereziod.observability.log_fields import LEADING_FIELDS, SCOPE_FIELDS
 
 Listener = Callable[[Event], None]
+
+_TAKEN: Final = frozenset({*LEADING_FIELDS, *SCOPE_FIELDS})
 
 
 class EventLog:
@@ -50,8 +53,10 @@ class EventLog:
         """Record an event of `type_` (`family.what`); `message` is one plain sentence.
 
         `uid` is whom it belongs to, where it is personal. `data` goes to subscribers and journal
-        alike: never secrets. A `passing` event is of use only to those who listen now, as the next
-        of its kind takes its place: it is not kept for a replay, and the journal has it at debug.
+        alike: never secrets. What is called there as something that each line has (`level`, `pid`)
+        is on the line with the family in front (`gpu_level`). A `passing` event is of use only to
+        those who listen now, as the next of its kind takes its place: it is not kept for a replay,
+        and the journal has it at debug.
         """
         scope = current_scope.get()
         event = Event(
@@ -72,7 +77,7 @@ class EventLog:
         fields = {"gpu": gpu, "lease": lease, "owner_uid": uid, "message": message}
         level = "debug" if passing else severity  # severities are levels of the log, too
         getattr(self._log, level)(
-            type_, **{k: v for k, v in fields.items() if v is not None}, **data
+            type_, **{k: v for k, v in fields.items() if v is not None}, **_apart(type_, data)
         )
         for listener in tuple(self._listeners):
             listener(event)
@@ -86,3 +91,11 @@ class EventLog:
         """Call `listener` for each event from now on, until the returned function is called."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+
+def _apart(type_: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Return data by names that nothing else on a line has."""
+    if _TAKEN.isdisjoint(data):
+        return data
+    family = type_.partition(".")[0]
+    return {f"{family}_{name}" if name in _TAKEN else name: data[name] for name in data}

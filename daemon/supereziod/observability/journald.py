@@ -25,6 +25,7 @@ from typing import Final
 from logging_journald import JournaldTransport  # type: ignore[import-untyped]
 from structlog.typing import EventDict, WrappedLogger
 
+from supereziod.observability.journal_space import JournalSpace
 from supereziod.observability.log_fields import SCOPE_FIELDS, as_text, extras, printable, sentence
 
 JOURNAL_SOCKET: Final = "/run/systemd/journal/socket"
@@ -67,6 +68,7 @@ _AWAY: Final = frozenset(
         errno.EPIPE,
         errno.EMFILE,
         errno.ENFILE,
+        errno.ENOSPC,
     }
 )
 #: How long one try may wait for journald to read: struct timeval, 1 s.
@@ -115,9 +117,16 @@ class JournaldSink:
 
     `stream` is the descriptor of the unit's stream to the journal. systemd keeps its other end
     while journald is away, so that it is where entries are left that nobody took by the end.
+    `space` is where journald keeps what it takes; without room there nothing is sent.
     """
 
-    def __init__(self, path: str = JOURNAL_SOCKET, *, stream: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str = JOURNAL_SOCKET,
+        *,
+        stream: int | None = None,
+        space: JournalSpace | None = None,
+    ) -> None:
         self._waiting = JournaldTransport(path, connected=False)
         # By the kernel: Python's own time-out would ask whether this end can be written to, which
         # it always can, and so ask without end.
@@ -125,9 +134,12 @@ class JournaldSink:
         self._prompt = JournaldTransport(path, connected=False)
         self._prompt.socket.setblocking(False)  # noqa: FBT003 - positional-only
         self._stream = stream
+        self._space = space
 
     def try_send(self, payload: Entry) -> bool:
         """Send if journald has room. False: not sent."""
+        if self._space is not None and not self._space.is_known_roomy:
+            return False
         try:
             self._prompt.send(payload)
         except OSError:
@@ -136,6 +148,8 @@ class JournaldSink:
 
     def send(self, payload: Entry) -> None:
         """Send, and wait a second for journald to read if need be. Raises OSError."""
+        if self._space is not None and not self._space.is_known_roomy and not self._space.look():
+            raise OSError(errno.ENOSPC, "the journal has no room")
         self._waiting.send(payload)
 
     def is_away(self, error: OSError) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, Self
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from supereziod.observability.journal_space import JournalSpace
 from supereziod.observability.journald import (
     JOURNAL_SOCKET,
     JournaldSink,
@@ -71,7 +72,9 @@ class Logging:
         sink: Any
         if self.log_format == "journald":
             stream = fd if is_journal(fd, environ) else None
-            self._render, sink = render_entry, JournaldSink(journal_socket, stream=stream)
+            space = JournalSpace() if journal_socket == JOURNAL_SOCKET else None
+            self._render = render_entry
+            sink = JournaldSink(journal_socket, stream=stream, space=space)
         elif self.log_format == "console":
             colour = os.isatty(fd) and not environ.get("NO_COLOR")
             self._render, sink = ConsoleRenderer(colour=colour), StreamSink(fd)

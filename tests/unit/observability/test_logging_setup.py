@@ -100,7 +100,10 @@ def test_an_event_is_a_line_with_its_sentence(file: int) -> None:
         EventLog().emit(
             "gpu.level", "GPU 0 is HOT", severity="critical", gpu="GPU-1", temperature_c=85
         )
-    (line,) = objects(file)
+        EventLog().emit("gpu.level", "GPU 0 is NORMAL", gpu="GPU-1", level="normal", pid=7)
+    line, other = objects(file)
+    assert (other["level"], other["gpu_level"], other["gpu_pid"]) == ("info", "normal", 7)
+    assert "pid" not in other
     assert (line["event"], line["level"]) == ("gpu.level", "critical")
     assert (line["message"], line["gpu"]) == ("GPU 0 is HOT", "GPU-1")
     assert line["temperature_c"] == 85
