@@ -173,6 +173,7 @@ uninstall: ## as root: all that make install has put there; what the daemon has 
 	sh packaging/files.sh stop
 	PREFIX=$(PREFIX) sh packaging/files.sh remove
 	rm -rf $(PREFIX)
+	journalctl --update-catalog
 	systemctl daemon-reload
 
 clean: ## remove what was built

@@ -74,8 +74,8 @@ EXPLAINED: Final[dict[str, Explained]] = {
         ("journalctl -b -u systemd-logind -u systemd-suspend",),
     ),
     "watchdog.withheld": Explained(
-        "The host is unhealthy: systemd will restart the daemon",
-        "The daemon has stopped its watchdog pings on purpose, and the line says why: a GPU stays"
+        "Watchdog pings are withheld: systemd will restart the daemon",
+        "The daemon has stopped its pings on purpose, and the line says why: a GPU stays"
         " critically hot, or the daemon does not answer itself. systemd aborts and restarts it."
         " After three such restarts in 15 minutes the unit is failed.",
         "Look at the heat first: fans, dust, and what runs on the GPU. Leases on it were told to"

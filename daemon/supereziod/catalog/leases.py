@@ -103,8 +103,9 @@ EXPLAINED: Final[dict[str, Explained]] = {
         "A lease ended without having been given back",
         "Its connection, its TTL or its deadline ran out, or it could not be taken over after a"
         " restart. The program may still run and use VRAM, which counts as foreign use then.",
-        "See whether its processes are there. End them, or lease for them anew.",
-        (_STORY, "superezioctl gpu processes"),
+        "See whether its processes are there. End them, or lease for them anew. Where the file of"
+        " leases was corrupt, that is so of all that ran: the line says where it was moved to.",
+        ("journalctl -u superezio EVENT=lease.lost -n 50", "superezioctl gpu processes"),
     ),
     "lease.overrun": Explained(
         "A program uses more VRAM than it reserved",

@@ -39,9 +39,9 @@ FIELDS = {
 }
 #: About no lease yet, no single limit, or no GPU.
 WITHOUT = {
-    "lease.queued", "lease.position", "lease.cancelled", "lease.expired", "limit.restarted",
-    "limit.state_lost", "breaker.unreadable", "gpu.tick_failed", "gpu.records_unreadable",
-    "gpu.records_not_written",
+    "lease.queued", "lease.position", "lease.cancelled", "lease.expired", "lease.lost",
+    "limit.restarted", "limit.state_lost", "breaker.unreadable", "gpu.tick_failed",
+    "gpu.records_unreadable", "gpu.records_not_written",
 }  # fmt: skip
 
 
