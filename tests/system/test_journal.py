@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,11 @@ _SAID = {
     "OUTCOME=refused": "alice .* gpu.cordon .*refused: .*Join the group superezio-admin",
     "-o verbose": "_SYSTEMD_UNIT=superezio.service",
     "REQUEST_UID=1000": "alice .*refused",
-    "ACTOR_LOGIN_UID=1000": "",
+    "ACTOR_LOGIN_UID=1000": r"root \(uid=0\), logged in as alice, by pid .* gpu.cordon",
 }
+
+
+_LOG_IN = f"echo {_UIDS[ALICE]} >/proc/self/loginuid; exec"
 
 
 @pytest.fixture
@@ -92,7 +95,8 @@ def test_the_examples_of_the_page_find_what_they_say(service: Service) -> None:
         {"vram_bytes": 8 * GIB, "name": "llama", "mode": "ttl", "ttl_ms": 600_000},
         correlation_id="job-17",
     )
-    machine.run("superezioctl", "gpu", "cordon", "1", "--reason", "fan")
+    # As by sudo: root, and alice had logged in.
+    machine.run("sh", "-euc", f"{_LOG_IN} superezioctl gpu cordon 1 --reason fan")
     refused = machine.run("superezioctl", "gpu", "uncordon", "1", user=ALICE, check=False)
     assert refused.returncode == 4
     machine.run("superezioctl", "gpu", "cordon", "1", user=ALICE, check=False)
@@ -125,13 +129,18 @@ class Audit:
         self._service = service
         self._number = 0
 
-    def of(self, method: str, params: dict[str, Any], *, user: str | None) -> list[dict[str, Any]]:
-        """Make a call, and return the records that it left."""
+    def call(self, method: str, params: dict[str, Any], *, user: str) -> str:
+        """Make a call, which may be refused, and return the id that its records have."""
         self._number += 1
         name = f"audit-{self._number}"
         with suppress(RefusedError):
             self._service.call(method, params, user=user, correlation_id=name)
-        return self._service.machine.journal(f"--unit={UNIT}", "AUDIT=1", f"CORRELATION_ID={name}")
+        return name
+
+    def records(self) -> Callable[[str], list[dict[str, Any]]]:
+        """Read the journal, and return what has the records of an id."""
+        found = self._service.machine.journal(f"--unit={UNIT}", "AUDIT=1")
+        return lambda name: [each for each in found if each.get("CORRELATION_ID") == name]
 
 
 _SHARED = """
@@ -185,44 +194,50 @@ def test_every_act_on_what_is_anothers_or_everybodys_leaves_one_record(service: 
         ("limit.reset", {"name": "api"}, "limit api"),
         ("cache.clear", {"namespace": "common"}, "namespace common"),
     ]
-    # What a user tries of the kind is refused, and on record.
-    for method, params, _ in [*acts[2:7], acts[9], *shared]:
-        (record,) = audit.of(method, params, user=ALICE)
+    # What a user tries of the kind is refused, and on record; what admins do is, too.
+    tried = [*acts[2:7], acts[9], *shared]
+    refused = [audit.call(method, params, user=ALICE) for method, params, _ in tried]
+    done = [audit.call(method, params, user=CAROL) for method, params, _ in acts + shared]
+    assert "lease.cancel" in waiting.communicate(timeout=10)[0]
+    # With one's own things everybody does as they like.
+    own = [
+        audit.call("lease.release", {"lease": lease()}, user=BOB),
+        audit.call("breaker.force_open", {"name": "own"}, user=BOB),
+        audit.call("breaker.reset", {"name": "own"}, user=BOB),
+        audit.call("cache.clear", {"namespace": "own"}, user=BOB),
+    ]
+    # A log that is all but switched off is no way round.
+    silent = audit.call("system.log_level", {"level": "critical"}, user=CAROL)
+    reads = audit.call("system.log_level", {}, user=CAROL)
+    cordons = [
+        audit.call("gpu.cordon", {"gpu": "0", "reason": "fan"}, user=CAROL) for _ in range(2)
+    ]
+    others = [
+        audit.call(method, {}, user=CAROL)
+        for method in ("gpu.detach", "gpu.attach", "system.reload")
+    ]
+
+    records = audit.records()
+    for name in refused:
+        (record,) = records(name)
         assert (record["OUTCOME"], record["REQUEST_UID"], record["ACTOR_USER"]) == (
             "refused", str(_UIDS[ALICE]), ALICE,
         ), record  # fmt: skip
-    for method, params, target in acts + shared:
-        (record,) = audit.of(method, params, user=CAROL)
+    for name, (method, params, target) in zip(done, acts + shared, strict=True):
+        (record,) = records(name)
         assert (record["ACTION"], record["OUTCOME"], record["TARGET"]) == (method, "done", target)
-        assert record.get("TARGET_UID") == (
-            None if (method, params, target) in shared else str(_UIDS[BOB])
-        )
+        whose = None if (method, params, target) in shared else str(_UIDS[BOB])
+        assert record.get("TARGET_UID") == whose
         assert record["PRIORITY"] == "5"
         assert (record["ACTOR_USER"], record["ROLE"]) == (CAROL, "admin")
         assert (record["ACTOR_COMM"], record["_SYSTEMD_UNIT"]) == ("python3", UNIT)
         assert json.loads(record["PARAMETERS"]).items() >= params.items()
-    assert "lease.cancel" in waiting.communicate(timeout=10)[0]
-    # With one's own things everybody does as they like.
-    own = lease()
-    for method, params in (
-        ("lease.release", {"lease": own}),
-        ("breaker.force_open", {"name": "own"}),
-        ("breaker.reset", {"name": "own"}),
-        ("cache.clear", {"namespace": "own"}),
-    ):
-        assert audit.of(method, params, user=BOB) == []
+    assert [records(name) for name in [*own, reads]] == [[]] * 5
+    assert [records(name)[0]["OUTCOME"] for name in [silent, *cordons, *others]] == [
+        "done", "done", "unchanged", "done", "done", "done",
+    ]  # fmt: skip
+    assert records(cordons[0])[0]["GPU"] == service.call("gpu.list")["gpus"][0]["uuid"]
 
-    # A log that is all but switched off is no way round.
-    (record,) = audit.of("system.log_level", {"level": "critical"}, user=CAROL)
-    assert record["OUTCOME"] == "done"
-    (record,) = audit.of("gpu.cordon", {"gpu": "0", "reason": "fan"}, user=CAROL)
-    assert record["GPU"] == service.call("gpu.list")["gpus"][0]["uuid"]
-    (record,) = audit.of("gpu.cordon", {"gpu": "0", "reason": "fan"}, user=CAROL)
-    assert record["OUTCOME"] == "unchanged"
-    assert audit.of("system.log_level", {}, user=CAROL) == [], "it only reads"
-    (record,) = audit.of("gpu.detach", {}, user=CAROL)
-    (record,) = audit.of("gpu.attach", {}, user=CAROL)
-    (record,) = audit.of("system.reload", {}, user=CAROL)
     machine.run("systemctl", "reload", UNIT)
     service.await_message("by the signal SIGHUP: system.reload: done")
     service.configure("[limits]\nframe = 'much'\n")
@@ -238,4 +253,4 @@ def test_every_act_on_what_is_anothers_or_everybodys_leaves_one_record(service: 
     (record,) = told["records"]
     assert told["source"] == "journal"
     assert record["fields"]["actor_unit"] == "nightly.service"
-    assert f"carol (uid {_UIDS[CAROL]}) by pid" in record["message"]
+    assert f"carol (uid={_UIDS[CAROL]}) by pid" in record["message"]

@@ -36,7 +36,9 @@ with socket.socket(socket.AF_UNIX) as sock:
 print(slowest)
 """
 #: More than the socket of journald and its buffers take of a sender.
-_MANY = 1500
+_MANY = 800
+#: What a busy machine may take for an answer; journald is away for longer.
+_PATIENCE_S = 3.0
 
 
 def _actor(first: int, count: int, *, pause_s: float = 0.0) -> list[str]:
@@ -46,7 +48,7 @@ def _actor(first: int, count: int, *, pause_s: float = 0.0) -> list[str]:
 def _act(service: Service, first: int, count: int) -> None:
     """Act, and see that nobody waited for a journal."""
     slowest_s = float(service.machine.output(*_actor(first, count)))
-    assert slowest_s < 1, "the daemon waits for journald"
+    assert slowest_s < _PATIENCE_S, "the daemon waits for journald"
 
 
 def _records(machine: Machine) -> list[dict[str, Any]]:
@@ -91,13 +93,17 @@ def test_a_journald_that_stands_still_costs_nothing_but_time(machine: Machine) -
     _act(service, _MANY, _MANY)
     began = time.monotonic()
     machine.run("systemctl", "stop", UNIT)
-    assert seconds_since(began) < 10
+    assert seconds_since(began) < 20
     machine.run("kill", "-CONT", journald)
-    last = "(audit.done, logged at "
-    lines = machine.wait_until(
-        "the stream", lambda: [line for line in service.messages() if last in line]
-    )
-    assert len(_records(machine)) + len(lines) == 2 * _MANY
+
+    def written() -> tuple[int, int]:
+        last = "(audit.done, logged at "
+        return len(_records(machine)), sum(last in line for line in service.messages())
+
+    machine.wait_until("all that was done", lambda: sum(written()) >= 2 * _MANY)
+    natively, in_stream = written()
+    assert natively + in_stream == 2 * _MANY
+    assert in_stream > 0, "journald did not stand still"
 
 
 _SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket")
@@ -122,7 +128,7 @@ def test_a_journald_that_is_gone_or_restarted_loses_no_act(machine: Machine) -> 
     for _ in range(4):
         machine.run("systemctl", "restart", "systemd-journald.service")
     said, _ = acting.communicate(timeout=60)
-    assert float(said) < 1
+    assert float(said) < _PATIENCE_S
     machine.wait_until("all of it", lambda: len(_records(machine)) == 600)
     assert _numbers(_records(machine)) == list(range(600))
 
@@ -149,13 +155,13 @@ def test_a_journald_whose_disk_is_full_gets_what_it_can_keep_later(machine: Mach
         return "logging" in _conditions(service)
 
     machine.wait_until("health to say so", is_told)
-    _act(service, done, 1000)
+    _act(service, done, 500)
     assert service.call("health.get")["verdict"] == "degraded"
     machine.run("rm", filler)
     machine.wait_until("health to be well", lambda: "logging" not in _conditions(service))
     machine.wait_until(
         "what was done since it was known",
-        lambda: _numbers(_records(machine))[-1000:] == list(range(done, done + 1000)),
+        lambda: _numbers(_records(machine))[-500:] == list(range(done, done + 500)),
     )
-    assert _late_s(_records(machine)[-1000]) > 0.5, "it was not full"
+    assert _late_s(_records(machine)[-500]) > 0.5, "it was not full"
     assert service.messages("EVENT=logging.dropped") == []

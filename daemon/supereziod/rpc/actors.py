@@ -33,7 +33,7 @@ class Actor(Struct, frozen=True, kw_only=True):
     login_user: str | None = None
 
     def __str__(self) -> str:
-        name = f"{self.user} (uid {self.uid})" if self.user else f"uid {self.uid}"
+        name = f"{self.user} (uid={self.uid})" if self.user else f"uid {self.uid}"
         if self.login_uid is not None and self.login_uid != self.uid:
             name += f", logged in as {self.login_user or f'uid {self.login_uid}'},"
         process = f"pid {self.pid}" if self.pid > 0 else "a process that cannot be seen from here"

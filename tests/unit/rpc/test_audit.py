@@ -96,7 +96,7 @@ async def test_an_act_is_recorded_with_who_and_what_and_how(
     comm = Path("/proc/self/comm").read_text().strip()
     assert record["event"] == "audit.done"
     assert record["message"].endswith('thing.do {"name":"a","reason":"fan"} (thing a of all): done')
-    assert f"(uid {ME})" in record["message"]
+    assert f"(uid={ME})" in record["message"]
     assert f"pid {os.getpid()} ({comm})" in record["message"]
     assert (record["audit"], record["outcome"], record["role"]) == (1, "done", "admin")
     assert (record["uid"], record["pid"], record["actor_comm"]) == (ME, os.getpid(), comm)
@@ -286,14 +286,14 @@ def test_sudo_does_not_hide_who_logged_in(host: Host) -> None:
     )
     actor = host.actors.describe(peer(0, 42), None)
     assert str(actor) == (
-        "root (uid 0), logged in as alice, by pid 42 (superezioctl) in session-3.scope"
+        "root (uid=0), logged in as alice, by pid 42 (superezioctl) in session-3.scope"
     )
     assert (actor.login_uid, actor.login_user) == (1000, "alice")
 
 
 def test_what_cannot_be_seen_is_left_out(host: Host) -> None:
     host.process(42, comm="x\n", loginuid="4294967295")
-    assert str(host.actors.describe(peer(1000, 42), None)) == "alice (uid 1000) by pid 42 (x)"
+    assert str(host.actors.describe(peer(1000, 42), None)) == "alice (uid=1000) by pid 42 (x)"
     assert str(host.actors.describe(peer(7, 43), None)) == "uid 7 by pid 43"
     assert str(host.actors.describe(peer(7, 0), None)) == (
         "uid 7 by a process that cannot be seen from here"
