@@ -34,6 +34,7 @@ class HotCalls:
         # That of the calls with `meta`, of all connections.
         self._marked_request = RequestContext.__new__(RequestContext)
         self._marked_request.timeline = None
+        self._marked_request.act = None
 
     def call(
         self, line: Line, call: Call, now_ns: int, batch: BatchReply | None = None
