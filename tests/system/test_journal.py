@@ -239,9 +239,11 @@ def test_every_act_on_what_is_anothers_or_everybodys_leaves_one_record(service: 
     assert records(cordons[0])[0]["GPU"] == service.call("gpu.list")["gpus"][0]["uuid"]
 
     machine.run("systemctl", "reload", UNIT)
+    service.await_message(f"in {UNIT}: system.reload: done")
+    machine.run("kill", "-HUP", str(service.main_pid))
     service.await_message("by the signal SIGHUP: system.reload: done")
     service.configure("[limits]\nframe = 'much'\n")
-    machine.run("systemctl", "reload", UNIT)
+    machine.run("kill", "-HUP", str(service.main_pid))
     service.await_message("by the signal SIGHUP: system.reload: failed")
 
     # Who runs it in a unit of their own is found by it.
