@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from contextvars import Context
 from datetime import UTC, datetime
 from pathlib import Path
@@ -231,6 +231,31 @@ class Documents:
         )
 
 
+def read_document(path: Path, name: str) -> bytes | None:
+    """Return a document as `Documents` left it in a file whose owner is gone, or None.
+
+    Raises StorageError.
+    """
+    for found, body in read_rows(path, "SELECT name, body FROM documents"):
+        if found == name and isinstance(body, bytes):
+            return body
+    return None
+
+
+def read_rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    """Return all rows of a query over what a file holds whose owner is gone. Raises StorageError.
+
+    A copy is read: the file, its log and who may write them stay as they are.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="superezio-") as folder:
+            copy = _copy_files(path, Path(folder))
+            with closing(sqlite3.connect(copy, timeout=_OPEN_TIMEOUT_S)) as connection:
+                return connection.execute(query).fetchall()
+    except (sqlite3.Error, OSError) as error:
+        raise StorageError(f"cannot read {path}: {error}") from error
+
+
 def _connect(path: Path, schema: str, *, timeout_s: float) -> sqlite3.Connection:
     _make_private(path)
     connection = sqlite3.connect(path, isolation_level=None, timeout=timeout_s)
@@ -315,11 +340,7 @@ def _copy_in_memory(path: Path, schema: str) -> sqlite3.Connection:
     memory = sqlite3.connect(":memory:", isolation_level=None)
     try:
         with tempfile.TemporaryDirectory(prefix="superezio-") as folder:
-            copy = Path(folder) / path.name
-            shutil.copyfile(path, copy)
-            log = path.with_name(path.name + "-wal")
-            if log.exists():
-                shutil.copyfile(log, copy.with_name(log.name))
+            copy = _copy_files(path, Path(folder))
             source = _connect(copy, schema, timeout_s=_OPEN_TIMEOUT_S)
             try:
                 source.backup(memory)
@@ -330,6 +351,15 @@ def _copy_in_memory(path: Path, schema: str) -> sqlite3.Connection:
         memory = sqlite3.connect(":memory:", isolation_level=None)
     memory.executescript(schema)
     return memory
+
+
+def _copy_files(path: Path, folder: Path) -> Path:
+    copy = folder / path.name
+    shutil.copyfile(path, copy)
+    log = path.with_name(path.name + "-wal")
+    if log.exists():
+        shutil.copyfile(log, copy.with_name(log.name))
+    return copy
 
 
 def _move_aside(path: Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from supereziod.storage import Database, Documents, StorageError
+from supereziod.storage import Database, Documents, StorageError, read_document, read_rows
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS things (name TEXT PRIMARY KEY, body BLOB)"
 PUT = "INSERT INTO things VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body"
@@ -291,3 +291,26 @@ def test_documents_are_kept_by_name(tmp_path: Path) -> None:
     assert documents.get("watchdog") == b"2"
     assert documents.fault is None
     database.close()
+
+
+def test_what_an_owner_left_is_read_with_its_log_and_nothing_is_changed(tmp_path: Path) -> None:
+    path = tmp_path / "things.db"
+    database = Database.open(path, schema=f"{SCHEMA}; {Documents.SCHEMA}")
+    database.execute(PUT, ("a", b"1"))
+    Documents(database).put("heat", b"{}")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert read_rows(path, "SELECT name, body FROM things") == [("a", b"1")]
+    assert read_document(path, "heat") == b"{}"
+    assert read_document(path, "none") is None
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    database.close()
+
+
+def test_what_is_no_database_or_not_there_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "things.db"
+    with pytest.raises(StorageError, match="cannot read"):
+        read_rows(path, "SELECT 1 FROM things")
+    path.write_bytes(b"nonsense" * 1000)
+    with pytest.raises(StorageError, match="cannot read"):
+        read_rows(path, "SELECT 1 FROM things")
+    assert path.read_bytes() == b"nonsense" * 1000

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 import structlog
 from msgspec import Struct
 
-from supereziod.storage import Documents, StorageError
+from supereziod.storage import Documents, StorageError, read_document
 
 _NAME = "watchdog"
 
@@ -27,7 +28,7 @@ class Withholding(Struct, frozen=True, kw_only=True):
     temperature_c: int | None = None
 
 
-class _Document(Struct, frozen=True, kw_only=True):
+class StoredReasons(Struct, frozen=True, kw_only=True):
     """`current` stands while pings are withheld; `last` is how an earlier run ended."""
 
     current: Withholding | None = None
@@ -68,16 +69,15 @@ class WatchdogRecord:
         self.last = None
         self._write()
 
-    def _read(self) -> _Document:
+    def _read(self) -> StoredReasons:
         try:
-            body = self._documents.get(_NAME)
-            return msgspec.json.decode(body, type=_Document) if body is not None else _Document()
+            return _decode(self._documents.get(_NAME))
         except (StorageError, msgspec.MsgspecError) as error:
             self._log.warning("watchdog.record_unreadable", error=str(error))
-            return _Document()
+            return StoredReasons()
 
     def _write(self) -> None:
-        document = _Document(current=self.current, last=self.last)
+        document = StoredReasons(current=self.current, last=self.last)
         try:
             self._documents.put(_NAME, msgspec.json.encode(document))
         except StorageError as error:
@@ -86,3 +86,18 @@ class WatchdogRecord:
             self.stored = False
         else:
             self.stored = True
+
+
+def read_reasons(path: Path) -> StoredReasons:
+    """Return what the daemon stored in the database at `path`, as long as none runs.
+
+    Raises StorageError.
+    """
+    try:
+        return _decode(read_document(path, _NAME))
+    except msgspec.MsgspecError as error:
+        raise StorageError(f"what {path} says of the watchdog is damaged: {error}") from error
+
+
+def _decode(body: bytes | None) -> StoredReasons:
+    return StoredReasons() if body is None else msgspec.json.decode(body, type=StoredReasons)

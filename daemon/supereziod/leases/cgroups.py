@@ -49,6 +49,22 @@ def own_cgroup(text: str) -> str | None:
     return None
 
 
+def unit_path(text: str) -> str | None:
+    """Return the path of the innermost unit that a process is in, whatever else runs there.
+
+    It is of the process's /proc/PID/cgroup; the last part is the unit's name, those before it are
+    the slices that it is in.
+    """
+    paths = dict(_paths(text))
+    for hierarchy in _HIERARCHIES:
+        parts = paths.get(hierarchy, "").split("/")
+        while parts and not _UNIT.fullmatch(parts[-1]):
+            parts.pop()
+        if parts:
+            return "/".join(parts)
+    return None
+
+
 def _paths(text: str) -> list[tuple[str, str]]:
     lines = (line.split(":", 2) for line in text.splitlines())
     return [(line[1], line[2]) for line in lines if len(line) == 3]  # noqa: PLR2004 - N:NAMES:PATH

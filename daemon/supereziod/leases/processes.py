@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from superezio.errors import BusyError
-from supereziod.leases.cgroups import own_cgroup
+from supereziod.leases.cgroups import own_cgroup, unit_path
 
 _COMMAND_BYTES: Final = 512
 #: PF_KTHREAD of the kernel's flags of a process: a thread of its own.
@@ -91,6 +91,11 @@ class ProcessTable:
         if text is None:
             return None
         return own_cgroup(text.decode(errors="replace"))
+
+    def unit_path(self, pid: int) -> str | None:
+        """Return the cgroup path of the innermost unit that the process is in."""
+        text = self._read(pid, "cgroup", 16384)
+        return None if text is None else unit_path(text.decode(errors="replace"))
 
     def origins(self) -> dict[int, Origin]:
         """Return every process there is, by pid."""

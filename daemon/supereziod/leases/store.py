@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -11,7 +12,7 @@ from msgspec import Struct
 from superezio.wire import AcquireParams, Placement, RevokeAnswer, RevokeReason
 from supereziod.leases.handles import HeldBy
 from supereziod.leases.processes import Identity
-from supereziod.storage import Database, StorageError
+from supereziod.storage import Database, StorageError, read_rows
 
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS leases"
@@ -184,3 +185,16 @@ class LeaseStore:
         while self._owed:
             self.delete(next(iter(self._owed)))
             del self._owed[next(iter(self._owed))]
+
+
+def read_leases(path: Path, *, boot_id: str) -> list[LeaseRecord]:
+    """Return the leases of this boot in the store at `path`, as long as no daemon runs.
+
+    What cannot be understood is left out. Raises StorageError.
+    """
+    records: list[LeaseRecord] = []
+    for boot, body in read_rows(path, "SELECT boot, body FROM leases"):
+        if boot == boot_id and isinstance(body, bytes) and not body.isdigit():
+            with suppress(msgspec.DecodeError):
+                records.append(msgspec.json.decode(body, type=LeaseRecord))
+    return sorted(records, key=lambda record: (record.granted_ns, record.id))

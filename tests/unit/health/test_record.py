@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from supereziod.health.record import WatchdogRecord, Withholding
-from supereziod.storage import Database, Documents
+from supereziod.health.record import (
+    StoredReasons,
+    WatchdogRecord,
+    Withholding,
+    read_reasons,
+)
+from supereziod.storage import Database, Documents, StorageError
 from unit.health.host import Host
 
 HEAT = Withholding(
@@ -74,4 +79,18 @@ def test_a_reason_that_cannot_be_stored_is_said_once_and_stored_when_it_can(
         assert not record.withhold(HEAT)
     assert [each["event"] for each in logs] == ["watchdog.record_not_stored"]
     assert record.current == HEAT
+    database.close()
+
+
+def test_what_a_run_stored_is_read_when_it_is_dead(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    database = Database.open(path, schema=Documents.SCHEMA)
+    assert read_reasons(path) == StoredReasons()
+    WatchdogRecord(Documents(database)).withhold(HEAT)
+    assert read_reasons(path) == StoredReasons(current=HEAT)
+    WatchdogRecord(Documents(database))
+    assert read_reasons(path) == StoredReasons(last=HEAT)
+    Documents(database).put("watchdog", b"{")
+    with pytest.raises(StorageError, match="is damaged"):
+        read_reasons(path)
     database.close()

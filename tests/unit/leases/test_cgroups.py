@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supereziod.leases.cgroups import own_cgroup
+from supereziod.leases.cgroups import own_cgroup, unit_path
 
 ID = "5ef829e7a7ae201649c5fd65bc8c83e39eeb84a382cce0a3a2f51d80cc73ffc2"
 OTHER = "ca5bdf2924a7acf7afb70465b98087b9b9a13f4f2803f9e7ca78730cbddcdb66"
@@ -118,3 +118,17 @@ def test_lines_that_are_none_say_nothing() -> None:
     assert own_cgroup("") is None
     assert own_cgroup("0\n::\nnonsense:/system.slice/x.service\n") is None
     assert own_cgroup("0::/system.slice/with:colon.service\n") == "/system.slice/with:colon.service"
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("0::/system.slice/llama.service/workers/3", "/system.slice/llama.service"),
+        ("0::/user.slice/session-3.scope", "/user.slice/session-3.scope"),
+        ("0::/\n1:name=systemd:/system.slice/a.service", "/system.slice/a.service"),
+        ("0::/", None),
+        ("nonsense", None),
+    ],
+)
+def test_the_innermost_unit_is_named_whatever_it_holds(text: str, path: str | None) -> None:
+    assert unit_path(text) == path
