@@ -40,12 +40,13 @@ def make_directories(runtime_dir: Path, state_dir: Path) -> None:
             directory.mkdir(mode=mode, parents=True, exist_ok=True)
 
 
-def probe_spec(gpu: Gpu, *, runtime_dir: Path) -> ProbeSpec:
-    """Return what the probe is to do."""
+def probe_spec(gpu: Gpu, *, runtime_dir: Path, read_only: bool = False) -> ProbeSpec:
+    """Return what the probe is to do. `read_only`: a simulation is looked at, and another's."""
     simulated = SimulatedSpec(
         directory=str(runtime_dir / "simulated"),
         scenario=gpu.scenario,
         epoch_ns=time.monotonic_ns(),
+        read_only=read_only,
     )
     return ProbeSpec(
         driver=gpu.driver,

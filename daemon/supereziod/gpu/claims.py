@@ -51,22 +51,30 @@ class OutOfVramError(Exception):
 
 
 class ClaimsDirectory:
-    """The files of one simulation. Any process of the host may come to it."""
+    """The files of one simulation. Any process of the host may come to it.
 
-    def __init__(self, directory: Path) -> None:
+    `read_only`: it is only looked at. What would be made, told or removed is not.
+    """
+
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
         self.directory = directory
+        self._read_only = read_only
         self._claims = directory / "claims"
         self._cards = directory / "gpus.json"
         self._cache: dict[str, tuple[int, Claim]] = {}
 
     def create(self) -> None:
         """Make the directories. Other users' stand-ins may write, not remove each other's."""
+        if self._read_only:
+            return
         self._claims.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             self._claims.chmod(0o1777)
 
     def publish(self, cards: list[Card]) -> None:
         """Tell stand-ins which GPUs there are."""
+        if self._read_only:
+            return
         text = json.dumps([card._asdict() for card in cards])
         try:
             if self._cards.read_text(encoding="utf-8") == text:
@@ -103,6 +111,8 @@ class ClaimsDirectory:
     def read(self, uuid: str) -> list[tuple[str, Claim]]:
         """Return the recorded claims on a GPU by file name, those of the dead included."""
         suffix = f"-{uuid}.json"
+        if self._read_only and not self._claims.exists():
+            return []
         names = [path.name for path in self._claims.iterdir() if path.name.endswith(suffix)]
         found = ((name, self._load(name)) for name in names)
         return [(name, claim) for name, claim in found if claim is not None]
@@ -110,6 +120,8 @@ class ClaimsDirectory:
     def remove(self, name: str) -> None:
         """Forget a claim: its VRAM is free."""
         self._cache.pop(name, None)
+        if self._read_only:
+            return
         (self._claims / name).unlink(missing_ok=True)
 
     def _load(self, name: str) -> Claim | None:

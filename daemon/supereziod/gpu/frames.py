@@ -43,11 +43,15 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 class SimulatedSpec(Struct, frozen=True, kw_only=True):
-    """Where a simulation lives, and when its scenario began (CLOCK_MONOTONIC)."""
+    """Where a simulation lives, and when its scenario began (CLOCK_MONOTONIC).
+
+    `read_only`: it is another's, and nothing of it is changed.
+    """
 
     directory: str
     scenario: str | None = None
     epoch_ns: int
+    read_only: bool = False
 
 
 class ProbeSpec(Struct, frozen=True, kw_only=True):

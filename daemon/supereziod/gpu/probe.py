@@ -254,6 +254,7 @@ def build_driver(spec: ProbeSpec) -> GpuDriver:
         scenario=load_scenario(Path(path)) if path is not None else DEFAULT,
         epoch_ns=spec.simulated.epoch_ns,
         since_ns=spec.since_ns,
+        read_only=spec.simulated.read_only,
     )
 
 

@@ -246,7 +246,7 @@ class SimulatedDriver:
 
     `epoch_ns` is when the scenario began (the daemon's start, so that a new probe goes on where
     the last one was), `since_ns` the moment from which on errors count as new. `wait` is how a
-    call that hangs spends its time.
+    call that hangs spends its time. `read_only` looks at a simulation that another keeps.
     """
 
     def __init__(
@@ -256,6 +256,7 @@ class SimulatedDriver:
         scenario: Scenario,
         epoch_ns: int,
         since_ns: int,
+        read_only: bool = False,
         clock: Callable[[], int] = time.monotonic_ns,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -265,7 +266,7 @@ class SimulatedDriver:
         self._clock = clock
         self._wait = wait
         self._control = ControlReader(directory)
-        self._claims = ClaimsDirectory(directory)
+        self._claims = ClaimsDirectory(directory, read_only=read_only)
         self._driver = Timeline(scenario.events, slot=None)
         self._cards = [
             SimulatedCard(slot, section=section, scenario=scenario, claims=self._claims)
