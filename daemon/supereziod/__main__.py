@@ -21,6 +21,10 @@ _LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run the daemon until it is told to stop. Return its exit code."""
     given, by_variable = _parse(argv, environ)
+    if given["overheat"]:
+        from supereziod.overheat.service import run as respond  # noqa: PLC0415 - no daemon's part
+
+        return respond(given, environ)
     # Nothing heavy before here: --help and a mistyped option answer at once.
     from supereziod.config import ConfigError  # noqa: PLC0415
     from supereziod.options import resolve  # noqa: PLC0415
@@ -65,7 +69,7 @@ def _parse(
             parser.error(f"{variable}: invalid choice: {value!r} (choose from {choices})")
         given[action.dest] = value
         by_variable[action.dest] = variable
-    for flag in ("check", "json"):
+    for flag in ("check", "json", "overheat"):
         if given[flag] in {"0", "no", "false"}:
             given[flag] = None
     return given, by_variable
@@ -104,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_const",
         const="1",
         help="with --check: print what was found as one JSON document",
+    )
+    add(
+        "--overheat",
+        action="store_const",
+        const="1",
+        help="what superezio-overheat.service runs: where the daemon failed because a GPU is too"
+        " hot, stop the models, and start all again when it is cool",
     )
     add("--version", action="version", version=f"supereziod {__version__}")
     return parser

@@ -50,6 +50,9 @@ LIVE: Final = (
     "limits.write_buffer_per_uid",
     "limits.write_high_water",
     "logging.level",
+    # Read by superezio-overheat.service, when it starts.
+    "watchdog.cool_retry_interval",
+    "watchdog.cool_within",
 )
 
 

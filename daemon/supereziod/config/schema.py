@@ -441,6 +441,17 @@ class Watchdog(Section, frozen=True):
         float,
         Meta(gt=0, description="Good time after which the reason of a withheld ping is forgotten."),
     ] = 900.0
+    cool_within_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="superezio-overheat.service, which stops the models where restarts did not"
+            " help, waits this long for the GPUs to be cool, ...",
+        ),
+    ] = 1800.0
+    cool_retry_s: Annotated[
+        float, Meta(gt=0, description="... and after that looks again at this interval.")
+    ] = field(default=300.0, name="cool_retry_interval")
 
 
 class Access(Section, frozen=True):

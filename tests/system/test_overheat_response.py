@@ -1,0 +1,261 @@
+"""superezio-overheat.service in a booted systemd: whom it stops, whom it spares, what comes back.
+
+Judged by systemctl and the journal; only times are scaled, by configuration and drop-ins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from supereziod.gpu.control import SimulatedControl
+from system.machine import Machine
+from system.service import UNIT, Service
+from system.test_doctor import doctor
+
+pytestmark = pytest.mark.slow
+
+OVERHEAT = "superezio-overheat.service"
+SLICE = "superezio-models.slice"
+MODELS = ("superezio-model@ann.service", "superezio-model@bob.service")
+_CONFIG = """
+[watchdog]
+grace = "{grace}"
+cool_within = "{within}"
+cool_retry_interval = "{retry}"
+[gpu]
+sample_period = "100ms"
+[gpu.thermal]
+warm_enter_dwell = "300ms"
+hot_enter_dwell = "300ms"
+hot_leave_dwell = "500ms"
+critical_throttle_dwell = "500ms"
+critical_leave_dwell = "1s"
+"""
+_DROP_IN = """
+[Unit]
+StartLimitIntervalSec=60
+StartLimitBurst={starts}
+[Service]
+# As the unit that responds has it: in a machine as these it hides the machine's own boot id.
+ProtectKernelTunables=yes
+WatchdogSec=1
+RestartSec=200ms
+TimeoutAbortSec=500ms
+"""
+#: In the slice of the models and nothing more: what they serve is no matter here.
+_MODEL = """
+[Service]
+Slice=superezio-models.slice
+ExecStart=sleep infinity
+"""
+
+
+class Host:
+    """A machine with a daemon, two models, and simulated GPUs to heat."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.service = Service(machine)
+
+    def begin(
+        self, *, grace: str = "300ms", within: str = "30s", retry: str = "30s", starts: int = 1
+    ) -> None:
+        self.service.configure(_CONFIG.format(grace=grace, within=within, retry=retry))
+        machine = self.machine
+        machine.write("/etc/systemd/system/superezio-model@.service", _MODEL)
+        machine.write(f"/etc/systemd/system/{OVERHEAT}.d/test.conf", "[Service]\nRestartSec=100ms")
+        self.service.drop_in(_DROP_IN.format(starts=starts))
+        self.service.start()
+        # The daemon's directory: it is there by now.
+        self.gpus = SimulatedControl(machine.root / "run/superezio/simulated")
+        machine.run("systemctl", "start", *MODELS)
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        return self.machine.journal(f"--unit={OVERHEAT}", f"EVENT={event}")
+
+    def await_told(self, event: str, *, count: int = 1) -> dict[str, Any]:
+        def found() -> list[dict[str, Any]] | None:
+            entries = self.told(event)
+            return entries if len(entries) >= count else None
+
+        entries = self.machine.wait_until(f"{event} x {count}", found, timeout_s=30)
+        entry: dict[str, Any] = entries[count - 1]
+        return entry
+
+    def states(self, *units: str) -> list[str]:
+        shown = self.machine.run("systemctl", "is-active", *units, check=False).stdout
+        return shown.split()
+
+    def pids(self) -> list[str]:
+        return [self.machine.properties(model, "MainPID")["MainPID"] for model in MODELS]
+
+    def status(self) -> str:
+        return self.machine.properties(OVERHEAT, "StatusText")["StatusText"]
+
+    def starts_since(self, cursor: int) -> list[str]:
+        """Units whose start was done after a moment of the journal's clock, in order."""
+        entries = self.machine.journal("JOB_TYPE=start", "JOB_RESULT=done")
+        wanted = {UNIT, "superezio.socket", *MODELS}
+        return [
+            entry["UNIT"]
+            for entry in entries
+            if entry.get("UNIT") in wanted and int(entry["__MONOTONIC_TIMESTAMP"]) > cursor
+        ]
+
+
+@pytest.fixture
+def host(machine: Machine) -> Iterator[Host]:
+    host = Host(machine)
+    yield host
+    machine.run("systemctl", "stop", OVERHEAT, check=False)
+
+
+def test_models_are_stopped_and_come_back_in_order_when_it_is_cool(host: Host) -> None:
+    machine = host.machine
+    host.begin(starts=3)
+    lease, pid = host.service.lease()
+    host.gpus.temperature(0, 95)
+
+    confirmed = host.await_told("overheat.confirmed")
+    assert machine.properties(UNIT, "ActiveState", "Result") == {
+        "ActiveState": "failed",
+        "Result": "watchdog",
+    }
+    assert len(host.service.start_times()) == 3, "restarts come first"
+    assert (confirmed["PRIORITY"], len(confirmed["MESSAGE_ID"])) == ("2", 32)
+    holder = host.await_told("overheat.holder_outside")
+    assert (holder["LEASE"], holder["HOLDER_PID"]) == (lease, str(pid))
+    stopped = host.await_told("overheat.models_stopped")
+    assert json.loads(stopped["UNIT_NAMES"]) == list(MODELS)
+    assert host.states(*MODELS) == ["inactive", "inactive"]
+    machine.wait_until("STATUS", lambda: "CRITICAL at 95 C" in host.status())
+    assert "the daemon and 2 models stay stopped" in host.status()
+
+    # It does not start a thing while it is hot; then the socket, the daemon, the models.
+    assert host.states(UNIT, "superezio.socket", *MODELS) == [
+        *("failed", "failed", "inactive", "inactive"),
+    ]
+    before = int(stopped["__MONOTONIC_TIMESTAMP"])
+    host.gpus.temperature(0, 40)
+    host.await_told("overheat.over")
+    assert host.states(UNIT, "superezio.socket", *MODELS) == ["active"] * 4
+    assert host.starts_since(before) == ["superezio.socket", UNIT, *MODELS]
+    assert lease in host.service.leases()
+    machine.wait_for_properties(OVERHEAT, ActiveState="inactive", Result="success")
+    assert machine.run("ls", "/run/superezio-overheat").stdout == ""
+
+
+def test_where_it_stays_hot_all_stays_stopped_and_it_looks_again(host: Host) -> None:
+    host.begin(within="1s", retry="2s")
+    host.gpus.temperature(0, 95)
+    first = host.await_told("overheat.still_hot")
+    assert "the daemon and 2 models stay stopped" in host.status()
+    assert host.states(UNIT, *MODELS) == ["failed", "inactive", "inactive"]
+
+    # Whoever asks is told, and not to start the daemon.
+    asked = host.machine.run("superezioctl", "status", check=False)
+    assert asked.returncode == 5
+    assert "CRITICAL at 95 C" in asked.stderr
+    assert "systemctl start" not in asked.stderr
+    found = doctor(host.machine)[1]["overheat"]
+    assert (found["status"], "CRITICAL at 95 C" in found["message"]) == ("fail", True)
+
+    again = host.await_told("overheat.still_hot", count=2)
+    apart_us = int(again["__MONOTONIC_TIMESTAMP"]) - int(first["__MONOTONIC_TIMESTAMP"])
+    assert 1.9e6 < apart_us < 10e6
+    assert host.states(UNIT, *MODELS) == ["failed", "inactive", "inactive"]
+    host.gpus.temperature(0, 40)
+    host.await_told("overheat.over")
+    assert host.states(UNIT, *MODELS) == ["active"] * 3
+
+
+def test_what_was_recorded_comes_back_where_the_unit_is_killed_in_the_middle(host: Host) -> None:
+    host.begin()
+    host.gpus.temperature(0, 95)
+    host.await_told("overheat.waiting")
+    host.machine.run("systemctl", "kill", "--signal=KILL", OVERHEAT)
+    resumed = host.await_told("overheat.resumed")
+    assert json.loads(resumed["UNIT_NAMES"]) == list(MODELS)
+    host.await_told("overheat.waiting", count=2)
+    host.machine.run("systemctl", "restart", OVERHEAT)
+    assert len(host.told("overheat.interrupted")) == 1
+    host.await_told("overheat.waiting", count=3)
+    assert host.states(UNIT, *MODELS) == ["failed", "inactive", "inactive"]
+    host.gpus.temperature(0, 40)
+    host.await_told("overheat.over")
+    assert host.states(UNIT, *MODELS) == ["active"] * 3
+
+
+def test_a_bad_configuration_stops_no_model(host: Host) -> None:
+    host.begin(grace="1h", starts=2)
+    pids = host.pids()
+    host.gpus.temperature(0, 95)
+    host.service.configure("nonsense = 1\n")
+    host.machine.run("systemctl", "restart", UNIT, check=False)
+    ignored = host.await_told("overheat.ignored")
+    assert "exit-code, status 78" in ignored["MESSAGE"]
+    assert host.machine.properties(UNIT, "ActiveState") == {"ActiveState": "failed"}
+    _assert_spared(host, pids)
+
+
+def test_five_manual_restarts_stop_no_model(host: Host) -> None:
+    host.begin(starts=4)
+    pids = host.pids()
+    for _ in range(5):
+        host.machine.run("systemctl", "restart", UNIT, check=False)
+    ignored = host.await_told("overheat.ignored")
+    assert ignored["MONITOR_RESULT"] == "start-limit-hit"
+    assert "stored no reason" in ignored["MESSAGE"]
+    _assert_spared(host, pids)
+
+
+def test_a_kill_as_by_a_lack_of_memory_stops_no_model_on_a_hot_host(host: Host) -> None:
+    """The kernel kills with SIGKILL; where cgroups count memory the result is oom-kill."""
+    host.begin()
+    pids = host.pids()
+    host.service.drop_in("[Service]\nWatchdogSec=1h\n", name="zz")
+    host.machine.run("systemctl", "reset-failed", UNIT)
+    host.machine.run("systemctl", "restart", UNIT)
+    host.gpus.temperature(0, 95)
+    host.machine.wait_until(
+        "heat is the stored reason",
+        lambda: "unhealthy" in host.service.call("health.get")["verdict"],
+    )
+    host.machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
+    ignored = host.await_told("overheat.ignored")
+    assert "result signal" in ignored["MESSAGE"]
+    _assert_spared(host, pids)
+
+
+def test_a_stuck_loop_stops_no_model_on_a_hot_host(host: Host) -> None:
+    host.begin(grace="1h")
+    pids = host.pids()
+    host.gpus.temperature(0, 95)
+    host.service.await_message("CRITICAL")
+    host.machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", UNIT)
+    ignored = host.await_told("overheat.ignored")
+    assert ignored["MONITOR_RESULT"] == "watchdog"
+    assert "stored no reason" in ignored["MESSAGE"]
+    _assert_spared(host, pids)
+
+
+def _assert_spared(host: Host, pids: list[str]) -> None:
+    host.machine.wait_for_properties(OVERHEAT, ActiveState="inactive", Result="success")
+    assert host.states(*MODELS) == ["active", "active"]
+    assert host.pids() == pids
+    assert host.told("overheat.models_stopping") == []
+
+
+def test_the_unit_loads_without_a_warning_and_may_do_little(host: Host) -> None:
+    analyze = ("systemd-analyze", "--man=no")
+    done = host.machine.run(*analyze, "verify", "--recursive-errors=yes", OVERHEAT, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    host.machine.run(*analyze, "security", "--threshold=20", OVERHEAT)
+    assert host.machine.properties(OVERHEAT, "CapabilityBoundingSet", "User") == {
+        "CapabilityBoundingSet": "cap_dac_read_search",
+        "User": "",
+    }
