@@ -7,6 +7,9 @@ import shutil
 import subprocess
 
 UNIT = "superezio.service"
+OVERHEAT = "superezio-overheat.service"
+#: There while that unit has the daemon and the models stopped.
+STOPPED = "/run/superezio-overheat/stopped.json"
 _PATIENCE_S = 2.0
 
 
@@ -22,6 +25,9 @@ def describe(state: dict[str, str] | None = None) -> list[str]:
 def how_to_start() -> list[str]:
     """Return sentences on how a daemon that does not run is started."""
     state = show()
+    waits = _overheat(state)
+    if waits:
+        return [*describe(state), *waits]
     systemctl = "systemctl" if os.geteuid() == 0 else "sudo systemctl"
     if state.get("LoadState") == "not-found":
         return [f"Run `supereziod` in another terminal: this host has no {UNIT}."]
@@ -39,15 +45,15 @@ def how_to_start() -> list[str]:
     ]
 
 
-def show() -> dict[str, str]:
-    """Return properties of the unit; empty where systemd does not answer."""
+def show(unit: str = UNIT) -> dict[str, str]:
+    """Return properties of a unit; empty where systemd does not answer."""
     systemctl = shutil.which("systemctl")
     if systemctl is None:
         return {}
     wanted = "LoadState,ActiveState,SubState,StatusText,Result,NRestarts"
     try:
         done = subprocess.run(
-            [systemctl, "show", UNIT, "--no-pager", f"--property={wanted}"],
+            [systemctl, "show", unit, "--no-pager", f"--property={wanted}"],
             capture_output=True,
             text=True,
             timeout=_PATIENCE_S,
@@ -57,6 +63,21 @@ def show() -> dict[str, str]:
         return {}
     pairs = (line.partition("=") for line in done.stdout.splitlines())
     return {name: value for name, _, value in pairs}
+
+
+def _overheat(state: dict[str, str]) -> list[str]:
+    """Return sentences on the unit that has the daemon stand still while it is too hot for it."""
+    stands = os.path.exists(STOPPED)  # noqa: PTH110 - pathlib costs 8 ms
+    if not stands or state.get("ActiveState") in {None, "active"}:
+        return []
+    overheat = show(OVERHEAT)
+    if overheat.get("ActiveState") != "active":
+        return []
+    return [
+        f"{OVERHEAT} starts the daemon and the models again once the GPUs are cool"
+        + _status(overheat),
+        "`journalctl -u superezio-overheat` has the rest.",
+    ]
 
 
 def _result(state: dict[str, str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from superezioctl.doctor.finding import Finding, fail, ok, warn
 from superezioctl.doctor.host import Host, properties
+from superezioctl.unit import OVERHEAT, STOPPED
 
 SERVICE = "superezio.service"
 SOCKET = "superezio.socket"
@@ -21,6 +22,7 @@ _PROPERTIES = (
     "ExecMainCode",
     "ExecMainStatus",
     "NRestarts",
+    "StatusText",
 )
 #: A daemon that hangs is killed after so long, which costs no lease.
 _STOPS_WITHIN_S = 15
@@ -40,9 +42,8 @@ def units(host: Host) -> Units | None:
     """Return what systemd knows of the units by name; None where there is no systemd to ask."""
     if not host.exists("/run/systemd/system"):
         return None
-    shown = host.run(
-        "systemctl", "show", SERVICE, SOCKET, "--no-pager", f"--property={','.join(_PROPERTIES)}"
-    )
+    wanted = f"--property={','.join(_PROPERTIES)}"
+    shown = host.run("systemctl", "show", SERVICE, SOCKET, OVERHEAT, "--no-pager", wanted)
     if shown is None:
         return None
     return {unit["Id"]: unit for unit in properties(shown) if "Id" in unit}
@@ -53,6 +54,8 @@ def how_to_start(host: Host, known: Units | None) -> str:
     if not is_installed(known):
         return "supereziod"
     service = (known or {}).get(SERVICE, {})
+    if _is_too_hot(host, known):
+        return "journalctl -u superezio-overheat -n 50"
     start = f"systemctl start {SOCKET} {SERVICE}"
     if service.get("ActiveState") == "failed":
         # Past its start limit systemd refuses a plain start.
@@ -94,6 +97,10 @@ def check(host: Host, known: Units | None, *, answers: bool) -> Iterator[Finding
         )
         return
     yield ok("unit", f"{SERVICE} is installed")
+    if _is_too_hot(host, known):
+        status = known[OVERHEAT].get("StatusText") or "it waits for the GPUs to be cool"
+        message = f"{OVERHEAT} starts the daemon again once the GPUs are cool: {status}"
+        yield fail("overheat", message, how_to_start(host, known))
     yield _enabled(host, service, socket)
     yield _active(host, known, answers=answers)
     yield _listening(host, known, answers=answers)
@@ -102,6 +109,13 @@ def check(host: Host, known: Units | None, *, answers: bool) -> Iterator[Finding
 def is_installed(known: Units | None) -> bool:
     """Say whether systemd has the service."""
     return (known or {}).get(SERVICE, {}).get("LoadState") == "loaded"
+
+
+def _is_too_hot(host: Host, known: Units | None) -> bool:
+    """Say whether the daemon stands still until it is cool: it is nobody's to start then."""
+    units = known or {}
+    waits = units.get(OVERHEAT, {}).get("ActiveState") == "active" and host.exists(STOPPED)
+    return waits and units.get(SERVICE, {}).get("ActiveState") != "active"
 
 
 def _without_systemd(*, answers: bool) -> Finding:

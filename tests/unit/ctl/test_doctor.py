@@ -310,6 +310,20 @@ def test_a_unit_that_failed_says_why(tree: Tree, state: str, why: str, action: s
     assert service.how_to_restart(host, known) == service.how_to_start(host, known)
 
 
+def test_a_daemon_that_stands_still_until_it_is_cool_is_not_started_by_hand(tree: Tree) -> None:
+    unit(tree, service_="ActiveState=failed UnitFileState=enabled Result=watchdog", socket_=ON)
+    script = tree.root.parent / "bin/systemctl"
+    overheat = "echo; echo Id=superezio-overheat.service; echo ActiveState=active"
+    script.write_text(f"{script.read_text()}{overheat}; echo 'StatusText=GPU 0 reads HOT'\n")
+    assert "overheat" not in units(tree.host()), "it only looks yet"
+    tree.write("/run/superezio-overheat/stopped.json")
+    found = units(tree.host())
+    assert found["overheat"].status == "fail"
+    assert "once the GPUs are cool: GPU 0 reads HOT" in found["overheat"].message
+    look = "journalctl -u superezio-overheat -n 50"
+    assert {found[name].action for name in ("overheat", "unit_active")} == {look}
+
+
 def test_a_unit_on_its_way_is_waited_for(tree: Tree) -> None:
     host = unit(tree, service_="ActiveState=activating SubState=auto-restart", socket_=ON)
     assert units(host)["unit_active"].status == "warn"

@@ -216,6 +216,23 @@ def test_a_unit_that_failed_or_is_not_there(
     assert ("systemd says" in ctl.err) == ("LoadState=loaded" in body)
 
 
+def test_a_daemon_that_stands_still_until_it_is_cool_is_said_to(
+    ctl: Ctl, tmp_path: Path, no_journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("superezioctl.unit.STOPPED", str(tmp_path / "stopped.json"))
+    script(
+        no_journal / "systemctl",
+        "echo LoadState=loaded; case $2 in superezio.service) echo ActiveState=failed ;;"
+        " *) echo ActiveState=active; echo 'StatusText=GPU 0 reads CRITICAL at 95 C' ;; esac",
+    )
+    assert ctl("--socket", str(tmp_path / "no.sock"), "status") == 5
+    assert "reset-failed" in ctl.err, "the other unit only looks yet"
+    (tmp_path / "stopped.json").touch()
+    assert ctl("--socket", str(tmp_path / "no.sock"), "status") == 5
+    assert "once the GPUs are cool: GPU 0 reads CRITICAL at 95 C" in ctl.err
+    assert "systemctl start" not in ctl.err
+
+
 def test_a_daemon_that_restarts_in_mid_call_is_asked_again(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["gpu.list"] = [HangUp, errors.ShuttingDownError("bye"), {"gpus": []}]
     assert ctl.json("gpu", "list") == {"gpus": []}
