@@ -122,9 +122,17 @@ class Line:
         return self.host.caches.set(self.caller, asked)
 
     def fail(
-        self, token: str, error: str | None = "no route", key: str = "k", namespace: str = "n"
+        self,
+        token: str,
+        error: str | None = "no route",
+        key: str = "k",
+        namespace: str = "n",
+        *,
+        pass_on: bool = False,
     ) -> CacheFailed:
-        asked = CacheFailParams(namespace=namespace, key=key, token=token, error=error)
+        asked = CacheFailParams(
+            namespace=namespace, key=key, token=token, error=error, pass_on=pass_on
+        )
         return self.host.caches.fail(self.caller, asked)
 
     def delete(self, key: str | None = None, tag: str | None = None, namespace: str = "n") -> int:

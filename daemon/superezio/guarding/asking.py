@@ -61,8 +61,12 @@ def cache_set(params: wire.CacheSetParams) -> Call[wire.CacheStored]:
     return Call(method="cache.set", result=wire.CacheStored, params=params, idempotent=False)
 
 
-def cache_fail(namespace: str, key: str, token: str, error: str | None) -> Call[wire.CacheFailed]:
-    params = wire.CacheFailParams(namespace=namespace, key=key, token=token, error=error)
+def cache_fail(
+    namespace: str, key: str, token: str, error: str | None, *, pass_on: bool = False
+) -> Call[wire.CacheFailed]:
+    params = wire.CacheFailParams(
+        namespace=namespace, key=key, token=token, error=error, pass_on=pass_on
+    )
     return Call(method="cache.fail", result=wire.CacheFailed, params=params, idempotent=False)
 
 

@@ -3,7 +3,8 @@
 A hit is returned. Where nobody has the value, one caller fetches it and the others wait for it; if
 that raises, this caller gets the exception as it is and those that wait get FillFailedError with
 the name of its type: a text may hold what is no business of theirs, so that it is told only where
-`tell_errors` says so. A stale value is returned at once, and refreshed behind the caller's back.
+`tell_errors` says so. Where it was this caller that was turned away, by a breaker or a limit, they
+are told nothing, and the first of them has a try. A stale value is returned at once, and refreshed behind the caller's back.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from msgspec import Struct
 
 from superezio import wire
 from superezio.calls import Call
+from superezio.errors import BreakerOpenError, BusyError, NeverPassesError, RateLimitedError
 from superezio.guarding import asking
 from superezio.guarding.absence import Side
 from superezio.guarding.aio_lines import AsyncLine
@@ -27,6 +29,8 @@ from superezio.guarding.options import (
 from superezio.guarding.values import Codec, Stored
 
 _LONGEST_ERROR: Final = 500
+#: What turns one caller away before anybody is asked for the value.
+_TURNED_AWAY: Final = (BreakerOpenError, RateLimitedError, NeverPassesError, BusyError)
 T = TypeVar("T")
 
 
@@ -80,7 +84,10 @@ class Recipe(Struct, frozen=True, kw_only=True):
     def fail(self, key: str, token: str, error: Exception | None) -> Call[wire.CacheFailed]:
         """Return the call that gives a lead up; without an error, to the next in line."""
         text = None if error is None else self._text_of(error)[:_LONGEST_ERROR]
-        return asking.cache_fail(self.namespace, key, token, text)
+        # A rejection is for the one who asked, with a retry_after of its own, and says nothing of
+        # the value; but an old value may stand in for it.
+        pass_on = isinstance(error, _TURNED_AWAY)
+        return asking.cache_fail(self.namespace, key, token, text, pass_on=pass_on)
 
     def _text_of(self, error: Exception) -> str:
         name = type(error).__name__

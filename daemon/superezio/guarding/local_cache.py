@@ -87,7 +87,8 @@ class LocalCache:
         token = self._tokens.pop(params.token, None)
         if token is None:
             return wire.CacheFailed(accepted=False)
-        if params.error is None:
+        to_next = params.pass_on and not self._cache.has_stand_in(token, now_ns=now_ns)
+        if params.error is None or to_next:
             settled = self._cache.abandon(token, holder=_HOLDER, now_ns=now_ns)
         else:
             settled = self._cache.fail(token, params.error, holder=_HOLDER, now_ns=now_ns)

@@ -201,16 +201,17 @@ class Cache:
             return Settled(accepted=False, outcomes=self._fills.pass_on(fill, now_ns))
         space = self._spaces[token.namespace]
         space.counters.failed += 1
-        stale = None
-        entry = self._entries.find(space, token.key)
-        if entry is not None and now_ns < entry.dead_at_ns:
-            stale = Stale(entry.value, now_ns - entry.stored_ns)
+        stale = self._stand_in(token, now_ns)
         outcomes = self._fills.answer(fill, stale or Failed(error), now_ns)
         if stale is not None:
             given = sum(isinstance(each.answer, Stale) for each in outcomes)
             space.counters.stale_on_error += given + 1
         outcomes += self._fills.pass_on(fill, now_ns)
         return Settled(accepted=True, stale=stale, outcomes=outcomes)
+
+    def has_stand_in(self, token: Token, *, now_ns: int) -> bool:
+        """Tell whether there is an old value that would stand in for an error."""
+        return self._stand_in(token, now_ns) is not None
 
     def abandon(self, token: Token, *, holder: Holder, now_ns: int) -> Settled:
         """Give the lead back without a result: the first that waits leads."""
@@ -415,6 +416,13 @@ class Cache:
         else:
             space.counters.too_large += 1
         return stored
+
+    def _stand_in(self, token: Token, now_ns: int) -> Stale | None:
+        space = self._spaces.get(token.namespace)
+        entry = None if space is None else self._entries.find(space, token.key)
+        if entry is None or now_ns >= entry.dead_at_ns:
+            return None
+        return Stale(entry.value, now_ns - entry.stored_ns)
 
     def _jittered(self, ttl_ns: int) -> int:
         most = ttl_ns // JITTER

@@ -72,12 +72,17 @@ class CacheStored(Result):
 
 
 class CacheFailParams(Params):
-    """Give a lead up. All who wait are told the `error`; without one the first of them leads."""
+    """Give a lead up. All who wait are told the `error`; without one the first of them leads.
+
+    `pass_on`: it was the caller that was turned away (by its limit, say), not the value that could
+    not be had. The error is told to nobody: where no old value stands in for it, the first leads.
+    """
 
     namespace: str
     key: str
     token: str
     error: str | None = None
+    pass_on: bool = False
 
 
 class CacheFailed(Result):

@@ -198,7 +198,7 @@ class Caches:
         return CacheStored(accepted=settled.accepted, stored=settled.stored)
 
     def fail(self, caller: CacheCaller, params: CacheFailParams) -> CacheFailed:
-        """Give a lead up: with an error for all who wait, or without, for the next to lead.
+        """Give a lead up: with an error for all who wait, or to the next of them.
 
         Raises as `get` does.
         """
@@ -207,7 +207,8 @@ class Caches:
         token = self._token(caller, params.token, params.namespace, params.key)
         if token is None:
             return CacheFailed(accepted=False)
-        if params.error is None:
+        to_next = params.pass_on and not self._cache.has_stand_in(token, now_ns=now_ns)
+        if params.error is None or to_next:
             settled = self._cache.abandon(token, holder=caller.connection, now_ns=now_ns)
         else:
             error = message_of(params.error)

@@ -205,6 +205,30 @@ async def test_an_old_value_stands_in_for_an_error(host: CacheHost) -> None:
     assert await waiting == CacheAnswer(status="stale", data=b"old", age_ms=20)
 
 
+async def test_where_the_leader_was_turned_away_the_first_leads_and_the_rest_wait_on(
+    host: CacheHost,
+) -> None:
+    ann, other, third = host.connect(ANN), host.connect(ANN), host.connect(ANN)
+    token = ann.lead()
+    first, rest = other.join(), third.join()
+    assert ann.fail(token, "RateLimitedError", pass_on=True) == CacheFailed(accepted=True)
+    assert (await first).status == "lead"
+    await _tick()
+    assert not rest.done()
+    rest.cancel()
+
+
+async def test_an_old_value_stands_in_for_a_leader_that_was_turned_away(host: CacheHost) -> None:
+    ann, other = host.connect(ANN), host.connect(ANN)
+    ann.set(b"old", ttl_ms=10, stale_if_error_ms=100)
+    host.pass_ms(20)
+    token = ann.lead()
+    waiting = other.join()
+    failed = ann.fail(token, "BreakerOpenError", pass_on=True)
+    assert failed == CacheFailed(accepted=True, data=b"old", age_ms=20)
+    assert (await waiting).status == "stale"
+
+
 async def test_each_waiter_has_its_own_deadline(host: CacheHost) -> None:
     ann, other, third = host.connect(ANN), host.connect(ANN), host.connect(ANN)
     token = ann.lead()

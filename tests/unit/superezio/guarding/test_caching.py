@@ -10,7 +10,13 @@ import pytest
 
 from fake_daemon import FakeDaemon, HangUp
 from superezio import AsyncClient, Client, wire
-from superezio.errors import FillFailedError, FrameTooLargeError
+from superezio.errors import (
+    BreakerOpenError,
+    BusyError,
+    FillFailedError,
+    FrameTooLargeError,
+    RateLimitedError,
+)
 
 CALLS: list[str] = []
 
@@ -132,6 +138,36 @@ def test_an_old_value_stands_in_for_an_error(client: Client, daemon: FakeDaemon)
     assert client.cached("answers", stale_if_error=60)(failing)("hi") == "old"
 
 
+@pytest.mark.parametrize(
+    ("error", "is_passed_on"),
+    [
+        (BreakerOpenError("open", retry_after_ms=5), True),
+        (RateLimitedError("full", retry_after_ms=5), True),
+        (BusyError("busy", retry_after_ms=5), True),
+        (FillFailedError("another value failed"), False),
+        (OSError("no route"), False),
+    ],
+)
+async def test_who_is_turned_away_itself_lets_the_next_in_line_fetch(
+    client: Client, aclient: AsyncClient, daemon: FakeDaemon, error: Exception, is_passed_on: bool
+) -> None:
+    """Those that wait have a retry_after of their own: it is no error of the value."""
+
+    def turned_away(_text: str) -> str:
+        raise error
+
+    async def turned_away_async(_text: str) -> str:
+        raise error
+
+    with pytest.raises(type(error)):
+        client.cached("answers", key=str)(turned_away)("hi")
+    assert daemon.params_of("cache.fail")["pass_on"] is is_passed_on
+    daemon.requests.clear()
+    with pytest.raises(type(error)):
+        await aclient.cached("answers", key=str)(turned_away_async)("hi")
+    assert daemon.params_of("cache.fail")["pass_on"] is is_passed_on
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit()])
 def test_one_that_is_stopped_lets_the_next_in_line_fetch(
     client: Client, daemon: FakeDaemon, stop: BaseException
@@ -169,6 +205,7 @@ def test_a_value_that_cannot_be_told_is_not_lost(
         "key": f'{__name__}.embed(text="hi")',
         "token": "t1",
         "error": None,
+        "pass_on": False,
     }
 
 

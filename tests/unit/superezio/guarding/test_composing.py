@@ -145,6 +145,33 @@ def test_a_block_that_raises_gives_its_lead_up(
     assert daemon.params_of("cache.fail")["error"] == told
 
 
+@pytest.mark.parametrize(
+    ("method", "refusal"),
+    [
+        ("limit.acquire", RateLimitedError("full", retry_after_ms=5)),
+        ("breaker.acquire", BreakerOpenError("open", retry_after_ms=5)),
+    ],
+)
+async def test_a_leader_that_is_turned_away_lets_the_next_one_try(
+    client: Client,
+    aclient: AsyncClient,
+    daemon: FakeDaemon,
+    method: str,
+    refusal: RateLimitedError | BreakerOpenError,
+) -> None:
+    daemon.answers[method] = refusal
+    with pytest.raises(type(refusal)):
+        client.guard("openai", ttl=60)(double)(4)
+    with pytest.raises(type(refusal)), client.guard("openai", cache_key="k"):
+        pytest.fail("it ran")
+    with pytest.raises(type(refusal)):
+        await aclient.guard("openai", ttl=60)(double_async)(4)
+    with pytest.raises(type(refusal)):
+        async with aclient.guard("openai", cache_key="k"):
+            pytest.fail("it ran")
+    assert [each["params"]["pass_on"] for each in daemon.asked("cache.fail")] == [True] * 4
+
+
 def test_a_block_refreshes_a_stale_value_itself_and_takes_what_it_cannot_read_for_none(
     client: Client, daemon: FakeDaemon
 ) -> None:

@@ -57,8 +57,10 @@ def store(fallback: Fallback, token: str | None, text: str = "v", **more: Any) -
     return answer
 
 
-def fail(fallback: Fallback, token: str, error: str | None) -> wire.CacheFailed:
-    answer = fallback.answer(asking.cache_fail("ns", "k", token, error))
+def fail(
+    fallback: Fallback, token: str, error: str | None, *, pass_on: bool = False
+) -> wire.CacheFailed:
+    answer = fallback.answer(asking.cache_fail("ns", "k", token, error, pass_on=pass_on))
     assert isinstance(answer, wire.CacheFailed)
     return answer
 
@@ -212,7 +214,7 @@ def test_a_leader_that_gives_up_or_is_late_is_followed_by_the_next(
     fallback: Fallback, clock: Clock
 ) -> None:
     lead, second, third = get(fallback), get(fallback), get(fallback)
-    fail(fallback, lead.token, None)
+    fail(fallback, lead.token, "RateLimitedError", pass_on=True)
     assert (second.outcome().status, third.done) == ("lead", False)
     assert fallback.next_s() == 10.0
     clock.now_ns += 10 * SECOND
@@ -242,5 +244,5 @@ def test_a_stale_value_is_served_and_one_caller_refreshes_it(
     assert first.token is not None
     assert second.token is None
     clock.now_ns += 8 * SECOND
-    failed = fail(fallback, first.token, "OSError: down")
+    failed = fail(fallback, first.token, "BreakerOpenError", pass_on=True)
     assert (failed.accepted, failed.text) == (True, "v")

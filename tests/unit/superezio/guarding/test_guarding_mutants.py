@@ -115,6 +115,12 @@ MUTANTS = (
         "pass",
     ),
     Mutant(
+        "tells those that wait of a rejection that was the leader's own",
+        _G + "caching",
+        "pass_on = isinstance(error, _TURNED_AWAY)",
+        "pass_on = False",
+    ),
+    Mutant(
         "keeps a connection on which something is held",
         _G + "lines",
         "self.untold, self.untold or held",
