@@ -50,7 +50,7 @@ class AsyncConversation:
         self._ids = itertools.count(1)
         self._leases = KeptLeases()
         #: How often this was closed: a call that began before is not made again.
-        self._closings = 0
+        self.closings = 0
         #: Who has something of the daemon's on the connection, or waits for an answer.
         self._users = 0
         self._to_end = False
@@ -94,12 +94,14 @@ class AsyncConversation:
         limit_s: float,
         session: str | None,
         patience_s: float = math.inf,
+        closings: int | None = None,
         correlation_id: str | None = None,
         traceparent: str | None = None,
     ) -> T:
         """Make a call, again where that is safe and the connection ended, and return its result.
 
-        That nobody listens is waited out for `patience_s` at most. `correlation_id` takes the place
+        That nobody listens is waited out for `patience_s` at most. `closings` is how often this had
+        been closed when what the call belongs to began: after a further time it is not made. `correlation_id` takes the place
         of the one that is called for; `traceparent` is the trace that the call is a part of.
 
         One that is cancelled, or out of time, is cancelled in the daemon too. Raises what the
@@ -108,7 +110,8 @@ class AsyncConversation:
         asked = Asked(session=session, correlation_id=correlation_id, traceparent=traceparent)
         self._users += 1
         try:
-            return await self._made(call, limit_s, asked, patience_s=patience_s)
+            closings = self.closings if closings is None else closings
+            return await self._made(call, limit_s, asked, patience_s=patience_s, closings=closings)
         finally:
             self._users -= 1
             await self._end_if_idle()
@@ -119,13 +122,15 @@ class AsyncConversation:
         if undoing is not None and self.link is not None:
             _send(self.link, undoing)
 
-    async def _made(self, call: Call[T], limit_s: float, asked: Asked, *, patience_s: float) -> T:
+    async def _made(
+        self, call: Call[T], limit_s: float, asked: Asked, *, patience_s: float, closings: int
+    ) -> T:
+        self._check_open(closings)
         begun_ns = self._clock()
         deadline_ns = begun_ns + round(limit_s * 1e9)
         patient_until_ns = begun_ns + round(min(patience_s, limit_s) * 1e9)
         backoff = Backoff(deadline_ns=deadline_ns, clock=self._clock)
         again = False
-        closings = self._closings
         while True:
             try:
                 link = await self._connected(deadline_ns, asked, closings)
@@ -161,14 +166,14 @@ class AsyncConversation:
 
         Calls still in flight raise ConnectionLostError.
         """
-        self._closings += 1
+        self.closings += 1
         self._leases.clear()
         link, self.link = self.link, None
         if link is not None:
             await link.aclose()
 
     def _check_open(self, closings: int) -> None:
-        if closings != self._closings:
+        if closings != self.closings:
             raise ConnectionLostError("the client was closed before the daemon answered")
 
     async def _connected(self, deadline_ns: int, asked: Asked, closings: int) -> Link:
@@ -202,7 +207,7 @@ class AsyncConversation:
         if self.link is not None and not self.link.lost:
             return self.link
         link = await Link.open(self._socket_path)
-        if closings != self._closings:
+        if closings != self.closings:
             await link.aclose()
         self._check_open(closings)
         self.link = link

@@ -46,6 +46,8 @@ class AsyncLine:
         self._when_absent = when_absent
         self._timeout_s = timeout_s
         self._session = session
+        #: What was handed out before the client was closed went with the connection.
+        self._closings = conversation.closings
         #: The one id that all requests of the call go by, and the trace that it is a part of.
         self.context = context
 
@@ -126,6 +128,7 @@ class AsyncLine:
     def _errand(self, limit_s: float, *, patience_s: float = 0.0) -> Errand:
         return Errand(
             limit_s=limit_s,
+            closings=self._closings,
             patience_s=patience_s,
             session=self._session,
             correlation_id=self.context.correlation_id,

@@ -46,6 +46,7 @@ class Errand(Struct, frozen=True, kw_only=True):
     """How a request is made, besides what it asks, as `AsyncConversation.call` takes it."""
 
     limit_s: float
+    closings: int
     patience_s: float = 0.0
     session: str | None = None
     correlation_id: str | None = None
@@ -68,6 +69,7 @@ class AsyncRequests:
         tasks = [each.task for each in self._gets.values() if each.task is not None]
         for task in tasks:
             task.cancel()
+        self._turns.end_waits()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def tell(self, call: Call[T], errand: Errand) -> T:
@@ -77,6 +79,7 @@ class AsyncRequests:
             limit_s=errand.limit_s + call.wait_s,
             session=errand.session,
             patience_s=errand.patience_s,
+            closings=errand.closings,
             correlation_id=errand.correlation_id,
             traceparent=errand.traceparent,
         )
@@ -137,7 +140,7 @@ class AsyncRequests:
         params = cast("wire.CacheGetParams", call.params)
         alike = (
             *(params.namespace, params.key, params.wait_ms, params.lead_ms),
-            *(errand.limit_s, errand.patience_s, errand.session),
+            *(errand.limit_s, errand.patience_s, errand.session, errand.closings),
         )
         get = self._gets.get(alike)
         if get is None:

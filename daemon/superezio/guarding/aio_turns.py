@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final
 
-from superezio.errors import BusyError
+from superezio.errors import BusyError, ConnectionLostError
 
 #: Of the 256 that the daemon takes of a connection by default; the rest is for other methods.
 AT_ONCE: Final = 192
@@ -59,7 +59,8 @@ class Turns:
     async def take(self, name: Hashable, *, first: bool = False) -> None:
         """Wait for a turn in the lane of that name; `first`: before all who wait in it.
 
-        Who gets one gives it back. Raises BusyError where too many wait already.
+        Who gets one gives it back. Raises BusyError where too many wait already, and
+        ConnectionLostError when the wait of all is ended.
         """
         if self.take_now(name):
             return
@@ -81,7 +82,7 @@ class Turns:
         except asyncio.CancelledError:
             if turn in lane.waiting:
                 self._drop(name, lane, turn)
-            elif not turn.cancelled():
+            elif not turn.cancelled() and turn.exception() is None:
                 self.give_back(name)
             raise
 
@@ -102,6 +103,16 @@ class Turns:
         """Take in that the daemon took no more than those that are out, without this one."""
         self._ended_since = 0
         self._at_once = max(1, min(self._at_once, self._out - 1))
+
+    def end_waits(self) -> None:
+        """End the wait of all: the client is closed."""
+        for name, lane in list(self._queues.items()):
+            for turn in list(lane.waiting):
+                self._drop(name, lane, turn)
+                if not turn.done():
+                    turn.set_exception(
+                        ConnectionLostError("the client was closed before the daemon was asked")
+                    )
 
     def _has_room(self, lane: _Lane) -> bool:
         left = self._at_once - self._out

@@ -17,6 +17,7 @@ from superezio.errors import (
     FillTimeoutError,
     RateLimitedError,
 )
+from superezio.guarding.aio_turns import AT_ONCE
 
 LEAD = wire.CacheAnswer(status="lead", token="t1")
 FILLED = wire.CacheAnswer(status="filled", text="v")
@@ -144,6 +145,63 @@ async def test_closing_the_client_leaves_nobody_waiting(
     await aclient.aclose()
     ended = await asyncio.gather(*callers, return_exceptions=True)
     assert {type(each) for each in ended} == {ConnectionLostError}
+
+
+async def test_closing_the_client_ends_the_wait_for_a_turn_and_nobody_connects_anew(
+    aclient: AsyncClient, daemon: FakeDaemon
+) -> None:
+    """Neither those that wait, nor those that have room: it went with the connection."""
+    room = daemon.answers["limit.acquire"]
+    daemon.answers["limit.acquire"] = [room, Silence]
+    entered, goes_on, waiting = asyncio.Event(), asyncio.Event(), set[int]()
+
+    async def has_room() -> None:
+        async with aclient.limit("l", wait="30s"):
+            entered.set()
+            await goes_on.wait()
+
+    async def waits(number: int) -> None:
+        waiting.add(number)
+        async with aclient.limit("l", wait="30s"):
+            pytest.fail("it ran")
+
+    first = asyncio.ensure_future(has_room())
+    await entered.wait()
+    callers = [asyncio.ensure_future(waits(number)) for number in range(AT_ONCE + 100)]
+    await asked(daemon, "limit.acquire", 1 + AT_ONCE // 2)
+    assert len(waiting) == len(callers)
+    await aclient.aclose()
+    ended = await asyncio.gather(*callers, return_exceptions=True)
+    assert {type(each) for each in ended} == {ConnectionLostError}
+    goes_on.set()
+    await first
+    assert daemon.connections == 1
+    assert aclient._conversation.link is None
+    daemon.answers["limit.acquire"] = room
+    async with aclient.limit("l"):
+        """The next call connects anew."""
+    assert daemon.connections == 2
+
+
+async def test_a_request_that_was_to_be_sent_again_ends_with_the_client(
+    aclient: AsyncClient, daemon: FakeDaemon
+) -> None:
+    daemon.answers["limit.acquire"] = BusyError(
+        "256 requests", retry_after_ms=200, data={"limit": "in_flight_per_connection"}
+    )
+
+    async def waits() -> None:
+        async with aclient.limit("l", wait="30s"):
+            pytest.fail("it ran")
+
+    caller = asyncio.ensure_future(waits())
+    await asked(daemon, "limit.acquire")
+    while aclient._conversation._users > 1:  # the answer is to come yet
+        await asyncio.sleep(0)
+    await aclient.aclose()
+    with pytest.raises(ConnectionLostError):
+        await caller
+    assert daemon.connections == 1
 
 
 async def test_a_request_that_was_one_too_many_is_sent_again(

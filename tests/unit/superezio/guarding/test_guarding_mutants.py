@@ -135,8 +135,9 @@ MUTANTS = (
     Mutant(
         "gives nobody the turn of one that left",
         _G + "aio_turns",
-        "            elif not turn.cancelled():\n                self.give_back(name)",
-        "            elif not turn.cancelled():\n                pass",
+        "            elif not turn.cancelled() and turn.exception() is None:\n"
+        "                self.give_back(name)",
+        "            elif not turn.cancelled() and turn.exception() is None:\n                pass",
     ),
     Mutant(
         "lets one lane have all turns",
@@ -149,6 +150,18 @@ MUTANTS = (
         _G + "aio_turns",
         "turn = next(iter(lane.waiting))",
         "turn = next(reversed(lane.waiting))",
+    ),
+    Mutant(
+        "lets those that wait for a turn wait on when the client is closed",
+        _G + "aio_requests",
+        "        self._turns.end_waits()\n",
+        "",
+    ),
+    Mutant(
+        "connects anew for what was begun before the client was closed",
+        _G + "aio_requests",
+        "closings=errand.closings,",
+        "closings=None,",
     ),
     Mutant(
         "keeps what was handed to a caller that left",
