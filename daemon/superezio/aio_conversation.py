@@ -101,8 +101,9 @@ class AsyncConversation:
         """Make a call, again where that is safe and the connection ended, and return its result.
 
         That nobody listens is waited out for `patience_s` at most. `closings` is how often this had
-        been closed when what the call belongs to began: after a further time it is not made. `correlation_id` takes the place
-        of the one that is called for; `traceparent` is the trace that the call is a part of.
+        been closed when what the call belongs to began: after a further time it is not made.
+        `correlation_id` takes the place of the one that is called for; `traceparent` is the trace
+        that the call is a part of.
 
         One that is cancelled, or out of time, is cancelled in the daemon too. Raises what the
         daemon answers, or DaemonNotRunningError, ReplyTimeoutError, ConnectionLostError.

@@ -8,14 +8,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import httpx
 import pytest
 
 from live_daemon import LiveDaemon
 from superezio import AsyncClient, Client
+from superezio.adapters.httpx_transport import GuardedTransport
 from superezio.errors import BreakerOpenError, BusyError, FillFailedError, RateLimitedError
 
 pytestmark = pytest.mark.installed
@@ -273,3 +277,48 @@ def test_a_slot_comes_back_where_the_daemon_is_too_busy_to_be_told_at_once(tmp_p
             asyncio.run(hold())
     finally:
         live.close()
+
+
+class _Slowly(BaseHTTPRequestHandler):
+    """Sends half of a body, and the rest a moment later, or never: `/broken`."""
+
+    busy: ClassVar = [0, 0]
+    lock: ClassVar = threading.Lock()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "8")
+        self.end_headers()
+        with self.lock:
+            self.busy[0] += 1
+            self.busy[1] = max(self.busy)
+        self.wfile.write(b"half")
+        if self.path != "/broken":
+            threading.Event().wait(0.05)
+            with self.lock:
+                self.busy[0] -= 1
+            self.wfile.write(b"half")
+
+    def log_message(self, *_args: object) -> None:
+        """Say nothing."""
+
+
+def test_bodies_of_httpx_are_guarded_to_their_end(daemon: LiveDaemon) -> None:
+    """No more come at a time than there are slots, and those that break off open the breaker."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Slowly)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    with daemon.client() as client, server:
+        slots = GuardedTransport(client, "bodies", rates={"concurrency": 2}, wait="20s")
+        with httpx.Client(transport=slots) as http, ThreadPoolExecutor(8) as threads:
+            got = list(threads.map(lambda _: http.get(url).content, range(8)))
+        assert got == [b"halfhalf"] * 8
+        assert _Slowly.busy[1] <= 2
+        with httpx.Client(
+            transport=GuardedTransport(client, "off", limit=None, rules=RULES)
+        ) as http:
+            for _ in range(4):
+                with pytest.raises(httpx.RemoteProtocolError):
+                    http.get(url + "/broken")
+            assert client.breaker_get("off").state == "open"
+        server.shutdown()

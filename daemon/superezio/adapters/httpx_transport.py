@@ -2,25 +2,35 @@
 
     http = httpx.Client(transport=GuardedTransport(client, "openai"))
 
-Each request asks the limit and the breaker of that name before it is sent. It counts as over when
-the headers of its response are in: a body that is streamed may come for a long time after that.
+Each request asks the limit and the breaker of that name before it is sent. It is over when the body
+of its response is: until then it has its slot of the limit, and its time counts (`slow_call_s`).
 What it used of the limit is what was reserved: who knows better uses `Client.guard` instead.
 
-5xx and errors of the connection are failures. 429 blocks both for its Retry-After, and is handed
-on as it is. x-ratelimit-remaining-* and x-ratelimit-reset-* lower what is left of the limit.
+5xx and errors of the connection are failures, also those that break a body off. 429 blocks both for
+its Retry-After, and is handed on as it is. x-ratelimit-remaining-* and x-ratelimit-reset-* lower
+what is left of the limit.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast
 
 import httpx
 
 from superezio import errors
 from superezio.adapters.answers import take_in
+from superezio.adapters.httpx_bodies import (
+    AsyncBody,
+    Body,
+    LeftEarlyError,
+    Requests,
+    end,
+    end_async,
+    is_to_come,
+)
 from superezio.guarding.options import (
     LimitOptions,
     PassOptions,
@@ -98,19 +108,29 @@ class GuardedTransport(httpx.BaseTransport):
     ) -> None:
         self._requests = _GuardedRequests(client.guard, name, options)
         self._transport = transport or httpx.HTTPTransport()
+        self._coming: Requests[ExitStack] = Requests()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request, if it may be sent."""
-        with _as_httpx_raises(), self._requests.guard(request) as call:
+        self._end_what_was_left()
+        with _as_httpx_raises(), ExitStack() as held:
+            call = held.enter_context(self._requests.guard(request).once())
             self._requests.mark(request, call)
             with _heeding_what_was_not_sent(call):
                 response = self._transport.handle_request(request)
             self._requests.take_in(call, response)
+            if is_to_come(request, response):
+                response.stream = Body(self._coming, held.pop_all(), response)
         return response
 
     def close(self) -> None:
         """Close what sends; the client of the daemon is its owner's."""
         self._transport.close()
+        self._end_what_was_left()
+
+    def _end_what_was_left(self) -> None:
+        for held in self._coming.take_left():
+            end(held, LeftEarlyError())
 
 
 class AsyncGuardedTransport(httpx.AsyncBaseTransport):
@@ -126,20 +146,30 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
     ) -> None:
         self._requests = _GuardedRequests(client.guard, name, options)
         self._transport = transport or httpx.AsyncHTTPTransport()
+        self._coming: Requests[AsyncExitStack] = Requests()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request, if it may be sent."""
+        await self._end_what_was_left()
         with _as_httpx_raises():
-            async with self._requests.guard(request) as call:
+            async with AsyncExitStack() as held:
+                call = await held.enter_async_context(self._requests.guard(request).once())
                 self._requests.mark(request, call)
                 with _heeding_what_was_not_sent(call):
                     response = await self._transport.handle_async_request(request)
                 self._requests.take_in(call, response)
+                if is_to_come(request, response):
+                    response.stream = AsyncBody(self._coming, held.pop_all(), response)
         return response
 
     async def aclose(self) -> None:
         """Close what sends; the client of the daemon is its owner's."""
         await self._transport.aclose()
+        await self._end_what_was_left()
+
+    async def _end_what_was_left(self) -> None:
+        for held in self._coming.take_left():
+            await end_async(held, LeftEarlyError())
 
 
 class _GuardedRequests(Generic[G]):

@@ -65,6 +65,10 @@ class Around(Generic[H]):
             del self._entered[threading.get_ident()]
         block.__exit__(kind, error, traceback)
 
+    def once(self) -> AbstractContextManager[H]:
+        """Return one block, which may end in another thread, and after blocks that began later."""
+        return self._block()
+
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         refuse_async(function)
         if self._decorate is not None:
@@ -113,6 +117,10 @@ class AsyncAround(Generic[H]):
         if not blocks:
             del self._entered[task]
         await block.__aexit__(kind, error, traceback)
+
+    def once(self) -> AbstractAsyncContextManager[H]:
+        """Return one block, which may end in another task, and after blocks that began later."""
+        return self._block()
 
     def __call__(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
         refuse_blocking(function)

@@ -4,7 +4,8 @@ A hit is returned. Where nobody has the value, one caller fetches it and the oth
 that raises, this caller gets the exception as it is and those that wait get FillFailedError with
 the name of its type: a text may hold what is no business of theirs, so that it is told only where
 `tell_errors` says so. Where it was this caller that was turned away, by a breaker or a limit, they
-are told nothing, and the first of them has a try. A stale value is returned at once, and refreshed behind the caller's back.
+are told nothing, and the first of them has a try. A stale value is returned at once, and refreshed
+behind the caller's back.
 """
 
 from __future__ import annotations

@@ -284,8 +284,8 @@ TOLD = (
     Mutant(
         "gives an error for a lead that is given up",
         CACHES,
-        "        if params.error is None:\n",
-        "        if params.error == '':\n",
+        "        if params.error is None or to_next:\n",
+        "        if params.error == '' or to_next:\n",
     ),
     Mutant(
         "tells nobody that the time is up",

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import httpx
 import pytest
 
 from fake_daemon import FakeDaemon
-from superezio import AsyncClient, Client, wire
+from superezio import AsyncClient, Client
 from superezio.adapters.httpx_transport import (
     AsyncGuardedTransport,
     GuardedTransport,
@@ -42,33 +41,6 @@ class Service:
 @pytest.fixture
 def service() -> Service:
     return Service()
-
-
-@pytest.fixture
-def answering(daemon: FakeDaemon) -> FakeDaemon:
-    daemon.answers |= {
-        "breaker.acquire": wire.BreakerPermit(
-            name="openai", permit=7, state="closed", shared=True, expires_in_ms=600_000
-        ),
-        "breaker.settle": wire.BreakerSettlement(effect="settled", state="closed"),
-        "limit.acquire": wire.LimitReservation(
-            name="openai", reservation=5, shared=False, waited_ms=0
-        ),
-        "limit.settle": wire.LimitSettlement(settled=True),
-    }
-    return daemon
-
-
-@pytest.fixture
-def client(answering: FakeDaemon) -> Iterator[Client]:
-    with Client(str(answering.path)) as made:
-        yield made
-
-
-@pytest.fixture
-async def aclient(answering: FakeDaemon) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(str(answering.path)) as made:
-        yield made
 
 
 def http(client: Client, service: Service, **options: Any) -> httpx.Client:
@@ -176,18 +148,6 @@ def test_what_is_turned_away_is_an_error_of_both_packages_with_retry_after(
     assert (error.kind, error.data, error.correlation_id) == (kind.kind, refusal.data, "c0ffee")
     assert error.request.url == URL
     assert not service.requests
-
-
-def test_a_streamed_body_is_read_after_the_request_was_settled(
-    client: Client, answering: FakeDaemon, service: Service
-) -> None:
-    def body() -> Iterator[bytes]:
-        assert outcome(answering) == "success"
-        yield b"hi"
-
-    service.does = httpx.Response(200, content=body())
-    with http(client, service) as made, made.stream("GET", URL) as response:
-        assert b"".join(response.iter_bytes()) == b"hi"
 
 
 def test_a_request_may_cost_what_it_says(

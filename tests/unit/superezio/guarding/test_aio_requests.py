@@ -196,7 +196,7 @@ async def test_a_request_that_was_to_be_sent_again_ends_with_the_client(
 
     caller = asyncio.ensure_future(waits())
     await asked(daemon, "limit.acquire")
-    while aclient._conversation._users > 1:  # the answer is to come yet
+    while aclient._conversation._users > 1:  # noqa: ASYNC110 - the answer is to come yet
         await asyncio.sleep(0)
     await aclient.aclose()
     with pytest.raises(ConnectionLostError):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superezio.errors import BusyError
+from superezio.errors import BusyError, ConnectionLostError
 from superezio.guarding.aio_turns import Turns
 
 
@@ -41,6 +41,24 @@ async def test_a_lane_goes_in_the_order_of_arrival() -> None:
 
     await asyncio.gather(*map(go, range(50)))
     assert order == list(range(50))
+
+
+async def test_all_that_wait_are_told_when_the_client_is_closed_and_turns_go_on_after_that() -> (
+    None
+):
+    turns = Turns(at_once=2, most_waiting=3)
+    await turns.take("lane")
+    waiting = [asyncio.create_task(turns.take("lane")) for _ in range(3)]
+    await settled()
+    waiting[0].cancel()
+    turns.end_waits()
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(each) for each in ended} <= {ConnectionLostError, asyncio.CancelledError}
+    later = [asyncio.create_task(turns.take("lane")) for _ in range(3)]
+    await settled()
+    for each in later:
+        turns.give_back("lane")
+        await each
 
 
 async def test_who_was_refused_goes_before_those_that_wait() -> None:

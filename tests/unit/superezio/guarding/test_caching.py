@@ -149,7 +149,12 @@ def test_an_old_value_stands_in_for_an_error(client: Client, daemon: FakeDaemon)
     ],
 )
 async def test_who_is_turned_away_itself_lets_the_next_in_line_fetch(
-    client: Client, aclient: AsyncClient, daemon: FakeDaemon, error: Exception, is_passed_on: bool
+    client: Client,
+    aclient: AsyncClient,
+    daemon: FakeDaemon,
+    error: Exception,
+    *,
+    is_passed_on: bool,
 ) -> None:
     """Those that wait have a retry_after of their own: it is no error of the value."""
 

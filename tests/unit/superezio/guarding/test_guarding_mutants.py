@@ -12,7 +12,9 @@ from mutants import Mutant, kept_list
 pytestmark = pytest.mark.slow
 
 _HERE: Final = Path(__file__).parent
-_ANSWERS: Final = _HERE.parent / "adapters" / "test_answers.py"
+_ADAPTERS: Final = _HERE.parent / "adapters"
+_ANSWERS: Final = _ADAPTERS / "test_answers.py"
+_BODIES: Final = _ADAPTERS / "test_httpx_bodies.py"
 _G: Final = "superezio.guarding."
 
 MUTANTS = (
@@ -133,6 +135,48 @@ MUTANTS = (
         "call.failure()",
     ),
     Mutant(
+        "takes a body that breaks off for one that was read",
+        "superezio.adapters.httpx_bodies",
+        "            self._end(error)\n            raise",
+        "            self._end(None)\n            raise",
+    ),
+    Mutant(
+        "takes an async body that breaks off for one that was read",
+        "superezio.adapters.httpx_bodies",
+        "            await self._end(error)\n            raise",
+        "            await self._end(None)\n            raise",
+    ),
+    Mutant(
+        "takes a body that was closed early for one that was read",
+        "superezio.adapters.httpx_bodies",
+        "        finally:\n            self._end(LeftEarlyError())",
+        "        finally:\n            self._end(None)",
+    ),
+    Mutant(
+        "keeps the slot of a body that was read until it is closed",
+        "superezio.adapters.httpx_bodies",
+        "            raise\n        self._end(None)",
+        "            raise",
+    ),
+    Mutant(
+        "forgets responses that nobody closes",
+        "superezio.adapters.httpx_bodies",
+        "            self._left.append(number)",
+        "            self._held.pop(number)",
+    ),
+    Mutant(
+        "does not know the last event of a stream",
+        "superezio.adapters.httpx_bodies",
+        "return None if _LAST_EVENT in self._tail else error",
+        "return error",
+    ),
+    Mutant(
+        "settles a request when its headers are in",
+        "superezio.adapters.httpx_transport",
+        "            if is_to_come(request, response):\n                response.stream = Body(",
+        "            if False:\n                response.stream = Body(",
+    ),
+    Mutant(
         "gives nobody the turn of one that left",
         _G + "aio_turns",
         "            elif not turn.cancelled() and turn.exception() is None:\n"
@@ -152,10 +196,11 @@ MUTANTS = (
         "turn = next(reversed(lane.waiting))",
     ),
     Mutant(
-        "lets those that wait for a turn wait on when the client is closed",
-        _G + "aio_requests",
-        "        self._turns.end_waits()\n",
-        "",
+        "counts those that wait for a turn on when the client is closed",
+        _G + "aio_turns",
+        "                self._drop(name, lane, turn)\n                if not turn.done():\n"
+        "                    turn.set_exception(",
+        "                if not turn.done():\n                    turn.set_exception(",
     ),
     Mutant(
         "connects anew for what was begun before the client was closed",
@@ -207,6 +252,8 @@ _JUDGES: Final = {
 
 
 def _judges(mutant: Mutant) -> tuple[Path, ...]:
+    if "httpx" in mutant.module:
+        return (_BODIES,)
     names = _JUDGES.get(mutant.module)
     return (_ANSWERS,) if names is None else tuple(_HERE / name for name in names)
 
