@@ -79,9 +79,13 @@ def show(out: Output, raw: bytes) -> bool:
 
 def show_list(out: Output, raw: bytes) -> None:
     """Print a line for each request, the newest first."""
-    found = msgspec.json.decode(raw, type=TraceList).requests
+    answer = msgspec.json.decode(raw, type=TraceList)
+    found = answer.requests
+    if answer.truncated:
+        out.note("the search ended where it took long: there may be more, and older")
     if not found:
-        out.line("no such request is in the flight recorder")
+        if not answer.truncated:
+            out.line("no such request is in the flight recorder")
         return
     rows = []
     for each in found:

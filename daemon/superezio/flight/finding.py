@@ -1,4 +1,4 @@
-"""Which requests are looked for, and how many are enough."""
+"""Which requests are looked for, how many are enough, and how far back they are looked for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterator
 
-from superezio.flight.reading import Entry, RingReader, identity
+from superezio.flight.reading import Entry, RingReader, Sieve, identity
 from superezio.flight.records import IN_FLIGHT, OK, RequestNote
 from superezio.wire import TraceFindParams
 
@@ -15,7 +15,7 @@ class Finding:
     """Looks through a ring for what `params` say.
 
     `now_ns` is the time of day. `alive` is the life of the daemon that runs: what waited in another
-    one was never answered.
+    one was never answered. It ends, `cut`, after `most_slices` of a lane.
     """
 
     def __init__(
@@ -26,12 +26,23 @@ class Finding:
         now_ns: int,
         alive: int | None = None,
         visible: Callable[[int], bool] = lambda _uid: True,
+        most_slices: int | None = None,
     ) -> None:
         self._reader = reader
         self._params = params
         self._now_ns = now_ns
         self._alive = alive
-        self._visible = visible
+        self._most_slices = most_slices
+        #: Whether it ended before it was through: there may be more, and older.
+        self.cut = False
+        self._sieve = Sieve(
+            visible=visible,
+            of_method=self._is_of_method,
+            # What was answered at once neither failed nor took long.
+            at_once=params.slow_ms is None and not params.failed,
+            floor_ns=self._floor_ns,
+            most=params.last,
+        )
         self._oldest_ns = 0 if params.since_s is None else now_ns - round(params.since_s * 1e9)
         #: The newest so far, the oldest of them first: (time, number, that one's turn, entry).
         self._found: list[tuple[int, int, int, Entry]] = []
@@ -41,34 +52,40 @@ class Finding:
     def run(self) -> Iterator[None]:
         """Look; what takes long is done in slices, between which this yields."""
         yield from self._look_through(full=True)
-        # What was answered at once neither failed nor took long; of what is recorded in short it is
-        # not known how long it took.
+        # Of what is recorded in short it is not known how long it took.
         if self._params.slow_ms is None:
-            yield from self._look_through(full=False, short=self._params.failed)
+            yield from self._look_through(full=False)
 
     @property
     def found(self) -> list[Entry]:
         """What was found: up to as many as were asked for."""
         return [entry for *_, entry in self._found]
 
-    def _look_through(self, *, full: bool, short: bool = False) -> Iterator[None]:
-        for entry in self._reader.newest_first(full=full, short=short, visible=self._visible):
+    def _look_through(self, *, full: bool) -> Iterator[None]:
+        slices = 0
+        for entry in self._reader.newest_first(full=full, sieve=self._sieve):
             if entry is None:
+                slices += 1
+                if slices == self._most_slices:
+                    self.cut = True
+                    return
                 yield None
             elif isinstance(entry.note, RequestNote):
                 if self._is_enough(entry, entry.note):
                     return
                 self._look_at(entry, entry.note)
 
+    def _floor_ns(self) -> int:
+        """Return the time before which nothing is wanted: enough was found that is newer."""
+        if len(self._found) < self._params.last:
+            return self._oldest_ns
+        return max(self._oldest_ns, self._found[0][0])
+
     def _is_enough(self, entry: Entry, note: RequestNote) -> bool:
         """Tell whether those that were recorded before this one are all too old."""
         if entry.short:
             return False  # it may have been received long before it was recorded
-        recorded_ns = entry.wall_ns + (note.duration_ns or 0)
-        if recorded_ns < self._oldest_ns:
-            return True
-        full = len(self._found) >= self._params.last
-        return full and recorded_ns < self._found[0][0]
+        return entry.wall_ns + (note.duration_ns or 0) < self._floor_ns()
 
     def _look_at(self, entry: Entry, note: RequestNote) -> None:
         key = identity(entry)
@@ -88,7 +105,7 @@ class Finding:
             return False
         if params.failed and not self._has_failed(entry, note):
             return False
-        if params.method is not None and not _is_of(note.method, params.method):
+        if not self._is_of_method(note.method):
             return False
         if params.slow_ms is None:
             return True
@@ -102,8 +119,10 @@ class Finding:
             return entry.era.life != self._alive
         return note.outcome != OK
 
-
-def _is_of(method: str | None, wanted: str) -> bool:
-    if method is None:
-        return False
-    return method.startswith(wanted) if wanted.endswith(".") else method == wanted
+    def _is_of_method(self, method: str | None) -> bool:
+        wanted = self._params.method
+        if wanted is None:
+            return True
+        if method is None:
+            return False
+        return method.startswith(wanted) if wanted.endswith(".") else method == wanted

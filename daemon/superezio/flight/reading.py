@@ -7,6 +7,7 @@ daemon can do other work meanwhile; what is overwritten meanwhile is gone, and n
 from __future__ import annotations
 
 import re
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
@@ -26,11 +27,12 @@ from superezio.flight.layout import (
 from superezio.flight.marking import is_short, read_method, read_short
 from superezio.flight.records import IN_FLIGHT, OK, Note, RequestNote, decode_note
 
-_SLICE_BYTES: Final = 16 * 1024
+#: How many records and requests are looked at in one slice: each costs some microseconds, and one
+#: record may tell of hundreds of requests.
+LOOKED_AT_A_SLICE: Final = 64
+_SLICE_BYTES: Final = LOOKED_AT_A_SLICE * UNIT_BYTES
 #: Searching for bytes is faster than looking at each record.
 _SEARCH_BYTES: Final = 256 * 1024
-#: Records that are found at a time; each costs some microseconds.
-_FOUND_A_SLICE: Final = 64
 _NUMBERED: Final = re.compile(r"([0-9a-f]{16})\.([1-9][0-9]{0,18})")
 _UNKNOWN_ERA: Final = Era(boot_id="", life=0, pid=0, wall_ns=0, plain_place=0, full_place=0)
 
@@ -55,6 +57,29 @@ class Entry(Struct, frozen=True, gc=False):
 def moment_of(note: Note) -> int:
     """Return when it was received or began, by the monotonic clock."""
     return note.received_ns if isinstance(note, RequestNote) else note.started_ns
+
+
+def _any(_of: object) -> bool:
+    return True
+
+
+class Sieve(Struct, frozen=True, kw_only=True):
+    """Which records are looked into; the others are passed over as a whole, at little cost.
+
+    `visible` tells by the uid, `of_method` by the method. `at_once`: also those of requests that
+    were answered at once, which neither failed nor took long. `floor_ns` returns the time, in
+    nanoseconds since 1970, before which nothing is wanted. Of one record, `most` requests are
+    enough, the newest.
+    """
+
+    visible: Callable[[int], bool] = _any
+    of_method: Callable[[str | None], bool] = _any
+    at_once: bool = True
+    floor_ns: Callable[[], int] = int
+    most: int = sys.maxsize
+
+
+_ALL: Final = Sieve()
 
 
 class Lanes:
@@ -108,35 +133,52 @@ class RingReader:
                 if wanted in {note.correlation_id, note.trace_id} and visible(note.uid):
                     yield entry
 
-    def newest_first(
-        self,
-        *,
-        full: bool,
-        short: bool = False,
-        visible: Callable[[int], bool] = lambda _uid: True,
-    ) -> Iterator[Entry | None]:
+    def newest_first(self, *, full: bool, sieve: Sieve = _ALL) -> Iterator[Entry | None]:
         """Yield the requests of a lane, those that were recorded last first; None between slices.
 
         The `full` lane has those that waited, failed, were about a lease, or have an id of their
-        own; the other one those that were answered at once, and those that are recorded in
-        `short`, which can be asked for alone.
+        own; the other one those that were answered at once, and those that are recorded in short.
         """
-        wanted = {n for n, name in enumerate(self._head().methods) if is_short(name)}
-        if short and not wanted:
+        if not (full or sieve.at_once or any(map(is_short, self._head().methods))):
             return
         plain_end, full_end = self._ends()
         lane, end = (self._lanes.full, full_end) if full else (self._lanes.plain, plain_end)
+        kinds = _Kinds(self._head, sieve)
+        looked_at = 0
         for found in _backwards(lane, end):
             if found is None:
+                looked_at = 0
                 yield None
                 continue
-            if found.plain is not None and (
-                not visible(found.plain.uid) or (short and found.plain.method not in wanted)
-            ):
-                continue
-            for entry in reversed(list(self._entries(found))):
-                if isinstance(entry.note, RequestNote) and visible(entry.note.uid):
-                    yield entry
+            entries = self._sifted(found, sieve, kinds)
+            if entries is None:
+                return
+            for entry in entries:
+                looked_at += 1
+                if looked_at % LOOKED_AT_A_SLICE == 0:
+                    yield None
+                yield entry
+
+    def _sifted(self, found: Found, sieve: Sieve, kinds: _Kinds) -> Iterable[Entry] | None:
+        """Return what is wanted of a record; None where all that is older is too old."""
+        plain = found.plain
+        if plain is None:
+            entries = self._entries(found)
+            return [
+                entry
+                for entry in entries
+                if isinstance(entry.note, RequestNote) and sieve.visible(entry.note.uid)
+            ]
+        short, wanted = kinds.of(plain.method)
+        floor_ns = sieve.floor_ns()
+        if floor_ns and plain.received_ns + self._era_of(plain).wall_ns < floor_ns:
+            # One that is recorded in short may have been received long before.
+            return () if short else None
+        if not wanted or not sieve.visible(plain.uid):
+            return ()
+        last = plain.number + plain.requests - 1
+        before_first = max(plain.number - 1, last - sieve.most)
+        return (self._entry(plain, number) for number in range(last, before_first, -1))
 
     def _numbered(
         self, connection: bytes, number: int, visible: Callable[[int], bool]
@@ -185,14 +227,43 @@ class RingReader:
             duration_ns=None,
             marks=[(each, 0) for each in marks],
         )
-        era = self._era(plain.place, plain=plain.name is None)
-        return Entry(note, era, plain.place, short)
+        return Entry(note, self._era_of(plain), plain.place, short)
+
+    def _era_of(self, plain: Plain) -> Era:
+        return self._era(plain.place, plain=plain.name is None)
 
     def _era(self, place: int, *, plain: bool) -> Era:
         eras = self._head().eras
         starts = [era.plain_place if plain else era.full_place for era in eras]
         index = bisect_right(starts, place) - 1
         return eras[index] if index >= 0 else _UNKNOWN_ERA
+
+
+class _Kinds:
+    """What there is to know of a plain record by the number of its method."""
+
+    def __init__(self, head: Callable[[], Head], sieve: Sieve) -> None:
+        self._head = head
+        self._sieve = sieve
+        self._known: dict[int, tuple[bool, bool]] = {}
+
+    def of(self, number: int) -> tuple[bool, bool]:
+        """Return whether it is one in short, and whether it is to be looked into."""
+        known = self._known.get(number)
+        if known is None:
+            methods = self._head().methods
+            known = self._known[number] = self._read(
+                methods[number] if number < len(methods) else ""
+            )
+        return known
+
+    def _read(self, name: str) -> tuple[bool, bool]:
+        sieve = self._sieve
+        if is_short(name):
+            method, _ = read_short(name)
+            # Where names have run out it is of any method.
+            return True, method is None or sieve.of_method(method)
+        return False, sieve.at_once and sieve.of_method(read_method(name)[0] or None)
 
 
 def latest(entries: Iterable[Entry]) -> list[Entry]:
@@ -264,7 +335,7 @@ def _search(lane: memoryview, needle: bytes) -> Iterator[Found | None]:
                 yield found
                 after = found.place % size + found.size
                 done += 1
-                if done % _FOUND_A_SLICE == 0:
+                if done % LOOKED_AT_A_SLICE == 0:
                     yield None
             at = text.find(needle, after - start)
         yield None

@@ -30,7 +30,7 @@ def trace_of(id_: str, entries: Sequence[Entry], *, truncated: bool = False) -> 
     return wire.Trace(id=id_, records=records, spans=spans, truncated=truncated)
 
 
-def list_of(entries: Iterable[Entry]) -> wire.TraceList:
+def list_of(entries: Iterable[Entry], *, truncated: bool = False) -> wire.TraceList:
     """Return the requests among `entries`, the newest first."""
     newest_first = sorted(entries, key=order, reverse=True)
     return wire.TraceList(
@@ -38,7 +38,8 @@ def list_of(entries: Iterable[Entry]) -> wire.TraceList:
             _summary(entry, entry.note)
             for entry in newest_first
             if isinstance(entry.note, RequestNote)
-        ]
+        ],
+        truncated=truncated,
     )
 
 

@@ -140,6 +140,10 @@ class TraceSummary(Result):
 
 
 class TraceList(Result):
-    """What was found, the newest first."""
+    """What was found, the newest first. `truncated`: the search ended where it took long.
+
+    There may be more, and older.
+    """
 
     requests: list[TraceSummary]
+    truncated: bool = False

@@ -32,6 +32,9 @@ from supereziod.observability.timeline import Timeline
 
 #: Entries that one answer about an id has at most.
 MAX_ENTRIES: Final = 1000
+#: How far one search goes in each lane: through all of one of 64 MiB, in seconds of the loop's time
+#: at most.
+_MOST_SLICES: Final = 16_384
 #: Requests whose failure is told with the state of all GPUs.
 _ABOUT_GPUS: Final = ("lease.", "placement.")
 
@@ -158,13 +161,14 @@ class FlightRecorder:
         return self._ring.reader().of_id(id_, visible)
 
     def finding(self, params: TraceFindParams, visible: Callable[[int], bool]) -> Finding:
-        """Return what looks for requests."""
+        """Return what looks for requests; it ends, and says so, where it takes long."""
         return Finding(
             self._ring.reader(),
             params,
             now_ns=self._wall_clock(),
             alive=self._ring.life,
             visible=visible,
+            most_slices=_MOST_SLICES,
         )
 
     def _note(self, request: Recorded, outcome: str, duration_ns: int | None) -> RequestNote:

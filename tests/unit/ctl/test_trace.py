@@ -105,6 +105,12 @@ def test_by_itself_it_lists_the_newest_20(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert len(ctl.out.splitlines()) == 3
 
 
+def test_a_search_that_was_cut_says_so(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["trace.find"] = wire.TraceList(requests=[], truncated=True)
+    assert ctl("trace", "--failed") == 0
+    assert (ctl.out, "there may be more" in ctl.err) == ("", True)
+
+
 def test_nothing_found_is_said(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["trace.find"] = wire.TraceList(requests=[])
     assert ctl("trace", "--failed") == 0

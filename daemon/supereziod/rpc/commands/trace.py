@@ -29,8 +29,9 @@ from supereziod.rpc.requests import RequestContext
 
 _ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _MAX_LAST: Final = 1000
-#: Searches at a time, of one user and in all: each takes the loop some of its time.
-_SEARCHES_PER_UID: Final = 2
+#: Searches at a time, of one user and in all: each takes a slice of each lap of the loop, which is
+#: no part of its user's turn.
+_SEARCHES_PER_UID: Final = 1
 _SEARCHES: Final = 8
 
 _MAX_NAME: Final = 64
@@ -86,7 +87,7 @@ class TraceCommands:
         with self._search(request.peer.uid):
             for _ in finding.run():
                 await asyncio.sleep(0)
-        return list_of(finding.found)
+        return list_of(finding.found, truncated=finding.cut)
 
     def annotate(self, request: RequestContext, params: TraceAnnotateParams) -> Done:
         """Add a span of the caller's own to one of its ids."""
