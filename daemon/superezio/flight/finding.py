@@ -83,8 +83,6 @@ class Finding:
 
     def _is_enough(self, entry: Entry, note: RequestNote) -> bool:
         """Tell whether those that were recorded before this one are all too old."""
-        if entry.short:
-            return False  # it may have been received long before it was recorded
         return entry.wall_ns + (note.duration_ns or 0) < self._floor_ns()
 
     def _look_at(self, entry: Entry, note: RequestNote) -> None:

@@ -17,6 +17,7 @@ RECORDING_TESTS = UNIT / "rpc" / "test_recording.py"
 SERIES_TESTS = UNIT / "rpc" / "test_series.py"
 TRACE_TESTS = UNIT / "rpc" / "commands" / "test_trace.py"
 CTL_TESTS = UNIT / "ctl" / "test_trace.py"
+FINDING_TESTS = UNIT / "observability" / "test_finding.py"
 SHARES_TESTS = UNIT / "observability" / "test_lane_shares.py"
 
 LAYOUT = "superezio.flight.layout"
@@ -34,7 +35,7 @@ RECORDING = "supereziod.rpc.recording"
 CONNECTION = "supereziod.rpc.connection"
 TRACE = "supereziod.rpc.commands.trace"
 
-READERS = [TRACE_TESTS, CTL_TESTS, RING_TESTS, RECORDING_TESTS, SHARES_TESTS]
+READERS = [FINDING_TESTS, TRACE_TESTS, CTL_TESTS, RING_TESTS, RECORDING_TESTS, SHARES_TESTS]
 RECORDERS = [SHARES_TESTS, RECORDING_TESTS]
 JUDGES = {
     LAYOUT: [LAYOUT_TESTS],
@@ -222,12 +223,6 @@ MUTANTS = (
         RECORDER,
         "        self._shares.wrote(note.uid, begin, self._ring.full_end, self._clock())\n",
         "",
-    ),
-    Mutant(
-        "ends a search at what waited long",
-        FINDING,
-        "        if entry.short:\n            return False",
-        "        if False:\n            return False",
     ),
     Mutant(
         "takes a short beginning for an end",
