@@ -25,16 +25,22 @@ _NONE_LEFT: Final = {
 }
 
 
-def limited(name: str, rejection: Rejection) -> RateLimitedError:
-    """Return the refusal of a request that may pass later."""
+def limited(name: str, rejection: Rejection, began: str | None = None) -> RateLimitedError:
+    """Return the refusal of a request that may pass later.
+
+    `began` is that the limit began with nothing: see `limit_beginnings`.
+    """
     retry_after_ms = milliseconds.rounded_up(rejection.retry_after_ns)
     why = (
         "the service that it is for asked to wait"
         if rejection.blocked
         else f"{_NONE_LEFT[rejection.dimension]} for {rejection.scope}"
     )
+    # Slots begin free, and a block is no matter of how a limit began.
+    is_felt = not rejection.blocked and rejection.dimension is not Dimension.CONCURRENCY
+    besides = f" {began[0].upper()}{began[1:]}" if began and is_felt else ""
     return RateLimitedError(
-        f"the limit {name} has no room now: {why}. Ask again later, or wait for room.",
+        f"the limit {name} has no room now: {why}.{besides} Ask again later, or wait for room.",
         retry_after_ms=retry_after_ms,
         data={
             "name": name,

@@ -246,6 +246,7 @@ class LimitRegistry:
             book=self.book,
             currency=self._currency,
             restart=self._remembered.take(owned),
+            unknown=self._remembered.unknown,
         )
         for scope in self.book.scopes(name):
             if scope.kind in ("session", "key"):
@@ -272,6 +273,7 @@ class LimitRegistry:
             currency=self._currency,
             rates=rates,
             restart=self._remembered.take(owned),
+            unknown=self._remembered.unknown,
         )
         named.used_ns = self._clock()
         account.names += 1

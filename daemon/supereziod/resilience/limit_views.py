@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from superezio import milliseconds
 from superezio.errors import PermissionDeniedError
-from superezio.quantities import format_duration
 from superezio.resilience.rate_limiter import Budget, Dimension, Limit, Rate, Scope
 from superezio.wire import LimitBudget, LimitList, LimitResetParams, LimitState, SpendWindow
 from superezio.wire import LimitParams as NamedParams
@@ -17,7 +16,8 @@ from supereziod.observability.events import EventLog
 from supereziod.observability.targets import decides_over
 from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.limit_answers import nothing_of
-from supereziod.resilience.limit_memory import Remembered, Unknown
+from supereziod.resilience.limit_beginnings import WHY, beginning
+from supereziod.resilience.limit_memory import Remembered
 from supereziod.resilience.limit_registry import LimitRegistry, check_key
 from supereziod.resilience.limits import RateLimits
 from supereziod.resilience.metrics import SeenLimits
@@ -26,15 +26,8 @@ from supereziod.resilience.sharing import Asker
 from supereziod.resilience.spend import Calendar, SpendBook
 
 _MS: Final = 1_000_000
-_SECOND: Final = 1_000_000_000
 #: Of one limit, of which there may be as many as keys.
 _SHOWN: Final = 200
-_WHY: Final[dict[Unknown | None, str]] = {
-    "sudden_end": "the daemon had ended suddenly",
-    "another_boot": "the host was started anew",
-    "lost": "what had been granted cannot be read",
-    None: "the daemon had been started without knowing all that was granted",
-}
 
 
 class LimitAdministration:
@@ -74,7 +67,7 @@ class LimitAdministration:
             sudden = reason == "sudden_end"
             self._events.emit(
                 "limit.restarted",
-                f"{_WHY[reason]}: what was left of the limits is not known. Each begins with"
+                f"{WHY[reason]}: what was left of the limits is not known. Each begins with"
                 " nothing, and grows at its own rate; money that was spent is known.",
                 severity="warning" if sudden else "info",
                 reason=reason,
@@ -197,23 +190,7 @@ class LimitAdministration:
             ],
             reservations=named.reservations(),
             waiters=named.limiter.waiters,
-            note=self._note(named, budgets, now_ns),
-        )
-
-    def _note(self, named: NamedLimit, budgets: Sequence[Budget], now_ns: int) -> str | None:
-        """Return that a limit began with nothing, and why, where something is still missing."""
-        empty_at_ns = named.limiter.empty_at_ns
-        if empty_at_ns is None:
-            return None
-        rates = [rate for budget in budgets for rate in budget.rates().values()]
-        growing = [r for r in rates if empty_at_ns + r.rebuild_ns(r.burst) > now_ns]
-        left_ns = max((rate.tat_ns - now_ns for rate in growing), default=0)
-        if left_ns <= 0:
-            return None
-        began = format_duration((now_ns - empty_at_ns) // _SECOND)
-        return (
-            f"it began with nothing {began} ago: {_WHY[self._remembered.unknown]}."
-            f" All is there again in {format_duration(-(-left_ns // _SECOND))}."
+            note=beginning(named, budgets, now_ns),
         )
 
 

@@ -16,6 +16,7 @@ from supereziod.deadlines import Deadlines
 from supereziod.observability.marks import count_use, mark
 from supereziod.resilience.limit_accounts import Holder, Way
 from supereziod.resilience.limit_answers import limited, never_passes, too_many
+from supereziod.resilience.limit_beginnings import beginning
 from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.limit_reports import refusal_of, shortage_of, wait_of
 from supereziod.resilience.limit_reservations import NOTHING, Reservations
@@ -116,7 +117,9 @@ class LimitWaits:
         for waiter, reservation in due.granted:
             self._grant(named, waiter, reservation, now_ns)
         for waiter in due.late:
-            self._refuse(named, waiter, limited(named.owned.name, shortage_of(waiter, now_ns)))
+            began = beginning(named, waiter.budgets, now_ns)
+            refusal = limited(named.owned.name, shortage_of(waiter, now_ns), began)
+            self._refuse(named, waiter, refusal)
         for waiter, error in due.hopeless:
             never = never_passes(named.owned.name, error, named.limiter.currency)
             self._refuse(named, waiter, never)

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from superezio.errors import RateLimitedError
 from superezio.resilience.rate_limiter import Budget, Cost, Dimension, Rejection
 from superezio.wire import (
     LimitAcquireParams,
@@ -24,6 +25,7 @@ from supereziod.observability.events import EventLog
 from supereziod.resilience.event_rate import EventRate
 from supereziod.resilience.limit_accounts import Holder, Request, Way
 from supereziod.resilience.limit_answers import limited
+from supereziod.resilience.limit_beginnings import beginning
 from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.limit_reports import is_more, refusal_of, used_of
 from supereziod.resilience.limit_reservations import ONE, Reservations, limit_of
@@ -134,7 +136,7 @@ class RateLimits:
         if isinstance(granted, Rejection):
             if params.wait_ms > 0:
                 return None
-            raise limited(named.owned.name, granted)
+            raise _no_room(named, granted, budgets, request.received_ns)
         number = self._reservations.open(holder, granted)
         request.came_to = "granted"
         request.session.reservations += 1
@@ -173,7 +175,7 @@ class RateLimits:
         if isinstance(granted, Rejection):
             if may_wait:
                 return None
-            raise limited(named.owned.name, granted)
+            raise _no_room(named, granted, budgets, self._clock())
         future: asyncio.Future[LimitReservation] = asyncio.get_running_loop().create_future()
         future.add_done_callback(tell_grant)
         number = self._reservations.open(holder, granted)
@@ -305,6 +307,12 @@ class RateLimits:
             return _SETTLED
         self._signals.tell_overshoot(named, uid, left_out)
         return _encode(LimitSettlement(settled=True, not_counted=left_out))
+
+
+def _no_room(
+    named: NamedLimit, rejection: Rejection, budgets: tuple[Budget, ...], now_ns: int
+) -> RateLimitedError:
+    return limited(named.owned.name, rejection, beginning(named, budgets, now_ns))
 
 
 def _cost_of(params: LimitAcquireParams, named: NamedLimit) -> Cost:

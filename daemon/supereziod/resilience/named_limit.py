@@ -19,6 +19,7 @@ from superezio.resilience.spend_cap import OverCapError, Spend, SpendCap, Window
 from superezio.wire import LimitRates, LimitReservation
 from supereziod.resilience.limit_accounts import Account, Way
 from supereziod.resilience.limit_answers import over_cap, over_whole_cap, overshot
+from supereziod.resilience.limit_memory import Unknown
 from supereziod.resilience.limit_rules import SCOPE_KINDS, LimitRules
 from supereziod.resilience.overshoot import RateOvershoots, SpendOvershoots, is_shared
 from supereziod.resilience.sharing import Owned
@@ -49,8 +50,11 @@ class NamedLimit:
         currency: str,
         rates: LimitRates | None = None,
         restart: Restart | None = None,
+        unknown: Unknown | None = None,
     ) -> None:
         self.owned = owned
+        #: Why it is not known what was granted before, where that is so.
+        self.unknown = unknown
         self.limiter = RateLimiter(
             currency=currency,
             max_reservations=_NO_BOUND,

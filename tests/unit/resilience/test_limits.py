@@ -1158,11 +1158,40 @@ async def test_that_limits_begin_with_nothing_is_told_once_and_shown_while_it_ma
         assert note is not None
         assert "began with nothing 3s ago" in note
         assert "again in 7s" in note
+        assert f"`superezioctl limit reset {name}`" in note
     host.reset(ANN, "first")
     assert host.peek(ANN, "first").note is None
     host.turn(7000)
     host.acquire(host.connect(ANN), "plain", requests=10)
     assert host.peek(ANN, "plain").note is None, "what is missing now was granted since"
+
+
+@pytest.mark.parametrize("wait_ms", [0, 500])
+async def test_who_is_refused_for_how_a_limit_began_is_told_so_and_what_ends_it(
+    host: LimitHost, wait_ms: int
+) -> None:
+    host.acquire(host.connect(ANN), "plain")
+    host.end(final=False)
+    host.start()
+    ann = host.connect(ANN)
+    host.acquire(ann, "first", rates=RATES, requests=0)
+    host.turn(3000)
+    for name, who in (("plain", "an admin has"), ("first", "you have")):
+        if wait_ms:
+            waiting = host.wait(ann, name, requests=9, wait_ms=wait_ms)
+            host.turn(wait_ms)
+            with pytest.raises(RateLimitedError) as caught:
+                await waiting
+        else:
+            with pytest.raises(RateLimitedError) as caught:
+                host.acquire(ann, name, requests=9)
+        assert "ago: the daemon had ended suddenly. All is there again in" in str(caught.value)
+        assert f"once {who} run `superezioctl limit reset {name}`" in str(caught.value)
+    host.reset(ANN, "first")
+    host.acquire(ann, "first", requests=9)
+    with pytest.raises(RateLimitedError) as caught:
+        host.acquire(ann, "first", requests=9)
+    assert "began" not in str(caught.value)
 
 
 async def test_an_orderly_restart_has_nothing_to_tell(host: LimitHost) -> None:
