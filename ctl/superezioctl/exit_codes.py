@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
 DONE = 0
 FAILED = 1
 USAGE = 2
@@ -39,3 +43,19 @@ BY_KIND = {
     "reply_timeout": TIMED_OUT,
     "deadline_exceeded": TIMED_OUT,
 }
+
+
+class KilledBy(int):
+    """The exit code of a command that a signal killed: 128 and the signal, as a shell has it.
+
+    The process that stood for the command ends by the same signal.
+    """
+
+    def __new__(cls, signal: int) -> Self:
+        """Return the code for a signal."""
+        return super().__new__(cls, 128 + signal)
+
+    @property
+    def signal(self) -> int:
+        """Which one it was."""
+        return self - 128

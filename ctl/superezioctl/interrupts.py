@@ -20,6 +20,22 @@ def end_the_process() -> None:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
+def die_of(number: int) -> None:
+    """End the process by a signal, as a command was ended that stood for it.
+
+    A shell ends its loop at Ctrl-C only where what it ran was ended by it, whatever the exit code.
+    """
+    import os  # noqa: PLC0415 - in the end only
+    import resource  # noqa: PLC0415 - as above
+
+    # The command's own core, where there is one, is the one that says something.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if number not in {_signal.SIGKILL, _signal.SIGSTOP}:
+        _signal.signal(number, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
+
+
 class Raised:
     """A block in which an interrupt is a KeyboardInterrupt: one that waits and tidies up."""
 

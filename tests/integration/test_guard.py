@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -198,11 +199,43 @@ def test_an_interrupt_is_the_commands_and_says_nothing_of_the_service(daemon: Li
     assert guard.stdout is not None
     assert guard.stdout.readline() == "up\n"
     guard.send_signal(signal.SIGTERM)
-    assert guard.wait(WITHIN_S) == 128 + signal.SIGTERM
+    assert guard.wait(WITHIN_S) == -signal.SIGTERM, "as the command itself"
     guard.stdout.close()
     with daemon.client() as client:
         (breaker,) = [b for b in client.breaker_list().breakers if b.name == "stopped"]
     assert (breaker.permits, breaker.calls) == (0, 0)
+
+
+def test_ctrl_c_ends_a_loop_of_a_shell(daemon: LiveDaemon) -> None:
+    """A shell goes on after what was interrupted and did not die of it."""
+    guard = shlex.join(words(daemon, "guard", "looped", "--", "sh", "-c", "echo up; exec sleep 60"))
+    shell = subprocess.Popen(
+        ["bash", "-c", f"for each in 1 2; do {guard}; done; echo 'went on'"],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert shell.stdout is not None
+    assert shell.stdout.readline() == "up\n"
+    os.killpg(shell.pid, signal.SIGINT)
+    said, _ = shell.communicate(timeout=WITHIN_S)
+    assert (shell.returncode, said) == (-signal.SIGINT, "")
+    assert calls_of(daemon, "looped") == (0, 0)
+
+
+def test_a_command_that_takes_an_interrupt_well_ends_as_it_says(daemon: LiveDaemon) -> None:
+    catch = "trap 'echo caught; exit 0' INT; echo up; while :; do sleep 0.01; done"
+    guard = subprocess.Popen(
+        words(daemon, "guard", "heeded", "--", "sh", "-c", catch),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert guard.stdout is not None
+    assert guard.stdout.readline() == "up\n"
+    os.killpg(guard.pid, signal.SIGINT)
+    said, _ = guard.communicate(timeout=WITHIN_S)
+    assert (guard.returncode, said) == (0, "caught\n")
 
 
 def test_a_guard_that_is_killed_leaves_no_permit_behind(daemon: LiveDaemon) -> None:
@@ -316,12 +349,12 @@ def test_a_command_that_was_cancelled_says_nothing_of_the_service(
     """By a signal (Ctrl-C, a hangup, a pipe that is closed), or by an exit code that means one."""
     name = f"cancelled-{code}"
     assert run(daemon, name, "--", "sh", "-c", f"exit {code}").returncode == code
-    assert run(daemon, name, "--", "sh", "-c", f"kill -{code - 128} $$").returncode == code
+    assert run(daemon, name, "--", "sh", "-c", f"kill -{code - 128} $$").returncode == 128 - code
     assert calls_of(daemon, name) == (0, 0)
 
 
 def test_another_signal_is_a_failure_of_the_command(daemon: LiveDaemon) -> None:
-    assert run(daemon, "crashed", "--", "sh", "-c", "kill -SEGV $$").returncode == 139
+    assert run(daemon, "crashed", "--", "sh", "-c", "kill -SEGV $$").returncode == -signal.SIGSEGV
     assert calls_of(daemon, "crashed") == (1, 0)
 
 

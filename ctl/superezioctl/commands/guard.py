@@ -387,7 +387,8 @@ COMMANDS = {
         "Standard input and output are the command's, with --json too, which is for errors; "
         "signals are handed on to it. All after NAME is the command, with `--` before it or "
         "without: the options of guard stand before the command.\n\n"
-        "The exit code is the command's own. 75: not now, the breaker is open or the limit has no "
+        "The exit code is the command's own; one that a signal killed has guard die of it, too, so "
+        "that Ctrl-C ends a loop. 75: not now, the breaker is open or the limit has no "
         "room; standard error says when. 125: it was not started for another reason. 126: it "
         "cannot be executed. 127: it is not there.",
         examples=[

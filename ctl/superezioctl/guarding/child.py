@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 
+from superezioctl.exit_codes import KilledBy
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,10 +31,10 @@ _FROM_A_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 
 
 class Ended:
-    """How the command ended. `code` is as a shell has it: 128 and the signal, if one killed it."""
+    """How the command ended. `code` is as a shell has it: `KilledBy` a signal, if one did."""
 
     def __init__(self, status: int, output: bytes | None) -> None:
-        self.code = status if status >= 0 else 128 - status
+        self.code = status if status >= 0 else KilledBy(-status)
         #: What it printed, where that was kept and is not too much.
         self.output = output
         #: By a signal, or with the exit code that a shell has for one: that is a cancellation.
