@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar, Unpack
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar, Unpack
 
 from superezio import calls, wire
 from superezio.calls import CacheOptions, Call, LimitCost, LimitUse
@@ -20,13 +21,14 @@ class AsyncServiceMethods(Protocol):
         self,
         name: str,
         *,
-        rules: wire.BreakerRules | None = None,
+        rules: wire.BreakerRules | Mapping[str, Any] | None = None,
         timeout_s: float | None = None,
     ) -> wire.BreakerPermit:
         """Ask for leave to call the service that `name` stands for; settle it when the call ends.
 
         The permit is this client's connection's, and returns with it. `rules` are for a name of
-        one's own. Raises BreakerOpenError, with `retry_after_ms`.
+        one's own: wire.BreakerRules, or a dict such as {"open_s": 5}. Raises
+        BreakerOpenError, with `retry_after_ms`.
         """
         return await self._call(calls.breaker_acquire(name, rules), timeout_s)
 

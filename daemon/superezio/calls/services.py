@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 from superezio import wire
 from superezio.calls.call import Call, duration_s, milliseconds, refuse_unknown
@@ -159,8 +159,12 @@ def cache_stats() -> Call[wire.CacheStats]:
     return Call(method="cache.stats", result=wire.CacheStats)
 
 
-def breaker_acquire(name: str, rules: wire.BreakerRules | None) -> Call[wire.BreakerPermit]:
+def breaker_acquire(
+    name: str, rules: wire.BreakerRules | Mapping[str, Any] | None
+) -> Call[wire.BreakerPermit]:
     # Again is safe: what the connection that ended was given has returned with it.
+    if rules is not None and not isinstance(rules, wire.BreakerRules):
+        rules = wire.BreakerRules(**rules)
     params = wire.BreakerAcquireParams(name=name, rules=rules)
     return Call(method="breaker.acquire", result=wire.BreakerPermit, params=params)
 

@@ -66,7 +66,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         of_limit, has_cache = limit_part(options), not options.keys().isdisjoint(_CACHE)
         return cls(
             breaker=options.get("breaker", name),
-            rules=breaker_rules(options.get("rules", {})),
+            rules=breaker_rules(options.get("rules")),
             is_failure=options.get("failure", any_exception),
             limit=None if limit is None else limit_params(limit, of_limit),
             recipe=Recipe.of(cache, cache_part(options)) if has_cache else None,

@@ -42,6 +42,10 @@ class BreakerOptions(TypedDict, total=False):
     block_limit_s: float
 
 
+#: Rules as they are sent, or by their names: {"open_s": 5}.
+Rules = wire.BreakerRules | BreakerOptions
+
+
 class LimitOptions(TypedDict, total=False):
     """What a call takes of a limit, and how long it waits for that.
 
@@ -93,7 +97,7 @@ class PassOptions(LimitOptions, total=False):
 
     breaker: str | None
     limit: str | None
-    rules: BreakerOptions
+    rules: Rules | None
     failure: Callable[[Exception], bool]
 
 
@@ -110,8 +114,14 @@ class GuardOptions(PassOptions, CachedOptions, total=False):
     used: Callable[[Any], Mapping[str, int]]
 
 
-def breaker_rules(options: BreakerOptions) -> wire.BreakerRules | None:
+def breaker_rules(options: Rules | None) -> wire.BreakerRules | None:
     """Return the rules that were given, if any were. An unknown name is a TypeError."""
+    if options is None or isinstance(options, wire.BreakerRules):
+        return options
+    if not isinstance(options, Mapping):
+        raise TypeError(
+            f'rules are a dict such as {{"open_s": 5}}, or wire.BreakerRules, not {options!r}'
+        )
     _refuse_unknown(options, BreakerOptions.__optional_keys__)
     return wire.BreakerRules(**options) if options else None
 

@@ -63,6 +63,7 @@ CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("session_list", {}, "session.list"),
     ("rpc_discover", {}, "rpc.discover"),
     ("breaker_acquire", {"name": "a", "rules": wire.BreakerRules(open_s=1)}, "breaker.acquire"),
+    ("breaker_acquire", {"name": "a", "rules": {"open_s": 1}}, "breaker.acquire"),
     ("breaker_settle", {"name": "a", "permit": 7, "outcome": "ignore"}, "breaker.settle"),
     ("breaker_get", {"name": "a"}, "breaker.get"),
     ("breaker_list", {}, "breaker.list"),

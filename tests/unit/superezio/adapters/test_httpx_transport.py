@@ -69,6 +69,15 @@ def test_a_request_goes_by_limit_and_breaker(
     assert outcome(answering) == "success"
 
 
+@pytest.mark.parametrize("rules", [{"open_s": 5}, wire.BreakerRules(open_s=5)])
+def test_rules_reach_the_breaker(
+    client: Client, answering: FakeDaemon, service: Service, rules: object
+) -> None:
+    with http(client, service, rules=rules) as made:
+        made.get(URL)
+    assert answering.params_of("breaker.acquire")["rules"]["open_s"] == 5
+
+
 def test_a_server_error_is_handed_on_and_a_failure(
     client: Client, answering: FakeDaemon, service: Service
 ) -> None:

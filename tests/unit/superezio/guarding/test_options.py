@@ -6,7 +6,14 @@ import pytest
 
 from superezio import wire
 from superezio.guarding.local_breakers import local_rules
-from superezio.guarding.options import BreakerOptions, limit_params, limit_rate, limit_rates
+from superezio.guarding.options import (
+    BreakerOptions,
+    Rules,
+    breaker_rules,
+    limit_params,
+    limit_rate,
+    limit_rates,
+)
 from superezio.resilience.breaker_rules import BreakerRules
 
 
@@ -62,6 +69,22 @@ def test_an_option_with_a_typo_is_refused_with_the_names_there_are() -> None:
 
 def test_the_options_of_a_breaker_are_its_rules() -> None:
     assert set(BreakerOptions.__optional_keys__) == set(wire.BreakerRules.__struct_fields__)
+
+
+@pytest.mark.parametrize("rules", [{"open_s": 5}, wire.BreakerRules(open_s=5)])
+def test_rules_are_a_dict_or_as_they_are_sent(rules: Rules) -> None:
+    assert breaker_rules(rules) == wire.BreakerRules(open_s=5)
+
+
+def test_rules_that_are_not_given_are_none() -> None:
+    assert breaker_rules(None) is None
+    assert breaker_rules({}) is None
+
+
+@pytest.mark.parametrize("rules", ["open_s=5", 5, ["open_s"]])
+def test_what_are_no_rules_are_told_with_an_example(rules: Any) -> None:
+    with pytest.raises(TypeError, match=r'a dict such as \{"open_s": 5\}, or wire.BreakerRules'):
+        breaker_rules(rules)
 
 
 def test_every_rule_reaches_the_breaker_that_stands_in() -> None:
