@@ -31,6 +31,7 @@ TYPED = [line for line in commands(PAGE, "$ ") if not line.startswith("pip ")]
 SAID = [
     ["because I can", "'total_tokens': 412} from the cache"],
     ["False {'text': 'because'}", "True {'text': 'because'}"],
+    ["Paris Paris"],
     ["0: called, and down", "1: called, and down", "2: not called, for another", "3: not called"],
     ["tokens user"],
     ["fetches hello\n[0.25, 5.0] [0.25, 5.0]"],

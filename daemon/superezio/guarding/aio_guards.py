@@ -153,7 +153,9 @@ class AsyncGuards:
         given, after = options.get("cache_key"), settled_by(options.get("used"))
 
         def decorate(function: Callable[P, Awaitable[R]], /) -> Callable[P, Awaitable[R]]:
-            key_of = keys.given(given) if given is not None else keys.of(function)
+            key_of = (
+                keys.given(given) if given is not None else keys.of(function, option="cache_key")
+            )
             codec = codec_of(function, options.get("returns"))
 
             @functools.wraps(function)

@@ -139,7 +139,9 @@ class Guards:
         given, after = options.get("cache_key"), settled_by(options.get("used"))
 
         def decorate(function: Callable[P, R], /) -> Callable[P, R]:
-            key_of = keys.given(given) if given is not None else keys.of(function)
+            key_of = (
+                keys.given(given) if given is not None else keys.of(function, option="cache_key")
+            )
             codec: Codec[R] = codec_of(function, options.get("returns"))
 
             @functools.wraps(function)

@@ -27,18 +27,19 @@ _LONGEST: Final = 200
 _SHOWN: Final = 100
 
 
-def of(function: Callable[..., Any]) -> Callable[..., str]:
+def of(function: Callable[..., Any], *, option: str = "key") -> Callable[..., str]:
     """Return what makes the key of a call of `function`, given its arguments.
 
-    Raises TypeError for a function that has no key, and so does what is returned for arguments.
+    `option` is what a caller gives another one by, which errors name. Raises TypeError for a
+    function that has no key, and so does what is returned for arguments.
     """
     code = getattr(function, "__code__", None)
     if code is None or function.__name__ == "<lambda>" or code.co_freevars:
         raise TypeError(
             f"cannot make a cache key for {function!r}: it has no name of its own, or depends on"
-            " variables around it. Say what its value depends on: key=lambda ...: ..."
+            f" variables around it. {_advice(option)}"
         )
-    name = f"{_module(function)}.{function.__qualname__}"
+    name = f"{_module(function, option)}.{function.__qualname__}"
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -51,8 +52,8 @@ def of(function: Callable[..., Any]) -> Callable[..., str]:
                 parts.append(f"{parameter}={canonical(value)}")
             except TypeError as error:
                 raise TypeError(
-                    f"cannot make a cache key for {name}: {parameter} has {error}. Say what its"
-                    " value depends on: key=lambda ...: ..."
+                    f"cannot make a cache key for {name}: {parameter} has {error}."
+                    f" {_advice(option)}"
                 ) from None
         return _bounded(f"{name}({','.join(parts)})")
 
@@ -118,7 +119,11 @@ _WRITERS: Final[dict[type, Callable[[Any], str]]] = {
 }
 
 
-def _module(function: Callable[..., Any]) -> str:
+def _advice(option: str) -> str:
+    return f"Say what its value depends on: {option}=lambda ...: ..., which is given its arguments"
+
+
+def _module(function: Callable[..., Any], option: str) -> str:
     """Return the module's name; of a program that is run, its file: many are called __main__."""
     if function.__module__ != "__main__":
         return function.__module__
@@ -127,8 +132,7 @@ def _module(function: Callable[..., Any]) -> str:
     place: str | None = spec.name if spec is not None else getattr(main, "__file__", None)
     if place is None:
         raise TypeError(
-            "cannot make a cache key for a function that was typed in: say what its value depends"
-            " on: key=lambda ...: ..."
+            f"cannot make a cache key for a function that was typed in. {_advice(option)}"
         )
     return place
 

@@ -57,6 +57,19 @@ def test_a_function_with_a_cache_is_looked_up_first_and_stored_last(
     assert daemon.params_of("limit.settle")["tokens"] == 8
 
 
+async def test_a_function_whose_arguments_make_no_key_is_told_the_option_of_the_guard(
+    client: Client, aclient: AsyncClient
+) -> None:
+    with pytest.raises(TypeError, match=r"number has a object.* cache_key=lambda"):
+        client.guard("openai", ttl=60)(double)(object())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"number has a object.* cache_key=lambda"):
+        await aclient.guard("openai", ttl=60)(double_async)(object())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"variables around it.* cache_key=lambda"):
+        client.guard("openai", ttl=60)(lambda: 1)
+    with pytest.raises(TypeError, match=r"number has a object.* key=lambda"):
+        client.cached("openai")(double)(object())  # type: ignore[arg-type]
+
+
 def test_a_hit_charges_no_budget(client: Client, daemon: FakeDaemon) -> None:
     daemon.answers["cache.get"] = wire.CacheAnswer(status="hit", text="9")
     assert client.guard("openai", ttl=60)(double)(4) == 9
@@ -110,6 +123,9 @@ def test_each_may_have_a_name_of_its_own_or_be_left_out(client: Client, daemon: 
     assert daemon.params_of("breaker.acquire")["name"] == "api"
     assert daemon.params_of("breaker.acquire")["rules"]["open_s"] == 5
     assert daemon.params_of("limit.acquire")["name"] == "team"
+    with client.guard("openai", rules=wire.BreakerRules(open_s=6)):
+        pass
+    assert daemon.params_of("breaker.acquire")["rules"]["open_s"] == 6
     daemon.requests.clear()
     with client.guard("openai", breaker=None, limit=None, cache="c", cache_key="k") as call:
         call.settle(tokens=1)
