@@ -52,12 +52,15 @@ class BreakerAdministration:
         return wire.BreakerList(breakers=[view_of(kept, now_ns) for kept in seen])
 
     def seen(self) -> Iterator[SeenBreaker]:
-        """Yield all breakers as they are now, as far as they are counted."""
+        """Yield all breakers as they are now, as far as they are counted.
+
+        An open one whose time is over is half-open in this: only no call has come yet.
+        """
         now_ns = self._clock()
         for kept in self._book:
             if now_ns >= kept.due_ns:
                 self._book.expire(kept, now_ns)
-            yield SeenBreaker(kept.owned, kept.breaker.state, kept.rejected)
+            yield SeenBreaker(kept.owned, _state_at(kept, now_ns), kept.rejected)
 
     def force_open(
         self, name: str, who: Who, *, uid: int | None = None, correlation_id: str | None = None
@@ -133,3 +136,10 @@ class BreakerAdministration:
         self._book.touch(kept, now_ns)
         self._book.moved(kept, moved, now_ns, by=who.asker.uid)
         return view_of(kept, now_ns)
+
+
+def _state_at(kept: KeptBreaker, now_ns: int) -> wire.BreakerState:
+    state = kept.breaker.state
+    if state == "open" and not kept.breaker.retry_after_ns(now_ns):
+        return "half_open"
+    return state

@@ -39,7 +39,10 @@ CAUSES: Final = {
 
 _OWN_BREAKERS: Final = gauge("superezio_breakers", "Users' own breakers, by their state", "state")
 _STATE: Final = gauge(
-    "superezio_breaker_state", "1 for the state that a shared breaker is in", "breaker", "state"
+    "superezio_breaker_state",
+    "1 for the state that a shared breaker is in; half_open once it lets the next call through",
+    "breaker",
+    "state",
 )
 _REJECTED: Final = counter(
     "superezio_breaker_rejected_total", "Calls that a shared breaker turned away", "breaker"

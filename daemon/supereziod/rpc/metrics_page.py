@@ -162,8 +162,7 @@ groups:
       - alert: LeasesWaitForLong
         expr: min_over_time(superezio_lease_queue_length[30m]) > 0
       - alert: ServiceIsGivenUpOn
-        expr: superezio_breaker_state{state="open"} == 1
-        for: 5m
+        expr: avg_over_time(superezio_breaker_state{state="open"}[10m]) > 0.8
       - alert: MoneyRunsOut
         expr: superezio_limit_spent >= 0.9 * superezio_limit_cap
       - alert: LeasesAreLost

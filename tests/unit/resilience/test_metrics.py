@@ -71,6 +71,17 @@ def test_a_shared_breaker_has_its_state_by_its_name(breakers: BreakerHost) -> No
     assert holding(told(source), "openai") == ["forced_open"]
 
 
+def test_one_that_lets_the_next_call_through_is_not_told_to_be_open(breakers: BreakerHost) -> None:
+    """Where nobody calls, it stays as it is for days: that is nothing to be woken up for."""
+    source = BreakerMetrics(breakers.breakers)
+    breakers.settle(ANNA, breakers.acquire(ANNA), "throttled", retry_after_s=2)
+    assert holding(told(source), "openai") == ["open"]
+    breakers.advance(2)
+    assert holding(told(source), "openai") == ["half_open"]
+    assert breakers.view().state == "open", "no call has asked yet"
+    assert breakers.view().retry_after_ms is None
+
+
 def test_calls_that_were_turned_away_only_grow(breakers: BreakerHost) -> None:
     source = BreakerMetrics(breakers.breakers)
     breakers.trip(ANNA)
