@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from math import ceil
 
 import msgspec
@@ -13,6 +14,13 @@ from superezioctl.views.text import NOTHING, fit, styled, user
 
 _NAME_COLUMNS = 32
 _USER_COLUMNS = 12
+_OPENED_FOR = {
+    "failure_rate": "too many calls failed",
+    "slow_call_rate": "too many calls were slow",
+    "retry_after": "the service said that it has had enough for now (429, Retry-After)",
+    "half_open_wait": "the calls that were to decide did not come, or not come back, in time",
+    "forced_open": "that was ordered (`superezioctl breaker open`)",
+}
 
 
 def show_list(out: Output, raw: bytes) -> None:
@@ -21,12 +29,13 @@ def show_list(out: Output, raw: bytes) -> None:
     if not breakers:
         out.line("no breakers: one is there from its first call on")
         return
-    header = ["BREAKER", "STATE", "FOR", "CALLS", "FAILED", "SLOW", "OUT", "REJECTED", "OF"]
+    header = ["BREAKER", "STATE", "FOR", "NEXT", "CALLS", "FAILED", "SLOW", "OUT", "REJECTED", "OF"]
     rows = [
         [
             fit(each.name, _NAME_COLUMNS),
             _state(out, each),
             format_duration(ceil(each.state_s)),
+            _next(each),
             str(each.calls),
             f"{each.failure_rate:.0%}",
             f"{each.slow_call_rate:.0%}",
@@ -36,7 +45,7 @@ def show_list(out: Output, raw: bytes) -> None:
         ]
         for each in breakers
     ]
-    out.table(header, rows, right=(3, 4, 5, 6, 7))
+    out.table(header, rows, right=(4, 5, 6, 7, 8))
 
 
 def show_one(out: Output, raw: bytes) -> None:
@@ -46,6 +55,7 @@ def show_one(out: Output, raw: bytes) -> None:
         ("breaker", out.style(each.name, "bold")),
         ("of", "those who share it" if each.shared else user(each.uid)),
         ("state", f"{_state(out, each)}, for {format_duration(ceil(each.state_s))}"),
+        *_why(each),
         ("next call", _next_call(each)),
         *_who(each),
         ("calls", f"{each.calls} counted, {each.permits} out, {each.rejected} rejected"),
@@ -72,12 +82,39 @@ def _who(breaker: Breaker) -> list[tuple[str, str]]:
     return rows
 
 
+def _why(breaker: Breaker) -> list[tuple[str, str]]:
+    """Return why it is not closed, where that is known."""
+    if breaker.opened_for is None:
+        return []
+    why = _OPENED_FOR[breaker.opened_for]
+    if breaker.opened_for == "forced_open" and breaker.opened_by is not None:
+        why = f"{user(breaker.opened_by)} ordered it (`superezioctl breaker open`)"
+    return [("because", why)]
+
+
+def _next(breaker: Breaker) -> str:
+    """Return in how long a call is let through."""
+    if breaker.retry_after_ms is None:
+        return "now"
+    if breaker.state == "forced_open":
+        return NOTHING
+    return format_duration(ceil(breaker.retry_after_ms / 1000))
+
+
 def _next_call(breaker: Breaker) -> str:
     if breaker.retry_after_ms is None:
+        if breaker.state == "open":
+            return "is let through: its time is over, and the calls to come decide"
         return "is let through"
     if breaker.state == "forced_open":
-        return "is rejected, until `superezioctl breaker close`"
+        return f"is rejected, until `{closing(breaker.name, breaker.uid)}`"
     return f"in {format_duration(ceil(breaker.retry_after_ms / 1000))}"
+
+
+def closing(name: str, uid: int | None) -> str:
+    """Return the command that closes a breaker: `uid` is its owner's, None of a shared one."""
+    of_uid = "" if uid in {None, os.getuid()} else f" --uid {uid}"
+    return f"superezioctl breaker close {name}{of_uid}"
 
 
 def _rules(rules: BreakerRules) -> list[tuple[str, str]]:

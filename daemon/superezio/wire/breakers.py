@@ -14,6 +14,12 @@ BreakerState = Literal["closed", "open", "half_open", "forced_open", "disabled"]
 #: throttled: the service said that it has had enough for now (HTTP 429), which is no failure.
 CallOutcome = Literal["success", "failure", "ignore", "throttled"]
 
+#: Why a breaker opened. retry_after: the service said that it has had enough (HTTP 429).
+#: half_open_wait: half-open, too few calls came back in time to decide.
+BreakerOpenedFor = Literal[
+    "failure_rate", "slow_call_rate", "retry_after", "half_open_wait", "forced_open"
+]
+
 
 class BreakerRules(Params):
     """When a breaker opens, for how long, and what it takes to close again.
@@ -98,7 +104,8 @@ class Breaker(Result):
     be let through, null where it is now. `rejected`: calls that this state has turned away.
     `opened_by`: the user whose call or order opened it last, null where it closed since.
     `reported_by`: of a shared one, whose reports the last 100 were that spoke against the service
-    since it closed last, up to eight users, who reported most first.
+    since it closed last, up to eight users, who reported most first. `opened_for`: why it opened
+    last, null where it closed since.
     """
 
     name: str
@@ -118,6 +125,7 @@ class Breaker(Result):
     rules: BreakerRules
     opened_by: int | None = None
     reported_by: list[BreakerReports] = []
+    opened_for: BreakerOpenedFor | None = None
 
 
 class BreakerList(Result):

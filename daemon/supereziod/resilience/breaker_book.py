@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
 from superezio import wire
 from superezio.errors import BusyError
-from superezio.resilience.breaker_answers import Returned, Transition
+from superezio.resilience.breaker_answers import Returned, Transition, TransitionReason
 from superezio.resilience.breaker_rules import BreakerRules
 from superezio.resilience.circuit_breaker import CircuitBreaker
 from supereziod.deadlines import Deadlines
@@ -42,13 +42,18 @@ _BUSY_MS: Final = 1000
 #: What is shorter is over before it would be missed after a restart.
 _SHORT_NS: Final = _SECOND
 
+#: What else opens one (a restart) leaves it as open as it was, and for what it was.
+_OPENED_FOR: Final[Mapping[TransitionReason, wire.BreakerOpenedFor]] = {
+    reason: reason for reason in get_args(wire.BreakerOpenedFor)
+}
+
 
 class KeptBreaker:
     """A breaker, and what is known about it. To be changed through its `BreakerBook`."""
 
     __slots__ = (
-        "answer_head", "breaker", "due_ns", "given", "is_gone", "opened_by", "owned", "record",
-        "rejected", "reports", "rules", "tail", "tail_of", "used_ns", "user",
+        "answer_head", "breaker", "due_ns", "given", "is_gone", "opened_by", "opened_for",
+        "owned", "record", "rejected", "reports", "rules", "tail", "tail_of", "used_ns", "user",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +76,8 @@ class KeptBreaker:
         self.used_ns = now_ns
         #: Who opened it last, or ordered it to be open; None where it closed since, or time did it.
         self.opened_by: int | None = None
+        #: Why it opened last, None where it closed since.
+        self.opened_for: wire.BreakerOpenedFor | None = None
         #: Of a shared one, who reported what.
         self.reports = Reports() if user is None else None
         #: Calls that it turned away: that of the breaker begins anew with each of its states.
@@ -310,8 +317,10 @@ class BreakerBook:
             self._events.tell(kept.owned, step, by=by, reported_by=reported_by)
             if step.state in {"open", "forced_open"}:
                 kept.opened_by = kept.opened_by if by is None else by
+                kept.opened_for = _OPENED_FOR.get(step.reason, kept.opened_for)
             elif step.state != "half_open":
                 kept.opened_by = None
+                kept.opened_for = None
             if step.state == "closed" and kept.reports is not None:
                 kept.reports.clear()
         if any(_has_to_last(each) for each in transitions):
@@ -365,6 +374,7 @@ class BreakerBook:
                 kept = self.make(saved.owned, rules, given=saved.rules, now_ns=now_ns)
             moved = kept.breaker.load(saved.record, now_ns, boot_id=self._boot_id)
             kept.opened_by = saved.opened_by
+            kept.opened_for = saved.opened_for
             self.moved(kept, moved, now_ns)
 
     def snapshot(self, *, final: bool) -> bytes | None:
@@ -384,7 +394,12 @@ class BreakerBook:
         owner, name = kept.owned
         return encode_one(
             SavedBreaker(
-                owner=owner, name=name, rules=kept.given, record=record, opened_by=kept.opened_by
+                owner=owner,
+                name=name,
+                rules=kept.given,
+                record=record,
+                opened_by=kept.opened_by,
+                opened_for=kept.opened_for,
             )
         )
 

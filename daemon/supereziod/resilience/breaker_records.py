@@ -24,6 +24,7 @@ class SavedBreaker(Struct, frozen=True, kw_only=True):
     rules: wire.BreakerRules | None
     record: BreakerRecord
     opened_by: Annotated[int, Meta(ge=0)] | None = None
+    opened_for: wire.BreakerOpenedFor | None = None
 
     @property
     def owned(self) -> Owned:

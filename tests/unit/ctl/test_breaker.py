@@ -34,8 +34,29 @@ def test_the_list_has_a_line_for_each_breaker(ctl: Ctl, daemon: FakeDaemon) -> N
     assert head.split()[:3] == ["BREAKER", "STATE", "FOR"]
     assert own.split()[:2] == ["mine/llm", "half-open"]
     assert own.split()[-1] == getpass.getuser()
-    assert shared.split() == ["openai", "open", "5s", "20", "60%", "5%", "2", "40", "shared"]
+    assert shared.split() == ["openai", "open", "5s", "26s", "20", "60%", "5%", "2", "40", "shared"]
     assert ctl.json("breaker", "list")["breakers"][1]["name"] == "openai"
+
+
+@pytest.mark.parametrize(
+    ("changes", "following"),
+    [
+        ({"state": "open", "retry_after_ms": None}, "now"),
+        ({"state": "closed", "retry_after_ms": None}, "now"),
+        ({"state": "open", "retry_after_ms": 61_000}, "1m 1s"),
+        ({"state": "half_open", "retry_after_ms": 2000}, "2s"),
+        ({"state": "forced_open", "retry_after_ms": 30_000}, "-"),
+    ],
+)
+def test_the_list_says_when_the_next_call_is_let_through(
+    ctl: Ctl, daemon: FakeDaemon, changes: dict[str, Any], following: str
+) -> None:
+    each = wire_samples.breaker(state_s=899, **changes)
+    daemon.answers["breaker.list"] = wire.BreakerList(breakers=[each])
+    assert ctl("breaker", "list") == 0
+    head, line = ctl.out.splitlines()
+    start = head.index("NEXT")
+    assert line[start : head.index("CALLS")].strip() == following
 
 
 def test_where_there_are_none_it_says_when_there_will_be(ctl: Ctl, daemon: FakeDaemon) -> None:
@@ -67,7 +88,27 @@ def test_one_breaker_is_shown_with_its_rules_in_words(ctl: Ctl) -> None:
     ("changes", "said"),
     [
         ({"state": "closed", "retry_after_ms": None}, "next call is let through"),
-        ({"state": "forced_open"}, "next call is rejected, until `superezioctl breaker close`"),
+        (
+            {"state": "open", "retry_after_ms": None},
+            "next call is let through: its time is over, and the calls to come decide",
+        ),
+        (
+            {"state": "forced_open"},
+            "next call is rejected, until `superezioctl breaker close openai`",
+        ),
+        (
+            {"state": "forced_open", "shared": False, "uid": 4711},
+            "next call is rejected, until `superezioctl breaker close openai --uid 4711`",
+        ),
+        ({"opened_for": "failure_rate"}, "because too many calls failed"),
+        ({"opened_for": "slow_call_rate"}, "because too many calls were slow"),
+        ({"opened_for": "retry_after"}, "because the service said that it has had enough for now"),
+        ({"opened_for": "half_open_wait"}, "because the calls that were to decide did not come"),
+        (
+            {"opened_for": "forced_open", "opened_by": 0},
+            "because root ordered it (`superezioctl breaker open`)",
+        ),
+        ({"opened_for": "forced_open"}, "because that was ordered"),
         ({"shared": False, "uid": os.getuid()}, f"of {getpass.getuser()}"),
         (
             {"rules": wire.BreakerRules(window_s=60, half_open_wait_s=5.0)},

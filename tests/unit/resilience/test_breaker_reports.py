@@ -166,6 +166,36 @@ def test_what_time_opened_is_not_laid_to_who_asks_next(host: BreakerHost) -> Non
     assert named(host).opened_by == ROOT.uid
 
 
+def test_why_it_opened_is_shown_until_it_closes(host: BreakerHost) -> None:
+    assert host.view().opened_for is None
+    host.trip(ANNA)
+    assert host.view().opened_for == "failure_rate"
+    host.advance(10)
+    host.acquire(BEN)
+    assert (host.view().state, host.view().opened_for) == ("half_open", "failure_rate")
+    host.advance(10)
+    assert host.view().opened_for == "half_open_wait"
+    host.advance(20)
+    host.call(BEN, "success", times=2)
+    assert (host.view().state, host.view().opened_for) == ("closed", None)
+    host.settle(ANNA, host.acquire(ANNA), "throttled", retry_after_s=5)
+    assert host.view().opened_for == "retry_after"
+    host.breakers.force_open("openai", ROOT.who)
+    assert host.view().opened_for == "forced_open"
+    host.breakers.disable("openai", ROOT.who)
+    assert host.view().opened_for is None
+
+
+def test_why_it_opened_is_known_after_a_restart_which_is_no_reason(host: BreakerHost) -> None:
+    host.trip(ANNA)
+    host.trip(ANNA, "mine")
+    host.advance(10)
+    host.acquire(ANNA)
+    host.restart(kill=True)
+    assert host.view().opened_for == "failure_rate", "it was half-open, and is open again"
+    assert host.view("mine", ANNA).opened_for == "failure_rate"
+
+
 def test_who_opened_it_is_known_after_a_restart(host: BreakerHost) -> None:
     host.trip(ANNA)
     host.restart()

@@ -192,8 +192,8 @@ MODELLED = (
     Mutant(
         "forgets the rules that a caller gave when it restarts",
         BOOK,
-        "rules=kept.given, record=record",
-        "rules=None, record=record",
+        "rules=kept.given,",
+        "rules=None,",
     ),
 )
 EXEMPLIFIED = (
@@ -425,6 +425,18 @@ EXEMPLIFIED = (
         BOOK,
         '            elif step.state != "half_open":\n',
         "            else:\n",
+    ),
+    Mutant(
+        "takes a restart for why it opened",
+        BOOK,
+        "_OPENED_FOR.get(step.reason, kept.opened_for)",
+        "_OPENED_FOR.get(step.reason)",
+    ),
+    Mutant(
+        "says why it opened once it is closed",
+        BOOK,
+        "                kept.opened_for = None\n",
+        "",
     ),
     Mutant(
         "holds reports against users for ever",
