@@ -217,17 +217,17 @@ def _room(ask: shields.Ask, arguments: Arguments) -> shields.Room | None:
     rates = {dimension: rate for dimension, rate in rates.items() if rate is not None}
     if rates:
         params["rates"] = rates
+    params["if_exists"] = all(arguments[cost] is None for cost in _COSTS)
     try:
-        return shields.Room(ask, params)
+        room = shields.Room(ask, params)
     except NotFoundError as error:
-        if any(arguments[cost] is not None for cost in _COSTS):
-            name = arguments["name"]
-            error.message = (
-                f"there is no limit {name} yet: --rate 60/1m or --token-rate 90000/1m makes one of"
-                f" your own; one of several users is [limit.shared.{name}] of the configuration"
-            )
-            raise
-        return None
+        name = arguments["name"]
+        error.message = (
+            f"there is no limit {name} yet: --rate 60/1m or --token-rate 90000/1m makes one of"
+            f" your own; one of several users is [limit.shared.{name}] of the configuration"
+        )
+        raise
+    return room if room.exists else None
 
 
 def _run(context: Context, report: Report, traceparent: str, *, keep: bool) -> child.Ended:

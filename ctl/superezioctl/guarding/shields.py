@@ -54,11 +54,13 @@ class Value:
 
 
 class Room:
-    """Room in the limit for one call."""
+    """Room in the limit for one call; with `if_exists`, there may be no limit to settle with."""
 
     def __init__(self, ask: Ask, params: dict[str, Any]) -> None:
         self._ask = ask
-        self._reservation: int = ask("limit.acquire", params)["reservation"]
+        answer = ask("limit.acquire", params)
+        self._reservation: int = answer["reservation"]
+        self.exists: bool = not answer["absent"]
 
     def settle(self, used: dict[str, Any]) -> None:
         """Say what was used; what is not said was used as reserved."""

@@ -40,7 +40,8 @@ class LimitAcquireParams(Params):
     `wait_ms` 0 answers at once; more waits so long for room, in the order of arrival. `key` is
     whose request it is, where the limit has a scope of keys (a customer, a model). `rates` are for
     a limit of one's own, which has none before; a shared one has its own. Whatever takes slots,
-    or is to be settled, is to be settled over this connection.
+    or is to be settled, is to be settled over this connection. `if_exists`: where there is no limit
+    of that name, and no rates make one, nothing is limited, which is no error then.
     """
 
     name: str
@@ -51,15 +52,21 @@ class LimitAcquireParams(Params):
     key: str | None = None
     wait_ms: int = 0
     rates: LimitRates | None = None
+    if_exists: bool = False
 
 
 class LimitReservation(Result):
-    """Room for one request. It is settled as reserved when the connection ends."""
+    """Room for one request. It is settled as reserved when the connection ends.
+
+    `absent`: there is no such limit, and `if_exists` was said. Nothing is reserved then, and there
+    is nothing to settle.
+    """
 
     name: str
     reservation: int
     shared: bool
     waited_ms: int
+    absent: bool = False
 
 
 class LimitRemaining(Params):

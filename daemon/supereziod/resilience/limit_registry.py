@@ -81,6 +81,13 @@ class LimitRegistry:
         holder.ways[name] = way
         return way
 
+    def has(self, asker: Asker, name: str) -> bool:
+        """Return whether there is a limit that `asker` calls `name`.
+
+        Raises InvalidParamsError or PermissionDeniedError.
+        """
+        return self._names.find(name, asker) in self.limits
+
     def varying_budgets(self, way: Way, session: str, key: str | None) -> tuple[Budget, ...]:
         """Return the budgets of a request, where they depend on its session or key.
 

@@ -77,6 +77,9 @@ class RateLimits:
         try:
             way = request.origin.limit_ways[params.name]
         except KeyError:
+            if params.if_exists and not self._exists(request, params):
+                request.came_to = "unlimited"
+                return _encode(_absent(params.name))
             way = self._find_way(request, params)
         account = way.account
         if account.reservations >= self._least_bound and (
@@ -259,6 +262,10 @@ class RateLimits:
 
     # --- budgets --------------------------------------------------------------------------------
 
+    def _exists(self, request: Request, params: LimitAcquireParams) -> bool:
+        """Return whether there is a limit of that name, or will be, by the rates that are given."""
+        return params.rates is not None or self._registry.has(request.origin.peer, params.name)
+
     def _find_way(self, request: Request, params: LimitAcquireParams) -> Way:
         self._waits.sweep_later()
         return self._registry.find_way(request.origin, params.name, params.rates)
@@ -307,6 +314,10 @@ class RateLimits:
             return _SETTLED
         self._signals.tell_overshoot(named, uid, left_out)
         return _encode(LimitSettlement(settled=True, not_counted=left_out))
+
+
+def _absent(name: str) -> LimitReservation:
+    return LimitReservation(name=name, reservation=0, shared=False, waited_ms=0, absent=True)
 
 
 def _no_room(

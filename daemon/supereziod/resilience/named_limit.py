@@ -83,7 +83,7 @@ class NamedLimit:
         shared = b"true" if owned.owner is None else b"false"
         #: What stands before and behind the number in the answer of a grant.
         self.answer_head = b'{"name":"%b","reservation":' % owned.name.encode("ascii")
-        self.answer_tail = b',"shared":%b,"waited_ms":0}' % shared
+        self.answer_tail = b',"shared":%b,"waited_ms":0,"absent":false}' % shared
 
     def set_rules(self, rules: LimitRules) -> None:
         """Go by other rules from now on."""

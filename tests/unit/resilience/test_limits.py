@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from limit_host import MS, SECOND, Connection, LimitHost, User
@@ -24,7 +25,13 @@ from superezio.errors import (
     SuperezioError,
 )
 from superezio.resilience.rate_limiter import Limit, Rate
-from superezio.wire import LimitRate, LimitRates, LimitRemaining, LimitReservation
+from superezio.wire import (
+    LimitAcquireParams,
+    LimitRate,
+    LimitRates,
+    LimitRemaining,
+    LimitReservation,
+)
 from supereziod.resilience.limit_rules import LimitBounds, LimitRules, ScopeRules
 from supereziod.resilience.limit_writing import SLICE
 from supereziod.resilience.sharing import Audience, Owned
@@ -1164,6 +1171,24 @@ async def test_that_limits_begin_with_nothing_is_told_once_and_shown_while_it_ma
     host.turn(7000)
     host.acquire(host.connect(ANN), "plain", requests=10)
     assert host.peek(ANN, "plain").note is None, "what is missing now was granted since"
+
+
+async def test_who_needs_no_limit_is_told_that_there_is_none_and_goes_on(host: LimitHost) -> None:
+    ann = host.connect(ANN)
+    asked = host.asked(ann)
+    answer = host.service.requests.acquire(asked, LimitAcquireParams(name="none", if_exists=True))
+    told = msgspec.json.decode(answer or b"", type=LimitReservation)
+    assert (told.absent, told.reservation, asked.came_to) == (True, 0, "unlimited")
+    assert not host.settle(ann, told.reservation)
+    with pytest.raises(NotFoundError):
+        host.acquire(ann, "none")
+    with pytest.raises(InvalidParamsError):
+        host.acquire(ann, "no name!", if_exists=True)
+    assert host.acquire(ann, "none", if_exists=True, rates=RATES), "its rates make it"
+    assert host.acquire(ann, "none", if_exists=True, requests=9)
+    with limited("requests", "user", str(ANN.uid)):
+        host.acquire(ann, "none", if_exists=True)
+    host.acquire(ann, "plain", if_exists=True)
 
 
 @pytest.mark.parametrize("wait_ms", [0, 500])

@@ -416,7 +416,7 @@ async def test_room_in_a_limit_is_reserved_at_once_or_waited_for(tmp_path: Path)
     async with daemon(tmp_path, role="user") as built:
         client = await built.client()
         taken = (await client.call("limit.acquire", {"name": "openai", "tokens": 9}))["result"]
-        assert taken == {"name": "openai", "reservation": 7, "shared": True, "waited_ms": 0}
+        assert (taken["name"], taken["reservation"], taken["absent"]) == ("openai", 7, False)
         built.limits.full = True
         waiting = asyncio.create_task(
             client.call("limit.acquire", {"name": "openai", "wait_ms": 1000})
