@@ -173,6 +173,24 @@ def test_a_command_keeps_a_slot_while_it_runs_and_gives_it_back(daemon: LiveDaem
     assert run(daemon, "paid", "--", "true").returncode == 0
 
 
+def test_a_name_without_a_limit_is_no_failure_of_a_request(daemon: LiveDaemon) -> None:
+    """For programs of Python as for commands: most guards have no limit."""
+    assert run(daemon, "no-limit", "--", "true").returncode == 0
+    with daemon.client() as client:
+        with client.guard("no-limit"):
+            pass
+        found = client.trace_find(method="limit.acquire", failed=True, last=1000).requests
+        assert [each for each in found if each.outcome == "not_found"] == []
+        with client.guard("no-limit") as call:
+            pass
+        (asked,) = [
+            each
+            for each in client.trace_get(call.correlation_id).records
+            if each.method == "limit.acquire"
+        ]
+    assert (asked.outcome, [each.name for each in asked.marks]) == ("ok", ["unlimited"])
+
+
 def test_a_limit_of_ones_own_is_made_by_its_rate(daemon: LiveDaemon) -> None:
     once = ("mine", "--rate", "1/1h", "--", "true")
     assert run(daemon, *once).returncode == 0

@@ -74,7 +74,9 @@ def _undo_permit(permit: wire.BreakerPermit) -> Call[wire.BreakerSettlement]:
     return breaker_settle(permit.name, permit.permit, "ignore", None)
 
 
-def _undo_reservation(reservation: wire.LimitReservation) -> Call[wire.LimitSettlement]:
+def _undo_reservation(reservation: wire.LimitReservation) -> Call[wire.LimitSettlement] | None:
+    if reservation.absent:
+        return None
     unused = wire.LimitSettleParams(
         reservation=reservation.reservation, requests=0, tokens=0, money_micros=0
     )

@@ -28,6 +28,7 @@ from superezio.guarding.limiting import Slot, reserved, reserved_async
 from superezio.guarding.lines import Line
 from superezio.guarding.options import (
     GuardOptions,
+    asks_for_a_limit,
     breaker_rules,
     cache_part,
     limit_params,
@@ -68,7 +69,9 @@ class Plan(Struct, frozen=True, kw_only=True):
             breaker=options.get("breaker", name),
             rules=breaker_rules(options.get("rules")),
             is_failure=options.get("failure", any_exception),
-            limit=None if limit is None else limit_params(limit, of_limit),
+            limit=None
+            if limit is None
+            else limit_params(limit, of_limit, if_exists=not asks_for_a_limit(options)),
             recipe=Recipe.of(cache, cache_part(options)) if has_cache else None,
         )
 

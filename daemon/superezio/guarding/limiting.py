@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from superezio import wire
 from superezio.calls import Call
+from superezio.errors import NotFoundError
 from superezio.guarding import asking
 from superezio.guarding.absence import Answer, Side
 from superezio.guarding.aio_lines import AsyncLine
@@ -28,6 +29,8 @@ class Slot:
         self.side: Side = answer.side
         self.waited_s = 0.0 if given is None else given.waited_ms / 1000
         self.shared = given is not None and given.shared
+        #: Whether there is such a limit: a guard that asks nothing of it does without.
+        self.exists = given is not None and not given.absent
         self._settlement = wire.LimitSettleParams(
             reservation=0 if given is None else given.reservation
         )
@@ -88,20 +91,38 @@ class Slot:
 @contextmanager
 def reserved(line: Line, params: wire.LimitAcquireParams) -> Iterator[Slot]:
     """Run a block when the limit has room for it. Raises RateLimitedError, NeverPassesError."""
-    slot = Slot(line.ask(asking.limit_acquire(params)), params.name, line.context.correlation_id)
+    with _in_words_of_python(params.name):
+        answer = line.ask(asking.limit_acquire(params))
+    slot = Slot(answer, params.name, line.context.correlation_id)
     try:
         yield slot
     finally:
-        line.tell(slot.settlement(), slot.side)
+        if slot.exists:
+            line.tell(slot.settlement(), slot.side)
 
 
 @asynccontextmanager
 async def reserved_async(line: AsyncLine, params: wire.LimitAcquireParams) -> AsyncIterator[Slot]:
     """Run a block when the limit has room for it. Raises RateLimitedError, NeverPassesError."""
-    slot = Slot(
-        await line.ask(asking.limit_acquire(params)), params.name, line.context.correlation_id
-    )
+    with _in_words_of_python(params.name):
+        answer = await line.ask(asking.limit_acquire(params))
+    slot = Slot(answer, params.name, line.context.correlation_id)
     try:
         yield slot
     finally:
-        await line.tell(slot.settlement(), slot.side)
+        if slot.exists:
+            await line.tell(slot.settlement(), slot.side)
+
+
+@contextmanager
+def _in_words_of_python(name: str) -> Iterator[None]:
+    """Say what helps where there is no such limit: the daemon speaks of what is sent."""
+    try:
+        yield
+    except NotFoundError as error:
+        error.message = (
+            f'there is no limit {name} yet: rates="60/1m", or by dimension, makes one of your own;'
+            f" one of several users is [limit.shared.{name}] of the configuration"
+        )
+        error.args = (error.message,)
+        raise

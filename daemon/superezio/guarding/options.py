@@ -19,6 +19,11 @@ _LONGEST_S: Final = 10_000_000_000
 #: The most of anything that every reader of JSON reads as it was written.
 _MOST: Final = 2**53
 
+#: The options of a guard that mean nothing without a limit.
+_LIMITED: Final = frozenset(
+    ("limit", "requests", "tokens", "money_micros", "concurrency", "key", "rates")
+)
+
 #: Rates as people write them: {"requests": "60/1m", "tokens": "90000/1m burst 20000"}, or
 #: "60/1m" for requests alone; `concurrency` is a number of slots.
 Rates = wire.LimitRates | Mapping[str, str | int] | str
@@ -126,8 +131,13 @@ def breaker_rules(options: Rules | None) -> wire.BreakerRules | None:
     return wire.BreakerRules(**options) if options else None
 
 
-def limit_params(name: str, options: LimitOptions) -> wire.LimitAcquireParams:
-    """Return what to ask for. Raises TypeError for an unknown name, ValueError."""
+def limit_params(
+    name: str, options: LimitOptions, *, if_exists: bool = False
+) -> wire.LimitAcquireParams:
+    """Return what to ask for. Raises TypeError for an unknown name, ValueError.
+
+    `if_exists`: nothing is limited where there is no such limit.
+    """
     _refuse_unknown(options, LimitOptions.__optional_keys__)
     rates = options.get("rates")
     return wire.LimitAcquireParams(
@@ -139,6 +149,7 @@ def limit_params(name: str, options: LimitOptions) -> wire.LimitAcquireParams:
         key=options.get("key"),
         wait_ms=milliseconds(options.get("wait", 0)),
         rates=None if rates is None else limit_rates(rates),
+        if_exists=if_exists,
     )
 
 
@@ -208,6 +219,11 @@ def limit_part(options: GuardOptions) -> LimitOptions:
     """Return what of a guard's options is for the limit. An unknown option is a TypeError."""
     _refuse_unknown(options, GuardOptions.__optional_keys__)
     return cast("LimitOptions", _part(options, LimitOptions.__optional_keys__))
+
+
+def asks_for_a_limit(options: GuardOptions) -> bool:
+    """Return whether a guard needs its limit: it says which one, or what a call takes of it."""
+    return not options.keys().isdisjoint(_LIMITED)
 
 
 def cache_part(options: GuardOptions) -> CachedOptions:

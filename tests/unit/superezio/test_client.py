@@ -80,6 +80,7 @@ CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
             "key": "acme",
             "wait_ms": 0,
             "rates": None,
+            "if_exists": False,
         },
     ),
     (

@@ -6,7 +6,7 @@ import pytest
 
 from fake_daemon import FakeDaemon
 from superezio import AsyncClient, Client, wire
-from superezio.errors import BreakerOpenError, RateLimitedError
+from superezio.errors import BreakerOpenError, NotFoundError, RateLimitedError
 
 ORDER = ["cache.get", "limit.acquire", "breaker.acquire", "breaker.settle", "limit.settle"]
 
@@ -68,6 +68,56 @@ async def test_a_function_whose_arguments_make_no_key_is_told_the_option_of_the_
         client.guard("openai", ttl=60)(lambda: 1)
     with pytest.raises(TypeError, match=r"number has a object.* key=lambda"):
         client.cached("openai")(double)(object())  # type: ignore[arg-type]
+
+
+ABSENT = wire.LimitReservation(name="openai", reservation=0, shared=False, waited_ms=0, absent=True)
+
+
+async def test_a_guard_that_asks_nothing_of_a_limit_does_without_one(
+    client: Client, aclient: AsyncClient, daemon: FakeDaemon
+) -> None:
+    daemon.answers["limit.acquire"] = ABSENT
+    with client.guard("openai") as call:
+        call.settle(tokens=412)
+        call.throttled(5)
+    async with aclient.guard("openai"):
+        pass
+    assert methods(daemon) == ["limit.acquire", "breaker.acquire", "breaker.settle"] * 2
+    assert daemon.params_of("limit.acquire")["if_exists"] is True
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"limit": "openai"},
+        {"rates": "60/1m"},
+        {"tokens": 5},
+        {"requests": 2},
+        {"money_micros": 5},
+        {"concurrency": 1},
+        {"key": "k"},
+    ],
+)
+def test_a_guard_that_asks_something_of_a_limit_needs_one(
+    client: Client, daemon: FakeDaemon, options: Any
+) -> None:
+    with client.guard("openai", **options):
+        pass
+    assert daemon.params_of("limit.acquire")["if_exists"] is False
+
+
+async def test_that_there_is_no_limit_is_told_as_a_program_of_python_mends_it(
+    client: Client, aclient: AsyncClient, daemon: FakeDaemon
+) -> None:
+    daemon.answers["limit.acquire"] = NotFoundError('give {"requests": {"limit": 60}}')
+    said = r'no limit openai yet: rates="60/1m", .*\[limit.shared.openai\]'
+    with pytest.raises(NotFoundError, match=said), client.guard("openai", tokens=5):
+        pytest.fail("it ran")
+    with pytest.raises(NotFoundError, match=said), client.limit("openai"):
+        pytest.fail("it ran")
+    with pytest.raises(NotFoundError, match=said):
+        async with aclient.limit("openai"):
+            pytest.fail("it ran")
 
 
 def test_a_hit_charges_no_budget(client: Client, daemon: FakeDaemon) -> None:

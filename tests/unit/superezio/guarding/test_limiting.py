@@ -38,6 +38,7 @@ def test_a_block_reserves_and_settles_what_it_used(client: Client, daemon: FakeD
         "key": "acme",
         "wait_ms": 2000,
         "rates": {"requests": rate, "tokens": None, "money_micros": None, "concurrency": None},
+        "if_exists": False,
     }
     assert daemon.params_of("limit.settle") == AS_RESERVED | {"tokens": 412, "money_micros": 9}
     (request,) = daemon.asked("limit.acquire")
