@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from superezioctl.arguments import Command, Positional
 from superezioctl.exit_codes import DONE
 from superezioctl.users import whose
@@ -38,7 +40,7 @@ def show(context: Context) -> int:
 def open_(context: Context) -> int:
     """Force one open."""
     raw = _call(context, "breaker.force_open")
-    return _tell(context, raw, "rejects every call: `superezioctl breaker close` ends that")
+    return _tell(context, raw, f"rejects every call: `{_closing(context)}` ends that")
 
 
 def close(context: Context) -> int:
@@ -50,7 +52,7 @@ def disable(context: Context) -> int:
     """Disable one."""
     raw = _call(context, "breaker.disable")
     return _tell(
-        context, raw, "lets every call through, and counts none: `superezioctl breaker close`"
+        context, raw, f"lets every call through, and counts none: `{_closing(context)}` ends that"
     )
 
 
@@ -72,7 +74,20 @@ def _tell(context: Context, raw: bytes, sentence: str) -> int:
         context.out.document(raw)
     else:
         context.out.line(f"breaker {context.arguments['breaker']} {sentence}")
+        told = json.loads(raw)
+        if not (told["called"] or told["shared"]):
+            # It may be meant for calls that are still to come.
+            context.out.note(
+                f"nobody has used the breaker {told['name']} yet: `superezioctl breaker list` shows"
+                " those there are"
+            )
     return DONE
+
+
+def _closing(context: Context) -> str:
+    arguments = context.arguments
+    of_uid = "" if arguments["uid"] is None else f" --uid {arguments['uid']}"
+    return f"superezioctl breaker close {arguments['breaker']}{of_uid}"
 
 
 _BREAKER = Positional("BREAKER", "the name that programs call it by")

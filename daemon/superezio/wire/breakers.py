@@ -105,7 +105,8 @@ class Breaker(Result):
     `opened_by`: the user whose call or order opened it last, null where it closed since.
     `reported_by`: of a shared one, whose reports the last 100 were that spoke against the service
     since it closed last, up to eight users, who reported most first. `opened_for`: why it opened
-    last, null where it closed since.
+    last, null where it closed since. `called`: whether any call has asked for it; false of one that
+    was forced open or disabled before.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Breaker(Result):
     opened_by: int | None = None
     reported_by: list[BreakerReports] = []
     opened_for: BreakerOpenedFor | None = None
+    called: bool = True
 
 
 class BreakerList(Result):

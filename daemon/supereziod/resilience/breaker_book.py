@@ -52,7 +52,7 @@ class KeptBreaker:
     """A breaker, and what is known about it. To be changed through its `BreakerBook`."""
 
     __slots__ = (
-        "answer_head", "breaker", "due_ns", "given", "is_gone", "opened_by", "opened_for",
+        "answer_head", "breaker", "called", "due_ns", "given", "is_gone", "opened_by", "opened_for",
         "owned", "record", "rejected", "reports", "rules", "tail", "tail_of", "used_ns", "user",
     )  # fmt: skip
 
@@ -74,6 +74,8 @@ class KeptBreaker:
         #: Whose it is, None where it is shared.
         self.user = user
         self.used_ns = now_ns
+        #: Whether a call has asked for it: one may be ordered to be open before.
+        self.called = False
         #: Who opened it last, or ordered it to be open; None where it closed since, or time did it.
         self.opened_by: int | None = None
         #: Why it opened last, None where it closed since.
@@ -375,6 +377,7 @@ class BreakerBook:
             moved = kept.breaker.load(saved.record, now_ns, boot_id=self._boot_id)
             kept.opened_by = saved.opened_by
             kept.opened_for = saved.opened_for
+            kept.called = saved.called
             self.moved(kept, moved, now_ns)
 
     def snapshot(self, *, final: bool) -> bytes | None:
@@ -400,6 +403,7 @@ class BreakerBook:
                 record=record,
                 opened_by=kept.opened_by,
                 opened_for=kept.opened_for,
+                called=kept.called,
             )
         )
 

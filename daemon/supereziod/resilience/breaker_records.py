@@ -25,6 +25,7 @@ class SavedBreaker(Struct, frozen=True, kw_only=True):
     record: BreakerRecord
     opened_by: Annotated[int, Meta(ge=0)] | None = None
     opened_for: wire.BreakerOpenedFor | None = None
+    called: bool = True
 
     @property
     def owned(self) -> Owned:

@@ -35,4 +35,5 @@ def view_of(kept: KeptBreaker, now_ns: int) -> wire.Breaker:
         opened_by=kept.opened_by,
         reported_by=[] if kept.reports is None else kept.reports.by_uid(),
         opened_for=kept.opened_for,
+        called=kept.called,
     )

@@ -253,6 +253,7 @@ class Breakers:
             kept = self._register.make(owned, rules, now_ns)
         elif rules is not None and _are_others(rules, kept):
             self._register.give_rules(kept, rules, now_ns)
+        kept.called = True
         holder = self._book.holders.of(origin.id, origin.peer.uid)
         holder.remember(name, kept)
         return kept, holder

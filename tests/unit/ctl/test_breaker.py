@@ -140,15 +140,38 @@ def test_each_command_is_a_call_and_json_its_answer(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("open", "breaker openai rejects every call"),
+        (
+            "open",
+            "breaker openai rejects every call: `superezioctl breaker close openai` ends that\n",
+        ),
         ("close", "breaker openai lets calls through\n"),
-        ("disable", "breaker openai lets every call through, and counts none"),
+        (
+            "disable",
+            "breaker openai lets every call through, and counts none:"
+            + " `superezioctl breaker close openai` ends that\n",
+        ),
         ("reset", "breaker openai begins anew, closed\n"),
     ],
 )
 def test_what_was_done_is_said(ctl: Ctl, command: str, said: str) -> None:
     assert ctl("breaker", command, "openai") == 0
     assert ctl.out.startswith(said)
+    assert ctl.err == ""
+
+
+@pytest.mark.parametrize("command", ["open", "disable"])
+def test_an_order_over_a_name_that_nobody_has_used_is_done_and_remarked(
+    ctl: Ctl, daemon: FakeDaemon, command: str
+) -> None:
+    sample = wire_samples.breaker(name="opneai", uid=4711, shared=False, called=False)
+    daemon.answers[METHODS[command]] = sample
+    assert ctl("breaker", command, "opneai", "--uid", "4711") == 0
+    assert "`superezioctl breaker close opneai --uid 4711`" in ctl.out
+    assert "nobody has used the breaker opneai yet" in ctl.err
+    assert ctl.json("breaker", command, "opneai")["called"] is False
+    daemon.answers[METHODS[command]] = wire_samples.breaker(shared=True, called=False)
+    assert ctl("breaker", command, "openai") == 0
+    assert "nobody" not in ctl.err, "the configuration has the name"
 
 
 def test_help_says_that_close_and_reset_are_one(ctl: Ctl) -> None:

@@ -196,6 +196,20 @@ def test_why_it_opened_is_known_after_a_restart_which_is_no_reason(host: Breaker
     assert host.view("mine", ANNA).opened_for == "failure_rate"
 
 
+def test_whether_any_call_has_asked_for_one_is_shown_and_outlives_a_restart(
+    host: BreakerHost,
+) -> None:
+    host.breakers.force_open("typo", ANNA.who)
+    host.breakers.disable("mine", ANNA.who)
+    host.call(ANNA, "success", "mine")
+    for _ in range(2):
+        called = {name: host.view(name, ANNA).called for name in ("typo", "mine")}
+        assert called == {"typo": False, "mine": True}
+        host.restart()
+    host.refused(ANNA, "typo")
+    assert host.view("typo", ANNA).called
+
+
 def test_who_opened_it_is_known_after_a_restart(host: BreakerHost) -> None:
     host.trip(ANNA)
     host.restart()
