@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from live_daemon import LiveDaemon
+from superezio.errors import NeverPassesError
 
 pytestmark = pytest.mark.installed
 
@@ -198,6 +199,35 @@ def test_a_limit_of_ones_own_is_made_by_its_rate(daemon: LiveDaemon) -> None:
     missing = run(daemon, "other", "--tokens", "5", "--", "true")
     assert missing.returncode == 125
     assert "there is no limit other" in missing.stderr
+
+
+def test_a_trace_says_which_breaker_limit_and_namespace_a_call_was_about(
+    daemon: LiveDaemon,
+) -> None:
+    with daemon.client() as client:
+        with client.guard("mine", limit="paid", cache="answers", cache_key="k") as call:
+            call.value = 1
+        records = client.trace_get(call.correlation_id).records
+        assert [(each.method, each.about) for each in records] == [
+            ("cache.get", "answers"),
+            ("limit.acquire", "paid"),
+            ("breaker.acquire", "mine"),
+            ("breaker.settle", "mine"),
+            ("limit.settle", None),
+            ("cache.set", "answers"),
+        ]
+        with pytest.raises(NeverPassesError) as refused, client.guard("paid", tokens=999_999):
+            pytest.fail("it ran")
+        assert refused.value.correlation_id is not None
+        (record,) = client.trace_get(refused.value.correlation_id).records
+        assert (record.outcome, record.about) == ("never_passes", "paid")
+        trace = f"{7:032x}"
+        with client.guard("mine", limit=None, traceparent=f"00-{trace}-00f067aa0ba902b7-01"):
+            pass
+        assert {each.about for each in client.trace_get(trace).records} == {"mine"}
+        client.limit_peek("paid")
+        (peeked,) = client.trace_find(method="limit.peek", last=1).requests
+        assert peeked.about == "paid"
 
 
 def test_a_command_that_cannot_be_run_gives_back_what_it_took(daemon: LiveDaemon) -> None:

@@ -95,7 +95,7 @@ def show_list(out: Output, raw: bytes) -> None:
             [
                 f"{local:%m-%d %H:%M:%S}.{local.microsecond // 1000:03}",
                 _took_by(each),
-                each.method or NOTHING,
+                _name(each, NOTHING),
                 _outcome(out, each.outcome),
                 fit(user(each.uid), _USER_COLUMNS),
                 fit(id_, _ID_COLUMNS) if out.on_terminal else id_,
@@ -110,7 +110,7 @@ def show_list(out: Output, raw: bytes) -> None:
 def _rows(trace: Trace, began: datetime) -> Iterator[list[_Row]]:
     for record in trace.records:
         start_ms = _since(began, record.received_at)
-        name = record.method or "a request"
+        name = _name(record)
         bad = record.outcome != "ok"
         group = [
             _Row(
@@ -153,7 +153,7 @@ def _bar(row: _Row, total_ms: float, *, unicode: bool) -> str:
 
 def _details(out: Output, record: TraceRecord) -> None:
     who = f"{user(record.uid)}, pid {record.pid}"
-    name = record.method or "a request"
+    name = _name(record)
     out.line(f"{out.style(name, 'bold')} {_words(record)}: {who}, session {record.session_id}")
     out.line(f"  request {record.number} of connection {record.connection}")
     if record.short:
@@ -192,6 +192,12 @@ def _attributes(out: Output, span: TraceSpan) -> None:
 
 def _mark(mark: TraceMark) -> str:
     return mark.name if mark.detail is None else f"{mark.name}: {mark.detail}"
+
+
+def _name(request: TraceRecord | TraceSummary, unknown: str = "a request") -> str:
+    """Return the method, and the breaker, limit or namespace that it is about."""
+    method = request.method or unknown
+    return method if request.about is None else f"{method} {request.about}"
 
 
 def _words(record: TraceRecord) -> str:

@@ -14,7 +14,8 @@ the beginning of one.
   came in with one read or within a hundredth of a second. Its place stands at both ends. It is
   written from the front to the back, so that one whose ends agree is whole. How many requests
   there are is an aligned word, which is stored anew, at once, when one comes to them.
-- named: the same with the id that its caller chose, 128 bytes, in the lane of full records.
+- named: the same with the id that its caller chose, and what it is about, 128 bytes, in the lane
+  of full records.
 - full: a length, a checksum, the place, and JSON (see `records`).
 """
 
@@ -55,10 +56,16 @@ _UNITS: Final = struct.Struct("<HHIQ48x")
 write_plain = _PLAIN_IN.pack_into
 
 _LOW_32: Final = 0xFFFFFFFF
+#: Of a named record, for the id, and what it is about.
+_NAME_BYTES: Final = 66
+_CUT: Final = b"~"
 
 
 class Plain(Struct, frozen=True, kw_only=True, gc=False):
-    """A plain or named record, as it stands. `name` is the caller's own id, None without one."""
+    """A plain or named record, as it stands. `name` is the caller's own id, None without one.
+
+    `about` is the breaker, limit or namespace that a named one is about, as far as there was room.
+    """
 
     place: int
     method: int
@@ -70,6 +77,7 @@ class Plain(Struct, frozen=True, kw_only=True, gc=False):
     number: int
     received_ns: int
     name: str | None = None
+    about: str | None = None
 
     size = UNIT_BYTES
 
@@ -96,10 +104,15 @@ def in_session(who: bytes, session: bytes) -> bytes:
 
 def write_named(
     lane: memoryview, at: int, head: bytes, place: int, who: bytes, number: int, received_ns: int,
-    name: str,
+    name: str, about: str = "",
 ) -> None:  # fmt: skip
-    """Write a named record of 128 bytes at a position of the lane."""
-    quoted = b'"%b"' % name.encode()
+    """Write a named record of 128 bytes at a position of the lane.
+
+    What it is about stands behind the id, as far as there is room: a `~` tells that it is cut.
+    """
+    quoted = b'"%b"%b' % (name.encode(), about.encode())
+    if len(quoted) > _NAME_BYTES and len(name) < _NAME_BYTES - 2:
+        quoted = quoted[: _NAME_BYTES - 1] + _CUT
     _NAMED_IN.pack_into(lane, at, head, place, who, number, received_ns, quoted, place & _LOW_32)
 
 
@@ -182,10 +195,11 @@ def _named_at(lane: memoryview, at: int) -> Found | None:
     )
     if place & _LOW_32 != again or place % len(lane) != at or requests != 1:
         return None
+    id_, _, about = name.rstrip(b"\0")[1:].partition(b'"')
     named = Plain(
         place=place, method=method, requests=1, uid=uid, pid=pid, connection=connection,
         session=session, number=number, received_ns=received,
-        name=name.strip(b"\0").strip(b'"').decode("ascii", "replace"),
+        name=id_.decode("ascii", "replace"), about=about.decode("ascii", "replace") or None,
     )  # fmt: skip
     return Found(place, 2 * UNIT_BYTES, named)
 

@@ -226,6 +226,7 @@ class RingReader:
             received_ns=plain.received_ns,
             duration_ns=None,
             marks=[(each, 0) for each in marks],
+            about=plain.about,
         )
         return Entry(note, self._era_of(plain), plain.place, short)
 

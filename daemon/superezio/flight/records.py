@@ -33,7 +33,10 @@ class GpuNote(Struct, array_like=True, gc=False):
 
 
 class RequestNote(Struct, array_like=True, tag="request", gc=False):
-    """A request. Times are monotonic nanoseconds; `marks` are counted from `received_ns`."""
+    """A request. Times are monotonic nanoseconds; `marks` are counted from `received_ns`.
+
+    `about` is the breaker, limit or namespace that it asked for.
+    """
 
     connection: str
     number: int
@@ -51,6 +54,7 @@ class RequestNote(Struct, array_like=True, tag="request", gc=False):
     trace_id: str | None = None
     parent_id: str | None = None
     gpus: list[GpuNote] = []
+    about: str | None = None
 
 
 class SpanNote(Struct, array_like=True, tag="span", gc=False):

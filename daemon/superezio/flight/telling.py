@@ -64,6 +64,7 @@ def _record(entry: Entry, note: RequestNote) -> wire.TraceRecord:
         parent_id=note.parent_id,
         gpus=[_gpu(each) for each in note.gpus],
         short=entry.short,
+        about=note.about,
     )
 
 
@@ -93,6 +94,7 @@ def _summary(entry: Entry, note: RequestNote) -> wire.TraceSummary:
         gpu=note.gpu,
         trace_id=note.trace_id,
         short=entry.short,
+        about=note.about,
     )
 
 

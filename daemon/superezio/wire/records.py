@@ -75,6 +75,8 @@ class TraceRecord(Result):
     the same breath as it was read, which is not timed. `connection` and `number` tell it from all
     others. `received_ns` is the host's monotonic clock, of the boot `boot_id`. `short`: its user
     had more to record than its share, so that there is nothing but who, what and the outcome.
+    `about`: the name of the breaker, limit or namespace, of what was told one and has an id of its
+    caller's, waited or failed; where there was no room for all of it, it ends with `~`.
     """
 
     correlation_id: str
@@ -96,6 +98,7 @@ class TraceRecord(Result):
     parent_id: str | None
     gpus: list[TraceGpu]
     short: bool = False
+    about: str | None = None
 
 
 class TraceSpan(Result):
@@ -137,6 +140,7 @@ class TraceSummary(Result):
     gpu: str | None
     trace_id: str | None
     short: bool = False
+    about: str | None = None
 
 
 class TraceList(Result):

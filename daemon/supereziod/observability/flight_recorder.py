@@ -121,12 +121,13 @@ class FlightRecorder:
         return Timeline(self._clock)
 
     def named(
-        self, marks: MethodMarks, who: bytes, uid: int, number: int, received_ns: int, name: str
-    ) -> None:
+        self, marks: MethodMarks, who: bytes, uid: int, number: int, received_ns: int, name: str,
+        about: str = "",
+    ) -> None:  # fmt: skip
         """Record one that was answered at once and has an id of its caller's."""
         ring, begin = self._ring, self._ring.full_end
         if self._shares.has_room(uid, begin, received_ns):
-            ring.write_named(marks, who, number, received_ns, name)
+            ring.write_named(marks, who, number, received_ns, name, about)
             self._shares.wrote(uid, begin, begin + NAMED_BYTES, received_ns)
         else:
             self.plain.write(marks.plain, who, number, received_ns)
@@ -190,6 +191,7 @@ class FlightRecorder:
         if timeline is not None:
             note.marks = [(name, at_ns - received_ns) for name, at_ns in timeline.marks]
             note.lease = timeline.lease
+            note.about = timeline.about
             if timeline.gpus:
                 note.gpu = timeline.gpus[0]
         note.gpus = self._gpus_of(note, timeline)

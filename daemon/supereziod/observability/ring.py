@@ -158,12 +158,13 @@ class Ring:
         return MethodMarks(self._head.methods.index(name))
 
     def write_named(
-        self, marks: MethodMarks, who: bytes, number: int, received_ns: int, name: str
-    ) -> None:
+        self, marks: MethodMarks, who: bytes, number: int, received_ns: int, name: str,
+        about: str = "",
+    ) -> None:  # fmt: skip
         """Record one request that was answered at once, under an id of the caller's own."""
         at = self._room(2 * UNIT_BYTES)
         place = self._full_place
-        write_named(self.lanes.full, at, marks.named, place, who, number, received_ns, name)
+        write_named(self.lanes.full, at, marks.named, place, who, number, received_ns, name, about)
         self._full_place = place + 2 * UNIT_BYTES
         self._full_written += 1
 

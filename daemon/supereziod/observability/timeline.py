@@ -19,12 +19,14 @@ MAX_GPUS: Final = 16
 class Timeline:
     """The marks of one request, by the clock, and what it is about."""
 
-    __slots__ = ("_clock", "begun", "gpus", "lease", "marks", "target", "uses")
+    __slots__ = ("_clock", "about", "begun", "gpus", "lease", "marks", "target", "uses")
 
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
         #: Whether it waits, and a full record says so: then one says how it ended, too.
         self.begun = False
+        #: The name of the breaker, limit or namespace, where there is one.
+        self.about: str | None = None
         self.marks: list[tuple[str, int]] = []
         self.lease: str | None = None
         self.gpus: Sequence[str] = ()

@@ -141,13 +141,13 @@ class Answering:
         return reply
 
     def failed(
-        self, request_id: RequestId, request: RequestContext, error: BaseException
+        self, request_id: RequestId, request: RequestContext, error: BaseException, about: str = ""
     ) -> bytes | None:
         """Count an error and return the line that tells it, None for a notification's."""
         if not isinstance(error, SuperezioError):
             error = self._unexpected(error)
         request.session.errors += 1
-        self.recording.fails(request, error)
+        self.recording.fails(request, error, about)
         if request.act is not None:
             self.audit.failed(request, request.act, error)
         self._log.debug("request.failed", kind=error.kind, message=error.message)

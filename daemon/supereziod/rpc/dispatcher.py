@@ -135,6 +135,8 @@ class CommandDispatcher:
         request = self._answering.request(line, route.name, call.meta, now_ns)
         if route.audit != "never":
             self._answering.audit.begin(request, route, call.params)
+        if request.timeline is not None:
+            request.timeline.about = route.about(call.params) or None
         try:
             reply = self._done(line, call, route, Pending(self._answering, call.id, request, batch))
         except Exception as error:  # noqa: BLE001 - the edge of a request

@@ -165,7 +165,7 @@ class HotCalls:
                 or meta.traceparent is not None
                 or session is not line.session
             ):
-                self._recording.by_meta(line, request, route.marks, meta)
+                self._recording.by_meta(line, request, route.marks, meta, route.about(call.params))
             else:
                 self._recording.answered(line, route.marks, request)
             if call.id is UNSET:
@@ -179,16 +179,18 @@ class HotCalls:
     ) -> bytes | None:
         """Return the line that tells an error, after the requests before it are recorded."""
         self._recording.end_run(line, request.number)
-        return self._answering.failed(call.id, request, error)
+        about = line.routes[type(call)].about(call.params)
+        return self._answering.failed(call.id, request, error, about)
 
     def _wait(
         self, line: Line, call: Call, route: Route, hot: RequestContext, batch: BatchReply | None
     ) -> bytes | None:
         """Have a request wait, under a request of its own, of the same number."""
+        timeline = self._answering.recorder.timeline()
+        timeline.about = route.about(call.params) or None
         request = RequestContext(
-            line, route.name, hot.session, hot.meta, hot.received_ns, hot.number,
-            self._answering.recorder.timeline(),
-        )  # fmt: skip
+            line, route.name, hot.session, hot.meta, hot.received_ns, hot.number, timeline
+        )
         request.accepted_id = hot.accepted_id
         enter(line, request)
         pending = Pending(self._answering, call.id, request, batch)

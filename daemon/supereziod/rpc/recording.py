@@ -91,12 +91,13 @@ class Recording:
         self._plain.forget(line.series)
 
     def by_meta(
-        self, line: Recorded, request: RequestContext, marks: MethodMarks, meta: Meta
+        self, line: Recorded, request: RequestContext, marks: MethodMarks, meta: Meta, about: str
     ) -> None:
         """Record one that was answered at once, and that says more of itself than most."""
         self.end_run(line, request.number)
         if meta.traceparent is not None:
             with self._timed(request) as timeline:
+                timeline.about = about or None
                 for each in marks_of(request.came_to or ""):
                     timeline.mark(each)
                 self.recorder.finished(request)
@@ -108,7 +109,8 @@ class Recording:
             self._plain.write(marks.plain, who, request.number, request.received_ns)
         else:
             name = request.correlation_id
-            self.recorder.named(marks, who, request.uid, request.number, request.received_ns, name)
+            number, received_ns = request.number, request.received_ns
+            self.recorder.named(marks, who, request.uid, number, received_ns, name, about)
 
     def waits(self, line: Recorded, request: RequestContext) -> None:
         """Record one that is in flight from now on."""
@@ -123,14 +125,16 @@ class Recording:
                 request.session.count(what, count)
         self.recorder.finished(request, outcome)
 
-    def fails(self, request: RequestContext, error: SuperezioError) -> None:
+    def fails(self, request: RequestContext, error: SuperezioError, about: str = "") -> None:
         """Record one that ends with an error, with what the error says of it."""
         said = mark_of(error)
-        if said is None:
+        if said is None and not about:
             self.ends(request, error.kind)
             return
         with self._timed(request) as timeline:
-            timeline.mark(*said)
+            if said is not None:
+                timeline.mark(*said)
+            timeline.about = about or timeline.about
             self.ends(request, error.kind)
 
     @contextmanager

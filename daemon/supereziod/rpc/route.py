@@ -10,6 +10,7 @@ from typing import Any, Final
 from superezio.errors import DeadlineExceededError, InvalidRequestError, ShuttingDownError
 from superezio.wire import Meta, Params
 from supereziod.observability.plain_lane import MethodMarks
+from supereziod.resilience.sharing import is_name
 from supereziod.rpc.method import Method
 from supereziod.rpc.requests import RequestContext
 
@@ -19,12 +20,16 @@ _IDEMPOTENCY_KEY: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 MAX_DEADLINE_MS: Final = 7 * 86_400_000
 
 
+#: By the family of methods, the member of params that says what they are about.
+_SUBJECTS: Final = {"breaker": "name", "limit": "name", "cache": "namespace"}
+
+
 class Route:
     """What the request path needs of a method."""
 
     __slots__ = (
-        "audit", "handler", "hot", "marks", "may_wait", "name", "only_reads", "rank", "role",
-        "waiting",
+        "_subject", "audit", "handler", "hot", "marks", "may_wait", "name", "only_reads", "rank",
+        "role", "waiting",
     )  # fmt: skip
 
     def __init__(self, method: Method, rank: int, marks: MethodMarks) -> None:
@@ -38,6 +43,14 @@ class Route:
         self.audit = method.audit
         self.only_reads = method.only_reads
         self.rank = rank
+        subject = _SUBJECTS.get(method.name.partition(".")[0], "")
+        #: The member of params that has the name of what is asked for.
+        self._subject = subject if subject in method.params.__struct_fields__ else None
+
+    def about(self, params: Params) -> str:
+        """Return the breaker, limit or namespace that is asked for; "" where that is none."""
+        name = "" if self._subject is None else getattr(params, self._subject)
+        return name if name and is_name(name) else ""
 
     def for_rank(self, rank: int) -> Route:
         """Return the same for a role; it is no matter of the hot path if that may not use it."""

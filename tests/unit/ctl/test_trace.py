@@ -51,6 +51,19 @@ def test_a_failed_request_is_drawn_as_such(ctl: Ctl, daemon: FakeDaemon) -> None
     assert "there is more, and older, than is shown" in ctl.out
 
 
+def test_the_breaker_limit_or_namespace_stands_behind_the_method(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    record = wire_samples.trace_record(method="limit.acquire", about="openai", gpus=[])
+    daemon.answers["trace.get"] = wire.Trace(id="x", records=[record], spans=[], truncated=False)
+    assert ctl("trace", "x") == 0
+    assert ctl.out.count("limit.acquire openai ok") == 2, "on the timeline and below it"
+    found = wire_samples.trace_summary(method="limit.acquire", about="openai")
+    daemon.answers["trace.find"] = wire.TraceList(requests=[found])
+    assert ctl("trace") == 0
+    assert "limit.acquire openai" in ctl.out
+
+
 def test_an_id_of_which_nothing_is_known_is_a_failure(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["trace.get"] = wire.Trace(id="x", records=[], spans=[], truncated=False)
     assert ctl("trace", "x") == 1

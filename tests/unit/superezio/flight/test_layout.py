@@ -86,6 +86,30 @@ def test_a_named_record_keeps_the_callers_id(
     assert (found.plain.received_ns, found.plain.method, found.plain.requests) == (received, 9, 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "about", "told"),
+    [
+        ("a" * 32, "openai", "openai"),
+        ("a" * 32, "o" * 32, "o" * 32),
+        ("a" * 32, "o" * 33, "o" * 31 + "~"),
+        ("a" * 62, "openai", "o~"),
+        ("a" * 63, "o", "o"),
+        ("a" * 63, "openai", "~"),
+        ("a" * 64, "openai", None),
+        ("a", "", None),
+    ],
+)
+def test_what_a_named_record_is_about_stands_behind_the_id_as_far_as_there_is_room(
+    name: str, about: str, told: str | None
+) -> None:
+    ring, place = lane(), place_of(0, 1)
+    layout.write_named(ring, 0, layout.named_head(3), place, WHO, 7, 5_000, name, about)
+    found = record_at(ring, 0)
+    assert found is not None
+    assert found.plain is not None
+    assert (found.plain.name, found.plain.about) == (name, told)
+
+
 @given(payload=st.binary(max_size=layout.MAX_PAYLOAD_BYTES), lap=st.integers(1, 2**40))
 def test_a_full_record_is_read_as_it_was_written(payload: bytes, lap: int) -> None:
     ring, place = lane(), place_of(3, lap)
