@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from fake_daemon import FakeDaemon
-from superezio import AsyncClient, Client
+from superezio import AsyncClient, Client, wire
 from superezio.adapters.httpx_transport import (
     AsyncGuardedTransport,
     GuardedTransport,
