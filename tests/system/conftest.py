@@ -9,6 +9,11 @@ import pytest
 
 from system.installation import Installation, install
 from system.machine import Machine, why_not
+from system.trees import Tree, debian13
+
+_OURS, _DEBIAN_13 = "here", "debian13"
+#: What is tried on each systemd; all else is tried on this machine's.
+_ON_EACH_SYSTEMD = {"test_units", "test_service", "test_faults"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -18,17 +23,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.system)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "installation" in metafunc.fixturenames:
+        both = Path(metafunc.definition.path).stem in _ON_EACH_SYSTEMD
+        trees = (_OURS, _DEBIAN_13) if both else (_OURS,)
+        metafunc.parametrize("installation", trees, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+def installation(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Installation:
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
-    return Installation.prepare(scratch=tmp_path_factory.mktemp("wheel"))
+    tree = debian13() if request.param == _DEBIAN_13 else Tree()
+    if isinstance(tree, str):
+        pytest.skip(tree)
+    return Installation.prepare(scratch=tmp_path_factory.mktemp("wheel"), tree=tree)
 
 
 @pytest.fixture
 def machine(installation: Installation) -> Iterator[Machine]:
     """A booted machine with superezio installed, and nothing of it started."""
-    with Machine(nspawn_options=installation.nspawn_options) as machine:
+    with installation.boot() as machine:
         install(machine)
         yield machine

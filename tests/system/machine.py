@@ -45,16 +45,25 @@ def why_not() -> str | None:
 
 
 class Machine:
-    """A booted machine. Files are written through `write`, commands run through `run`."""
+    """A booted machine. Files are written through `write`, commands run through `run`.
 
-    def __init__(self, *, nspawn_options: Sequence[str] = (), boot_timeout_s: float = 60) -> None:
+    `tree` is the root directory whose systemd it boots; what is written does not reach it.
+    """
+
+    def __init__(
+        self,
+        *,
+        tree: Path = Path("/"),
+        nspawn_options: Sequence[str] = (),
+        boot_timeout_s: float = 60,
+    ) -> None:
         self.name = f"superezio-test-{secrets.token_hex(4)}"
         self._directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         self._console = self._directory / "console"
         self._stage: subprocess.Popen[bytes] | None = None
         self._leader = 0
         try:
-            self._boot(nspawn_options, boot_timeout_s)
+            self._boot(tree, nspawn_options, boot_timeout_s)
         except BaseException:
             self.close()
             raise
@@ -171,13 +180,14 @@ class Machine:
         self._remove_cgroups()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _boot(self, nspawn_options: Sequence[str], timeout_s: float) -> None:
+    def _boot(self, tree: Path, nspawn_options: Sequence[str], timeout_s: float) -> None:
         notify_path = self._directory / "notify"
         (self._directory / "mount").mkdir()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(notify_path))
             unshare = ["unshare", "--mount", "--propagation", "private"]
-            stage = ["sh", str(_HERE / "stage.sh"), self.name, str(self._directory / "mount")]
+            mount = str(self._directory / "mount")
+            stage = ["sh", str(_HERE / "stage.sh"), self.name, mount, str(tree)]
             with self._console.open("wb") as console:
                 self._stage = subprocess.Popen(
                     # A test run that is killed takes its machines with it.

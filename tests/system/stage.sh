@@ -1,16 +1,16 @@
 #!/bin/sh
 # Runs in a mount namespace of its own and becomes systemd-nspawn: a real systemd as PID 1 on a
-# throw-away layer over this machine's root. Whatever is written inside goes to memory and is gone
-# when the namespace is.
-#   stage.sh NAME DIR [nspawn options]
+# throw-away layer over TREE, which is / for this machine's own systemd. Whatever is written inside
+# goes to memory and is gone when the namespace is.
+#   stage.sh NAME DIR TREE [nspawn options]
 set -eu
-name=$1 dir=$2
-shift 2
+name=$1 dir=$2 tree=$3
+shift 3
 
 mount -t tmpfs -o mode=0755 layer "$dir"
 mkdir "$dir/changes" "$dir/work" "$dir/root"
 root=$dir/root
-mount -t overlay -o "lowerdir=/,upperdir=$dir/changes,workdir=$dir/work" overlay "$root"
+mount -t overlay -o "lowerdir=$tree,upperdir=$dir/changes,workdir=$dir/work" overlay "$root"
 
 # systemd inside wants one unified cgroup tree, whatever this machine has, and a branch to itself.
 umount -R /sys/fs/cgroup
