@@ -1,0 +1,86 @@
+"""Faults of what the daemon writes to: full, read-only, corrupt."""
+
+from __future__ import annotations
+
+from system.faults.fault import Fault, Sight
+from system.faults.host import RUNTIME, STATE, FaultyHost, pause
+from system.service import GIB, UNIT, RefusedError
+
+
+def runtime_full(host: FaultyHost) -> Sight:
+    file = _fill(host, RUNTIME)
+    status = host.status("^degraded.*(full|cannot write)")
+    refused = _refusal(host)
+    host.machine.run("rm", file)
+    host.status("^healthy", timeout_s=40)
+    return Sight(f"grants refused: {refused}", status, host.event("health.changed", "full|write"))
+
+
+def state_full(host: FaultyHost) -> Sight:
+    file = _fill(host, STATE)
+    left = host.machine.output("df", "--output=avail", STATE).split()[-1]
+    # What is written by itself is little: breakers as they change, once a second.
+    host.service.call("gpu.cordon", {"gpu": "1", "reason": "fault-table"})
+    pause(1.5)
+    status = host.machine.properties(UNIT, "StatusText")["StatusText"]
+    host.machine.run("rm", file)
+    host.service.call("gpu.uncordon", {"gpu": "1"})
+    return Sight(f"{left} KiB left", status, host.event("gpu.cordoned", "fault-table"))
+
+
+def state_read_only(host: FaultyHost) -> Sight:
+    """From a start on: the kernel makes no file system read-only that is being written to."""
+    host.machine.run("systemctl", "stop", UNIT, "superezio.socket")
+    host.machine.run("mount", "-o", "remount,ro", STATE)
+    mounted = host.machine.output("findmnt", "--noheadings", "--output=OPTIONS", STATE)
+    assert mounted.startswith("ro,"), mounted
+    host.start()
+    status = host.status("^degraded")
+    said = host.event("health.changed", "state|write|use")
+    host.machine.run("mount", "-o", "remount,rw", STATE)
+    host.status("^(healthy|degraded)", timeout_s=30)
+    host.forgive()
+    host.restart()
+    host.status("^healthy", timeout_s=30)
+    return Sight(f"mounted {mounted.split(',')[0]}", status, said)
+
+
+def state_corrupt(host: FaultyHost) -> Sight:
+    host.machine.run("systemctl", "stop", UNIT, "superezio.socket")
+    spoil = f"rm -f {STATE}/state.db-*; dd if=/dev/urandom of={STATE}/state.db bs=4096 count=4"
+    host.machine.run("sh", "-c", spoil)
+    host.start()
+    aside = host.wait_until(
+        "the file aside",
+        lambda: host.machine.run(
+            "sh", "-c", f"ls {STATE}/state.db.corrupt-*", check=False
+        ).stdout.strip(),
+    )
+    status = host.status(".")
+    said = host.journal("corrupt|moved aside")
+    host.machine.run("rm", *aside.split())
+    return Sight(f"kept as {aside.rpartition('/')[2]}", status, said)
+
+
+def _fill(host: FaultyHost, directory: str) -> str:
+    file = f"{directory}/filler"
+    host.machine.run("dd", "if=/dev/zero", f"of={file}", "bs=4096", check=False)
+    left = host.machine.output("df", "--output=avail", directory).split()[-1]
+    assert left == "0", left
+    return file
+
+
+def _refusal(host: FaultyHost) -> str:
+    try:
+        host.service.call("lease.acquire", {"vram_bytes": GIB})
+    except RefusedError as refused:
+        return refused.kind
+    raise AssertionError("a grant that cannot be recorded is none")
+
+
+FAULTS = (
+    Fault(name="runtime directory full", provoke=runtime_full, away_s=2),
+    Fault(name="state directory full", provoke=state_full, away_s=2),
+    Fault(name="state directory read-only", provoke=state_read_only, away_s=12),
+    Fault(name="corrupt state file", provoke=state_corrupt, away_s=10),
+)

@@ -1,0 +1,72 @@
+"""Faults of the GPUs' side: the probe, and the driver, which is the simulated one."""
+
+from __future__ import annotations
+
+from system.faults.fault import Fault, Sight
+from system.faults.host import FaultyHost
+from system.service import GIB
+
+
+def probe_killed(host: FaultyHost) -> Sight:
+    probe = host.probe_pid()
+    host.signal("KILL", probe)
+    said = host.event("probe.lost", str(probe))
+    host.wait_until("another probe", lambda: _children(host) not in ([], [probe]))
+    _admits(host)
+    return Sight("another pid probes", host.status("^healthy"), said)
+
+
+def probe_stuck(host: FaultyHost) -> Sight:
+    probe = host.probe_pid()
+    host.signal("STOP", probe)
+    said = host.event("probe.lost", f"{probe} is silent", timeout_s=40)
+    status = host.status(".")
+    _admits(host)
+    host.signal("CONT", probe)
+    host.wait_until("the end of the old one", lambda: probe not in _children(host))
+    host.status("^healthy", timeout_s=40)
+    return Sight("state T, another pid probes", status, said)
+
+
+def driver_removed(host: FaultyHost) -> Sight:
+    host.gpus.driver_fault("no_driver")
+    status = host.status("^degraded.*driver")
+    said = host.event("driver.lost")
+    host.gpus.driver_fault(None)
+    found = host.event("driver.found", timeout_s=40)
+    host.status("^healthy", timeout_s=40)
+    _admits(host)
+    return Sight(found, status, said)
+
+
+def driver_upgraded(host: FaultyHost) -> Sight:
+    host.gpus.driver_fault("version_mismatch")
+    status = host.status("^degraded.*(version|upgraded|mismatch)")
+    said = host.event("driver.lost")
+    host.gpus.driver_fault(None)
+    found = host.event("driver.found", timeout_s=40)
+    host.status("^healthy", timeout_s=40)
+    _admits(host)
+    return Sight(found, status, said)
+
+
+def _admits(host: FaultyHost) -> None:
+    """Wait until a lease is granted again."""
+    granted = host.service.call(
+        "lease.acquire", {"vram_bytes": GIB, "mode": "ttl", "ttl_ms": 60000, "wait_ms": 30000},
+        timeout_s=35,
+    )
+    host.service.call("lease.release", {"lease": granted["id"]})
+
+
+def _children(host: FaultyHost) -> list[int]:
+    pid = host.service.main_pid
+    return [int(each) for each in host.machine.output("cat", f"/proc/{pid}/task/{pid}/children").split()]
+
+
+FAULTS = (
+    Fault(name="probe killed", provoke=probe_killed, away_s=2),
+    Fault(name="probe stuck", provoke=probe_stuck, away_s=2),
+    Fault(name="driver removed", provoke=driver_removed, away_s=2),
+    Fault(name="driver upgraded", provoke=driver_upgraded, away_s=2),
+)

@@ -1,0 +1,77 @@
+"""What is done to systemd and to the journal under a daemon that runs."""
+
+from __future__ import annotations
+
+from system.faults.fault import Fault, Sight
+from system.faults.host import SOCKET_UNIT, FaultyHost
+from system.service import UNIT
+
+
+def journald_restarted(host: FaultyHost) -> Sight:
+    unit = "systemd-journald.service"
+    before = host.machine.properties(unit, "MainPID")
+    host.machine.run("systemctl", "restart", unit)
+    assert host.machine.properties(unit, "MainPID") != before
+    return _after(host, "journald has another pid")
+
+
+def journald_down(host: FaultyHost) -> Sight:
+    """What is said while there is no journal is in it afterwards."""
+    units = (
+        "systemd-journald.socket",
+        "systemd-journald-dev-log.socket",
+        "systemd-journald.service",
+    )
+    host.machine.run("systemctl", "stop", *units)
+    host.machine.run("pkill", "-KILL", "systemd-journal", check=False)
+    assert host.machine.properties(units[-1], "ActiveState") == {"ActiveState": "inactive"}
+    host.service.call("gpu.cordon", {"gpu": "1", "reason": "fault-table"})
+    status = host.status("0 of 2|1 of 2")
+    host.machine.run("systemctl", "start", *units)
+    said = host.event("gpu.cordoned", "fault-table")
+    host.service.call("gpu.uncordon", {"gpu": "1"})
+    return Sight("journald was inactive", status, said)
+
+
+def socket_restarted(host: FaultyHost) -> Sight:
+    pid = host.service.main_pid
+    host.machine.run("systemctl", "restart", SOCKET_UNIT)
+    host.machine.wait_for_properties(UNIT, ActiveState="active")
+    assert host.service.main_pid != pid
+    said = host.event("daemon.stopping")
+    return Sight("both have started anew", host.status("healthy"), said)
+
+
+def daemon_reload(host: FaultyHost) -> Sight:
+    pid = host.service.main_pid
+    for _ in range(3):
+        host.machine.run("systemctl", "daemon-reload")
+    said = host.journal("Reloading", "_PID=1")
+    assert host.service.main_pid == pid
+    return Sight("Reloading, the same pid", host.status("healthy"), said)
+
+
+def daemon_reexec(host: FaultyHost) -> Sight:
+    pid = host.service.main_pid
+    host.machine.run("systemctl", "daemon-reexec", check=False)
+    said = host.journal("Reexecuting", "_PID=1")
+    host.machine.wait_for_properties(UNIT, ActiveState="active", MainPID=str(pid))
+    # The watchdog of before goes on: pings are taken, and still awaited.
+    return Sight("Reexecuting, the same pid", host.status("healthy"), said)
+
+
+def _after(host: FaultyHost, seen: str) -> Sight:
+    """Let the daemon say something, and find it in the journal."""
+    host.service.call("gpu.cordon", {"gpu": "1", "reason": "fault-table"})
+    said = host.event("gpu.cordoned", "fault-table")
+    status = host.status("1 of 2")
+    host.service.call("gpu.uncordon", {"gpu": "1"})
+    return Sight(seen, status, said)
+
+
+FAULTS = (
+    Fault(name="journald restarted", provoke=journald_restarted, away_s=2, each_systemd=True),
+    Fault(name="socket unit restarted", provoke=socket_restarted, away_s=8, each_systemd=True),
+    Fault(name="daemon-reload", provoke=daemon_reload, away_s=2),
+    Fault(name="daemon-reexec", provoke=daemon_reexec, away_s=3, each_systemd=True),
+)
