@@ -15,6 +15,19 @@ def allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def connections_that_fit(*, connections: int, leases: int) -> int:
+    """Return how many of so many connections can be taken in beside so many leases.
+
+    Past the kernel's limit a client would be cut off without a word, and the daemon not know; one
+    that the table has no room for is told so. Where all do not fit, each gets its part.
+    """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = allowed - _OWN
+    if allowed == resource.RLIM_INFINITY or room >= connections + leases:
+        return connections
+    return max(1, room * connections // (connections + leases))
+
+
 def shortage_of_files(*, connections: int, leases: int) -> str | None:
     """Say that so many connections, and leases with a process each, cannot all be; else None."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import structlog
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from superezio.resilience import cache_limits
 from superezio.resilience.overshoot import WHOLE
@@ -24,6 +24,7 @@ from supereziod.gpu.frames import ProbeSpec, SimulatedSpec
 from supereziod.gpu.roster import MonitorRules
 from supereziod.leases.manager import LeasePolicies, LeaseTimes
 from supereziod.leases.quotas import GroupQuota, Quota, QuotaRules
+from supereziod.open_files import connections_that_fit
 from supereziod.resilience.breaker_settings import BreakerSettings
 from supereziod.resilience.cache_namespaces import SharedNamespace
 from supereziod.resilience.cache_rules import CacheRules
@@ -256,8 +257,15 @@ def limit_bounds(limit: Limit) -> LimitBounds:
 
 
 def rpc_limits(config: Config) -> Limits:
-    """Return the limits of the control plane."""
-    return Limits(**asdict(config.limits))
+    """Return the limits of the control plane: no more connections than files may be open."""
+    limits = Limits(**asdict(config.limits))
+    connections = connections_that_fit(
+        connections=limits.connections, leases=config.leases.max_leases
+    )
+    if connections == limits.connections:
+        return limits
+    reserved = min(limits.connections_reserved, connections // 4)
+    return replace(limits, connections=connections, connections_reserved=reserved)
 
 
 def access_policy(config: Config) -> AccessPolicy:
