@@ -29,14 +29,15 @@ class CannotBeTriedError(Exception):
 class Fault:
     """A fault: `provoke` makes it, sees it, mends what an administrator has to mend.
 
-    `away_s` is how long the daemon may answer nobody. `each_systemd`: whether the short run tries
-    it on every systemd, since it is systemd's to deal with.
+    `away_s` is how long the daemon may answer nobody. `is_short`: whether the short run tries it;
+    `each_systemd`: on every systemd, since it is systemd's to deal with.
     """
 
     name: str
     provoke: Callable[[FaultyHost], Sight]
     away_s: float
     each_systemd: bool = False
+    is_short: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from system.faults.fault import Fault, Sight
-from system.faults.host import RUNTIME, STATE, FaultyHost, pause
+from system.faults.host import RUNTIME, STATE, FaultyHost
 from system.service import GIB, UNIT, RefusedError
 
 
@@ -21,11 +21,11 @@ def state_full(host: FaultyHost) -> Sight:
     left = host.machine.output("df", "--output=avail", STATE).split()[-1]
     # What is written by itself is little: breakers as they change, once a second.
     host.service.call("gpu.cordon", {"gpu": "1", "reason": "fault-table"})
-    pause(1.5)
-    status = host.machine.properties(UNIT, "StatusText")["StatusText"]
+    status = host.status("^degraded: cannot write .*state.db")
     host.machine.run("rm", file)
     host.service.call("gpu.uncordon", {"gpu": "1"})
-    return Sight(f"{left} KiB left", status, host.event("gpu.cordoned", "fault-table"))
+    host.status("^healthy", timeout_s=40)
+    return Sight(f"{left} KiB left", status, host.event("health.changed", "state.db"))
 
 
 def state_read_only(host: FaultyHost) -> Sight:
@@ -38,7 +38,6 @@ def state_read_only(host: FaultyHost) -> Sight:
     status = host.status("^degraded")
     said = host.event("health.changed", "state|write|use")
     host.machine.run("mount", "-o", "remount,rw", STATE)
-    host.status("^(healthy|degraded)", timeout_s=30)
     host.forgive()
     host.restart()
     host.status("^healthy", timeout_s=30)
@@ -50,16 +49,14 @@ def state_corrupt(host: FaultyHost) -> Sight:
     spoil = f"rm -f {STATE}/state.db-*; dd if=/dev/urandom of={STATE}/state.db bs=4096 count=4"
     host.machine.run("sh", "-c", spoil)
     host.start()
-    aside = host.wait_until(
-        "the file aside",
-        lambda: host.machine.run(
-            "sh", "-c", f"ls {STATE}/state.db.corrupt-*", check=False
-        ).stdout.strip(),
-    )
-    status = host.status(".")
-    said = host.journal("corrupt|moved aside")
+    status = host.status("^degraded: a corrupt file was found")
+    said = host.event("health.changed", "corrupt")
+    aside = host.machine.output("sh", "-c", f"ls {STATE}/state.db.corrupt-*")
     host.machine.run("rm", *aside.split())
-    return Sight(f"kept as {aside.rpartition('/')[2]}", status, said)
+    host.forgive()
+    host.restart()
+    host.status("^healthy")
+    return Sight(f"kept as {aside.strip().rpartition('/')[2]}", status, said)
 
 
 def _fill(host: FaultyHost, directory: str) -> str:
@@ -74,7 +71,7 @@ def _refusal(host: FaultyHost) -> str:
     try:
         host.service.call("lease.acquire", {"vram_bytes": GIB})
     except RefusedError as refused:
-        return refused.kind
+        return str(refused.kind)
     raise AssertionError("a grant that cannot be recorded is none")
 
 

@@ -204,12 +204,12 @@ class FaultyHost:
             if not process.name.isdigit():
                 continue
             try:
-                names = re.search(r"^NSpid:.*\t(\d+)$", (process / "status").read_text(), re.M)
-                if names is not None and int(names[1]) == pid:
-                    if (process / "ns" / "pid").readlink() == inside:
-                        return int(process.name)
+                status = (process / "status").read_text()
+                is_inside = (process / "ns" / "pid").readlink() == inside
             except (FileNotFoundError, ProcessLookupError):
                 continue
+            if is_inside and re.search(rf"^NSpid:.*\t{pid}$", status, re.MULTILINE):
+                return int(process.name)
         raise AssertionError(f"no process {pid} inside")
 
     def _log(self) -> list[str]:

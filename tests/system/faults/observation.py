@@ -38,7 +38,9 @@ class Observation(Struct, frozen=True):
             "answers": len(self.missing),
             "wrong": len(self.wrong),
         }
-        return ", ".join(f"{number} {what}" for what, number in found.items() if number) or "nothing"
+        return (
+            ", ".join(f"{number} {what}" for what, number in found.items() if number) or "nothing"
+        )
 
 
 def observation(lines: Iterable[str]) -> Observation:
