@@ -146,7 +146,7 @@ def fd_limit(host: FaultyHost) -> Sight:
 
 
 def a_thousand_connects(host: FaultyHost) -> Sight:
-    host.service.drop_in("[Service]\nRestartSec=3\n", name="slow")
+    host.service.drop_in("[Service]\nRestartSec=2\n", name="z-slow")
     host.signal("KILL")
     host.machine.wait_for_properties(UNIT, SubState="auto-restart")
     crowd = host.machine.start("/usr/bin/python3", "-c", _ASKING_CROWD, SOCKET)
@@ -157,7 +157,7 @@ def a_thousand_connects(host: FaultyHost) -> Sight:
     output, _ = crowd.communicate(timeout=60)
     assert output == "1000\n"
     restarted = host.await_restart()
-    host.machine.run("rm", f"/etc/systemd/system/{UNIT}.d/slow.conf")
+    host.machine.run("rm", f"/etc/systemd/system/{UNIT}.d/z-slow.conf")
     host.machine.run("systemctl", "daemon-reload")
     return Sight(f"1000 of 1000 answered, {restarted}", status, host.journal("status=9/KILL"))
 

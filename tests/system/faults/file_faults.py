@@ -4,7 +4,24 @@ from __future__ import annotations
 
 from system.faults.fault import Fault, Sight
 from system.faults.host import RUNTIME, STATE, FaultyHost
-from system.service import GIB, UNIT, RefusedError
+from system.service import GIB, SOCKET, UNIT, RefusedError
+
+#: More breakers to keep than the log has room for as it is.
+_BREAKERS = """\
+import json, socket, sys
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(sys.argv[1])
+answers = sock.makefile("r")
+for number in range(600):
+    params = {"name": f"breaker-of-a-service-with-a-rather-long-name-{number}"}
+    request = {"jsonrpc": "2.0", "id": number, "method": "breaker.acquire", "params": params}
+    sock.sendall(json.dumps(request).encode() + b"\\n")
+    permit = json.loads(answers.readline())["result"]
+    params = {"name": permit["name"], "permit": permit["permit"], "outcome": "success"}
+    request = {"jsonrpc": "2.0", "id": number, "method": "breaker.settle", "params": params}
+    sock.sendall(json.dumps(request).encode() + b"\\n")
+    answers.readline()
+"""
 
 
 def runtime_full(host: FaultyHost) -> Sight:
@@ -17,13 +34,14 @@ def runtime_full(host: FaultyHost) -> Sight:
 
 
 def state_full(host: FaultyHost) -> Sight:
+    # A log that has grown before is written over, and takes no room.
+    host.restart()
+    host.forgive()
     file = _fill(host, STATE)
     left = host.machine.output("df", "--output=avail", STATE).split()[-1]
-    # What is written by itself is little: breakers as they change, once a second.
-    host.service.call("gpu.cordon", {"gpu": "1", "reason": "fault-table"})
+    host.machine.run("/usr/bin/python3", "-c", _BREAKERS, SOCKET)
     status = host.status("^degraded: cannot write .*state.db")
     host.machine.run("rm", file)
-    host.service.call("gpu.uncordon", {"gpu": "1"})
     host.status("^healthy", timeout_s=40)
     return Sight(f"{left} KiB left", status, host.event("health.changed", "state.db"))
 
@@ -77,7 +95,7 @@ def _refusal(host: FaultyHost) -> str:
 
 FAULTS = (
     Fault(name="runtime directory full", provoke=runtime_full, away_s=2),
-    Fault(name="state directory full", provoke=state_full, away_s=2),
+    Fault(name="state directory full", provoke=state_full, away_s=6),
     Fault(name="state directory read-only", provoke=state_read_only, away_s=12),
     Fault(name="corrupt state file", provoke=state_corrupt, away_s=10),
 )

@@ -206,7 +206,7 @@ class FaultyHost:
             try:
                 status = (process / "status").read_text()
                 is_inside = (process / "ns" / "pid").readlink() == inside
-            except (FileNotFoundError, ProcessLookupError):
+            except (FileNotFoundError, PermissionError, ProcessLookupError):
                 continue
             if is_inside and re.search(rf"^NSpid:.*\t{pid}$", status, re.MULTILINE):
                 return int(process.name)

@@ -27,8 +27,8 @@ _TTL_MS = 60_000
 _ANSWER_WITHIN_S = 60.0
 _KEPT = 8
 _VRAM_BYTES = 1 << 20
-#: Refusals that say to ask again, of the request as of the connection.
-_ASK_AGAIN = {"busy", "shutting_down", "rate_limited"}
+#: Refusals that say to ask again, of the request as of the connection; nothing has changed then.
+_ASK_AGAIN = {"busy", "shutting_down", "rate_limited", "state_not_writable"}
 
 
 class Refused(Exception):  # noqa: N818 - it is what the daemon said
