@@ -58,7 +58,6 @@ def stopped(host: FaultyHost) -> Sight:
 
 def killed(host: FaultyHost) -> Sight:
     host.signal("KILL")
-    host.state("auto-restart", timeout_s=5)
     restarted = host.await_restart()
     return Sight(restarted, host.status("healthy"), host.journal("status=9/KILL"))
 

@@ -64,11 +64,10 @@ class FaultyHost:
         self.restarts = 0
 
     def close(self) -> None:
-        """Power it off."""
-        if self._observer is not None:
-            self._observer.kill()
-            self._observer.communicate()
+        """Power it off, which ends the observer."""
         self.machine.close()
+        if self._observer is not None:
+            self._observer.communicate(timeout=20)
 
     # --- a fault, from its beginning to its end ------------------------------------------------
 
@@ -122,8 +121,10 @@ class FaultyHost:
         self.machine.run("systemctl", "start", SOCKET_UNIT, UNIT)
 
     def restart(self) -> bool:
-        """Restart the service; whether systemd did."""
-        return self.machine.run("systemctl", "restart", UNIT, check=False).returncode == 0
+        """Restart the service; whether systemd did. It counts its own restarts anew, then."""
+        done = self.machine.run("systemctl", "restart", UNIT, check=False).returncode == 0
+        self.restarts = int(self.machine.properties(UNIT, "NRestarts")["NRestarts"])
+        return done
 
     def signal(self, name: str, pid: int | None = None) -> None:
         """Send a signal, to the daemon if to nobody else."""
@@ -156,7 +157,8 @@ class FaultyHost:
         def found() -> str | None:
             shown = self.machine.run("systemctl", "status", unit, check=False).stdout
             lines = (line.strip() for line in shown.splitlines())
-            return next((line for line in lines if re.search(part, line)), None)
+            (active,) = (line for line in lines if line.startswith("Active:"))
+            return active if re.search(part, active) else None
 
         text: str = self.machine.wait_until(f"state: {part}", found, timeout_s=timeout_s)
         return text.partition(" since ")[0]
