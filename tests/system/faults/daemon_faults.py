@@ -92,10 +92,10 @@ def bad_configuration_at_a_start(host: FaultyHost) -> Sight:
     assert not host.restart()
     status = host.state("status=78|exit-code|start-limit-hit")
     said = host.journal("faulty.toml:2: leases.grace: expected a duration")
-    code = host.machine.properties(UNIT, "ExecMainStatus")["ExecMainStatus"]
+    seen = host.journal("Main process exited, .*status=78")
     host.machine.run("rm", file)
     host.start()
-    return Sight(f"exit code {code}", status, said)
+    return Sight(seen.partition(", ")[2], status, said)
 
 
 def bad_configuration_at_a_reload(host: FaultyHost) -> Sight:
