@@ -67,7 +67,8 @@ class FaultyHost:
         """Power it off, which ends the observer."""
         self.machine.close()
         if self._observer is not None:
-            self._observer.communicate(timeout=20)
+            with self._observer as observer:
+                observer.kill()  # what it had started inside is gone with the machine
 
     # --- a fault, from its beginning to its end ------------------------------------------------
 
@@ -75,7 +76,6 @@ class FaultyHost:
         """Forgive earlier failures, and let the observer take its leases and look on."""
         self.forgive()
         self._since_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self.restarts = int(self.machine.properties(UNIT, "NRestarts")["NRestarts"])
         self.machine.run("rm", "--force", _LOG)
         observer = ("python3", f"{_TOOLS}/observer.py", SOCKET, _LOG)
         self._observer = self.machine.start(*observer, user=_USER)
@@ -112,8 +112,9 @@ class FaultyHost:
     # --- what an administrator does --------------------------------------------------------------
 
     def forgive(self) -> None:
-        """Let a unit that failed, or started often, start again."""
+        """Let a unit that failed, or started often, start again. systemd counts anew, then."""
         self.machine.run("systemctl", "reset-failed", SOCKET_UNIT, UNIT, check=False)
+        self._count_from_now()
 
     def start(self) -> None:
         """Start what failed, as the manual says."""
@@ -121,9 +122,9 @@ class FaultyHost:
         self.machine.run("systemctl", "start", SOCKET_UNIT, UNIT)
 
     def restart(self) -> bool:
-        """Restart the service; whether systemd did. It counts its own restarts anew, then."""
+        """Restart the service; whether systemd did. It may count its own anew, then."""
         done = self.machine.run("systemctl", "restart", UNIT, check=False).returncode == 0
-        self.restarts = int(self.machine.properties(UNIT, "NRestarts")["NRestarts"])
+        self._count_from_now()
         return done
 
     def signal(self, name: str, pid: int | None = None) -> None:
@@ -213,6 +214,9 @@ class FaultyHost:
             if is_inside and re.search(rf"^NSpid:.*\t{pid}$", status, re.MULTILINE):
                 return int(process.name)
         raise AssertionError(f"no process {pid} inside")
+
+    def _count_from_now(self) -> None:
+        self.restarts = int(self.machine.properties(UNIT, "NRestarts")["NRestarts"])
 
     def _log(self) -> list[str]:
         return self.machine.run("cat", _LOG, check=False).stdout.splitlines()

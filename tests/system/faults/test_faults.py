@@ -25,6 +25,7 @@ FAULTS = (
     *file_faults.FAULTS,
     *gpu_faults.FAULTS,
     *clock_faults.FAULTS,
+    *gpu_faults.HEAT,
 )
 
 
