@@ -67,7 +67,7 @@ class Outcome:
 
 
 _HEAD = ("fault", "systemd", "seen", "lost", "away", "status", "journal")
-_WIDTHS = (34, 7, 40, 12, 8, 58, 70)
+_WIDTHS = (34, 7, 54, 12, 8, 58, 70)
 
 
 def table(outcomes: list[Outcome]) -> list[str]:
