@@ -32,7 +32,7 @@ class Limits(Section, frozen=True):
     ] = field(default=_MIB, name="frame_size")
     max_batch: Annotated[int, Meta(ge=1, description="Requests in one batch.")] = 1000
     connections: Annotated[
-        int, Meta(ge=1, description="Connections in all. Each takes a file descriptor.")
+        int, Meta(ge=1, description="Connections in all: as many as files may be open, at most.")
     ] = 10_000
     connections_reserved: Annotated[
         int, Meta(ge=0, description="Of these, kept free for admins.")
