@@ -15,6 +15,10 @@ SYSTEMD :=
 # What superezio is measured beside is no dependency of it, and stays out of .venv.
 BENCH_VENV := .venv-bench
 BENCH_PIP  := $(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet
+# Nor is what it is fuzzed with, nor what looks its dependencies up.
+FUZZ_VENV := .venv-fuzz
+FUZZ_PIP  := $(FUZZ_VENV)/bin/python -m pip --disable-pip-version-check --quiet
+AUDIT_VENV := .venv-audit
 # What the tests that compute printed, while others ran beside them.
 COMPUTED := build/computed.txt
 # A source is compiled once, not by each of the thousands of processes that tests start.
@@ -80,8 +84,9 @@ waiting: $(VENV)/.dev
 	@echo "what computes ends by itself, and is printed then: tail -f $(COMPUTED)"
 
 # The soak without coverage, which would take as long again.
-computing: $(VENV)/.dev
-	@{ nice -n 5 $(BIN)/coverage run -m pytest tests/unit && nice -n 5 $(BIN)/pytest tests/soak; } \
+computing: $(VENV)/.dev $(FUZZ_VENV)/.ready
+	@{ nice -n 5 $(BIN)/coverage run -m pytest tests/unit && nice -n 5 $(BIN)/pytest tests/soak && \
+	  nice -n 5 $(MAKE) --no-print-directory fuzz-short; } \
 	  >$(COMPUTED) 2>&1 </dev/null
 
 coverage:
@@ -148,12 +153,31 @@ bench-short: $(VENV)/.dev $(BENCH_VENV)/.ready
 	@cd tests && ../$(BIN)/python -m bench --short
 	@cd tests && ../$(BENCH_VENV)/bin/python -m bench.resilience --short
 
+# Fuzzing has packages for some versions of Python alone; with others it says that it is skipped.
+$(FUZZ_VENV)/.ready: tests/fuzz/requirements.txt requirements.lock requirements-build.lock pyproject.toml
+	@echo "setting up $(FUZZ_VENV)"
+	@test -x $(FUZZ_VENV)/bin/python || $(PYTHON) -m venv $(FUZZ_VENV)
+	@$(FUZZ_PIP) install --require-hashes -r requirements-build.lock
+	@$(FUZZ_PIP) install $(LOCKED) -r requirements.lock
+	@$(FUZZ_PIP) install --no-deps --no-build-isolation -e .
+	@if $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; then \
+	  $(FUZZ_PIP) install --require-hashes --only-binary :all: -r tests/fuzz/requirements.txt; fi
+	@touch $@
+
+fuzz: $(FUZZ_VENV)/.ready ## an hour of inputs that no client would send, guided by coverage (MINUTES=)
+	@cd tests && nice -n 5 ../$(FUZZ_VENV)/bin/python -m fuzz --seconds $$(( $(or $(MINUTES),60) * 60 )) --keep
+
+fuzz-short: $(FUZZ_VENV)/.ready
+	@cd tests && ../$(FUZZ_VENV)/bin/python -m fuzz --seconds 60
+
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 --group build -o requirements-build.lock
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 --group dev pyproject.toml -o requirements-dev.lock
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 -c requirements.lock -c requirements-build.lock \
 	  tests/bench/requirements-resilience.in -o tests/bench/requirements-resilience.txt
+	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 \
+	  tests/fuzz/requirements.in -o tests/fuzz/requirements.txt
 
 # With tools of its own: the Python of .venv may be another one, and its owner another user. With
 # DESTDIR a package is filled, and nothing of this system is touched; what is compiled there knows
