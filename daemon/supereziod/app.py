@@ -23,6 +23,7 @@ from superezio.aio import AsyncClient
 from superezio.wire import ReloadResult
 from supereziod import settings
 from supereziod.config import Config
+from supereziod.core_dumps import leave_no_core
 from supereziod.gpu.metrics import GpuMetrics
 from supereziod.gpu.monitor import GpuMonitor
 from supereziod.gpu.notes import gpu_notes
@@ -107,6 +108,7 @@ class _Parts:
 
 def run(options: Options) -> int:
     """Run the daemon until SIGTERM. Returns its exit code."""
+    leave_no_core()
     # It alone owns SIGABRT: the watchdog's abort puts the stacks of all threads into the journal.
     faulthandler.enable()
     chosen = options.loaded.config.logging

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 from msgspec import UNSET
 
-from superezio.errors import InternalError, ShuttingDownError, SuperezioError
+from superezio.errors import FillFailedError, InternalError, ShuttingDownError, SuperezioError
 from superezio.wire import Meta
 from supereziod.observability.correlation import current_scope
 from supereziod.observability.flight_recorder import FlightRecorder
@@ -150,7 +150,9 @@ class Answering:
         self.recording.fails(request, error, about)
         if request.act is not None:
             self.audit.failed(request, request.act, error)
-        self._log.debug("request.failed", kind=error.kind, message=error.message)
+        # What a fetch failed with is in the words of who fetched, and may have a secret of theirs.
+        message = "a fetch failed" if isinstance(error, FillFailedError) else error.message
+        self._log.debug("request.failed", kind=error.kind, message=message)
         if request_id is UNSET:
             return None
         return error_line(request_id, error, request.correlation_id)
