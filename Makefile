@@ -170,6 +170,15 @@ fuzz: $(FUZZ_VENV)/.ready ## an hour of inputs that no client would send, guided
 fuzz-short: $(FUZZ_VENV)/.ready
 	@cd tests && ../$(FUZZ_VENV)/bin/python -m fuzz --seconds 60
 
+$(AUDIT_VENV)/.ready: requirements-audit.lock
+	@echo "setting up $(AUDIT_VENV)"
+	@test -x $(AUDIT_VENV)/bin/python || $(PYTHON) -m venv $(AUDIT_VENV)
+	@$(AUDIT_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --only-binary :all: -r requirements-audit.lock
+	@touch $@
+
+audit: $(AUDIT_VENV)/.ready ## ask PyPI for known vulnerabilities of all that is pinned
+	@PATH="$(CURDIR)/$(AUDIT_VENV)/bin:$$PATH" sh packaging/audit.sh requirements*.lock tests/*/requirements*.txt
+
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 --group build -o requirements-build.lock
@@ -178,6 +187,7 @@ lock: ## write the lock files anew from pyproject.toml (needs uv)
 	  tests/bench/requirements-resilience.in -o tests/bench/requirements-resilience.txt
 	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 \
 	  tests/fuzz/requirements.in -o tests/fuzz/requirements.txt
+	uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 --group audit -o requirements-audit.lock
 
 # With tools of its own: the Python of .venv may be another one, and its owner another user. With
 # DESTDIR a package is filled, and nothing of this system is touched; what is compiled there knows

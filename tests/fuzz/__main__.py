@@ -24,7 +24,7 @@ HERE: Final = Path(__file__).parent
 BUILD: Final = HERE.parents[1] / "build" / "fuzz"
 #: Each target's share of the time.
 SHARES: Final = {"framing": 0.2, "requests": 0.8}
-_MAX_BYTES: Final = {"framing": 600, "requests": 6000}
+_MAX_BYTES: Final = {"framing": 1200, "requests": 6000}
 _KEPT_BYTES: Final = 4096
 _OPTIONS: Final = ("-timeout=60", "-rss_limit_mb=2500", "-print_final_stats=1", "-verbosity=1")
 
@@ -134,13 +134,11 @@ def _engine(name: str) -> list[str]:
 def _read_only(name: str) -> list[Path]:
     """Return where inputs to begin with are."""
     found = [each for each in (HERE / "corpus" / name, HERE / "crashes") if each.is_dir()]
-    if name == "requests":
-        fresh = BUILD / "seeds"
-        fresh.mkdir(parents=True, exist_ok=True)
-        for title, data in seeds().items():
-            (fresh / title).write_bytes(data)
-        found.append(fresh)
-    return found
+    fresh = BUILD / "seeds" / name
+    fresh.mkdir(parents=True, exist_ok=True)
+    for title, data in seeds(name).items():
+        (fresh / title).write_bytes(data)
+    return [*found, fresh]
 
 
 def _environment(fault: Fault | None) -> dict[str, str]:

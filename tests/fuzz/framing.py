@@ -23,7 +23,7 @@ def frame(data: bytes) -> None:
     """Read one input as the daemon does. Raises WrongError, or whatever the decoder lets out."""
     if len(data) < 3:  # noqa: PLR2004 - two bytes, and something to read
         return
-    cap, step, stream = data[0] + 1, data[1] + 1, data[2:]
+    cap, step, stream = data[0] * 8 + 1, data[1] + 1, data[2:]
     found = _read(stream, cap=cap, step=step)
     right = [line if len(line) <= cap else None for line in stream.split(b"\n")]
     if found != right:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 import supereziod.leases.handles
 import supereziod.rpc.connection
+import supereziod.rpc.dispatcher
 from fuzz.gpus import launching
 from lease_host import Silent
 from limit_host import TestDisk
@@ -55,7 +56,9 @@ from supereziod.rpc.access import AccessPolicy
 from supereziod.rpc.build import Parts, build_server
 from supereziod.rpc.commands.system import DaemonFacts, LogLevel
 from supereziod.rpc.connection import Connection
+from supereziod.rpc.decoding import RequestDecoder, Signature
 from supereziod.rpc.peers import Peer, PeerSocket
+from supereziod.rpc.server import RpcServer
 from supereziod.rpc.vocabulary import EVENT_TYPES
 from supereziod.storage import Database, Documents
 
@@ -307,10 +310,15 @@ class Host:
             clock=clock,
             wall=lambda: clock.wall().timestamp(),
         )
-        health = HealthManager(checks=(), events=events, clock=clock)
         self.recorder = FlightRecorder(Ring.in_memory(clock=clock), clock=clock)
         self.level = "info"
-        self.server = build_server(
+        with patch.object(supereziod.rpc.dispatcher, "RequestDecoder", _decoder):
+            self.server = self._server()
+
+    def _server(self) -> RpcServer:
+        events, clock = self.events, self.clock
+        health = HealthManager(checks=(), events=events, clock=clock)
+        return build_server(
             Parts(
                 monitor=self.monitor,
                 leases=self.leases,
@@ -336,10 +344,10 @@ class Host:
             reload=lambda: ReloadResult(applied=[], restart_required=[], config_files=[]),
             log_level=LogLevel(get=lambda: self.level, set=self._set_level),
             config_files=list,
-            limits=settings.rpc_limits(config),
+            limits=settings.rpc_limits(self.config),
             clock=clock,
             recorder=self.recorder,
-            logger=log,
+            logger=_Faults(self.faults),
         )
 
     def _set_level(self, level: str) -> None:
@@ -359,6 +367,16 @@ class _Faults(Silent):
         self._faults.append(f"{event}: {message}\n{text}")
 
     exception = error
+
+
+_decoders: dict[int, RequestDecoder] = {}
+
+
+def _decoder(signatures: Iterable[Signature], *, max_batch: int) -> RequestDecoder:
+    """Return one decoder for all inputs: it remembers nothing, and is half the cost of a start."""
+    if max_batch not in _decoders:
+        _decoders[max_batch] = RequestDecoder(signatures, max_batch=max_batch)
+    return _decoders[max_batch]
 
 
 @cache

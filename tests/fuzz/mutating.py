@@ -43,9 +43,11 @@ def example_requests() -> list[dict[str, Json]]:
     return [_general(each["request"]) for each in exchanges.values() if "request" in each]
 
 
-def seeds() -> dict[str, bytes]:
-    """Return inputs to begin with, by name: each request alone, as each user, and conversations."""
+def seeds(target: str) -> dict[str, bytes]:
+    """Return inputs of a target to begin with, by name."""
     requests = example_requests()
+    if target == "framing":
+        return {each["method"]: b"\x80\x10" + _dump(each) + b"\n" for each in requests}
     alone = {f"{each['method']}": b"@1 user\n" + _dump(each) + b"\n" for each in requests}
     families: dict[str, list[bytes]] = {}
     for each in requests:
