@@ -51,9 +51,11 @@ async def _play(steps: list[Step], directory: Path, clock: VirtualClock) -> None
     loop.set_exception_handler(host.note)
     with host.as_the_kernel_has_it():
         await host.start()
+        conversation = _Conversation(host)
         try:
-            await _Conversation(host).play(steps)
+            await conversation.play(steps)
         finally:
+            conversation.close()
             await host.aclose()
             for process in list(host.processes.processes.values()):
                 host.end(process)
@@ -84,10 +86,15 @@ class _Conversation:
         for wire in (*self._past, *self._wires.values()):
             self._judge(wire)
         for wire in self._wires.values():
-            wire.close()
             self._host.end(wire.process)
+        self.close()
         await self._pass_until(lambda: not held(self._host))
         check_nothing_is_held(self._host)
+
+    def close(self) -> None:
+        """End all connections, however it went."""
+        for wire in self._wires.values():
+            wire.close()
 
     async def _take(self, step: Step) -> None:
         if isinstance(step, Speak):
@@ -170,11 +177,11 @@ class _Conversation:
         if not isinstance(result, dict):
             return
         if isinstance(result.get("queue"), list) and result["queue"]:
-            self._known["waiter"] = result["queue"][-1]["id"]
+            self._known["waiter"] = json.dumps(result["queue"][-1]["id"])
         for kind, member in KINDS.items():
             value = result.get(member)
-            if isinstance(value, str) and (kind != "lease" or "reserved_bytes" in line.decode()):
-                self._known[kind] = value
+            if isinstance(value, str | int) and (kind != "lease" or "mode" in result):
+                self._known[kind] = json.dumps(value)
 
     def _judge(self, wire: Wire) -> None:
         *lines, rest = wire.received.split(b"\n")

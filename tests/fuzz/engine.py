@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
+from typing import Final
 
 import atheris
 
@@ -15,6 +16,11 @@ with atheris.instrument_imports(include=["superezio", "supereziod"]):
     from fuzz.targets import TARGETS
 
 from fuzz.mutating import Mutator
+
+#: How much of an input is changed with no regard to what it says, ...
+BLIND: Final = {"framing": 0.5, "requests": 0.1}
+#: ... and how much of its beginning is no text.
+HEAD_BYTES: Final = {"framing": 2, "requests": 0}
 
 
 def main() -> None:
@@ -25,10 +31,11 @@ def main() -> None:
     def mutate(data: bytes, max_size: int, seed: int) -> bytes:
         chance = random.Random(seed)
         # Now and then as libFuzzer does it, with what it has learned of comparisons.
-        if target != "requests" or chance.random() < 0.1:  # noqa: PLR2004 - one of ten
+        if chance.random() < BLIND[target]:
             mutated: bytes = atheris.Mutate(data, max_size)
             return mutated
-        return mutator.mutate(bytes(data), max_size, chance)
+        head = HEAD_BYTES[target]
+        return bytes(data[:head]) + mutator.mutate(bytes(data[head:]), max_size - head, chance)
 
     atheris.Setup(
         [sys.argv[0], *options], TARGETS[target], custom_mutator=mutate, internal_libfuzzer=True

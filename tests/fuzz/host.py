@@ -194,8 +194,8 @@ class Host:
         self.faults: list[str] = []
         self.processes = ProcessHost(seed=1, clock=clock, later=loop.call_later)
         self.config = _config()
-        self._newest: Process | None = None
         self._peers: dict[int, Process] = {}
+        self._pidfds: dict[int, int] = {}
         self._build(directory)
 
     async def start(self) -> None:
@@ -240,7 +240,7 @@ class Host:
                 (connection, "read_peer", self._peer),
                 (connection, "open_peer_pidfd", self._pidfd),
                 (os, "pidfd_open", self.processes.pidfd_open),
-                (handles, "pid_of", self.processes.pid_of),
+                (handles, "pid_of", self._pidfds.get),
             ):
                 stack.enter_context(patch.object(place, name, stand_in))
             yield
@@ -258,7 +258,11 @@ class Host:
 
     def _pidfd(self, sock: PeerSocket) -> int | None:
         process = self._peers[sock.fileno()]
-        return None if process.ended else os.dup(process.fd)
+        if process.ended:
+            return None
+        pidfd = os.dup(process.fd)
+        self._pidfds[pidfd] = process.pid
+        return pidfd
 
     def _build(self, directory: Path) -> None:
         config, clock = self.config, self.clock

@@ -32,8 +32,8 @@ _STEPS: Final = (
     b"@wait 10", b"@wait 1500", b"@wait 6000", b"@end", b"@close", b"@cut 1", b"@cut 7", b"@cut 0",
 )  # fmt: skip
 _RAW: Final = (
-    b"", b" ", b"[]", b"{}", b"null", b"[1]", b"[[]]", b"nul", b"\xff\xfe", b'{"id":1}', b"[" * 600,
-    b'{"a":' * 600, b'"' * 9, b"{" + b" " * 20_000 + b"}", b'{"jsonrpc":"2.0","id":1e999}',
+    b"", b" ", b"[]", b"{}", b"null", b"[1]", b"[[]]", b"nul", b"\xff\xfe", b'{"id":1}', b"[" * 1500,
+    b'{"a":' * 1200, b'"' * 9, b"{" + b" " * 20_000 + b"}", b'{"jsonrpc":"2.0","id":1e999}',
 )  # fmt: skip
 
 
@@ -57,7 +57,68 @@ def seeds(target: str) -> dict[str, bytes]:
         for family, lines in families.items()
         for user in USERS
     }
-    return alone | whole
+    return alone | whole | _CONVERSATIONS
+
+
+def _conversation(*lines: str) -> bytes:
+    return b"\n".join(
+        line.encode() if line[0] == "@" else b'{"jsonrpc":"2.0","id":%d,"method":%b}' % (
+            number, line.encode())
+        for number, line in enumerate(lines)
+    )
+
+
+#: What needs another connection, or time.
+_CONVERSATIONS: Final = {
+    "lease-over-a-connection": _conversation(
+        "@1 user",
+        '"lease.acquire","params":{"vram_bytes":1073741824,"mode":"connection"}',
+        "@close",
+        "@2 user",
+        '"lease.resume","params":{"lease":"$lease"}',
+        "@wait 6000",
+    ),
+    "lease-with-a-ttl": _conversation(
+        "@1 user",
+        '"lease.acquire","params":{"vram_bytes":1073741824,"mode":"ttl","ttl_ms":10000}',
+        '"lease.renew","params":{"lease":"$lease"}',
+        "@wait 20000",
+        '"lease.get","params":{"lease":"$lease"}',
+    ),
+    "two-who-wait": _conversation(
+        "@1 user",
+        '"lease.acquire","params":{"vram_bytes":11811160064}',
+        "@2 other",
+        '"lease.acquire","params":{"vram_bytes":8589934592,"wait_ms":3000,"prefer":["0"]}',
+        "@3 user",
+        '"lease.acquire","params":{"vram_bytes":75161927680,"wait_ms":3000}',
+        '"lease.list"',
+        "@1",
+        '"lease.release","params":{"lease":"$lease"}',
+        "@wait 5000",
+    ),
+    "a-fill-that-passes-on": _conversation(
+        "@1 user",
+        '"cache.get","params":{"namespace":"common","key":"k","fill":true}',
+        "@2 other",
+        '"cache.get","params":{"namespace":"common","key":"k","fill":true,"wait_ms":3000}',
+        "@1",
+        "@close",
+        "@2",
+        '"cache.set","params":{"namespace":"common","key":"k","text":"v","token":"$token"}',
+        "@3 user",
+        '"cache.get","params":{"namespace":"common","key":"k"}',
+    ),
+    "a-limit-that-is-waited-for": _conversation(
+        "@1 user",
+        *['"limit.acquire","params":{"name":"openai","tokens":100}'] * 3,
+        "@2 other",
+        '"limit.acquire","params":{"name":"openai","tokens":100,"wait_ms":3000}',
+        "@1",
+        '"limit.settle","params":{"reservation":"$reservation","tokens":10}',
+        "@wait 5000",
+    ),
+}
 
 
 class Mutator:

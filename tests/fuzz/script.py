@@ -93,9 +93,9 @@ def _step(line: bytes) -> Step:
 
 
 def fill_in(text: bytes, known: dict[str, str]) -> bytes:
-    """Put in what stands for the newest of its kind; what is not known yet stays as it is."""
+    """Put in what is `known`, as JSON, of each kind; what is not known yet stays as it is."""
     if b'"$' not in text:
         return text
     for kind, value in known.items():
-        text = text.replace(b'"$%s"' % kind.encode(), b'"%s"' % value.encode())
+        text = text.replace(b'"$%s"' % kind.encode(), value.encode())
     return text
