@@ -24,7 +24,7 @@ HERE: Final = Path(__file__).parent
 BUILD: Final = HERE.parents[1] / "build" / "fuzz"
 #: Each target's share of the time.
 SHARES: Final = {"framing": 0.2, "requests": 0.8}
-_MAX_BYTES: Final = {"framing": 3000, "requests": 6000}
+_MAX_BYTES: Final = {"framing": 3000, "requests": 20_000}
 _KEPT_BYTES: Final = 4096
 _OPTIONS: Final = ("-timeout=60", "-rss_limit_mb=2500", "-print_final_stats=1", "-verbosity=1")
 

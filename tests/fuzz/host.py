@@ -27,10 +27,9 @@ from limit_host import TestDisk
 from soak.host import Host as ProcessHost
 from soak.processes import Process
 from soak.virtual_time import VirtualClock, VirtualLoop
-from superezio.wire import ReloadResult
 from supereziod import settings
 from supereziod.config import Config
-from supereziod.config.loader import Source
+from supereziod.config.loader import Loaded, Source
 from supereziod.gpu.frames import ProbeSpec, SimulatedSpec
 from supereziod.gpu.metrics import GpuMetrics
 from supereziod.gpu.monitor import GpuMonitor
@@ -47,6 +46,7 @@ from supereziod.observability.events import EventLog
 from supereziod.observability.flight_recorder import FlightRecorder
 from supereziod.observability.recorder_metrics import RecorderMetrics
 from supereziod.observability.ring import Ring
+from supereziod.reloading import Reloader
 from supereziod.resilience.breakers import Breakers
 from supereziod.resilience.caches import Caches
 from supereziod.resilience.limit_service import LimitService
@@ -83,11 +83,11 @@ maximum_per_uid = 10
 [leases.quota.user.1001]
 vram = "9GiB"
 [cache]
-size = "48KiB"
-value_size = "8KiB"
-namespace_size = "24KiB"
-size_per_uid = "32KiB"
-guaranteed_per_uid = "4KiB"
+size = "12KiB"
+value_size = "2KiB"
+namespace_size = "6KiB"
+size_per_uid = "8KiB"
+guaranteed_per_uid = "1KiB"
 namespaces_per_uid = 4
 fills_per_connection = 3
 waiters_per_uid = 5
@@ -193,7 +193,7 @@ class Host:
         #: What went wrong without anybody being told.
         self.faults: list[str] = []
         self.processes = ProcessHost(seed=1, clock=clock, later=loop.call_later)
-        self.config = _config()
+        self.config = _loaded().config
         self._peers: dict[int, Process] = {}
         self._pidfds: dict[int, int] = {}
         self._build(directory)
@@ -315,6 +315,14 @@ class Host:
             wall=lambda: clock.wall().timestamp(),
         )
         self.recorder = FlightRecorder(Ring.in_memory(clock=clock), clock=clock)
+        (directory / "superezio.toml").write_text(CONFIG)
+        self._reloader = Reloader(
+            source=Source(file=directory / "superezio.toml"),
+            loaded=_loaded(),
+            apply=self._apply,
+            events=events,
+            now=clock.wall,
+        )
         self.level = "info"
         with patch.object(supereziod.rpc.dispatcher, "RequestDecoder", _decoder):
             self.server = self._server()
@@ -345,14 +353,26 @@ class Host:
             ),
             facts=_FACTS,
             access=_ACCESS,
-            reload=lambda: ReloadResult(applied=[], restart_required=[], config_files=[]),
+            reload=self._reloader.reload,
             log_level=LogLevel(get=lambda: self.level, set=self._set_level),
-            config_files=list,
+            configuration=self._reloader,
             limits=settings.rpc_limits(self.config),
             clock=clock,
             recorder=self.recorder,
             logger=_Faults(self.faults),
         )
+
+    async def _apply(self, config: Config) -> None:
+        self.caches.set_shared(settings.shared_namespaces(config.cache))
+        self.server.set_access(_ACCESS)
+        self.leases.set_quotas(settings.quota_rules(config.leases.quota))
+        self.breakers.set_settings(settings.breaker_settings(config.breaker))
+        self.limits.configure(
+            settings.limit_rules(config.limit),
+            settings.audiences(config.limit.shared),
+            settings.limit_bounds(config.limit),
+        )
+        self.server.set_limits(settings.rpc_limits(config))
 
     def _set_level(self, level: str) -> None:
         if level not in ("debug", "info", "warning", "error", "critical"):
@@ -384,8 +404,8 @@ def _decoder(signatures: Iterable[Signature], *, max_batch: int) -> RequestDecod
 
 
 @cache
-def _config() -> Config:
+def _loaded() -> Loaded:
     with TemporaryDirectory() as directory:
         file = Path(directory) / "superezio.toml"
         file.write_text(CONFIG)
-        return Source(file=file).load().config
+        return Source(file=file).load()

@@ -109,6 +109,19 @@ _CONVERSATIONS: Final = {
         "@3 user",
         '"cache.get","params":{"namespace":"common","key":"k"}',
     ),
+    "a-full-cache": _conversation(
+        *(
+            line
+            for number, user in enumerate(("user", "other", "admin"), 1)
+            for line in (
+                f"@{number} {user}",
+                *(
+                    f'"cache.set","params":{{"namespace":"n","key":"k{key}","text":"{"x" * 1500}"}}'
+                    for key in range(4)
+                ),
+            )
+        )
+    ),
     "a-limit-that-is-waited-for": _conversation(
         "@1 user",
         *['"limit.acquire","params":{"name":"openai","tokens":100}'] * 3,
