@@ -37,7 +37,11 @@ def held(host: Host) -> list[str]:
     listed = host.leases.list(_ADMIN)
     usage, traffic = host.caches._cache.usage(), host.server.traffic
     return [
-        *(f"{permits} permits of the breaker {name}" for name, permits in _permits(host) if permits),
+        *(
+            f"{permits} permits of the breaker {name}"
+            for name, permits in _permits(host)
+            if permits
+        ),
         *(f"{each.in_use} slots of the limit {name}" for name, each in _slots(host) if each.in_use),
         *(f"the {each.mode} lease {each.id}" for each in listed.leases if each.mode != "ttl"),
         *(f"the waiter {each.id}" for each in listed.queue),

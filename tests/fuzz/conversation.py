@@ -29,7 +29,7 @@ _SCRATCH: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def play(data: bytes) -> None:
-    """Play one input against a new daemon. Raises WrongError where anything is not as it must be."""
+    """Play one input against a new daemon. Raises WrongError where it is not as it must be."""
     steps = parse(data)[:MOST_STEPS]
     directory = Path(tempfile.mkdtemp(prefix="superezio-fuzz-", dir=_SCRATCH))
     began_s = time.process_time()
@@ -198,4 +198,3 @@ class _Conversation:
             refused = len(lines) == 1 and b'"limit":"connections' in lines[0]
             if not refused:
                 judge(wanted, lines, complete=not wire.left)
-

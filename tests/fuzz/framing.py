@@ -21,7 +21,7 @@ _DECODER: Final = RequestDecoder(
 
 def frame(data: bytes) -> None:
     """Read one input as the daemon does. Raises WrongError, or whatever the decoder lets out."""
-    if len(data) < 3:  # noqa: PLR2004 - two bytes, and something to read
+    if len(data) < 3:
         return
     cap, step, stream = data[0] * 8 + 1, data[1] + 1, data[2:]
     found = _read(stream, cap=cap, step=step)

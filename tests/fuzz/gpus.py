@@ -68,7 +68,7 @@ class InnerProbe:
         for index in indexes:
             identity = self._driver.identify(index)
             sample = self._driver.sample(identity.uuid, with_processes=True)
-            self._uuids[identity.uuid] = sample.details and sample.details.mig_mode
+            self._uuids[identity.uuid] = sample.details.mig_mode if sample.details else None
             self._say(Identified(identity=identity))
         self._tick()
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from unittest.mock import patch
 
 import supereziod.leases.handles
@@ -124,11 +124,17 @@ _FACTS: Final = DaemonFacts(
 )
 
 
+T = TypeVar("T")
+
+
 class Loop(VirtualLoop):
     """What would be done in a thread is done at once."""
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401, ARG002 - as asyncio has it
-        done = self.create_future()
+    def run_in_executor(  # type: ignore[override] # what it is called with, and no more
+        self, executor: None, func: Callable[..., T], *args: object
+    ) -> asyncio.Future[T]:
+        assert executor is None
+        done: asyncio.Future[T] = self.create_future()
         try:
             done.set_result(func(*args))
         except Exception as error:  # noqa: BLE001 - the edge of what a thread would do
@@ -274,7 +280,7 @@ class Host:
             spec=ProbeSpec(driver="simulated", simulated=simulated),
             records=GpuRecords(Documents(self.database), boot_id=_BOOT, logger=log),
             events=events,
-            leases_on=lambda uuid: self.leases.leases_on(uuid),
+            leases_on=lambda uuid: self.leases.leases_on(uuid),  # noqa: PLW0108 - made below
             clock=clock,
             launch=launching(clock),
             logger=log,
@@ -386,7 +392,7 @@ class _Faults(Silent):
     def __init__(self, faults: list[str]) -> None:
         self._faults = faults
 
-    def error(self, event: str, *, message: str = "", exc_info: Any = None, **_: Any) -> None:  # noqa: ANN401 - as structlog has it
+    def error(self, event: str, *, message: str = "", exc_info: Any = None, **_: Any) -> None:
         text = "".join(traceback.format_exception(*exc_info)) if exc_info else ""
         self._faults.append(f"{event}: {message}\n{text}")
 

@@ -1,8 +1,9 @@
-"""What has to come back for what was sent, by JSON-RPC 2.0 and docs/rpc.md, and nothing of the code.
+"""What has to come back for what was sent, by JSON-RPC 2.0 and docs/rpc.md, not by the code.
 
 It reads with the standard library's parser, which is another than the daemon's. Of a line that two
-parsers may take differently (a key twice, half a surrogate, a number beyond all, nesting without end) it asks no more
-than that there is not more than one answer.
+parsers may take differently (a key twice, half a surrogate, a number beyond all, nesting without
+end, bytes that are no text where nobody reads them) it asks no more than that there is not more
+than one answer.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def _expect_line(line: bytes, found: Expected, batch: int) -> None:
             found.batches.append(members)
 
 
-def _expect(content: Any, found: Expected) -> None:  # noqa: ANN401 - whatever JSON may be
+def _expect(content: Any, found: Expected) -> None:
     if not isinstance(content, dict):
         found.any_id += 1
         return
@@ -161,7 +162,7 @@ def _check_answer(answer: dict[str, Any]) -> None:
         raise WrongError(f"the daemon failed: {error}")
 
 
-def _read(line: bytes) -> Any:  # noqa: ANN401 - whatever JSON may be
+def _read(line: bytes) -> Any:
     odd = False
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -205,7 +206,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _strict(line: bytes) -> Any:  # noqa: ANN401 - whatever JSON may be
+def _strict(line: bytes) -> Any:
     try:
         return json.loads(line.decode(), parse_constant=_refuse)
     except ValueError as error:

@@ -32,7 +32,8 @@ _STEPS: Final = (
     b"@wait 10", b"@wait 1500", b"@wait 6000", b"@end", b"@close", b"@cut 1", b"@cut 7", b"@cut 0",
 )  # fmt: skip
 _RAW: Final = (
-    b"", b" ", b"[]", b"{}", b"null", b"[1]", b"[[]]", b"nul", b"\xff\xfe", b'{"id":1}', b"[" * 1500,
+    b"", b" ", b"[]", b"{}", b"null", b"[1]", b"[[]]", b"nul", b"\xff\xfe", b'{"id":1}',
+    b"[" * 1500,
     b'{"a":' * 1200, b'"' * 9, b"{" + b" " * 20_000 + b"}", b'{"jsonrpc":"2.0","id":1e999}',
 )  # fmt: skip
 
@@ -62,8 +63,9 @@ def seeds(target: str) -> dict[str, bytes]:
 
 def _conversation(*lines: str) -> bytes:
     return b"\n".join(
-        line.encode() if line[0] == "@" else b'{"jsonrpc":"2.0","id":%d,"method":%b}' % (
-            number, line.encode())
+        line.encode()
+        if line[0] == "@"
+        else b'{"jsonrpc":"2.0","id":%d,"method":%b}' % (number, line.encode())
         for number, line in enumerate(lines)
     )
 
@@ -152,7 +154,7 @@ class Mutator:
     def _insert_request(self, lines: list[bytes], at: int, chance: random.Random) -> None:
         request = json.loads(_dump(chance.choice(self._requests)))
         lines.insert(at + 1, _dump(request))
-        if chance.random() < 0.5:  # noqa: PLR2004 - every other time
+        if chance.random() < 0.5:
             self._change(lines, at + 1, chance)
 
     def _insert_step(self, lines: list[bytes], at: int, chance: random.Random) -> None:
@@ -187,9 +189,9 @@ class Mutator:
         elif way == 1 and isinstance(holder, dict):
             other = chance.choice(self._requests)
             holder |= chance.choice((other.get("params", {}), {"id": 1}, {"meta": _meta(chance)}))
-        elif way == 2 and isinstance(holder[key], int | float):  # noqa: PLR2004 - one of six ways
+        elif way == 2 and isinstance(holder[key], int | float):
             holder[key] = chance.choice((*_NUMBERS, holder[key] + 1, -holder[key]))
-        elif way == 3:  # noqa: PLR2004 - one of six ways
+        elif way == 3:
             donor_holder, donor_key = chance.choice(_places(chance.choice(self._requests)))
             holder[key] = donor_holder[donor_key]
         else:
@@ -200,7 +202,7 @@ class Mutator:
     def _change_bytes(self, lines: list[bytes], at: int, chance: random.Random) -> None:
         line = bytearray(lines[at])
         where = chance.randint(0, len(line))
-        if chance.random() < 0.5:  # noqa: PLR2004 - every other time
+        if chance.random() < 0.5:
             del line[where : where + chance.randint(1, 4)]
         else:
             line[where:where] = bytes(chance.choices(b'\x00\x09",:[]{}\\u01e-.\x7f\x80\xff', k=2))
@@ -245,8 +247,13 @@ def _places(content: Json) -> list[tuple[Json, Json]]:
     left = [content]
     while left:
         holder = left.pop()
-        items = holder.items() if isinstance(holder, dict) else enumerate(holder) if isinstance(
-            holder, list) else ()
+        items = (
+            holder.items()
+            if isinstance(holder, dict)
+            else enumerate(holder)
+            if isinstance(holder, list)
+            else ()
+        )
         for key, value in items:
             found.append((holder, key))
             left.append(value)

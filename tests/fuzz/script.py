@@ -32,7 +32,9 @@ KINDS: Final = {
     "subscription": "subscription",
     "waiter": "waiter",
 }
-_STEP: Final = re.compile(rb"@(?:([1-4])(?: (guest|user|other|admin))?|(cut|wait) (\d{1,5})|(end|close))")
+_STEP: Final = re.compile(
+    rb"@(?:([1-4])(?: (guest|user|other|admin))?|(cut|wait) (\d{1,5})|(end|close))"
+)
 _MOST_WAIT_MS: Final = 20_000
 
 

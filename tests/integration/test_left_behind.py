@@ -174,6 +174,6 @@ def test_what_the_daemon_starts_leaves_no_core_either(daemon: LiveDaemon) -> Non
 def test_whoever_runs_the_daemon_may_look_at_its_process(daemon: LiveDaemon) -> None:
     """What PR_SET_DUMPABLE would take away, for more than is needed: see core_dumps.py."""
     daemon.start()
-    assert os.listdir(f"/proc/{daemon.pid}/fd")
+    assert list(Path(f"/proc/{daemon.pid}/fd").iterdir())
     assert Path(f"/proc/{daemon.pid}/smaps_rollup").read_text()
     assert Path(f"/proc/{daemon.pid}/environ").stat().st_uid == os.geteuid()

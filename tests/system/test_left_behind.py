@@ -9,7 +9,7 @@ from pathlib import Path
 from system.machine import Machine
 from system.service import UNIT, Service
 
-_PLACES = ("/var/lib", "/var/log", "/run", "/tmp", "/var/tmp")  # noqa: S108 - looked into, not used
+_PLACES = ("/var/lib", "/var/log", "/run", "/tmp", "/var/tmp")
 
 
 def _files(machine: Machine) -> list[Path]:

@@ -18,7 +18,9 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 def requirements(lock: Path) -> list[str]:
     """Return the requirements of a file, each in one line."""
     joined = lock.read_text().replace("\\\n", " ")
-    return [line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return [
+        line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")
+    ]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
@@ -39,9 +41,9 @@ def test_what_the_package_needs_is_pinned() -> None:
 def test_every_file_that_make_installs_from_is_checked_by_hash() -> None:
     commands = MAKEFILE.replace("\\\n", " ").splitlines()
     installs = [line for line in commands if re.search(r"(install|wheel)\b.* -r ", line)]
-    assert {ROOT / name for line in installs for name in re.findall(r"-r (\S+?)[;\s]", f"{line} ")} == (
-        set(LOCKS)
-    )
+    assert {
+        ROOT / name for line in installs for name in re.findall(r"-r (\S+?)[;\s]", f"{line} ")
+    } == (set(LOCKS))
     assert all("--require-hashes" in line or "$(LOCKED)" in line for line in installs)
     assert "LOCKED := --require-hashes" in MAKEFILE
 
