@@ -16,7 +16,7 @@ _NAMED = re.compile(r"`((?:unit|integration|system)/\S+?\.py)::(test_\w+)`")
 
 
 @cache
-def tests_of(path: str) -> set[str]:
+def names_in(path: str) -> set[str]:
     module = ast.parse((TESTS / path).read_text())
     return {
         node.name
@@ -27,7 +27,7 @@ def tests_of(path: str) -> set[str]:
 
 @pytest.mark.parametrize(("path", "name"), sorted(set(_NAMED.findall(PAGE))))
 def test_a_test_that_is_named_is_there(path: str, name: str) -> None:
-    assert name in tests_of(path)
+    assert name in names_in(path)
 
 
 def claims() -> list[str]:

@@ -24,7 +24,6 @@ from supereziod.rpc.batches import BatchReply
 from supereziod.rpc.methods import METHODS
 
 FUZZ = Path(__file__).parents[2] / "fuzz"
-CRASHES = sorted(path for path in (FUZZ / "crashes").glob("*") if path.is_file())
 _PING = '{"jsonrpc":"2.0","id":%s,"method":"system.ping"}'
 
 
@@ -40,17 +39,26 @@ def compare(sent: str, *came: bytes, complete: bool = True) -> None:
 # --- what was found -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", CRASHES, ids=lambda file: file.name)
-def test_what_once_failed_is_answered_as_it_must_be(file: Path) -> None:
-    TARGETS[file.name.split("-")[0]](file.read_bytes())
+def replay(target: str, files: list[Path]) -> None:
+    """Play each input. What is raised says which one it was."""
+    for file in files:
+        try:
+            TARGETS[target](file.read_bytes())
+        except BaseException as error:
+            error.add_note(f"the input is {file}")
+            raise
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_what_once_failed_is_answered_as_it_must_be(target: str) -> None:
+    replay(target, sorted((FUZZ / "crashes").glob(f"{target}-*")))
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_the_kept_inputs_are_answered_as_they_must_be(target: str) -> None:
     files = sorted((FUZZ / "corpus" / target).iterdir())
     assert files
-    for file in files:
-        TARGETS[target](file.read_bytes())
+    replay(target, files)
 
 
 def test_the_kept_inputs_are_few_enough_to_be_kept() -> None:
