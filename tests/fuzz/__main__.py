@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Final
 
 from fuzz.faults import FAULTS, Fault, with_fault
+from fuzz.keeping import worth_keeping
 from fuzz.mutating import seeds
+from fuzz.targets import TARGETS
 
 HERE: Final = Path(__file__).parent
 BUILD: Final = HERE.parents[1] / "build" / "fuzz"
 #: Each target's share of the time.
 SHARES: Final = {"framing": 0.2, "requests": 0.8}
 _MAX_BYTES: Final = {"framing": 3000, "requests": 20_000}
-_KEPT_BYTES: Final = 4096
 _OPTIONS: Final = ("-timeout=60", "-rss_limit_mb=2500", "-print_final_stats=1", "-verbosity=1")
 
 
@@ -104,23 +105,19 @@ def _report(name: str, ended: subprocess.CompletedProcess[str], took_s: float) -
 
 def _keep(name: str) -> None:
     """Take into the committed corpus what reaches what nothing in it does."""
-    kept = HERE / "corpus" / name
-    kept.mkdir(parents=True, exist_ok=True)
-    short = BUILD / "short" / name
-    short.mkdir(parents=True, exist_ok=True)
-    for file in (BUILD / "corpus" / name).iterdir():
-        if file.stat().st_size <= _KEPT_BYTES:
-            (short / file.name).write_bytes(file.read_bytes())
-    subprocess.run(
-        [*_engine(name), "-merge=1", str(kept), str(short)],
-        env=_environment(None),
-        cwd=HERE.parent,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=True,
-    )
-    size = sum(file.stat().st_size for file in kept.iterdir())
-    print(f"fuzz {name}: the corpus has {len(list(kept.iterdir()))} inputs, {size} bytes")
+    corpus = HERE / "corpus" / name
+    corpus.mkdir(parents=True, exist_ok=True)
+    grown = [
+        *corpus.iterdir(),
+        *(BUILD / "corpus" / name).iterdir(),
+        *(BUILD / "seeds" / name).iterdir(),
+    ]
+    kept = {file.name: file.read_bytes() for file in worth_keeping(grown, TARGETS[name])}
+    for file in corpus.iterdir():
+        file.unlink()
+    for title, data in kept.items():
+        (corpus / title).write_bytes(data)
+    print(f"fuzz {name}: the corpus has {len(kept)} inputs, {sum(map(len, kept.values()))} bytes")
 
 
 def _engine(name: str) -> list[str]:

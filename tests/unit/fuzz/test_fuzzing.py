@@ -14,6 +14,7 @@ from fuzz.conversation import play
 from fuzz.faults import FAULTS, SOURCES
 from fuzz.framing import frame
 from fuzz.judge import WrongError, expected, judge
+from fuzz.keeping import worth_keeping
 from fuzz.mutating import Mutator, seeds
 from fuzz.script import Cut, End, Send, Speak, Wait, fill_in, parse
 from fuzz.targets import TARGETS
@@ -64,6 +65,15 @@ def test_the_kept_inputs_are_answered_as_they_must_be(target: str) -> None:
 def test_the_kept_inputs_are_few_enough_to_be_kept() -> None:
     files = [path for path in (FUZZ / "corpus").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 1_000_000
+
+
+def test_an_input_is_kept_that_reaches_what_shorter_ones_do_not(tmp_path: Path) -> None:
+    ping, listed = f"@1 user\n{_PING % 1}".encode(), seeds("requests")["lease.list"]
+    inputs = {"longer": ping + b"\n@wait 10", "short": ping, "listed": listed, "long": b"x" * 5000}
+    for name, data in inputs.items():
+        (tmp_path / name).write_bytes(data)
+    kept = [file.name for file in worth_keeping(tmp_path.iterdir(), TARGETS["requests"])]
+    assert kept == ["short", "listed"]
 
 
 # --- what is sent ---------------------------------------------------------------------------------
