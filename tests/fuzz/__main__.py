@@ -107,11 +107,8 @@ def _keep(name: str) -> None:
     """Take into the committed corpus what reaches what nothing in it does."""
     corpus = HERE / "corpus" / name
     corpus.mkdir(parents=True, exist_ok=True)
-    grown = [
-        *corpus.iterdir(),
-        *(BUILD / "corpus" / name).iterdir(),
-        *(BUILD / "seeds" / name).iterdir(),
-    ]
+    folders = (corpus, BUILD / "corpus" / name, BUILD / "seeds" / name)
+    grown = [file for folder in folders for file in folder.iterdir()]
     kept = {file.name: file.read_bytes() for file in worth_keeping(grown, TARGETS[name])}
     for file in corpus.iterdir():
         file.unlink()

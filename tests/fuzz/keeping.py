@@ -1,4 +1,4 @@
-"""Which inputs are worth keeping: the short ones first, each that reaches a line none before did."""
+"""Which inputs are worth keeping: the short ones first, each that reaches a new line."""
 
 from __future__ import annotations
 
