@@ -24,10 +24,10 @@ class WrongError(AssertionError):
 
 
 class Expected(Struct):
-    """Answers to what went over one connection, by their id; `any_id`: with whichever."""
+    """Answers to what went over one connection, by their id; `no_id`: so many with the id null."""
 
     ids: Counter[str]
-    any_id: int = 0
+    no_id: int = 0
     #: So many more there may be.
     odd: int = 0
     batches: list[Expected] = []
@@ -35,7 +35,7 @@ class Expected(Struct):
     @property
     def least(self) -> int:
         """How many lines there have to be."""
-        return self.ids.total() + self.any_id + len(self.batches)
+        return self.ids.total() + self.no_id + len(self.batches)
 
 
 def expected(lines: Iterable[bytes], *, frame_bytes: int, batch: int) -> Expected:
@@ -43,7 +43,7 @@ def expected(lines: Iterable[bytes], *, frame_bytes: int, batch: int) -> Expecte
     found = Expected(Counter())
     for line in lines:
         if len(line) > frame_bytes:
-            found.any_id += 1
+            found.no_id += 1
         elif line.strip(b" \t\r\n\v\f"):
             _expect_line(line, found, batch)
     return found
@@ -58,7 +58,7 @@ def _expect_line(line: bytes, found: Expected, batch: int) -> None:
         if _is_almost_json(line):
             found.odd += 1
         else:
-            found.any_id += 1
+            found.no_id += 1
         return
     if content is _ODD:
         found.odd += 1
@@ -76,7 +76,7 @@ def _expect_line(line: bytes, found: Expected, batch: int) -> None:
 
 def _expect(content: Any, found: Expected) -> None:
     if not isinstance(content, dict):
-        found.any_id += 1
+        found.no_id += 1
         return
     request_id = content.get("id", _ODD)
     is_call = (
@@ -88,8 +88,8 @@ def _expect(content: Any, found: Expected) -> None:
         # Whether its meta can be read decides if it is a notification.
         if not is_call or content.get("meta") is not None:
             found.odd += 1
-    elif isinstance(request_id, bool) or not isinstance(request_id, int | float | str | None):
-        found.any_id += 1
+    elif isinstance(request_id, bool) or not isinstance(request_id, int | float | str):
+        found.no_id += 1  # of another type, or null itself
     else:
         found.ids[_key(request_id)] += 1
 
@@ -119,7 +119,10 @@ def _compare(wanted: Expected, answers: list[dict[str, Any]], *, complete: bool)
     spare = wanted.odd
     if too_many.total() > spare:
         raise WrongError(f"answered without being asked, or twice: {dict(too_many)}")
-    least = wanted.ids.total() + wanted.any_id
+    unnamed = len(answers) - ids.total()
+    if unnamed > wanted.no_id + spare:
+        raise WrongError(f"{unnamed} answers with the id null, {wanted.no_id} were to come")
+    least = wanted.ids.total() + wanted.no_id
     if len(answers) > least + spare:
         raise WrongError(f"{len(answers)} answers where {least} were to come, at most +{spare}")
     if complete and len(answers) < least:

@@ -153,8 +153,9 @@ def test_every_seeded_fault_has_its_place() -> None:
             "the daemon failed",
         ),
         (_PING % 1, [answer(1, error={"code": 1, "message": "m"})], "too little"),
-        ('{"jsonrpc":"2.0","method":"system.ping"}', [answer(None)], "1 answers where 0"),
+        ('{"jsonrpc":"2.0","method":"system.ping"}', [answer(None)], "with the id null"),
         ("nonsense", [], "unanswered"),
+        (_PING % 1, [answer(None)], "with the id null"),
         ("[" + _PING % 1 + "]", [], "not answered"),
         ("[" + _PING % 1 + "]", [b"[]"], "no batch has such an answer"),
         ("x" * 1001, [], "unanswered"),
@@ -171,6 +172,7 @@ def test_the_judge_accepts_answers_in_any_order_and_none_to_what_is_no_request()
     batch = b"[" + answer(3) + b"]"
     compare("\n".join(sent), batch, answer("a"), answer(None), answer(None), answer(1.0))
     compare(_PING % 1, complete=False)
+    compare(_PING % "null", answer(None))
 
 
 def test_a_line_that_is_kept_without_bound_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
