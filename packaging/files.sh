@@ -41,6 +41,7 @@ lay_down() {
 }
 
 stop() {
+    systemctl stop superezio-overheat.service || true  # it would start again what is stopped
     systemctl stop superezio-models.slice || true
     systemctl disable --now superezio.socket superezio.service || true
     find /etc/systemd/system -path '*.wants/superezio-model@*.service' -type l -delete

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Final
 
-from supereziod.catalog import daemon, gpus, leases, services
+from supereziod.catalog import daemon, gpus, leases, overheat, services
 from supereziod.catalog.explained import Explained
 from supereziod.observability.journald import message_id
 
@@ -17,6 +17,7 @@ CATALOG: Final[Mapping[str, Explained]] = {
     **gpus.EXPLAINED,
     **leases.EXPLAINED,
     **services.EXPLAINED,
+    **overheat.EXPLAINED,
 }
 _HEAD: Final = """\
 # What `journalctl -x` says of the lines of superezio. Made by `make docs` from
