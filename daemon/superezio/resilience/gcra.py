@@ -50,9 +50,12 @@ class Gcra:
         return 0
 
     def available(self, now_ns: int) -> int:
-        """Return a cost that would pass now: up to a unit short of the highest that does."""
-        owed_ns = self.tat_ns - now_ns
-        return (self.burst_ns - max(owed_ns, 0)) // self.unit_ns
+        """Return the highest cost that would pass now: of a whole burst, the burst.
+
+        Negative where more is owed than the burst.
+        """
+        room_ns = self.burst_ns - max(self.tat_ns - now_ns, 0)
+        return min(self.burst, room_ns * self._limit // self._period_ns)
 
     def is_full(self, now_ns: int) -> bool:
         """Whether the whole burst is there, so that forgetting this limiter loses nothing."""

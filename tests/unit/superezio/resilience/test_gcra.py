@@ -47,14 +47,29 @@ def test_it_decides_as_its_definition_does(
         if cost <= burst:
             assert gcra.acquire(now, cost) == definition.acquire(now, cost)
             assert gcra.tat_ns == definition.tat
-        assert gcra.available(now) <= _most(definition, now)
+        assert gcra.available(now) == _most(definition, now)
+
+
+@pytest.mark.parametrize(
+    ("limit", "period_s", "burst"),
+    [(90_000, 60, 90_000), (90_000, 60, 7), (7, 3600, 7), (3, 1, 100), (10**10, 1, 10**10)],
+)
+def test_what_is_there_before_any_use_is_the_burst_and_what_is_taken_is_gone(
+    limit: int, period_s: int, burst: int
+) -> None:
+    gcra = Gcra(limit=limit, period_ns=period_s * SECOND, burst=burst)
+    assert gcra.available(SECOND) == burst
+    gcra.take(SECOND, 5)
+    left = gcra.available(SECOND)
+    assert burst - 6 <= left <= burst - 5, "a cost is rounded up to a nanosecond"
+    assert gcra.acquire(SECOND, left) == 0
 
 
 def _most(definition: Definition, now: int) -> int:
     """Return the highest cost that passes."""
     room = ceil(Fraction(definition.burst * definition.period, definition.limit))
     room -= max(definition.tat - now, 0)
-    return floor(Fraction(room * definition.limit, definition.period))
+    return min(definition.burst, floor(Fraction(room * definition.limit, definition.period)))
 
 
 @given(
