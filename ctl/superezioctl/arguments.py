@@ -24,7 +24,7 @@ class Option:
     It has one value, unless it may `repeat`: a second one is a mistake, and `more` says how to have
     several. Of one that is `overridable`, as by somebody behind an alias, the last counts. A shell
     completes `offers`, which need not be all that may be given. What it was called `formerly` is
-    still read, and told nowhere.
+    still read, and told nowhere. Given last, or before another option, it is `implied`, if anything.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Option:
         more: str = "",
         offers: Sequence[str] = (),
         formerly: str | None = None,
+        implied: str | None = None,
     ) -> None:
         self.name = name
         self.summary = summary
@@ -55,6 +56,7 @@ class Option:
         self.more = more
         self.offers = offers
         self.formerly = formerly
+        self.implied = implied
 
     @property
     def key(self) -> str:
@@ -236,9 +238,12 @@ class Reader:
             self.values[option.key] = True
             return
         if not equals:
-            if not left:
+            if option.implied is not None and (not left or left[0].startswith("-")):
+                value = option.implied
+            elif left:
+                value = left.pop(0)
+            else:
                 raise UsageError(f"{name} needs a value: {name} {option.metavar}")
-            value = left.pop(0)
         converted = self._convert(name, option.convert, value)
         if option.repeat:
             self.values[option.key].append(converted)

@@ -18,8 +18,11 @@ from superezio.flight.finding import Finding
 from superezio.flight.head import UnreadableRingError
 from superezio.flight.reading import RingReader
 from superezio.flight.telling import list_of, trace_of
+from superezio.paths import STATE_DIR_VARIABLE, default_state_dir
 from superezio.wire import TraceFindParams
 
+#: What the daemon calls it.
+RING = "flight.ring"
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -28,6 +31,11 @@ class RingFileError(SuperezioError):
 
     kind = "ring_unreadable"
     code = -32093
+
+
+def default_path() -> str:
+    """Return the ring of the daemon that is meant where nobody says."""
+    return f"{default_state_dir()}/{RING}"
 
 
 def trace(path: str, id_: str) -> bytes:
@@ -57,6 +65,11 @@ def _reader(path: str) -> Iterator[RingReader]:
         raise RingFileError(
             f"cannot read {path}: it is the daemon's own, and tells of all users. Use sudo, or"
             " ask the daemon, without --ring"
+        ) from error
+    except FileNotFoundError as error:
+        raise RingFileError(
+            f"there is no {path}: the daemon keeps {RING} in its state directory, which"
+            f" --ring FILE or ${STATE_DIR_VARIABLE} names"
         ) from error
     except OSError as error:
         raise RingFileError(f"cannot read {path}: {error.strerror}") from error

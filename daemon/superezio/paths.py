@@ -1,4 +1,4 @@
-"""Where the socket is when nobody says."""
+"""Where the socket is when nobody says, and what the daemon keeps."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ SYSTEM_RUNTIME_DIR = "/run/superezio"
 
 #: The socket of the system's daemon.
 SYSTEM_SOCKET = f"{SYSTEM_RUNTIME_DIR}/control.sock"
+
+#: The environment variable that names the directory in which the daemon keeps its state.
+STATE_DIR_VARIABLE = "SUPEREZIO_STATE_DIR"
+
+#: That of the system's daemon.
+SYSTEM_STATE_DIR = "/var/lib/superezio"
 
 
 def user_runtime_dir() -> str:
@@ -42,3 +48,23 @@ def daemon_socket_path() -> str:
     if os.geteuid() == 0:
         return SYSTEM_SOCKET
     return f"{user_runtime_dir()}/control.sock"
+
+
+def default_state_dir() -> str:
+    """Return where the daemon that a client means keeps its state.
+
+    `$SUPEREZIO_STATE_DIR` wins; then that of a daemon that this user started, if it is there; then
+    the system's.
+    """
+    named = os.environ.get(STATE_DIR_VARIABLE)
+    if named:
+        return named
+    own = user_state_dir()
+    system = os.geteuid() == 0 or not os.path.isdir(own)  # noqa: PTH112 - as above
+    return SYSTEM_STATE_DIR if system else own
+
+
+def user_state_dir() -> str:
+    """Return where a daemon that a user started keeps its state, by the rules of XDG."""
+    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 - as above
+    return f"{home}/superezio"

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from superezio.paths import daemon_socket_path
+from superezio.paths import SYSTEM_STATE_DIR, daemon_socket_path
 from superezio.toml_lines import KeyPath
 from supereziod.config import ConfigError, Loaded, Origin, Problem, Setting, Source
 from supereziod.config.environment import variables_in
@@ -22,7 +22,6 @@ _KEYS: Final[dict[str, KeyPath]] = {
     "log_format": ("logging", "format"),
     "log_level": ("logging", "level"),
 }
-_SYSTEM_STATE_DIR: Final = Path("/var/lib/superezio")
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -110,7 +109,7 @@ def _state_dir(given: str | None, environ: Mapping[str, str]) -> Path:
     if by_systemd:
         return by_systemd
     if os.geteuid() == 0:
-        return _SYSTEM_STATE_DIR
+        return Path(SYSTEM_STATE_DIR)
     home = environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(home) / "superezio"
 

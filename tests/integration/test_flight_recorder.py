@@ -175,7 +175,8 @@ async def test_kill_nine_in_the_middle_of_1000_requests_leaves_the_right_last_re
             assert note.correlation_id == (name or f"{connection}.{number}")
         assert max(notes) <= len(log.sent), "one was recorded that was never sent"
         assert sorted(notes) == list(range(1, max(notes) + 1))
-    told = json.loads(ctl(daemon, "--json", "trace", "--ring", str(ring_of(daemon)), "--last", "9"))
+    ring = str(ring_of(daemon))
+    told = json.loads(ctl(daemon, "--json", "trace", "--all", "--ring", ring, "--last", "9"))
     newest = [each["correlation_id"] for each in told["requests"]]
     assert len(newest) == 9
     # Of each connection they are the last there are, answered or under way.
@@ -288,8 +289,9 @@ def test_what_others_did_survives_a_users_flood_and_the_daemon() -> None:
                 for _ in range(3000):
                     assert ask(ben, "lease.get", correlation_id="x" * 64, lease="y") is None
             daemon.kill()
+            ring = str(ring_of(daemon))
             found = json.loads(
-                ctl(daemon, "--json", "trace", "--ring", str(ring_of(daemon)), "--last", "10000")
+                ctl(daemon, "--json", "trace", "--all", "--ring", ring, "--last", "10000")
             )["requests"]
         finally:
             daemon.close()

@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 _LAST = 20
 _SLOW_S = 0.1
+#: The daemon asks itself each few seconds whether it answers, and to look is a request, too.
+_NOISE = ["system.ping", "trace.find"]
+#: No file is called so.
+_DEFAULT_RING = "-"
 
 
 def trace(context: Context) -> int:
     """Draw what is known of an id, or list the requests that are looked for."""
     arguments = context.arguments
     id_ = arguments["id"]
-    looks = [name for name in ("slow", "failed", "last", "method", "since") if arguments[name]]
+    looks = [name for name in ("slow", "failed", "last", "method", "since", "all") if arguments[name]]
     if id_ is not None and looks:
         raise UsageError(f"--{looks[0]} finds ids, and {id_} is one: choose either")
     if arguments["over"] is not None and not arguments["slow"]:
@@ -27,7 +31,7 @@ def trace(context: Context) -> int:
     raw = _from_ring(context, id_) if arguments["ring"] else _from_daemon(context, id_)
     if context.out.json:
         context.out.document(raw)
-        return DONE
+        return DONE if id_ is None or _is_known(raw) else FAILED
     from superezioctl.views import traces  # noqa: PLC0415 - for people only
 
     if id_ is None:
@@ -43,10 +47,21 @@ def _from_daemon(context: Context, id_: str | None) -> bytes:
 
 
 def _from_ring(context: Context, id_: str | None) -> bytes:
-    from superezioctl.ring_file import find, trace  # noqa: PLC0415 - of a daemon that is gone
+    from superezioctl import ring_file  # noqa: PLC0415 - of a daemon that is gone
 
     path = context.arguments["ring"]
-    return find(path, _looked_for(context)) if id_ is None else trace(path, id_)
+    if path == _DEFAULT_RING:
+        path = ring_file.default_path()
+    if id_ is None:
+        return ring_file.find(path, _looked_for(context))
+    return ring_file.trace(path, id_)
+
+
+def _is_known(raw: bytes) -> bool:
+    import json  # noqa: PLC0415 - for programs that ask for an id
+
+    trace = json.loads(raw)
+    return bool(trace["records"] or trace["spans"])
 
 
 def _looked_for(context: Context) -> dict[str, Any]:
@@ -59,6 +74,8 @@ def _looked_for(context: Context) -> dict[str, Any]:
         params["method"] = arguments["method"]
     if arguments["since"] is not None:
         params["since_s"] = arguments["since"]
+    if not any(arguments[name] for name in ("all", "slow", "failed", "method")):
+        params["omit"] = _NOISE
     return params
 
 
@@ -89,20 +106,30 @@ COMMANDS = {
                 metavar="DURATION",
                 convert=seconds,
             ),
-            Option("--ring", "read this ring file; no daemon is needed", metavar="FILE"),
+            Option("--all", "list the daemon's pings of itself and searches such as this, too"),
+            Option(
+                "--ring",
+                "read this ring file, or by itself the one in the daemon's state directory; no "
+                "daemon is needed",
+                metavar="FILE",
+                implied=_DEFAULT_RING,
+            ),
         ],
         description="Each request leaves a record: when it was received, what happened to it, how "
         "it ended, and how the GPUs were if it was about a lease. The id is in the error that a "
         "caller got, on the lines of the journal, and on the lease. By itself it lists the newest."
         "\n\nYou see your own requests, admins see all. The daemon keeps them in flight.ring in "
-        "its state directory, which root can read with --ring whatever became of the daemon.",
+        "its state directory ($SUPEREZIO_STATE_DIR, where that is set), which --ring reads whatever "
+        "became of the daemon; the system's is root's.\n\nThe exit code is 1 where nothing is "
+        "known of ID.",
         examples=[
             "superezioctl trace",
             "superezioctl trace --last 10",
             "superezioctl trace --slow --over 2s --method lease.",
             "superezioctl trace --failed --since 1h",
             "superezioctl trace job-17",
-            "sudo superezioctl trace --ring /var/lib/superezio/flight.ring --failed",
+            "sudo superezioctl trace --failed --ring",
+            "superezioctl trace job-17 --ring /backup/flight.ring",
         ],
     )
 }

@@ -103,6 +103,8 @@ class Finding:
             return False
         if params.failed and not self._has_failed(entry, note):
             return False
+        if note.method in params.omit:
+            return False
         if not self._is_of_method(note.method):
             return False
         if params.slow_ms is None:

@@ -19,7 +19,7 @@ class TraceFindParams(Params):
 
     `slow_ms`: not answered within that time. `failed`: answered with an error, or not at all.
     `method`: of one method, or with a dot at its end of one family. `since_s`: of that many seconds
-    up to now. `last`: at most so many.
+    up to now. `last`: at most so many. `omit`: up to 16 methods that are not looked for.
     """
 
     last: int = 20
@@ -27,6 +27,7 @@ class TraceFindParams(Params):
     failed: bool = False
     method: str | None = None
     since_s: float | None = None
+    omit: list[str] = []
 
 
 class TraceAnnotateParams(Params):

@@ -18,6 +18,8 @@ from superezio.flight import layout
 from superezio.flight.records import RequestNote, SpanNote, encode_note
 from supereziod.observability.ring import Ring
 
+NOISE = ["system.ping", "trace.find"]
+
 
 def test_a_timeline_has_offsets_bars_gpus_and_spans(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert ctl("trace", "job-17") == 0
@@ -68,12 +70,13 @@ def test_an_id_of_which_nothing_is_known_is_a_failure(ctl: Ctl, daemon: FakeDaem
     daemon.answers["trace.get"] = wire.Trace(id="x", records=[], spans=[], truncated=False)
     assert ctl("trace", "x") == 1
     assert ctl.out.startswith("nothing is known of x")
-    assert ctl.json("trace", "x")["records"] == []
+    assert ctl("--json", "trace", "x") == 1
+    assert json.loads(ctl.out)["records"] == []
 
 
 def test_ids_are_found_by_what_is_asked(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert ctl("trace", "--last", "3") == 0
-    assert daemon.params_of("trace.find") == {"last": 3, "failed": False}
+    assert daemon.params_of("trace.find") == {"last": 3, "failed": False, "omit": NOISE}
     head, first, second = ctl.out.splitlines()
     assert head.split() == ["WHEN", "TOOK", "ms", "METHOD", "OUTCOME", "USER", "ID"]
     assert first.split()[2:] == ["2.500", "lease.acquire", "no_capacity", "root", "job-18"]
@@ -114,7 +117,7 @@ def test_how_long_it_took_is_told_where_it_is_known(
 
 def test_by_itself_it_lists_the_newest_20(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert ctl("trace") == 0
-    assert daemon.params_of("trace.find") == {"last": 20, "failed": False}
+    assert daemon.params_of("trace.find") == {"last": 20, "failed": False, "omit": NOISE}
     assert len(ctl.out.splitlines()) == 3
 
 
@@ -122,6 +125,14 @@ def test_a_search_that_was_cut_says_so(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["trace.find"] = wire.TraceList(requests=[], truncated=True)
     assert ctl("trace", "--failed") == 0
     assert (ctl.out, "there may be more" in ctl.err) == ("", True)
+
+
+def test_pings_and_searches_are_left_out_unless_asked_for(ctl: Ctl, daemon: FakeDaemon) -> None:
+    """They would fill a list of the newest. Of what failed or took long they may be the point."""
+    words: tuple[str, ...]
+    for words in (("--all",), ("--failed",), ("--slow",), ("--method", "system.ping")):
+        assert ctl("trace", *words) == 0
+        assert "omit" not in daemon.params_of("trace.find")
 
 
 def test_nothing_found_is_said(ctl: Ctl, daemon: FakeDaemon) -> None:
@@ -169,11 +180,30 @@ def ring(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_ring_is_found_where_the_daemon_keeps_its_state(
+    ctl: Ctl, ring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUPEREZIO_SOCKET", "/nowhere/control.sock")
+    monkeypatch.setenv("SUPEREZIO_STATE_DIR", str(ring.parent))
+    found = ctl.json("trace", "--ring", "--failed")["requests"]
+    assert [each["correlation_id"] for each in found] == ["job-6", "job-5"]
+    assert ctl("trace", "job-4", "--ring") == 0
+    assert "load" in ctl.out
+    assert ctl("trace", "--ring") == 0
+    assert "system.ping" not in ctl.out
+    assert ctl("trace", "--all", "--ring") == 0
+    assert "system.ping" in ctl.out
+    monkeypatch.setenv("SUPEREZIO_STATE_DIR", str(tmp_path / "elsewhere"))
+    assert ctl("trace", "--ring") == 1
+    assert "elsewhere/flight.ring" in ctl.err
+    assert "--ring FILE or $SUPEREZIO_STATE_DIR names" in ctl.err
+
+
 def test_a_ring_is_read_without_a_daemon(
     ctl: Ctl, ring: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUPEREZIO_SOCKET", "/nowhere/control.sock")
-    found = ctl.json("trace", "--ring", str(ring), "--last", "10")["requests"]
+    found = ctl.json("trace", "--ring", str(ring), "--all", "--last", "10")["requests"]
     assert [each["correlation_id"] for each in found] == [
         "job-6", "job-5", "job-4", *(f"{'0a' * 8}.{number}" for number in (3, 2, 1)),
     ]  # fmt: skip
@@ -212,7 +242,7 @@ def test_a_file_that_is_no_ring_is_told_as_such(ctl: Ctl, tmp_path: Path) -> Non
     junk.write_bytes(b"")
     assert ctl("trace", "--ring", str(junk), "--last", "1") == 1
     assert ctl("trace", "--ring", str(tmp_path / "missing"), "--last", "1") == 1
-    assert "No such file" in ctl.err
+    assert "there is no " in ctl.err
 
 
 def test_sessions_are_listed_with_what_was_used_in_them(ctl: Ctl, daemon: FakeDaemon) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,18 @@ def test_a_user_prefers_the_systems_daemon_and_does_not_take_its_place(
     monkeypatch.setattr(paths, "SYSTEM_SOCKET", "/dev/null")
     assert paths.default_socket_path() == "/dev/null"
     assert paths.daemon_socket_path() == "/run/user/7/superezio/control.sock"
+
+
+@pytest.mark.usefixtures("not_root")
+def test_the_state_is_where_the_variable_says_or_the_users_own_or_the_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SUPEREZIO_STATE_DIR", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert paths.default_state_dir() == "/var/lib/superezio"
+    (tmp_path / "superezio").mkdir()
+    assert paths.default_state_dir() == f"{tmp_path}/superezio"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert paths.default_state_dir() == "/var/lib/superezio"
+    monkeypatch.setenv("SUPEREZIO_STATE_DIR", "/x/state")
+    assert paths.default_state_dir() == "/x/state"

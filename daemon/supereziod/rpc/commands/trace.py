@@ -29,6 +29,7 @@ from supereziod.rpc.requests import RequestContext
 
 _ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _MAX_LAST: Final = 1000
+_MAX_OMITTED: Final = 16
 #: Searches at a time, of one user and in all: each takes a slice of each lap of the loop, which is
 #: no part of its user's turn.
 _SEARCHES_PER_UID: Final = 1
@@ -83,6 +84,8 @@ class TraceCommands:
         for name, value in (("slow_ms", params.slow_ms), ("since_s", params.since_s)):
             if value is not None and not 0 <= value <= _MAX_AGO_MS:
                 raise InvalidParamsError(f"{name} has to be from 0 to {_MAX_AGO_MS:.0f}")
+        if len(params.omit) > _MAX_OMITTED:
+            raise InvalidParamsError(f"omit may have up to {_MAX_OMITTED} methods")
         finding = self._recorder.finding(params, request.may_see)
         with self._search(request.peer.uid):
             for _ in finding.run():

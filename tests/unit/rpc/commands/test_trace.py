@@ -70,6 +70,10 @@ async def test_find_goes_by_all_that_is_given(built: Daemon) -> None:
     assert await found(slow_ms=60_000) == []
     assert (await found(last=5))[:2] == ["trace.find", "trace.find"]
     assert "system.ping" in await found(last=100)
+    others = await found(last=4, omit=["system.ping", "trace.find"])
+    assert others == ["gpu.get", "lease.get", "lease.list", "gpu.get"]
+    many = [f"a.{number}" for number in range(17)]
+    assert await kind(client, "trace.find", omit=many) == "invalid_params"
     assert await found(since_s=0) in ([], ["trace.find"])
 
 
