@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from superezio import errors
@@ -12,6 +13,8 @@ from superezioctl.views.text import place
 
 if TYPE_CHECKING:
     from superezioctl.context import Context
+
+_WHEN = "ask again in "
 
 
 def report(error: Exception, context: Context) -> int | None:
@@ -75,11 +78,21 @@ def sentences(error: errors.SuperezioError, context: Context) -> list[str]:
         )
     lines = [f"superezioctl: {wording.with_users(message)}"]
     lines += [f"  {reason}" for reason in _gpu_reasons(error)]
-    if error.retry_after_ms is not None:
-        lines.append(f"It may work in {format_duration(error.retry_after_ms / 1000)}.")
+    # A breaker says itself when to ask again.
+    if error.retry_after_ms is not None and _WHEN not in message:
+        lines.append(f"It may work in {_rounded_up(error.retry_after_ms)}.")
     if error.correlation_id is not None and isinstance(error, errors.InternalError):
         lines.append(f"`superezioctl logs --correlation-id {error.correlation_id}` has the rest.")
     return lines
+
+
+def in_one_line(error: errors.SuperezioError, context: Context) -> str:
+    """Return what to tell a person where little room is taken: what happened, and when to ask."""
+    return " ".join(sentences(error, context))
+
+
+def _rounded_up(wait_ms: int) -> str:
+    return format_duration(ceil(wait_ms / 1000) if wait_ms > 1000 else wait_ms / 1000)  # noqa: PLR2004 - a second
 
 
 def _no_daemon(error: errors.SuperezioError, socket_path: str) -> str:

@@ -73,7 +73,9 @@ def guard(context: Context) -> int:
             raise
         from superezioctl import failures  # noqa: PLC0415 - paid for on failure only
 
-        failures.report(error, context)
+        if context.out.json:
+            context.out.document(failures.document(error).encode())
+        context.out.note(failures.in_one_line(error, context))
         context.out.note(f"`superezioctl trace {id_}` shows what became of this call.")
         return REFUSED_FOR_NOW
 

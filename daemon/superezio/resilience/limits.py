@@ -106,18 +106,26 @@ class Rejection(Struct, frozen=True, kw_only=True):
     blocked: bool = False
 
 
+def whom(scope: Scope) -> str:
+    """Return for people to whom a limit applies; users by `uid`, for which others put a name."""
+    if scope.kind == "host":
+        return "the whole host"
+    return f"uid {scope.name}" if scope.kind == "user" and scope.name.isdecimal() else str(scope)
+
+
 def never_words(
     dimension: Dimension, scope: Scope, *, cost: int, burst: int, currency: str = ""
 ) -> str:
     """Return for people what is too much, for whom, and what helps."""
+    who = whom(scope)
     if dimension is Dimension.MONEY:
         costs, most = format_money(cost, currency), format_money(burst, currency)
         return (
-            f"it may cost {costs}, and {scope} may spend {most} at once: reserve less, or raise the"
+            f"it may cost {costs}, and {who} may spend {most} at once: reserve less, or raise the"
             " burst of money"
         )
     noun = "slots" if dimension is Dimension.CONCURRENCY else str(dimension)
-    asked = f"it asks for {cost} {noun}, and {scope}"
+    asked = f"it asks for {cost} {noun}, and {who}"
     if dimension is Dimension.CONCURRENCY:
         return f"{asked} has {burst} in all: ask for fewer, or raise concurrency"
     return f"{asked} may take {burst} at once: ask for fewer, or raise the burst of {noun}"

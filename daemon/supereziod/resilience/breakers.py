@@ -21,6 +21,7 @@ from superezio.errors import (
     BreakerOpenError,
     InvalidParamsError,
 )
+from superezio.quantities import format_duration
 from superezio.resilience.breaker_answers import (
     BreakerState,
     Effect,
@@ -282,12 +283,14 @@ class Breakers:
 
     def _rejection(self, kept: KeptBreaker, rejection: Rejection) -> BreakerOpenError:
         wait_ns = rejection.retry_after_ns
+        # Told without the spread, which would make it jump from one answer to the next.
+        told_s = -(-wait_ns // _SECOND)
         wait_ns += int(min(wait_ns * _SPREAD, _MOST_SPREAD_NS) * self._spread())
         wait_ms = milliseconds.rounded_up(wait_ns)
         name, state = kept.owned.name, rejection.state
         said = (
             f"is {state.replace('_', '-')} and lets no call through now: ask again in"
-            f" {wait_ms / 1000:g} s"
+            f" {format_duration(told_s)}"
         )
         if state == "forced_open":
             said = (

@@ -13,7 +13,7 @@ from superezio.errors import (
     StateNotWritableError,
 )
 from superezio.quantities import format_money
-from superezio.resilience.limits import never_words
+from superezio.resilience.limits import never_words, whom
 from superezio.resilience.rate_limiter import Dimension, Rejection, Scope
 from superezio.resilience.rate_limiter import NeverPassesError as NoWaitWouldDo
 
@@ -34,13 +34,14 @@ def limited(name: str, rejection: Rejection, began: str | None = None) -> RateLi
     why = (
         "the service that it is for asked to wait"
         if rejection.blocked
-        else f"{_NONE_LEFT[rejection.dimension]} for {rejection.scope}"
+        else f"{_NONE_LEFT[rejection.dimension]} for {whom(rejection.scope)}"
     )
     # Slots begin free, and a block is no matter of how a limit began.
     is_felt = not rejection.blocked and rejection.dimension is not Dimension.CONCURRENCY
     besides = f" {began[0].upper()}{began[1:]}" if began and is_felt else ""
     return RateLimitedError(
-        f"the limit {name} has no room now: {why}.{besides} Ask again later, or wait for room.",
+        f"the limit {name} has no room now: {why}.{besides} Ask again later, or wait for room:"
+        ' wait_ms (guard --wait 10s, Python wait="10s").',
         retry_after_ms=retry_after_ms,
         data={
             "name": name,
@@ -75,10 +76,11 @@ def over_cap(
 ) -> RateLimitedError:
     """Return the refusal of what would go over a cap on money of a day or a month."""
     left = (
-        f"{format_money(left_micros, currency)} left this {kind} for {scope}: ask for less, or"
-        f" when the {kind} is over"
+        f"{format_money(left_micros, currency)} left this {kind} for {whom(scope)}: ask for less,"
+        f" or when the {kind} is over"
         if left_micros > 0
-        else f"no money left this {kind} for {scope}: nothing passes before the {kind} is over"
+        else f"no money left this {kind} for {whom(scope)}: nothing passes before the {kind} is"
+        f" over, or an admin resets it (superezioctl limit reset {name} --spend)"
     )
     return RateLimitedError(
         f"the limit {name} has {left}",
@@ -89,7 +91,19 @@ def over_cap(
             "scope": scope.kind,
             "scope_name": scope.name,
             "blocked": False,
+            "window": kind,
+            "left_micros": max(0, left_micros),
         },
+    )
+
+
+def spent_words(refusal: RateLimitedError, scope: Scope, currency: str) -> str:
+    """Return the event of which `refusal` (see `over_cap`) tells one caller."""
+    data = refusal.data
+    left = format_money(data["left_micros"], currency) if data["left_micros"] else "nothing"
+    return (
+        f"what the limit {data['name']} may cost this {data['window']} is spent: {left} is left"
+        f" for {whom(scope)}"
     )
 
 
@@ -99,7 +113,7 @@ def over_whole_cap(
     """Return the refusal of what is more than a whole window's cap."""
     return NeverPassesError(
         f"the limit {name} never lets this pass: it costs {format_money(cost, currency)}, and"
-        f" {scope} may spend {format_money(cap, currency)} in all",
+        f" {whom(scope)} may spend {format_money(cap, currency)} in all",
         data={
             "name": name,
             "dimension": "money",
@@ -117,7 +131,7 @@ def overshot(
     """Return the refusal of a user that has spent too much beyond what it had reserved."""
     return RateLimitedError(
         f"the limit {name} lets nothing of yours pass before the {kind} is over: you spent"
-        f" {format_money(micros, currency)} of {scope} beyond what you had reserved. Reserve what a"
+        f" {format_money(micros, currency)} of {whom(scope)} beyond what you had reserved. Reserve what a"
         " request may cost (money_micros), or have an admin reset it"
         f" (superezioctl limit reset {name} --spend)",
         retry_after_ms=left_ms,

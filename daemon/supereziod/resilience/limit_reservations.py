@@ -9,10 +9,10 @@ import secrets
 from typing import Final, cast
 
 from superezio.errors import RateLimitedError
-from superezio.resilience.rate_limiter import Budget, Cost, Reservation
+from superezio.resilience.rate_limiter import Budget, Cost, Reservation, Scope
 from supereziod.observability.events import EventLog
 from supereziod.resilience.limit_accounts import Holder, Way
-from supereziod.resilience.limit_answers import slots_are_kept
+from supereziod.resilience.limit_answers import slots_are_kept, spent_words
 from supereziod.resilience.limit_registry import LimitRegistry
 from supereziod.resilience.named_limit import NamedLimit
 
@@ -145,7 +145,7 @@ class Reservations:
                 kind, scope_name = error.data["scope"], error.data["scope_name"]
                 self._events.emit(
                     "limit.spent",
-                    error.message,
+                    spent_words(error, Scope(kind, scope_name), named.limiter.currency),
                     severity="warning",
                     uid=None if kind in ("host", "group") else way.holder.account.uid,
                     name=named.owned.name,

@@ -35,7 +35,7 @@ def test_a_breaker_that_is_shared_by_configuration_is_one_for_all_who_share_it(
     assert error.retry_after_ms == 10_000
     assert error.data == {"name": "openai", "state": "open"}
     assert "openai is open" in error.message
-    assert "10 s" in error.message
+    assert "ask again in 10s" in error.message
 
 
 def test_any_other_name_is_private_to_the_uid(host: BreakerHost) -> None:

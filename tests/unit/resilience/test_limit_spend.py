@@ -73,7 +73,10 @@ async def test_over_the_cap_is_refused_until_the_window_ends(host: LimitHost) ->
     with pytest.raises(RateLimitedError) as caught:
         host.acquire(bob, "paid", money_micros=1)
     assert caught.value.data["scope"] == "host"
-    assert len([e for e in host.events.recent(20) if e.type == "limit.spent"]) == 2
+    assert [e.message for e in host.events.recent(20) if e.type == "limit.spent"] == [
+        "what the limit paid may cost this day is spent: nothing is left for uid 1001",
+        "what the limit paid may cost this day is spent: nothing is left for the whole host",
+    ]
     host.wall += (caught.value.retry_after_ms or 0) / 1000
     host.acquire(ann, "paid", money_micros=50 * CENT)
     with pytest.raises(RateLimitedError) as caught:  # the month's
@@ -84,15 +87,15 @@ async def test_over_the_cap_is_refused_until_the_window_ends(host: LimitHost) ->
 async def test_a_cap_is_told_with_what_is_left_of_it(host: LimitHost) -> None:
     ann = host.connect(ANN)
     host.acquire(ann, "paid", money_micros=45 * CENT)
-    some = "has 0.15 USD left this day for user 1001: ask for less, or when the day is over$"
+    some = "has 0.15 USD left this day for uid 1001: ask for less, or when the day is over$"
     with pytest.raises(RateLimitedError, match=some):
         host.acquire(ann, "paid", money_micros=16 * CENT)
     host.acquire(ann, "paid", money_micros=15 * CENT)
-    none = "has no money left this day for user 1001: nothing passes before the day is over$"
+    none = "has no money left this day for uid 1001: nothing passes before the day is over, or"
     with pytest.raises(RateLimitedError, match=none):
         host.acquire(ann, "paid")
     with pytest.raises(
-        NeverPassesError, match=r"costs 0\.61 USD, and user 1001 may spend 0\.60 USD"
+        NeverPassesError, match=r"costs 0\.61 USD, and uid 1001 may spend 0\.60 USD"
     ):
         host.acquire(ann, "paid", money_micros=61 * CENT)
 
@@ -157,7 +160,7 @@ async def test_who_overshoots_a_shared_cap_gets_nothing_before_the_window_is_ove
         ann, bob = host.connect(ANN), host.connect(BOB)
         host.turn(1000)
     with pytest.raises(
-        RateLimitedError, match=r"you spent 0\.13 USD of host beyond what"
+        RateLimitedError, match=r"you spent 0\.13 USD of the whole host beyond what"
     ) as caught:
         host.acquire(ann, "paid", money_micros=1)
     assert (caught.value.data["dimension"], caught.value.data["scope"]) == ("money", "host")

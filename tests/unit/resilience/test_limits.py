@@ -184,10 +184,10 @@ async def test_a_period_that_cannot_be_is_told_in_the_callers_units(
 @pytest.mark.parametrize(
     ("cost", "told_of"),
     [
-        ({"concurrency": 99}, "it asks for 99 slots, and user 1001 has 2 in all: ask for fewer"),
-        ({"tokens": 41}, "it asks for 41 tokens, and user 1001 may take 40 at once"),
-        ({"requests": 11}, "it asks for 11 requests, and user 1001 may take 10 at once"),
-        ({"money_micros": 2_500_000}, "it may cost 2.50 USD, and user 1001 may spend 0.20 USD at"),
+        ({"concurrency": 99}, "it asks for 99 slots, and uid 1001 has 2 in all: ask for fewer"),
+        ({"tokens": 41}, "it asks for 41 tokens, and uid 1001 may take 40 at once"),
+        ({"requests": 11}, "it asks for 11 requests, and uid 1001 may take 10 at once"),
+        ({"money_micros": 2_500_000}, "it may cost 2.50 USD, and uid 1001 may spend 0.20 USD at"),
     ],
 )
 async def test_what_never_passes_is_told_in_the_words_of_what_is_limited(
@@ -210,8 +210,8 @@ async def test_who_has_no_slot_is_told_to_wait_and_the_time_stands_beside(host: 
     with pytest.raises(RateLimitedError) as caught:
         host.acquire(ann, "openai")
     assert caught.value.message == (
-        "the limit openai has no room now: no slot is free for user 1001. Ask again later, or"
-        " wait for room."
+        "the limit openai has no room now: no slot is free for uid 1001. Ask again later, or"
+        ' wait for room: wait_ms (guard --wait 10s, Python wait="10s").'
     )
     assert caught.value.retry_after_ms == 1000
 
