@@ -24,7 +24,8 @@ class Option:
     It has one value, unless it may `repeat`: a second one is a mistake, and `more` says how to have
     several. Of one that is `overridable`, as by somebody behind an alias, the last counts. A shell
     completes `offers`, which need not be all that may be given. What it was called `formerly` is
-    still read, and told nowhere. Given last, or before another option, it is `implied`, if anything.
+    still read, and told nowhere. Without a value, last or before another option, it has what is
+    `implied`, if anything is.
     """
 
     def __init__(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -231,6 +231,21 @@ def test_a_trace_says_which_breaker_limit_and_namespace_a_call_was_about(
         client.limit_peek("paid")
         (peeked,) = client.trace_find(method="limit.peek", last=1).requests
         assert peeked.about == "paid"
+
+
+def test_an_amount_that_nothing_counts_is_told(daemon: LiveDaemon) -> None:
+    first = run(daemon, "spender", "--money-rate", "5.00/1h", "--money", "0.02", "--", "true")
+    assert (first.returncode, first.stderr) == (0, "")
+    done = run(daemon, "spender", "--tokens", "9", "--money", "0.02", "--slots", "1", "--", "true")
+    assert done.returncode == 0
+    tokens, slots = done.stderr.splitlines()
+    assert "nothing counts tokens of spender: --token-rate 90000/1m of a limit" in tokens
+    assert "nothing counts slots of spender: [limit.shared.spender] of the" in slots
+    with daemon.client() as client:
+        (budget,) = client.limit_peek("spender").budgets
+    assert budget.dimension == "money"
+    assert 4_960_000 <= budget.available < 4_980_000
+    assert run(daemon, "x", "--money-rate", "5", "--", "true").returncode == 125
 
 
 def test_a_command_that_cannot_be_run_gives_back_what_it_took(daemon: LiveDaemon) -> None:

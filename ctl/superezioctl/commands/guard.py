@@ -25,7 +25,7 @@ from superezioctl.arguments import (
     whole,
 )
 from superezioctl.exit_codes import DONE, NOT_EXECUTABLE, NOT_FOUND, REFUSED_FOR_NOW, RUN_FAILED
-from superezioctl.guarding import child, shields
+from superezioctl.guarding import child, shields, uncounted
 from superezioctl.guarding.report import ID_VARIABLE, TRACE_VARIABLE, VARIABLE, Report, micros
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 #: A command that may run without the daemon waits no longer for one that does not answer.
 _FIND_OUT_S = 2.0
 _TTL_S = 3600.0
-_COSTS = ("tokens", "money", "slots", "key", "rate", "token_rate")
+_COSTS = ("tokens", "money", "slots", "key", "rate", "token_rate", "money_rate")
 
 
 def guard(context: Context) -> int:
@@ -94,7 +94,7 @@ def _guarded(
     """Take room and permit, run the command, and give all back."""
     after = shields.Afterwards(context.out.note)
     try:
-        room = _room(ask, context.arguments)
+        room = _room(ask, context)
         try:
             permit = shields.Permit(ask, context.arguments["name"])
         except SuperezioError:
@@ -205,8 +205,9 @@ def _value(ask: shields.Ask, arguments: Arguments) -> shields.Value | None:
         raise
 
 
-def _room(ask: shields.Ask, arguments: Arguments) -> shields.Room | None:
+def _room(ask: shields.Ask, context: Context) -> shields.Room | None:
     """Return room in the limit; None where there is no limit of that name, and none is asked of."""
+    arguments = context.arguments
     params: dict[str, Any] = {
         "name": arguments["name"],
         "tokens": arguments["tokens"] or 0,
@@ -215,7 +216,11 @@ def _room(ask: shields.Ask, arguments: Arguments) -> shields.Room | None:
         "key": arguments["key"],
         "wait_ms": _ms(arguments["wait"]),
     }
-    rates = {"requests": arguments["rate"], "tokens": arguments["token_rate"]}
+    rates = {
+        "requests": arguments["rate"],
+        "tokens": arguments["token_rate"],
+        "money_micros": arguments["money_rate"],
+    }
     rates = {dimension: rate for dimension, rate in rates.items() if rate is not None}
     if rates:
         params["rates"] = rates
@@ -225,11 +230,15 @@ def _room(ask: shields.Ask, arguments: Arguments) -> shields.Room | None:
     except NotFoundError as error:
         name = arguments["name"]
         error.message = (
-            f"there is no limit {name} yet: --rate 60/1m or --token-rate 90000/1m makes one of"
-            f" your own; one of several users is [limit.shared.{name}] of the configuration"
+            f"there is no limit {name} yet: --rate 60/1m, --money-rate 5.00/1h or"
+            " --token-rate 90000/1m makes one of your own; one of several users is"
+            f" [limit.shared.{name}] of the configuration"
         )
         raise
-    return room if room.exists else None
+    if not room.exists:
+        return None
+    uncounted.tell(context, ask)
+    return room
 
 
 def _run(context: Context, report: Report, traceparent: str, *, keep: bool) -> child.Ended:
@@ -305,6 +314,14 @@ def _rate(text: str) -> dict[str, int]:
     return {"limit": int(amount), "period_ms": _ms(seconds(period))}
 
 
+def _money_rate(text: str) -> dict[str, int]:
+    """Read `5.00/1h`."""
+    amount, slash, period = text.partition("/")
+    if not slash or (limit := micros(amount)) < 1:
+        raise ValueError(f"cannot read {text!r} as a rate of money: write it like 5.00/1h")
+    return {"limit": limit, "period_ms": _ms(seconds(period))}
+
+
 def _duration(default_s: float | None) -> dict[str, Any]:
     reader: Callable[[str], float] = seconds
     return {"metavar": "DURATION", "convert": reader, "default": default_s}
@@ -335,6 +352,12 @@ COMMANDS = {
                 "tokens of a limit of your own, as 90000/1m",
                 metavar="N/DURATION",
                 convert=_rate,
+            ),
+            Option(
+                "--money-rate",
+                "money of a limit of your own, as 5.00/1h",
+                metavar="AMOUNT/DURATION",
+                convert=_money_rate,
             ),
             Option(
                 "--cache-key",
@@ -375,7 +398,9 @@ COMMANDS = {
             Positional("COMMAND", "the command and its arguments", rest=True),
         ],
         description="The command runs if the breaker NAME lets calls through and the limit NAME "
-        "has room, if there is one. A failure (an exit code that is not 0) counts for the breaker, "
+        "has room, if there is one. --rate and its like make one of your own; one of several "
+        "users, with slots and with caps on money by day and month, is [limit.shared.NAME] of the "
+        "configuration. A failure (an exit code that is not 0) counts for the breaker, "
         "which opens for everybody who uses it where there are too many; a command that is "
         "cancelled (Ctrl-C, a hangup, `kill`, a pipe that is closed: 129, 130, 131, 141 and 143) "
         "does not. With --cache-key, one of all who ask runs the command and the others get what "

@@ -45,9 +45,17 @@ def reset(context: Context) -> int:
     if context.out.json:
         context.out.document(raw)
     else:
-        spent = ", and nothing counts as spent" if arguments["spend"] else ""
+        spent = ", and nothing counts as spent" if arguments["spend"] else _stays_spent(context)
         context.out.line(f"all of the limit {arguments['name']} is there again{spent}")
     return DONE
+
+
+def _stays_spent(context: Context) -> str:
+    """Return that money is not a rate, where any of it is spent."""
+    import json  # noqa: PLC0415 - for people only
+
+    windows = json.loads(context.call("limit.peek", _named(context)))["spend"]
+    return "; money stays spent: --spend" if any(w["spent_micros"] for w in windows) else ""
 
 
 def _named(context: Context) -> dict[str, Any]:
@@ -100,8 +108,9 @@ COMMANDS = {
             Option("--spend", "take it that nothing was spent this day and month, too"),
         ],
         positionals=[_NAME],
-        description="All of its rates is there again, and no block. Who has reserved keeps what "
-        "was reserved. A shared limit is for admins.",
+        description="Its rates are there in full again, and no block is left. Who has reserved "
+        "keeps what was reserved, and money that was spent of a cap by day or month stays spent "
+        "without --spend. A shared limit is for admins.",
         examples=["superezioctl limit reset openai", "superezioctl limit reset openai --spend"],
     ),
 }

@@ -23,7 +23,9 @@ def trace(context: Context) -> int:
     """Draw what is known of an id, or list the requests that are looked for."""
     arguments = context.arguments
     id_ = arguments["id"]
-    looks = [name for name in ("slow", "failed", "last", "method", "since", "all") if arguments[name]]
+    looks = [
+        name for name in ("slow", "failed", "last", "method", "since", "all") if arguments[name]
+    ]
     if id_ is not None and looks:
         raise UsageError(f"--{looks[0]} finds ids, and {id_} is one: choose either")
     if arguments["over"] is not None and not arguments["slow"]:
@@ -119,8 +121,8 @@ COMMANDS = {
         "it ended, and how the GPUs were if it was about a lease. The id is in the error that a "
         "caller got, on the lines of the journal, and on the lease. By itself it lists the newest."
         "\n\nYou see your own requests, admins see all. The daemon keeps them in flight.ring in "
-        "its state directory ($SUPEREZIO_STATE_DIR, where that is set), which --ring reads whatever "
-        "became of the daemon; the system's is root's.\n\nThe exit code is 1 where nothing is "
+        "its state directory ($SUPEREZIO_STATE_DIR, where that is set), which --ring reads "
+        "whatever became of the daemon; the system's is root's.\n\nThe exit code is 1 where nothing is "
         "known of ID.",
         examples=[
             "superezioctl trace",

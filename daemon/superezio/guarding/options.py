@@ -162,7 +162,9 @@ def limit_rates(rates: Rates) -> wire.LimitRates:
     known = set(wire.LimitRates.__struct_fields__)
     if unknown := sorted(set(rates) - known):
         raise ValueError(
-            f"cannot limit {', '.join(unknown)}: what is limited is {', '.join(sorted(known))}"
+            f"cannot limit {', '.join(unknown)}: what is limited is {', '.join(sorted(known))}."
+            " Caps by day and month are those of a shared name, [limit.shared.NAME] of the"
+            " configuration"
         )
     slots = rates.get("concurrency")
     if slots is not None and not isinstance(slots, int):

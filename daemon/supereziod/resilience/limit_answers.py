@@ -131,8 +131,8 @@ def overshot(
     """Return the refusal of a user that has spent too much beyond what it had reserved."""
     return RateLimitedError(
         f"the limit {name} lets nothing of yours pass before the {kind} is over: you spent"
-        f" {format_money(micros, currency)} of {whom(scope)} beyond what you had reserved. Reserve what a"
-        " request may cost (money_micros), or have an admin reset it"
+        f" {format_money(micros, currency)} of {whom(scope)} beyond what you had reserved. Reserve"
+        " what a request may cost (money_micros), or have an admin reset it"
         f" (superezioctl limit reset {name} --spend)",
         retry_after_ms=left_ms,
         data={

@@ -70,8 +70,11 @@ def test_that_a_limit_began_with_nothing_stands_below_it(ctl: Ctl, daemon: FakeD
 def test_a_reset_asks_for_money_only_where_told_to(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["limit.reset"] = wire.Done(done=True)
     assert ctl("limit", "reset", "openai") == 0
+    assert ctl.out == "all of the limit openai is there again; money stays spent: --spend\n"
+    assert daemon.params_of("limit.reset") == {"name": "openai", "spend": False}
+    daemon.answers["limit.peek"] = limit_state(spend=[])
+    assert ctl("limit", "reset", "openai") == 0
     assert ctl.out == "all of the limit openai is there again\n"
-    assert daemon.requests[-1]["params"] == {"name": "openai", "spend": False}
     assert ctl("limit", "reset", "openai", "--spend") == 0
     assert daemon.requests[-1]["params"] == {"name": "openai", "spend": True}
     assert ctl.out.endswith("and nothing counts as spent\n")

@@ -108,3 +108,8 @@ def test_every_rule_reaches_the_breaker_that_stands_in() -> None:
     assert (rules.slow_call_duration_ns, rules.max_block_ns) == (5 * 10**8, 64 * 10**9)
     assert local_rules(wire.BreakerRules(window_calls=5)).window.calls == 5  # type: ignore[union-attr]
     assert local_rules(None) == default
+
+
+def test_caps_by_day_are_told_to_be_the_configurations() -> None:
+    with pytest.raises(ValueError, match=r"money_per_day: .*\[limit\.shared\.NAME\] of the conf"):
+        limit_rates({"money_per_day": "5/1d"})
