@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _WIDTH = 80
+#: Where names would take more of a line than this, what they are stands below them.
+_MOST_OF_NAMES = 0.6
 
 
 def of_everything() -> str:
@@ -21,7 +25,9 @@ def of_everything() -> str:
         [
             "usage: superezioctl [OPTIONS] COMMAND ...",
             "",
-            "Share the GPUs of this host: see them, lease their VRAM, run commands on them.",
+            *_wrapped(
+                "Share the GPUs of this host: see them, lease their VRAM, run commands on them."
+            ),
             "",
             "commands:",
             *_columns(rows),
@@ -30,9 +36,12 @@ def of_everything() -> str:
             *_options(COMMON),
             "",
             "exit codes:",
-            "  0 done, 1 failed, 2 usage, 3 unhealthy, 4 refused (denied, limited, no capacity),",
-            "  5 no daemon, 124 timed out; `run` passes its command's code through and has 125",
-            "  for its own failures, 126 and 127 for a command that cannot be executed or found.",
+            *_wrapped(
+                "0 done, 1 failed, 2 usage, 3 unhealthy, 4 refused (denied, limited, no capacity), "
+                "5 no daemon, 124 timed out; `run` passes its command's code through and has 125 "
+                "for its own failures, 126 and 127 for a command that cannot be executed or found.",
+                indent=2,
+            ),
             "",
             "examples:",
             "  superezioctl status",
@@ -63,9 +72,10 @@ def of_family(family: str, names: Sequence[str]) -> str:
 
 def of_command(name: str, command: Command) -> str:
     """Return the help of one command."""
-    lines = [f"usage: {_usage(name, command)}", "", f"{CATALOGUE[name][1]}."]
+    usage = _wrapped(f"usage: {_usage(name, command)}", hanging=4)
+    lines = [*usage, "", *_wrapped(f"{CATALOGUE[name][1]}.")]
     for paragraph in filter(None, command.description.split("\n\n")):
-        lines += ["", *textwrap.wrap(" ".join(paragraph.split()), _WIDTH)]
+        lines += ["", *_wrapped(" ".join(paragraph.split()))]
     if command.positionals:
         rows = [(positional.name, positional.summary) for positional in command.positionals]
         lines += ["", "arguments:", *_columns(rows)]
@@ -118,8 +128,34 @@ def _summary(option: Option) -> str:
 def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
     left = max(len(name) for name, _ in rows) + 4
     lines: list[str] = []
+    if left > _MOST_OF_NAMES * _width():
+        for name, summary in rows:
+            lines += [f"  {name}", *_wrapped(summary, indent=6)]
+        return lines
     for name, summary in rows:
-        wrapped = textwrap.wrap(summary, _WIDTH - left) or [""]
+        wrapped = textwrap.wrap(summary, _width() - left) or [""]
         lines.append(f"  {name:<{left - 2}}{wrapped[0]}")
         lines += [" " * left + part for part in wrapped[1:]]
     return lines
+
+
+def _wrapped(text: str, *, indent: int = 0, hanging: int = 0) -> list[str]:
+    """Return a paragraph in lines that begin with `indent` blanks, and `hanging` more later."""
+    first = " " * indent
+    return textwrap.wrap(
+        text,
+        _width(),
+        initial_indent=first,
+        subsequent_indent=first + " " * hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _width() -> int:
+    """Return the width to write for: that of a terminal that is narrower than most."""
+    try:
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError):
+        return _WIDTH
+    return min(columns, _WIDTH) or _WIDTH

@@ -125,13 +125,14 @@ class Output:
         *,
         right: Sequence[int] = (),
         spare: Sequence[int] = (),
-        cut: int | None = None,
+        cut: int | Sequence[int] = (),
         indent: str = "",
     ) -> None:
         """Print columns as wide as they need; those in `right` are aligned to the right.
 
         On a terminal that is too narrow the columns in `spare` are left out, the first one first,
-        and then the one that is `cut`, which has no style, is given what room there is.
+        and then the one that is `cut`, or the first of those that are, then the next, is given what
+        room there is. What is cut has no style.
         """
         lines = [[cell.replace("\n", " ") for cell in row] for row in (header, *rows)]
         widths = [max(map(printed_width, column)) for column in zip(*lines, strict=True)]
@@ -139,11 +140,12 @@ class Output:
         if self.on_terminal:
             room = self.width - len(indent)
             shown = _as_fit(widths, room, spare)
-            over = _taken(widths, shown) - room
-            if cut is not None and over > 0:
-                widths[cut] = max(_LEAST_COLUMNS, widths[cut] - over)
-                for row in lines:
-                    row[cut] = shortened(row[cut], widths[cut])
+            for column in (cut,) if isinstance(cut, int) else cut:
+                over = _taken(widths, shown) - room
+                if over > 0 and column in shown:
+                    widths[column] = min(widths[column], max(_LEAST_COLUMNS, widths[column] - over))
+                    for row in lines:
+                        row[column] = shortened(row[column], widths[column])
         for number, row in enumerate(lines):
             cells = []
             for column in shown:

@@ -122,8 +122,8 @@ COMMANDS = {
         "caller got, on the lines of the journal, and on the lease. By itself it lists the newest."
         "\n\nYou see your own requests, admins see all. The daemon keeps them in flight.ring in "
         "its state directory ($SUPEREZIO_STATE_DIR, where that is set), which --ring reads "
-        "whatever became of the daemon; the system's is root's.\n\nThe exit code is 1 where nothing is "
-        "known of ID.",
+        "whatever became of the daemon; the system's is root's.\n\nThe exit code is 1 where "
+        "nothing is known of ID.",
         examples=[
             "superezioctl trace",
             "superezioctl trace --last 10",

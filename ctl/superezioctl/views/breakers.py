@@ -45,7 +45,7 @@ def show_list(out: Output, raw: bytes) -> None:
         ]
         for each in breakers
     ]
-    out.table(header, rows, right=(4, 5, 6, 7, 8))
+    out.table(header, rows, right=(4, 5, 6, 7, 8), spare=(6, 7, 8, 2, 4, 3), cut=0)
 
 
 def show_one(out: Output, raw: bytes) -> None:

@@ -15,10 +15,10 @@ def show(out: Output, raw: bytes) -> None:
     if found.namespaces:
         header = ["NAMESPACE", "OF", "SIZE", "MAX", "ENTRIES", "MAX", "HITS", "FETCHING", "WAITING"]
         rows = list(map(_row, found.namespaces))
-        out.table(header, rows, right=range(2, len(header)))
+        out.table(header, rows, right=range(2, len(header)), spare=(5, 3, 8, 7, 4), cut=0)
     else:
         out.line("none of your programs has used the cache")
-    out.line(
+    out.paragraph(
         f"all together: {size(found.used_bytes)} of {size(found.max_bytes)}, {found.entries} of"
         f" {found.max_entries} entries"
     )

@@ -13,6 +13,7 @@ _HEAD = ["LIMIT", "FOR", "OF", "LEFT", "AT ONCE", "RATE", "BLOCKED"]
 #: A terminal narrower than that has not much room for keys and users, which people name.
 _NARROW = 100
 _WHOM_COLUMNS = 10
+_VERY_NARROW = 75
 
 
 def show_list(out: Output, raw: bytes) -> None:
@@ -21,7 +22,8 @@ def show_list(out: Output, raw: bytes) -> None:
     if not found:
         out.line("there is no limit: a program makes one with its first limit.acquire")
         return
-    _table(out, [row for state in found for row in _rows(state)])
+    brief = _is_very_narrow(out)
+    _table(out, [row for state in found for row in _rows(state, brief=brief)])
     for state in found:
         _tell_left_out(out, state, skipped=0)
 
@@ -32,7 +34,7 @@ def show_one(out: Output, raw: bytes, *, skipped: int) -> None:
     whose = "shared" if state.shared else f"of {user(state.uid)}"
     used = f"{state.reservations} reserved, {state.waiters} waiting"
     out.paragraph(f"limit {state.name}, {whose}: {used}")
-    _table(out, _rows(state))
+    _table(out, _rows(state, brief=_is_very_narrow(out)))
     if state.note is not None:
         out.line(state.note)
     _tell_left_out(out, state, skipped=skipped)
@@ -54,12 +56,18 @@ def _table(out: Output, rows: list[list[str]]) -> None:
     if out.on_terminal and out.width < _NARROW:
         for row in rows:
             row[1] = fit(row[1], _WHOM_COLUMNS)
-    out.table(_HEAD, rows, spare=(4,), cut=0)
+    # Names that cannot be told apart say less than no rate.
+    spare = (4, 5, 6) if _is_very_narrow(out) else (4,)
+    out.table(_HEAD, rows, spare=spare, cut=(0, 2))
 
 
-def _rows(state: LimitState) -> list[list[str]]:
+def _is_very_narrow(out: Output) -> bool:
+    return out.on_terminal and out.width < _VERY_NARROW
+
+
+def _rows(state: LimitState, *, brief: bool) -> list[list[str]]:
     rows = [_budget(state, budget) for budget in state.budgets]
-    rows += [_spend(state, window) for window in state.spend]
+    rows += [_spend(state, window, brief=brief) for window in state.spend]
     return rows or [[_name(state), NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING]]
 
 
@@ -83,12 +91,12 @@ def _budget(state: LimitState, budget: LimitBudget) -> list[str]:
     ]
 
 
-def _spend(state: LimitState, window: SpendWindow) -> list[str]:
+def _spend(state: LimitState, window: SpendWindow, *, brief: bool) -> list[str]:
     left = max(0, window.cap_micros - window.spent_micros)
     return [
         _name(state),
         _whom(window),
-        f"money of {window.key}",
+        f"money/{window.window}" if brief else f"money of {window.key}",
         format_money(left, state.currency),
         NOTHING,
         f"{format_money(window.cap_micros, state.currency)} / {window.window}",

@@ -58,8 +58,16 @@ def show(context: Context, wanted: dict[str, str], *, lines: int, follow: bool) 
         else:
             _print(context, record)
     if not found:
-        of = ", ".join(_said(field, value) for field, value in wanted.items())
-        context.out.note(f"superezioctl: nothing was logged{f' of {of}' if of else ''}")
+        _tell_nothing(context, wanted)
+
+
+def _tell_nothing(context: Context, wanted: dict[str, str]) -> None:
+    of = ", ".join(_said(field, value) for field, value in wanted.items())
+    context.out.note(f"superezioctl: nothing was logged{f' of {of}' if of else ''}")
+    if "correlation_id" in wanted:
+        # A call that is refused, or passes, is no event.
+        id_ = wanted["correlation_id"]
+        context.out.note(f"`superezioctl trace {id_}` shows what became of the request.")
 
 
 def _said(field: str, value: str) -> str:

@@ -18,7 +18,9 @@ def show(out: Output, raw: bytes) -> None:
         return
     busiest = sorted(found, key=lambda each: each.requests, reverse=True)
     header = ["SESSION", "NAME", "USER", "PID", "CONN", "REQUESTS", "ERRORS", "IDLE", "USED"]
-    out.table(header, list(map(_row, busiest)), right=(3, 4, 5, 6))
+    out.table(
+        header, list(map(_row, busiest)), right=(3, 4, 5, 6), spare=(4, 3, 7, 6), cut=(8, 1, 2)
+    )
 
 
 def _row(session: Session) -> list[str]:

@@ -21,6 +21,8 @@ from superezioctl.output import Output, printed_width
 from superezioctl.views.text import NOTHING, figure, fit, size, user
 
 _BAR_COLUMNS = 26
+#: A terminal narrower than that has no room for times, bars and words side by side.
+_NARROW = 75
 _USER_COLUMNS = 12
 #: What the daemon makes up is shorter; an id of a caller's own may have 64 characters.
 _ID_COLUMNS = 21
@@ -56,7 +58,7 @@ def show(out: Output, raw: bytes) -> bool:
     began = datetime.fromisoformat(first)
     local = began.astimezone()
     requests, spans = len(trace.records), len(trace.spans)
-    out.line(
+    out.paragraph(
         out.style(trace.id, "bold")
         + f": {_count(requests, 'request')}"
         + (f" and {_count(spans, 'span')}" if spans else "")
@@ -102,7 +104,9 @@ def show_list(out: Output, raw: bytes) -> None:
             ]
         )
     header = ["WHEN", "TOOK ms", "METHOD", "OUTCOME", "USER", "ID"]
-    out.table(header, rows, right=(1,), spare=(4,), cut=2)
+    # The id is what it is for.
+    spare = (4,) if out.width >= _NARROW else (4, 1, 0)
+    out.table(header, rows, right=(1,), spare=spare, cut=2)
     if out.on_terminal and any(len(each.correlation_id) > _ID_COLUMNS for each in found):
         out.line(out.style("an id that is cut is whole with --json", "dim"))
 
@@ -132,14 +136,16 @@ def _rows(trace: Trace, began: datetime) -> Iterator[list[_Row]]:
 
 def _draw(out: Output, rows: Sequence[_Row]) -> None:
     total_ms = max(row.start_ms + (row.took_ms or 0.0) for row in rows)
-    out.line(out.style(f"{'AT ms':>11} {'TOOK ms':>10}  {'':{_BAR_COLUMNS}}  WHAT", "dim"))
-    room = max(20, out.width - 11 - 10 - _BAR_COLUMNS - 6)
+    bars = not out.on_terminal or out.width >= _NARROW
+    columns = _BAR_COLUMNS + 2 if bars else 0
+    out.line(out.style(f"{'AT ms':>11} {'TOOK ms':>10}  {'':{columns}}WHAT", "dim"))
+    room = max(20, out.width - 11 - 10 - columns - 4)
     for row in rows:
-        bar = _bar(row, total_ms, unicode=out.unicode)
+        bar = f"{_bar(row, total_ms, unicode=out.unicode)}  " if bars else ""
         what = fit(("  " if row.inner else "") + row.what, room)
         took = "" if row.inner else (row.took or _took(row.took_ms))
         text = out.style(what, row.style) if row.style else what
-        out.line(f"{row.start_ms:>11,.3f} {took:>10}  {bar}  {text}".rstrip())
+        out.line(f"{row.start_ms:>11,.3f} {took:>10}  {bar}{text}".rstrip())
 
 
 def _bar(row: _Row, total_ms: float, *, unicode: bool) -> str:
@@ -154,19 +160,20 @@ def _bar(row: _Row, total_ms: float, *, unicode: bool) -> str:
 def _details(out: Output, record: TraceRecord) -> None:
     who = f"{user(record.uid)}, pid {record.pid}"
     name = _name(record)
-    out.line(f"{out.style(name, 'bold')} {_words(record)}: {who}, session {record.session_id}")
-    out.line(f"  request {record.number} of connection {record.connection}")
+    out.paragraph(f"{out.style(name, 'bold')} {_words(record)}: {who}, session {record.session_id}")
+    out.paragraph(f"  request {record.number} of connection {record.connection}")
     if record.short:
-        out.line("  recorded in short: its user had more to record than its share")
+        out.paragraph("  recorded in short: its user had more to record than its share")
     if record.lease is not None:
-        out.line(f"  lease {record.lease}")
+        out.paragraph(f"  lease {record.lease}")
     if record.trace_id is not None:
-        out.line(f"  trace {record.trace_id}, by its span {record.parent_id}")
+        out.paragraph(f"  trace {record.trace_id}, by its span {record.parent_id}")
     if record.gpus:
         out.table(
             ["GPU", "TEMP", "MARGIN", "VRAM USED", "OF", "LOAD", "READ"],
             [_gpu(out, each) for each in record.gpus],
             indent="  ",
+            spare=(6, 4, 2),
         )
 
 
@@ -184,10 +191,10 @@ def _gpu(out: Output, gpu: TraceGpu) -> list[str]:
 
 
 def _attributes(out: Output, span: TraceSpan) -> None:
-    out.line(f"{out.style(span.name, 'bold')}: {user(span.uid)}, pid {span.pid}")
+    out.paragraph(f"{out.style(span.name, 'bold')}: {user(span.uid)}, pid {span.pid}")
     width = max(map(printed_width, span.attributes))
     for name, value in span.attributes.items():
-        out.line(f"  {name:<{width}}  {value}")
+        out.paragraph(f"  {name:<{width}}  {value}")
 
 
 def _mark(mark: TraceMark) -> str:

@@ -727,6 +727,9 @@ def test_logs_of_nothing_say_so(ctl: Ctl, daemon: FakeDaemon) -> None:
     assert not ctl.out
     assert "there is no gpu 9" in ctl.err
     assert "nothing was logged of gpu 9" in ctl.err
+    assert ctl("logs", "--correlation-id", "refused-7") == 0
+    assert "nothing was logged of correlation id refused-7" in ctl.err
+    assert "`superezioctl trace refused-7` shows what became" in ctl.err
 
 
 @pytest.mark.usefixtures("no_journal")

@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import wire_samples
 from fake_daemon import FakeDaemon
 from superezio import wire
 from superezioctl.output import Output, plain, printed_width
+from wire_samples import limit_state
 
 
 class Terminal(io.StringIO):
@@ -65,9 +67,10 @@ def test_without_a_terminal_the_width_is_eighty() -> None:
     assert Output(json=False, stdout=io.StringIO()).width == 80
 
 
-def run_on_terminal(*words: str, code: int = 0, **environment: str) -> str:
-    """Return what superezioctl prints to a real pseudo-terminal of 80 columns."""
+def run_on_terminal(*words: str, code: int = 0, columns: int = 80, **environment: str) -> str:
+    """Return what superezioctl prints to a real pseudo-terminal."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
     done = subprocess.Popen(
         [sys.executable, "-m", "superezioctl", *words],
         stdout=theirs,
@@ -191,6 +194,32 @@ def test_nothing_is_wider_than_a_terminal_of_eighty_columns(daemon: FakeDaemon, 
     lines = [line for line in map(plain, lines) if not line.startswith(("set ", "      →"))]
     assert lines
     assert [line for line in lines if len(line) > 80] == []
+
+
+VERY_NARROW = [
+    *("limit list", "breaker list", "cache stats", "session list", "trace", "trace job-17"),
+    *("--help", "guard --help", "cache set --help", "breaker --help"),
+]
+
+
+@pytest.mark.parametrize("words", VERY_NARROW)
+def test_services_and_help_fit_a_terminal_of_fifty_columns(daemon: FakeDaemon, words: str) -> None:
+    names = [f"a-service-with-a-long-name-{number}" for number in range(2)]
+    breakers = [wire_samples.breaker(name=name) for name in names]
+    daemon.answers["breaker.list"] = wire.BreakerList(breakers=breakers)
+    shown = run_on_terminal(*words.split(), columns=50, LC_ALL="C.UTF-8")
+    # Examples are there to be copied.
+    lines = [plain(line) for line in shown.partition("examples:")[0].splitlines()]
+    assert lines
+    assert [line for line in lines if len(line) > 50] == []
+
+
+def test_limits_are_told_apart_on_a_terminal_of_fifty_columns(daemon: FakeDaemon) -> None:
+    limits = [limit_state(name=name, uid=0, shared=False) for name in ("openai", "weather")]
+    daemon.answers["limit.list"] = wire.LimitList(limits=[limit_state(), *limits])
+    shown = plain(run_on_terminal("limit", "list", columns=50, LC_ALL="C.UTF-8"))
+    for name in ("openai ", "openai (root)", "weather (root)"):
+        assert f"\n{name}" in shown.replace("\r", "")
 
 
 def test_a_real_terminal_gets_colour_unless_it_says_no(daemon: FakeDaemon) -> None:
