@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from superezioctl.context import Context
 
 _WHEN = "ask again in "
+_LOST = "lost the daemon "
 
 
 def report(error: Exception, context: Context) -> int | None:
@@ -71,6 +72,8 @@ def sentences(error: errors.SuperezioError, context: Context) -> list[str]:
             f"superezioctl: the daemon on {context.socket_path} did not answer within {limit}.",
             *(unit.describe() or ["Its log may say why; --timeout waits longer."]),
         ]
+    if isinstance(error, errors.ConnectionLostError) and error.message.startswith(_LOST):
+        return [f"superezioctl: {error.message}", *(unit.describe() or unit.how_to_start())]
     message = error.message
     if isinstance(error, errors.InvalidParamsError):
         message = wording.with_options(

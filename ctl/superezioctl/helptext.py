@@ -7,6 +7,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING
 
+from superezio.quantities import format_duration
 from superezioctl.arguments import COMMON, Command, Option, Positional, did_you_mean
 from superezioctl.catalogue import CATALOGUE, families
 
@@ -121,7 +122,10 @@ def _summary(option: Option) -> str:
         return f"{option.summary} (may be repeated)"
     if option.metavar is None or option.default is None:
         return option.summary
-    shown = f"{option.default:g} s" if isinstance(option.default, float) else option.default
+    shown = option.default
+    if isinstance(shown, float):
+        # As it may be typed.
+        shown = format_duration(shown).replace(" ", "")
     return f"{option.summary} (default: {shown})"
 
 

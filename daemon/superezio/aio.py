@@ -61,7 +61,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         self,
         socket_path: str | None = None,
         *,
-        timeout_s: float = 10.0,
+        timeout_s: float | str = 10.0,
         session: str | None = None,
         correlation_id: Callable[[], str | None] = no_correlation_id,
         traceparent: Callable[[], str | None] = no_traceparent,
@@ -69,7 +69,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.socket_path = socket_path or default_socket_path()
-        self.timeout_s = timeout_s
+        self.timeout_s = calls.duration_s(timeout_s)
         self.session = session
         self._clock = clock
         self._correlation_id = correlation_id
@@ -108,7 +108,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         *,
         failure: Callable[[Exception], bool] | None = None,
         when_absent: WhenAbsent | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         traceparent: str | None = None,
         **rules: Unpack[BreakerOptions],
     ) -> AsyncAround[Permit]:
@@ -121,7 +121,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         name: str,
         *,
         when_absent: WhenAbsent | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         traceparent: str | None = None,
         **options: Unpack[LimitOptions],
     ) -> AsyncAround[Slot]:
@@ -135,7 +135,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         *,
         key: Callable[..., str] | None = None,
         when_absent: WhenAbsent | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         traceparent: str | None = None,
         **options: Unpack[CachedOptions],
     ) -> AsyncDecorator:
@@ -151,7 +151,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         name: str,
         *,
         when_absent: WhenAbsent | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         traceparent: str | None = None,
         **options: Unpack[GuardOptions],
     ) -> AsyncAround[GuardedCall]:
@@ -166,7 +166,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         self,
         vram: int | str,
         *,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         **options: Unpack[LeaseOptions],
     ) -> AsyncIterator[wire.Lease]:
         """Hold a lease of `vram` for the length of an `async with` block.
@@ -193,7 +193,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         self,
         vram: int | str,
         *,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         **options: Unpack[LeaseOptions],
     ) -> wire.Lease:
         """Return a lease of `vram` on each GPU it names.
@@ -215,18 +215,18 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         pid: int,
         *,
         start_time: int | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.Lease:
         """Bind a further process to a lease."""
         return await self._call(calls.lease_attach(lease, pid, start_time), timeout_s)
 
     async def lease_renew(
-        self, lease: str, *, ttl: float | str | None = None, timeout_s: float | None = None
+        self, lease: str, *, ttl: float | str | None = None, timeout_s: float | str | None = None
     ) -> wire.Lease:
         """Let a lease of mode ttl last its TTL, or `ttl` from now on, counted from now."""
         return await self._call(calls.lease_renew(lease, ttl), timeout_s)
 
-    async def lease_ready(self, lease: str, *, timeout_s: float | None = None) -> wire.Lease:
+    async def lease_ready(self, lease: str, *, timeout_s: float | str | None = None) -> wire.Lease:
         """Say that a program that sizes itself has grown."""
         return await self._call(calls.lease_ready(lease), timeout_s)
 
@@ -236,7 +236,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         *,
         deadline: float | str | None = None,
         reason: str = "",
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.Lease:
         """Order a lease to end within `deadline`: 30 s, unless the daemon is configured otherwise.
 
@@ -252,7 +252,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         *,
         accept: bool = True,
         message: str | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.Lease:
         """Answer an order to end: the lease will be released in time, or not (`accept` False).
 
@@ -263,25 +263,25 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         return await self._call(call, timeout_s)
 
     async def lease_release(
-        self, lease: str, *, timeout_s: float | None = None
+        self, lease: str, *, timeout_s: float | str | None = None
     ) -> wire.ReleaseResult:
         """Give a lease back; twice is fine."""
         self._conversation.give_up(lease)
         return await self._call(calls.lease_release(lease), timeout_s)
 
-    async def lease_cancel(self, waiter: str, *, timeout_s: float | None = None) -> wire.Done:
+    async def lease_cancel(self, waiter: str, *, timeout_s: float | str | None = None) -> wire.Done:
         """Take an acquire out of the queue; twice is fine."""
         return await self._call(calls.lease_cancel(waiter), timeout_s)
 
-    async def lease_list(self, *, timeout_s: float | None = None) -> wire.LeaseList:
+    async def lease_list(self, *, timeout_s: float | str | None = None) -> wire.LeaseList:
         """Return the leases and the queue."""
         return await self._call(calls.lease_list(), timeout_s)
 
-    async def lease_quota(self, *, timeout_s: float | None = None) -> wire.QuotaList:
+    async def lease_quota(self, *, timeout_s: float | str | None = None) -> wire.QuotaList:
         """Return how much the caller may have leased at a time, and has."""
         return await self._call(calls.lease_quota(), timeout_s)
 
-    async def lease_get(self, lease: str, *, timeout_s: float | None = None) -> wire.Lease:
+    async def lease_get(self, lease: str, *, timeout_s: float | str | None = None) -> wire.Lease:
         """Return one lease."""
         return await self._call(calls.lease_get(lease), timeout_s)
 
@@ -289,7 +289,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         self,
         vram: int | str,
         *,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         **options: Unpack[PlacementOptions],
     ) -> wire.Placement:
         """Return what an acquire would get now, and why.
@@ -306,7 +306,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         types: Sequence[str] = (),
         *,
         replay: int = 0,
-        reconnect_timeout_s: float | None = None,
+        reconnect_timeout_s: float | str | None = None,
     ) -> AsyncEvents:
         """Return an endless async iterator of events, on a connection of its own.
 
@@ -317,7 +317,7 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
             types,
             replay=replay,
             timeout_s=self.timeout_s,
-            reconnect_timeout_s=reconnect_timeout_s,
+            reconnect_timeout_s=calls.limit_s(reconnect_timeout_s),
             clock=self._clock,
         )
 
@@ -326,14 +326,16 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
         name: str | None = None,
         *,
         token: str | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.SessionOpened:
         """Open or resume a session; further requests are counted to it."""
         opened = await self._call(calls.session_open(name, token), timeout_s)
         self.session = opened.session_id
         return opened
 
-    async def session_close(self, session_id: str, *, timeout_s: float | None = None) -> wire.Done:
+    async def session_close(
+        self, session_id: str, *, timeout_s: float | str | None = None
+    ) -> wire.Done:
         """Close a session."""
         if self.session == session_id:
             self.session = None
@@ -354,12 +356,13 @@ class AsyncClient(AsyncHostMethods, AsyncServiceMethods):
             )
         return self._guards
 
-    async def _call(self, call: Call[T], timeout_s: float | None) -> T:
-        limit_s = (self.timeout_s if timeout_s is None else timeout_s) + call.wait_s
+    async def _call(self, call: Call[T], timeout_s: float | str | None) -> T:
+        given_s = calls.limit_s(timeout_s)
+        limit_s = (self.timeout_s if given_s is None else given_s) + call.wait_s
         self._conversation.note_lent(call)
         return await self._conversation.call(call, limit_s=limit_s, session=self.session)
 
-    async def _confirm(self, lease: wire.Lease, timeout_s: float | None) -> wire.Lease:
+    async def _confirm(self, lease: wire.Lease, timeout_s: float | str | None) -> wire.Lease:
         mine = own_process(lease)
         if mine is None:
             await self.lease_release(lease.id, timeout_s=timeout_s)

@@ -14,7 +14,7 @@ T = TypeVar("T")
 class AsyncServiceMethods(Protocol):
     """A part of `AsyncClient`: each is written at its twin in `client_services.ServiceMethods`."""
 
-    async def _call(self, call: Call[T], timeout_s: float | None) -> T:
+    async def _call(self, call: Call[T], timeout_s: float | str | None) -> T:
         """Make a call and return its result."""
 
     async def breaker_acquire(
@@ -22,7 +22,7 @@ class AsyncServiceMethods(Protocol):
         name: str,
         *,
         rules: wire.BreakerRules | Mapping[str, Any] | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.BreakerPermit:
         """Ask for leave to call the service that `name` stands for; settle it when the call ends.
 
@@ -39,7 +39,7 @@ class AsyncServiceMethods(Protocol):
         outcome: wire.CallOutcome,
         *,
         retry_after: float | str | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.BreakerSettlement:
         """Tell how the call of a permit ended: success, failure, ignore or throttled.
 
@@ -50,29 +50,29 @@ class AsyncServiceMethods(Protocol):
         return await self._call(call, timeout_s)
 
     async def breaker_get(
-        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
+        self, name: str, *, uid: int | None = None, timeout_s: float | str | None = None
     ) -> wire.Breaker:
         """Return one breaker, for admins that of user `uid`. Raises NotFoundError."""
         return await self._call(calls.breaker_get(name, uid), timeout_s)
 
-    async def breaker_list(self, *, timeout_s: float | None = None) -> wire.BreakerList:
+    async def breaker_list(self, *, timeout_s: float | str | None = None) -> wire.BreakerList:
         """Return one's own breakers and the shared ones that one may use; for admins all."""
         return await self._call(calls.breaker_list(), timeout_s)
 
     async def breaker_force_open(
-        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
+        self, name: str, *, uid: int | None = None, timeout_s: float | str | None = None
     ) -> wire.Breaker:
         """Have a breaker reject every call. Shared ones are for admins."""
         return await self._call(calls.breaker_force_open(name, uid), timeout_s)
 
     async def breaker_disable(
-        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
+        self, name: str, *, uid: int | None = None, timeout_s: float | str | None = None
     ) -> wire.Breaker:
         """Have a breaker let every call through and record none. Shared ones are for admins."""
         return await self._call(calls.breaker_disable(name, uid), timeout_s)
 
     async def breaker_reset(
-        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
+        self, name: str, *, uid: int | None = None, timeout_s: float | str | None = None
     ) -> wire.Breaker:
         """Have a breaker begin anew, closed. Shared ones are for admins. Raises NotFoundError."""
         return await self._call(calls.breaker_reset(name, uid), timeout_s)
@@ -85,7 +85,7 @@ class AsyncServiceMethods(Protocol):
         fill: bool = False,
         wait: float | str = 30.0,
         lead: float | str = 30.0,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.CacheAnswer:
         """Return what the cache has for a key; with `fill`, be ready to be who fetches it."""
         call = calls.cache_get(namespace, key, fill=fill, wait=wait, lead=lead)
@@ -97,7 +97,7 @@ class AsyncServiceMethods(Protocol):
         key: str,
         value: str | bytes,
         *,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         **options: Unpack[CacheOptions],
     ) -> wire.CacheStored:
         """Set a value; with the `token` of a lead, deliver it to all who wait."""
@@ -110,7 +110,7 @@ class AsyncServiceMethods(Protocol):
         token: str,
         *,
         error: str | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.CacheFailed:
         """Give a lead up, with an `error` for all who wait or for the next one to lead."""
         return await self._call(calls.cache_fail(namespace, key, token, error), timeout_s)
@@ -121,23 +121,23 @@ class AsyncServiceMethods(Protocol):
         *,
         key: str | None = None,
         tag: str | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.CacheDeleted:
         """Delete a key, or all that has a tag."""
         return await self._call(calls.cache_delete(namespace, key, tag), timeout_s)
 
     async def cache_clear(
-        self, namespace: str, *, uid: int | None = None, timeout_s: float | None = None
+        self, namespace: str, *, uid: int | None = None, timeout_s: float | str | None = None
     ) -> wire.CacheDeleted:
         """Delete all of a namespace."""
         return await self._call(calls.cache_clear(namespace, uid), timeout_s)
 
-    async def cache_stats(self, *, timeout_s: float | None = None) -> wire.CacheStats:
+    async def cache_stats(self, *, timeout_s: float | str | None = None) -> wire.CacheStats:
         """Return what the caller's namespaces hold, and what happened in them."""
         return await self._call(calls.cache_stats(), timeout_s)
 
     async def limit_acquire(
-        self, name: str, *, timeout_s: float | None = None, **options: Unpack[LimitCost]
+        self, name: str, *, timeout_s: float | str | None = None, **options: Unpack[LimitCost]
     ) -> wire.LimitReservation:
         """Reserve room for one request in the limit `name`; settle it with what was used.
 
@@ -150,7 +150,7 @@ class AsyncServiceMethods(Protocol):
         return await self._call(calls.limit_acquire(name, options), timeout_s)
 
     async def limit_settle(
-        self, reservation: int, *, timeout_s: float | None = None, **used: Unpack[LimitUse]
+        self, reservation: int, *, timeout_s: float | str | None = None, **used: Unpack[LimitUse]
     ) -> wire.LimitSettlement:
         """Say what a request used: `requests`, `tokens`, `money_micros`; what is None as reserved.
 
@@ -165,7 +165,7 @@ class AsyncServiceMethods(Protocol):
         *,
         key: str | None = None,
         uid: int | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.LimitState:
         """Return what is left of a limit (with `uid`, of another user's: admins).
 
@@ -173,7 +173,7 @@ class AsyncServiceMethods(Protocol):
         """
         return await self._call(calls.limit_peek(name, key, uid), timeout_s)
 
-    async def limit_list(self, *, timeout_s: float | None = None) -> wire.LimitList:
+    async def limit_list(self, *, timeout_s: float | str | None = None) -> wire.LimitList:
         """Return the limits that the caller may use, and what is left of each."""
         return await self._call(calls.limit_list(), timeout_s)
 
@@ -184,7 +184,7 @@ class AsyncServiceMethods(Protocol):
         key: str | None = None,
         uid: int | None = None,
         spend: bool = False,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.Done:
         """Have all of a limit there again; with `spend`, as if no money was spent (shared: admins).
 

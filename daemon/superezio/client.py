@@ -81,7 +81,7 @@ class Client(HostMethods, ServiceMethods):
         self,
         socket_path: str | None = None,
         *,
-        timeout_s: float = 10.0,
+        timeout_s: float | str = 10.0,
         session: str | None = None,
         correlation_id: Callable[[], str | None] = no_correlation_id,
         traceparent: Callable[[], str | None] = no_traceparent,
@@ -90,7 +90,7 @@ class Client(HostMethods, ServiceMethods):
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.socket_path = socket_path or default_socket_path()
-        self.timeout_s = timeout_s
+        self.timeout_s = calls.duration_s(timeout_s)
         self.session = session
         self._correlation_id = correlation_id
         self._traceparent = traceparent
@@ -129,7 +129,7 @@ class Client(HostMethods, ServiceMethods):
         *,
         failure: Callable[[Exception], bool] | None = None,
         when_absent: WhenAbsent | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         traceparent: str | None = None,
         **rules: Unpack[BreakerOptions],
     ) -> Around[Permit]:
@@ -153,7 +153,7 @@ class Client(HostMethods, ServiceMethods):
         name: str,
         *,
         when_absent: WhenAbsent | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         traceparent: str | None = None,
         **options: Unpack[LimitOptions],
     ) -> Around[Slot]:
@@ -175,7 +175,7 @@ class Client(HostMethods, ServiceMethods):
         *,
         key: Callable[..., str] | None = None,
         when_absent: WhenAbsent | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         traceparent: str | None = None,
         **options: Unpack[CachedOptions],
     ) -> Decorator:
@@ -200,7 +200,7 @@ class Client(HostMethods, ServiceMethods):
         name: str,
         *,
         when_absent: WhenAbsent | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         traceparent: str | None = None,
         **options: Unpack[GuardOptions],
     ) -> Around[GuardedCall]:
@@ -222,7 +222,7 @@ class Client(HostMethods, ServiceMethods):
         self,
         vram: int | str,
         *,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         **options: Unpack[LeaseOptions],
     ) -> Iterator[wire.Lease]:
         """Hold a lease of `vram` for the length of a `with` block, and release it after.
@@ -255,7 +255,7 @@ class Client(HostMethods, ServiceMethods):
         self,
         vram: int | str,
         *,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         **options: Unpack[LeaseOptions],
     ) -> wire.Lease:
         """Return a lease of `vram` on each GPU it names: set `lease.environment` before using one.
@@ -290,7 +290,7 @@ class Client(HostMethods, ServiceMethods):
         pid: int,
         *,
         start_time: int | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.Lease:
         """Bind a further process to a lease, which then ends when the last of them ends.
 
@@ -301,7 +301,7 @@ class Client(HostMethods, ServiceMethods):
         return self._call(calls.lease_attach(lease, pid, start_time), timeout_s)
 
     def lease_renew(
-        self, lease: str, *, ttl: float | str | None = None, timeout_s: float | None = None
+        self, lease: str, *, ttl: float | str | None = None, timeout_s: float | str | None = None
     ) -> wire.Lease:
         """Let a lease of mode ttl last its TTL, or `ttl` from now on, counted from now.
 
@@ -309,7 +309,7 @@ class Client(HostMethods, ServiceMethods):
         """
         return self._call(calls.lease_renew(lease, ttl), timeout_s)
 
-    def lease_ready(self, lease: str, *, timeout_s: float | None = None) -> wire.Lease:
+    def lease_ready(self, lease: str, *, timeout_s: float | str | None = None) -> wire.Lease:
         """Say that a program that sizes itself has grown: others may start on its GPUs."""
         return self._call(calls.lease_ready(lease), timeout_s)
 
@@ -319,7 +319,7 @@ class Client(HostMethods, ServiceMethods):
         *,
         deadline: float | str | None = None,
         reason: str = "",
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.Lease:
         """Order a lease to end within `deadline`: 30 s, unless the daemon is configured otherwise.
 
@@ -335,7 +335,7 @@ class Client(HostMethods, ServiceMethods):
         *,
         accept: bool = True,
         message: str | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.Lease:
         """Answer an order to end: the lease will be released in time, or not (`accept` False).
 
@@ -345,7 +345,9 @@ class Client(HostMethods, ServiceMethods):
         call = calls.lease_acknowledge(lease, accept=accept, message=message)
         return self._call(call, timeout_s)
 
-    def lease_release(self, lease: str, *, timeout_s: float | None = None) -> wire.ReleaseResult:
+    def lease_release(
+        self, lease: str, *, timeout_s: float | str | None = None
+    ) -> wire.ReleaseResult:
         """Give a lease back. Doing it twice is fine: `released` tells whether it was there.
 
         Raises StaleLeaseError for one that ended in another way.
@@ -354,7 +356,7 @@ class Client(HostMethods, ServiceMethods):
             self._conversation.give_up(lease)
             return self._call(calls.lease_release(lease), timeout_s)
 
-    def lease_cancel(self, waiter: str, *, timeout_s: float | None = None) -> wire.Done:
+    def lease_cancel(self, waiter: str, *, timeout_s: float | str | None = None) -> wire.Done:
         """Take an acquire out of the queue, by the `id` of a `Waiter`; twice is fine.
 
         It has to be the caller's user's, unless the caller is an admin. Whoever waits for it gets
@@ -362,15 +364,15 @@ class Client(HostMethods, ServiceMethods):
         """
         return self._call(calls.lease_cancel(waiter), timeout_s)
 
-    def lease_list(self, *, timeout_s: float | None = None) -> wire.LeaseList:
+    def lease_list(self, *, timeout_s: float | str | None = None) -> wire.LeaseList:
         """Return the leases and the queue, as far as the caller's role may see them."""
         return self._call(calls.lease_list(), timeout_s)
 
-    def lease_quota(self, *, timeout_s: float | None = None) -> wire.QuotaList:
+    def lease_quota(self, *, timeout_s: float | str | None = None) -> wire.QuotaList:
         """Return how much the caller may have leased at a time, and has."""
         return self._call(calls.lease_quota(), timeout_s)
 
-    def lease_get(self, lease: str, *, timeout_s: float | None = None) -> wire.Lease:
+    def lease_get(self, lease: str, *, timeout_s: float | str | None = None) -> wire.Lease:
         """Return one lease. Raises StaleLeaseError when it is not there any more."""
         return self._call(calls.lease_get(lease), timeout_s)
 
@@ -378,7 +380,7 @@ class Client(HostMethods, ServiceMethods):
         self,
         vram: int | str,
         *,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         **options: Unpack[PlacementOptions],
     ) -> wire.Placement:
         """Return what an acquire would get now, and the reason for every GPU; nothing changes.
@@ -395,9 +397,9 @@ class Client(HostMethods, ServiceMethods):
         types: Sequence[str] = (),
         *,
         replay: int = 0,
-        reconnect_timeout_s: float | None = None,
+        reconnect_timeout_s: float | str | None = None,
         patient: bool = True,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> Events:
         """Return an endless iterator of events, on a connection of its own.
 
@@ -413,11 +415,12 @@ class Client(HostMethods, ServiceMethods):
             self.socket_path,
             types,
             replay=replay,
-            reconnect_timeout_s=reconnect_timeout_s,
+            reconnect_timeout_s=calls.limit_s(reconnect_timeout_s),
             clock=self._clock,
             sleep=self._sleep,
         )
-        following.open(self.timeout_s if timeout_s is None else timeout_s, patient=patient)
+        limit_s = calls.limit_s(timeout_s)
+        following.open(self.timeout_s if limit_s is None else limit_s, patient=patient)
         return following
 
     def session_open(
@@ -425,7 +428,7 @@ class Client(HostMethods, ServiceMethods):
         name: str | None = None,
         *,
         token: str | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.SessionOpened:
         """Open a session, or with an earlier one's token go on with it.
 
@@ -435,7 +438,7 @@ class Client(HostMethods, ServiceMethods):
         self.session = opened.session_id
         return opened
 
-    def session_close(self, session_id: str, *, timeout_s: float | None = None) -> wire.Done:
+    def session_close(self, session_id: str, *, timeout_s: float | str | None = None) -> wire.Done:
         """Close a session; closing twice is fine."""
         if self.session == session_id:
             self.session = None
@@ -477,11 +480,12 @@ class Client(HostMethods, ServiceMethods):
             sleep=self._sleep,
         )
 
-    def _call(self, call: Call[T], timeout_s: float | None) -> T:
-        limit_s = (self.timeout_s if timeout_s is None else timeout_s) + call.wait_s
+    def _call(self, call: Call[T], timeout_s: float | str | None) -> T:
+        given_s = calls.limit_s(timeout_s)
+        limit_s = (self.timeout_s if given_s is None else given_s) + call.wait_s
         return self._conversation.call(call, limit_s=limit_s, session=self.session)
 
-    def _confirm(self, lease: wire.Lease, timeout_s: float | None) -> wire.Lease:
+    def _confirm(self, lease: wire.Lease, timeout_s: float | str | None) -> wire.Lease:
         mine = own_process(lease)
         if mine is None:
             self.lease_release(lease.id, timeout_s=timeout_s)

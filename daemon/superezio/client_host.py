@@ -14,23 +14,27 @@ T = TypeVar("T")
 class HostMethods(Protocol):
     """A part of `Client`: the daemon, health, metrics, GPUs, sessions, the flight recorder."""
 
-    def _call(self, call: Call[T], timeout_s: float | None) -> T:
+    def _call(self, call: Call[T], timeout_s: float | str | None) -> T:
         """Make a call and return its result."""
 
-    def system_ping(self, *, timeout_s: float | None = None) -> wire.Pong:
+    def system_ping(self, *, timeout_s: float | str | None = None) -> wire.Pong:
         """Return at once, if the daemon's loop turns."""
         return self._call(calls.system_ping(), timeout_s)
 
-    def system_info(self, *, timeout_s: float | None = None) -> wire.SystemInfo:
+    def system_info(self, *, timeout_s: float | str | None = None) -> wire.SystemInfo:
         """Return what runs: versions, paths, and the role the daemon gives to the caller."""
         return self._call(calls.system_info(), timeout_s)
 
-    def system_reload(self, *, timeout_s: float | None = None) -> wire.ReloadResult:
+    def system_reload(self, *, timeout_s: float | str | None = None) -> wire.ReloadResult:
         """Read the configuration again (admins). A bad file is refused; the old one stands."""
         return self._call(calls.system_reload(), timeout_s)
 
     def config_get(
-        self, key: str | None = None, *, everything: bool = False, timeout_s: float | None = None
+        self,
+        key: str | None = None,
+        *,
+        everything: bool = False,
+        timeout_s: float | str | None = None,
     ) -> wire.ConfigValues:
         """Return the configuration in force: a key, a section or all of it (admins).
 
@@ -38,7 +42,7 @@ class HostMethods(Protocol):
         """
         return self._call(calls.config_get(key, everything=everything), timeout_s)
 
-    def config_diff(self, *, timeout_s: float | None = None) -> wire.ConfigDiff:
+    def config_diff(self, *, timeout_s: float | str | None = None) -> wire.ConfigDiff:
         """Return what the files say that is not in force (admins).
 
         Raises ConflictError, with file, line and key, where they cannot be used.
@@ -46,24 +50,24 @@ class HostMethods(Protocol):
         return self._call(calls.config_diff(), timeout_s)
 
     def system_log_level(
-        self, level: str | None = None, *, timeout_s: float | None = None
+        self, level: str | None = None, *, timeout_s: float | str | None = None
     ) -> wire.LogLevelResult:
         """Return the log level, after setting it if one is given (admins)."""
         return self._call(calls.system_log_level(level), timeout_s)
 
-    def health_get(self, *, timeout_s: float | None = None) -> wire.Health:
+    def health_get(self, *, timeout_s: float | str | None = None) -> wire.Health:
         """Return the verdict on the host, with reasons, and an action for each reason."""
         return self._call(calls.health_get(), timeout_s)
 
-    def metrics_get(self, *, timeout_s: float | None = None) -> wire.MetricsText:
+    def metrics_get(self, *, timeout_s: float | str | None = None) -> wire.MetricsText:
         """Return all metrics of the daemon in Prometheus' text format."""
         return self._call(calls.metrics_get(), timeout_s)
 
-    def gpu_list(self, *, timeout_s: float | None = None) -> wire.GpuList:
+    def gpu_list(self, *, timeout_s: float | str | None = None) -> wire.GpuList:
         """Return every GPU with its latest sample; what a card does not tell is None."""
         return self._call(calls.gpu_list(), timeout_s)
 
-    def gpu_get(self, gpu: str, *, timeout_s: float | None = None) -> wire.Gpu:
+    def gpu_get(self, gpu: str, *, timeout_s: float | str | None = None) -> wire.Gpu:
         """Return one GPU, by UUID, by a unique beginning of it, or by index.
 
         Raises NotFoundError.
@@ -71,13 +75,13 @@ class HostMethods(Protocol):
         return self._call(calls.gpu_get(gpu), timeout_s)
 
     def gpu_history(
-        self, gpu: str, *, since: float | str = 900.0, timeout_s: float | None = None
+        self, gpu: str, *, since: float | str = 900.0, timeout_s: float | str | None = None
     ) -> wire.GpuHistory:
         """Return the past of one GPU: each second of 15 minutes, or each 15 s of 24 hours."""
         return self._call(calls.gpu_history(gpu, since), timeout_s)
 
     def gpu_processes(
-        self, gpu: str | None = None, *, timeout_s: float | None = None
+        self, gpu: str | None = None, *, timeout_s: float | str | None = None
     ) -> wire.GpuProcessList:
         """Return the processes on one GPU, or on all.
 
@@ -86,28 +90,28 @@ class HostMethods(Protocol):
         return self._call(calls.gpu_processes(gpu), timeout_s)
 
     def gpu_cordon(
-        self, gpu: str, *, reason: str = "", timeout_s: float | None = None
+        self, gpu: str, *, reason: str = "", timeout_s: float | str | None = None
     ) -> wire.Done:
         """Let no new lease onto a GPU, until `gpu_uncordon`, also over restarts (admins)."""
         return self._call(calls.gpu_cordon(gpu, reason), timeout_s)
 
-    def gpu_uncordon(self, gpu: str, *, timeout_s: float | None = None) -> wire.Done:
+    def gpu_uncordon(self, gpu: str, *, timeout_s: float | str | None = None) -> wire.Done:
         """Undo `gpu_cordon` (admins)."""
         return self._call(calls.gpu_uncordon(gpu), timeout_s)
 
-    def gpu_detach(self, *, timeout_s: float | None = None) -> wire.ProbeState:
+    def gpu_detach(self, *, timeout_s: float | str | None = None) -> wire.ProbeState:
         """Let go of the driver, to reset a GPU or to unload the driver (admins)."""
         return self._call(calls.gpu_detach(), timeout_s)
 
-    def gpu_attach(self, *, timeout_s: float | None = None) -> wire.ProbeState:
+    def gpu_attach(self, *, timeout_s: float | str | None = None) -> wire.ProbeState:
         """Take up the driver again after `gpu_detach` (admins)."""
         return self._call(calls.gpu_attach(), timeout_s)
 
-    def session_list(self, *, timeout_s: float | None = None) -> wire.SessionList:
+    def session_list(self, *, timeout_s: float | str | None = None) -> wire.SessionList:
         """Return the sessions that the caller may see: own ones, and for admins all."""
         return self._call(calls.session_list(), timeout_s)
 
-    def trace_get(self, id_: str, *, timeout_s: float | None = None) -> wire.Trace:
+    def trace_get(self, id_: str, *, timeout_s: float | str | None = None) -> wire.Trace:
         """Return what became of the requests of a correlation id, or trace-id, in time's order.
 
         One's own; for admins all.
@@ -122,7 +126,7 @@ class HostMethods(Protocol):
         failed: bool = False,
         method: str | None = None,
         since: float | str | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.TraceList:
         """Return the newest `last` requests, the newest first, that meet all that is given.
 
@@ -141,7 +145,7 @@ class HostMethods(Protocol):
         started_ago: float | str | None = None,
         duration: float | str | None = None,
         attributes: Mapping[str, str | int | float | bool] | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.Done:
         """Add a span of one's own to a correlation id: `trace_get` shows it beside the requests.
 
@@ -157,6 +161,6 @@ class HostMethods(Protocol):
         )
         return self._call(call, timeout_s)
 
-    def rpc_discover(self, *, timeout_s: float | None = None) -> dict[str, Any]:
+    def rpc_discover(self, *, timeout_s: float | str | None = None) -> dict[str, Any]:
         """Return the OpenRPC document of the daemon that runs."""
         return self._call(calls.rpc_discover(), timeout_s)

@@ -14,7 +14,7 @@ T = TypeVar("T")
 class ServiceMethods(Protocol):
     """A part of `Client`. `Client.breaker`, `limit`, `cached` and `guard` are made of these."""
 
-    def _call(self, call: Call[T], timeout_s: float | None) -> T:
+    def _call(self, call: Call[T], timeout_s: float | str | None) -> T:
         """Make a call and return its result."""
 
     def breaker_acquire(
@@ -22,7 +22,7 @@ class ServiceMethods(Protocol):
         name: str,
         *,
         rules: wire.BreakerRules | Mapping[str, Any] | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.BreakerPermit:
         """Ask for leave to call the service that `name` stands for; settle it when the call ends.
 
@@ -39,7 +39,7 @@ class ServiceMethods(Protocol):
         outcome: wire.CallOutcome,
         *,
         retry_after: float | str | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.BreakerSettlement:
         """Tell how the call of a permit ended: success, failure, ignore or throttled.
 
@@ -50,29 +50,29 @@ class ServiceMethods(Protocol):
         return self._call(call, timeout_s)
 
     def breaker_get(
-        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
+        self, name: str, *, uid: int | None = None, timeout_s: float | str | None = None
     ) -> wire.Breaker:
         """Return one breaker, for admins that of user `uid`. Raises NotFoundError."""
         return self._call(calls.breaker_get(name, uid), timeout_s)
 
-    def breaker_list(self, *, timeout_s: float | None = None) -> wire.BreakerList:
+    def breaker_list(self, *, timeout_s: float | str | None = None) -> wire.BreakerList:
         """Return one's own breakers and the shared ones that one may use; for admins all."""
         return self._call(calls.breaker_list(), timeout_s)
 
     def breaker_force_open(
-        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
+        self, name: str, *, uid: int | None = None, timeout_s: float | str | None = None
     ) -> wire.Breaker:
         """Have a breaker reject every call. Shared ones are for admins."""
         return self._call(calls.breaker_force_open(name, uid), timeout_s)
 
     def breaker_disable(
-        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
+        self, name: str, *, uid: int | None = None, timeout_s: float | str | None = None
     ) -> wire.Breaker:
         """Have a breaker let every call through and record none. Shared ones are for admins."""
         return self._call(calls.breaker_disable(name, uid), timeout_s)
 
     def breaker_reset(
-        self, name: str, *, uid: int | None = None, timeout_s: float | None = None
+        self, name: str, *, uid: int | None = None, timeout_s: float | str | None = None
     ) -> wire.Breaker:
         """Have a breaker begin anew, closed. Shared ones are for admins. Raises NotFoundError."""
         return self._call(calls.breaker_reset(name, uid), timeout_s)
@@ -85,7 +85,7 @@ class ServiceMethods(Protocol):
         fill: bool = False,
         wait: float | str = 30.0,
         lead: float | str = 30.0,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.CacheAnswer:
         """Return what the cache has for a key: its `status` says what to do.
 
@@ -106,7 +106,7 @@ class ServiceMethods(Protocol):
         key: str,
         value: str | bytes,
         *,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
         **options: Unpack[CacheOptions],
     ) -> wire.CacheStored:
         """Set a value: text or bytes. With the `token` of a lead, deliver it to all who wait.
@@ -125,7 +125,7 @@ class ServiceMethods(Protocol):
         token: str,
         *,
         error: str | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.CacheFailed:
         """Give a lead up: all who wait are told the `error`; without one, the first of them leads.
 
@@ -139,23 +139,23 @@ class ServiceMethods(Protocol):
         *,
         key: str | None = None,
         tag: str | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.CacheDeleted:
         """Delete a key, or all that has a tag. What is being fetched meanwhile is not stored."""
         return self._call(calls.cache_delete(namespace, key, tag), timeout_s)
 
     def cache_clear(
-        self, namespace: str, *, uid: int | None = None, timeout_s: float | None = None
+        self, namespace: str, *, uid: int | None = None, timeout_s: float | str | None = None
     ) -> wire.CacheDeleted:
         """Delete all of a namespace; of a shared one, or another user's (`uid`), as an admin."""
         return self._call(calls.cache_clear(namespace, uid), timeout_s)
 
-    def cache_stats(self, *, timeout_s: float | None = None) -> wire.CacheStats:
+    def cache_stats(self, *, timeout_s: float | str | None = None) -> wire.CacheStats:
         """Return what the caller's namespaces hold, and what happened in them."""
         return self._call(calls.cache_stats(), timeout_s)
 
     def limit_acquire(
-        self, name: str, *, timeout_s: float | None = None, **options: Unpack[LimitCost]
+        self, name: str, *, timeout_s: float | str | None = None, **options: Unpack[LimitCost]
     ) -> wire.LimitReservation:
         """Reserve room for one request in the limit `name`; settle it with what was used.
 
@@ -168,7 +168,7 @@ class ServiceMethods(Protocol):
         return self._call(calls.limit_acquire(name, options), timeout_s)
 
     def limit_settle(
-        self, reservation: int, *, timeout_s: float | None = None, **used: Unpack[LimitUse]
+        self, reservation: int, *, timeout_s: float | str | None = None, **used: Unpack[LimitUse]
     ) -> wire.LimitSettlement:
         """Say what a request used: `requests`, `tokens`, `money_micros`; what is None as reserved.
 
@@ -183,7 +183,7 @@ class ServiceMethods(Protocol):
         *,
         key: str | None = None,
         uid: int | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.LimitState:
         """Return what is left of a limit (with `uid`, of another user's: admins).
 
@@ -191,7 +191,7 @@ class ServiceMethods(Protocol):
         """
         return self._call(calls.limit_peek(name, key, uid), timeout_s)
 
-    def limit_list(self, *, timeout_s: float | None = None) -> wire.LimitList:
+    def limit_list(self, *, timeout_s: float | str | None = None) -> wire.LimitList:
         """Return the limits that the caller may use, and what is left of each."""
         return self._call(calls.limit_list(), timeout_s)
 
@@ -202,7 +202,7 @@ class ServiceMethods(Protocol):
         key: str | None = None,
         uid: int | None = None,
         spend: bool = False,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = None,
     ) -> wire.Done:
         """Have all of a limit there again; with `spend`, as if no money was spent (shared: admins).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, get_args
 
+from superezio.quantities import parse_duration
 from superezio.traceparent import parse_traceparent
 
 #: closed: it is not made, and the caller gets DaemonNotRunningError or the like. open: it is made,
@@ -32,7 +33,7 @@ class Manner(NamedTuple):
 
     @classmethod
     def of(
-        cls, when_absent: WhenAbsent | None, timeout_s: float | None, traceparent: str | None
+        cls, when_absent: WhenAbsent | None, timeout_s: float | str | None, traceparent: str | None
     ) -> Manner:
         """Raises ValueError for a traceparent that is none: nobody would find the call by it."""
         if traceparent is not None and parse_traceparent(traceparent) is None:
@@ -40,4 +41,5 @@ class Manner(NamedTuple):
                 f"{traceparent!r} is no traceparent: it is like"
                 " 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
             )
-        return cls(when_absent, timeout_s, traceparent)
+        limit_s = parse_duration(timeout_s) if isinstance(timeout_s, str) else timeout_s
+        return cls(when_absent, limit_s, traceparent)

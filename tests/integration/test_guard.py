@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -355,6 +356,29 @@ def test_a_daemon_that_goes_away_changes_nothing_of_how_the_command_ended(tmp_pa
     assert "the daemon could not be told" in said
 
 
+def test_who_waits_for_a_value_is_told_what_to_do_when_the_daemon_dies(tmp_path: Path) -> None:
+    live = LiveDaemon(tmp_path / "d").start()
+    lines: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    guard = ("guard", "x", "--cache-key", "k", "--")
+    with subprocess.Popen(words(live, *guard, "sh", "-c", "echo up; read _"), **lines) as leader:
+        assert leader.stdout is not None
+        assert leader.stdout.readline() == "up\n"
+        with subprocess.Popen(
+            words(live, *guard, "true"), stderr=subprocess.PIPE, **lines
+        ) as waiter:
+            with live.client() as client:
+                while not sum(each.waiting for each in client.cache_stats().namespaces):
+                    pass
+            live.kill()
+            said = waiter.communicate(timeout=WITHIN_S)[1]
+        leader.communicate("\n", timeout=WITHIN_S)
+    live.close()
+    assert waiter.returncode == 125
+    assert "lost the daemon" in said
+    assert "supereziod` in another terminal" in said
+    assert "--when-absent open" in said
+
+
 def test_a_daemon_that_hangs_is_as_none_for_a_command_that_may_run_without(tmp_path: Path) -> None:
     live = LiveDaemon(tmp_path / "d").start()
     os.kill(live.pid, signal.SIGSTOP)
@@ -403,7 +427,7 @@ def test_output_that_comes_too_late_or_is_too_much_is_said_not_to_be_cached(
     late = run(daemon, "late", "--cache-key", "k", "--lead", "50ms", "--", "sleep", "0.2")
     assert "longer than --lead" in late.stderr
     big = run(daemon, "big", "--cache-key", "k", "--", "head", "-c", "600000", "/dev/zero")
-    assert "was not cached: it is too large" in big.stderr
+    assert "was not cached: it is larger than the 256 KiB" in big.stderr
     huge = run(daemon, "huge", "--cache-key", "k", "--", "head", "-c", "900000", "/dev/zero")
     assert "too much to be kept" in huge.stderr
 

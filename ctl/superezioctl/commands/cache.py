@@ -61,13 +61,29 @@ def set_(context: Context) -> int:
     raw = context.call("cache.set", params)
     if context.out.json:
         context.out.document(raw)
-    if json.loads(raw)["stored"]:
+    answer = json.loads(raw)
+    if answer["stored"]:
+        if answer.get("ttl_ms") is not None:
+            from superezio.quantities import format_duration  # noqa: PLC0415 - seldom so long
+
+            most = format_duration(answer["ttl_ms"] / 1000)
+            context.out.note(
+                f"superezioctl: --ttl was cut to {most}, the longest (cache.ttl_maximum)"
+            )
         return DONE
-    context.out.note(
-        "superezioctl: the value was not kept: it is larger than cache.value_size allows, or than"
-        " its namespace has room for"
-    )
+    context.out.note(f"superezioctl: the value was not kept: {too_large(answer.get('max_bytes'))}")
     return FAILED
+
+
+def too_large(max_bytes: int | None) -> str:
+    """Return why a value was not kept."""
+    if max_bytes is None:
+        most = "cache.value_size allows"
+    else:
+        from superezio.quantities import format_size  # noqa: PLC0415 - seldom so large
+
+        most = f"the {format_size(max_bytes)} that cache.value_size allows"
+    return f"it is larger than {most}, or than its namespace has room for"
 
 
 def delete(context: Context) -> int:

@@ -63,7 +63,11 @@ def guard(context: Context) -> int:
     except (DaemonNotRunningError, ConnectionLostError, ReplyTimeoutError) as error:
         # The command was not started: what comes after it raises nothing.
         if arguments["when_absent"] == "closed":
-            raise
+            from superezioctl import failures  # noqa: PLC0415 - paid for on failure only
+
+            failures.report(error, context)
+            context.out.note("With --when-absent open the command runs unguarded then.")
+            return RUN_FAILED
         hangs = isinstance(error, ReplyTimeoutError)
         why = "the daemon does not answer" if hangs else "there is no daemon"
         context.out.note(f"superezioctl guard: {why}; the command runs unguarded")
@@ -179,10 +183,11 @@ def _keep(context: Context, output: bytes, after: shields.Afterwards, value: shi
             " cached"
         )
     elif isinstance(stored, dict) and not stored["stored"]:
-        context.out.note(
-            "superezioctl guard: its output was not cached: it is too large, or was invalidated"
-            " meanwhile"
-        )
+        from superezioctl.commands.cache import too_large  # noqa: PLC0415 - seldom
+
+        outdated = stored.get("not_stored") == "outdated"
+        why = "it was deleted meanwhile" if outdated else too_large(stored.get("max_bytes"))
+        context.out.note(f"superezioctl guard: its output was not cached: {why}")
 
 
 def _value(ask: shields.Ask, arguments: Arguments) -> shields.Value | None:

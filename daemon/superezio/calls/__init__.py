@@ -4,7 +4,7 @@ Both clients send these. There is a module for each subject; every name is here,
 send some in a form that can be undone (`guarding/asking.py`).
 """
 
-from superezio.calls.call import Call, duration_s, milliseconds, refuse_unknown, size_bytes
+from superezio.calls.call import Call, duration_s, limit_s, milliseconds, refuse_unknown, size_bytes
 from superezio.calls.host import (
     config_diff,
     config_get,
@@ -121,6 +121,7 @@ __all__ = [
     "limit_list",
     "limit_peek",
     "limit_reset",
+    "limit_s",
     "limit_settle",
     "metrics_get",
     "milliseconds",

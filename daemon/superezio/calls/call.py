@@ -53,6 +53,11 @@ def duration_s(duration: float | str) -> float:
     return parse_duration(duration) if isinstance(duration, str) else float(duration)
 
 
+def limit_s(duration: float | str | None) -> float | None:
+    """Return seconds as `duration_s` does; None stays that."""
+    return None if duration is None else duration_s(duration)
+
+
 def milliseconds(duration: float | str) -> int:
     """Return them for seconds or for text such as `1m30s`. Raises ValueError."""
     return round(duration_s(duration) * 1000)

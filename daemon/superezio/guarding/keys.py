@@ -81,8 +81,14 @@ def canonical(value: object) -> str:
     """Return a text that no other value has. Raises TypeError for what is no plain value."""
     write = _WRITERS.get(type(value))
     if write is None:
-        raise TypeError(f"a {type(value).__qualname__}")
+        raise TypeError(_one(type(value)))
     return write(value)
+
+
+def _one(kind: type) -> str:
+    """Return `a dict`, `an object`."""
+    name = kind.__qualname__
+    return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}"
 
 
 def _float(value: float) -> str:
@@ -101,7 +107,7 @@ def _text(value: str) -> str:
 def _mapping(value: dict[Any, Any]) -> str:
     for key in value:
         if type(key) is not str:
-            raise TypeError(f"a dict with a {type(key).__qualname__} as a key")
+            raise TypeError(f"a dict with {_one(type(key))} as a key")
     return "{" + ",".join(f"{_text(key)}:{canonical(value[key])}" for key in sorted(value)) + "}"
 
 

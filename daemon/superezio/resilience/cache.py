@@ -187,7 +187,8 @@ class Cache:
             space.counters.outdated += 1
         outcomes = self._fills.answer(fill, Filled(value), now_ns, before=outdated)
         outcomes += self._fills.pass_on(fill, now_ns)
-        return Settled(accepted=True, stored=stored, outcomes=outcomes)
+        was_outdated = outdated is not None
+        return Settled(accepted=True, stored=stored, outcomes=outcomes, outdated=was_outdated)
 
     def fail(self, token: Token, error: object, *, holder: Holder, now_ns: int) -> Settled:
         """Give the error to all that wait, or the old value where it stands in for an error.

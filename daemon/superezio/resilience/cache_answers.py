@@ -104,10 +104,12 @@ class Settled(Struct, frozen=True):
     """What came of a leader's word, and of a value that is set.
 
     It is not `accepted` where the token is another's, was used before, or came too late.
-    `stale` is for a leader that failed: the old value, where it may still be served.
+    `stale` is for a leader that failed: the old value, where it may still be served. What is
+    `outdated` was invalidated since the lead began, and what is else not `stored` is too large.
     """
 
     accepted: bool
     stored: bool = False
     stale: Stale | None = None
     outcomes: Sequence[Outcome] = ()
+    outdated: bool = False

@@ -64,11 +64,16 @@ class CacheSetParams(Params):
 class CacheStored(Result):
     """`accepted` is false where the token is not good any more: then nobody got the value.
 
-    `stored` is false where it is too large or was invalidated meanwhile.
+    `stored` is false where it is too large or was invalidated meanwhile: `not_stored` says which,
+    and `max_bytes` how large a value may be. `ttl_ms` is there where it was cut to the longest
+    there is.
     """
 
     accepted: bool
     stored: bool
+    not_stored: Literal["too_large", "outdated"] | None = None
+    max_bytes: int | None = None
+    ttl_ms: int | None = None
 
 
 class CacheFailParams(Params):

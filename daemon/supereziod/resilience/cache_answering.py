@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from superezio.errors import FillFailedError, FillTimeoutError
-from superezio.resilience.cache_answers import Failed, Hit, Stale, TimedOut, Value
+from superezio.resilience.cache_answers import Failed, Hit, Settled, Stale, TimedOut, Value
 from superezio.resilience.cache_counters import Counters, Usage
 from superezio.resilience.cache_limits import Quota
-from superezio.wire import CacheAnswer, CacheCounters, CacheFailed, CacheNamespace
+from superezio.wire import CacheAnswer, CacheCounters, CacheFailed, CacheNamespace, CacheStored
 from supereziod.resilience.sharing import Owned
 
 _MS: Final = 1_000_000
@@ -102,3 +102,13 @@ def _counted(counters: Counters) -> CacheCounters:
         deleted=counters.deleted,
         replaced=counters.replaced,
     )
+
+
+def stored(settled: Settled, cut_ttl_ms: int | None, max_bytes: int) -> CacheStored:
+    """Return what came of a value that was set, and why it was not kept where it was not."""
+    if not settled.accepted or settled.stored:
+        ttl_ms = cut_ttl_ms if settled.stored else None
+        return CacheStored(accepted=settled.accepted, stored=settled.stored, ttl_ms=ttl_ms)
+    why: Literal["too_large", "outdated"] = "outdated" if settled.outdated else "too_large"
+    most = None if settled.outdated else max_bytes
+    return CacheStored(accepted=True, stored=False, not_stored=why, max_bytes=most)

@@ -74,6 +74,10 @@ class CacheRules(Struct, frozen=True, kw_only=True):
             _time("stale_if_error_ms", params.stale_if_error_ms, least=0, most_ns=most_ns),
         )
 
+    def cut_ttl_ms(self, ttl_ms: int) -> int | None:
+        """Return how long a value is fresh, where that is less than `ttl_ms`."""
+        return self.max_ttl_ns // _MS if ttl_ms * _MS > self.max_ttl_ns else None
+
 
 def value_of(params: CacheSetParams) -> Value:
     """Return the value that is to be set.

@@ -195,7 +195,9 @@ class Caches:
                 token, value, lifetime, holder=caller.connection, now_ns=now_ns, tags=params.tags
             )
         self._deliver(settled.outcomes)
-        return CacheStored(accepted=settled.accepted, stored=settled.stored)
+        return cache_answering.stored(
+            settled, self._rules.cut_ttl_ms(params.ttl_ms), self._rules.limits.max_value_bytes
+        )
 
     def fail(self, caller: CacheCaller, params: CacheFailParams) -> CacheFailed:
         """Give a lead up: with an error for all who wait, or to the next of them.

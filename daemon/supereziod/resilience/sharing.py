@@ -109,6 +109,12 @@ class SharedNames:
         if audience.group_names:
             group = audience.group_names[0]
             way = f'Join the group {group} (sudo usermod -aG {group} "$USER"), then log in again.'
+            # One that the host does not know has no gid here.
+            if not audience.gids:
+                way = (
+                    f"It is for the group {group}, which this host does not have: an admin can make"
+                    f" it (sudo groupadd {group}), add you to it and reload (superezioctl reload)."
+                )
         else:
             way = "An admin can add you to its `users`."
         return PermissionDeniedError(

@@ -112,6 +112,21 @@ def test_a_value_that_was_not_kept_is_a_failure(ctl: Ctl, daemon: FakeDaemon) ->
     daemon.answers["cache.set"] = wire.CacheStored(accepted=True, stored=False)
     assert ctl("cache", "set", "n", "k", "v") == exit_codes.FAILED
     assert "larger than cache.value_size allows" in ctl.err
+    daemon.answers["cache.set"] = wire.CacheStored(
+        accepted=True, stored=False, not_stored="too_large", max_bytes=1 << 20
+    )
+    assert ctl("cache", "set", "n", "k", "v") == exit_codes.FAILED
+    assert "larger than the 1 MiB that cache.value_size allows" in ctl.err
+
+
+def test_a_time_that_was_cut_is_told(ctl: Ctl, daemon: FakeDaemon) -> None:
+    daemon.answers["cache.set"] = wire.CacheStored(
+        accepted=True, stored=True, ttl_ms=30 * 86_400_000
+    )
+    assert ctl("cache", "set", "n", "k", "v", "--ttl", "60d") == 0
+    assert "--ttl was cut to 30d, the longest (cache.ttl_maximum)" in ctl.err
+    assert ctl("cache", "set", "--help") == 0
+    assert "(default: 1h)" in ctl.out
 
 
 def test_a_key_or_all_with_a_tag_is_deleted(ctl: Ctl, daemon: FakeDaemon) -> None:

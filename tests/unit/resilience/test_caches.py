@@ -368,7 +368,7 @@ async def test_an_invalidation_during_the_fill_wins(host: CacheHost) -> None:
         else:
             ann.delete(**{how: how if how == "key" else "t"})
         after = third.join(how)
-        outdated = CacheStored(accepted=True, stored=False)
+        outdated = CacheStored(accepted=True, stored=False, not_stored="outdated")
         assert ann.set("v", how, tags=["t"], token=token) == outdated
         assert (await before).text == "v"
         assert (await after).status == "lead", "it asked after it"
@@ -380,8 +380,16 @@ async def test_a_value_that_is_set_goes_to_who_waits(host: CacheHost) -> None:
     waiting = other.join()
     other.set("set")
     assert (await waiting).text == "set"
-    assert ann.set("filled", token=token) == CacheStored(accepted=True, stored=False)
+    outdated = CacheStored(accepted=True, stored=False, not_stored="outdated")
+    assert ann.set("filled", token=token) == outdated
     assert ann.get().text == "set"
+
+
+async def test_a_time_beyond_the_longest_is_cut_and_that_is_told(host: CacheHost) -> None:
+    ann = host.connect(ANN)
+    most_ms = 30 * 86_400_000
+    assert ann.set("v", ttl_ms=most_ms).ttl_ms is None
+    assert ann.set("v", ttl_ms=most_ms + 1).ttl_ms == most_ms
 
 
 async def test_keys_and_tags_are_deleted(host: CacheHost) -> None:
@@ -399,7 +407,9 @@ async def test_a_value_over_the_cap_reaches_its_waiters_and_is_not_stored(host: 
     token = ann.lead()
     waiting = other.join()
     large = "x" * 2001
-    assert ann.set(large, token=token) == CacheStored(accepted=True, stored=False)
+    assert ann.set(large, token=token) == CacheStored(
+        accepted=True, stored=False, not_stored="too_large", max_bytes=2000
+    )
     assert (await waiting).text == large
     assert ann.get(fill=False).status == "miss"
 

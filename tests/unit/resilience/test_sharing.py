@@ -27,6 +27,7 @@ def names() -> SharedNames:
             "openai": Audience(uids=frozenset({1001}), gids=frozenset({50}), group_names=("ai",)),
             "weather": Audience(everyone=True),
             "nobody": Audience(),
+            "planned": Audience(group_names=("staff2",)),
         },
     )
 
@@ -52,6 +53,8 @@ def test_another_is_refused_and_told_which_group_to_join(names: SharedNames) -> 
         names.find("openai", CAROL)
     with pytest.raises(PermissionDeniedError, match="An admin can add you to its `users`"):
         names.find("nobody", CAROL)
+    with pytest.raises(PermissionDeniedError, match="staff2, which this host does not have"):
+        names.find("planned", CAROL)
 
 
 def test_a_reload_changes_whose_a_name_is(names: SharedNames) -> None:

@@ -24,6 +24,16 @@ def client(daemon: FakeDaemon) -> Iterator[Client]:
         yield made
 
 
+def test_a_time_limit_is_seconds_or_text(daemon: FakeDaemon) -> None:
+    with Client(str(daemon.path), timeout_s="1m") as client:
+        assert client.timeout_s == 60
+        assert client.system_ping(timeout_s="30s")
+        with client.breaker("x", timeout_s="30s") as call:
+            assert call.correlation_id
+    with pytest.raises(ValueError, match="soon"):
+        Client(str(daemon.path), timeout_s="soon")
+
+
 NO_WISHES = {
     "min_compute_capability": None,
     "compute_mode": None,

@@ -138,3 +138,10 @@ def test_what_is_typed_in_has_no_place_and_no_key() -> None:
 def test_a_key_that_is_given_is_used_as_it_is() -> None:
     assert keys.given("k")("anything") == "k"
     assert keys.given(lambda text: f"k:{text}")("a") == "k:a"
+
+
+def test_what_makes_no_key_is_named_in_good_english() -> None:
+    with pytest.raises(TypeError, match=r"^an object$"):
+        keys.canonical(object())
+    with pytest.raises(TypeError, match=r"^a bytearray$"):
+        keys.canonical(bytearray())
