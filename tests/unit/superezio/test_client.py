@@ -142,7 +142,7 @@ CALLS: list[tuple[str, dict[str, Any], str, Any]] = [
         "cache_fail",
         {"namespace": "n", "key": "k", "token": "t", "error": "no"},
         "cache.fail",
-        {"namespace": "n", "key": "k", "token": "t", "error": "no"},
+        {"namespace": "n", "key": "k", "token": "t", "error": "no", "pass_on": False},
     ),
     (
         "cache_delete",
