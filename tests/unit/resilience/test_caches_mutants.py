@@ -84,18 +84,6 @@ JUDGED = (
         " now_ns=now_ns)\n",
     ),
     Mutant(
-        "tells all who wait that the leader was turned away",
-        CACHES,
-        "to_next = params.pass_on and not",
-        "to_next = False and not",
-    ),
-    Mutant(
-        "keeps the old value from one that was turned away",
-        CACHES,
-        "to_next = params.pass_on and not self._cache.has_stand_in(token, now_ns=now_ns)",
-        "to_next = params.pass_on",
-    ),
-    Mutant(
         "lets all users have one namespace of a name",
         KNOWN,
         'else f"{owned.owner}:{owned.name}"',
@@ -286,6 +274,18 @@ TOLD = (
         CACHES,
         "        if params.error is None or to_next:\n",
         "        if params.error == '' or to_next:\n",
+    ),
+    Mutant(
+        "tells all who wait that the leader was turned away",
+        CACHES,
+        "to_next = params.pass_on and not",
+        "to_next = False and not",
+    ),
+    Mutant(
+        "keeps the old value from one that was turned away",
+        CACHES,
+        "to_next = params.pass_on and not self._cache.has_stand_in(token, now_ns=now_ns)",
+        "to_next = params.pass_on",
     ),
     Mutant(
         "tells nobody that the time is up",
