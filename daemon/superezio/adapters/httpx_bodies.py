@@ -9,6 +9,7 @@ any thread and at any moment: its request is settled with the next one of the tr
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -76,6 +77,29 @@ class Requests(Generic[E]):
                 yield held
 
 
+class AsyncRequests(Requests[AsyncExitStack]):
+    """The same with asyncio. What ends a request goes on if its reader is cancelled meanwhile.
+
+    A reader that waits for the end of a body only for so long (openai's does) cancels whatever is
+    awaited then, also what tells that the body has ended.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._endings: set[asyncio.Task[None]] = set()
+
+    async def end(self, held: AsyncExitStack, error: BaseException | None) -> None:
+        """End the block of a request as if `error` had been raised in it."""
+        ending = asyncio.create_task(_end_async(held, error))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        await asyncio.shield(ending)
+
+    async def all_ended(self) -> None:
+        """Wait for those that are being ended."""
+        await asyncio.gather(*self._endings, return_exceptions=True)
+
+
 class _Reading(Generic[E]):
     """How far a body was read."""
 
@@ -138,9 +162,10 @@ class AsyncBody(_Reading[AsyncExitStack], httpx.AsyncByteStream):
     """The same with asyncio."""
 
     def __init__(
-        self, requests: Requests[AsyncExitStack], held: AsyncExitStack, response: httpx.Response
+        self, requests: AsyncRequests, held: AsyncExitStack, response: httpx.Response
     ) -> None:
         super().__init__(requests, held, response)
+        self._endings = requests
         self._stream = _async(response)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -164,7 +189,7 @@ class AsyncBody(_Reading[AsyncExitStack], httpx.AsyncByteStream):
     async def _end(self, error: BaseException | None) -> None:
         held = self._taken()
         if held is not None:
-            await end_async(held, self._unless_over(error))
+            await self._endings.end(held, self._unless_over(error))
 
 
 def end(held: ExitStack, error: BaseException | None) -> None:
@@ -175,8 +200,7 @@ def end(held: ExitStack, error: BaseException | None) -> None:
         held.__exit__(type(error), error, error.__traceback__)
 
 
-async def end_async(held: AsyncExitStack, error: BaseException | None) -> None:
-    """The same with asyncio."""
+async def _end_async(held: AsyncExitStack, error: BaseException | None) -> None:
     if error is None:
         await held.aclose()
     else:

@@ -24,11 +24,11 @@ from superezio import errors
 from superezio.adapters.answers import take_in
 from superezio.adapters.httpx_bodies import (
     AsyncBody,
+    AsyncRequests,
     Body,
     LeftEarlyError,
     Requests,
     end,
-    end_async,
     is_to_come,
 )
 from superezio.guarding.options import (
@@ -146,7 +146,7 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
     ) -> None:
         self._requests = _GuardedRequests(client.guard, name, options)
         self._transport = transport or httpx.AsyncHTTPTransport()
-        self._coming: Requests[AsyncExitStack] = Requests()
+        self._coming = AsyncRequests()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request, if it may be sent."""
@@ -166,10 +166,11 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
         """Close what sends; the client of the daemon is its owner's."""
         await self._transport.aclose()
         await self._end_what_was_left()
+        await self._coming.all_ended()
 
     async def _end_what_was_left(self) -> None:
         for held in self._coming.take_left():
-            await end_async(held, LeftEarlyError())
+            await self._coming.end(held, LeftEarlyError())
 
 
 class _GuardedRequests(Generic[G]):

@@ -60,13 +60,13 @@ def test_a_function_with_a_cache_is_looked_up_first_and_stored_last(
 async def test_a_function_whose_arguments_make_no_key_is_told_the_option_of_the_guard(
     client: Client, aclient: AsyncClient
 ) -> None:
-    with pytest.raises(TypeError, match=r"number has a object.* cache_key=lambda"):
+    with pytest.raises(TypeError, match=r"number has an object.* cache_key=lambda"):
         client.guard("openai", ttl=60)(double)(object())  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"number has a object.* cache_key=lambda"):
+    with pytest.raises(TypeError, match=r"number has an object.* cache_key=lambda"):
         await aclient.guard("openai", ttl=60)(double_async)(object())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"variables around it.* cache_key=lambda"):
         client.guard("openai", ttl=60)(lambda: 1)
-    with pytest.raises(TypeError, match=r"number has a object.* key=lambda"):
+    with pytest.raises(TypeError, match=r"number has an object.* key=lambda"):
         client.cached("openai")(double)(object())  # type: ignore[arg-type]
 
 

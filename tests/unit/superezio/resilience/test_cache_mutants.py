@@ -80,8 +80,8 @@ MUTANTS = (
     Mutant(
         "forgets that an old value stands in for an error",
         CACHE,
-        "if entry is not None and now_ns < entry.dead_at_ns:",
-        "if entry is not None and now_ns < entry.grace_until_ns:",
+        "if entry is None or now_ns >= entry.dead_at_ns:",
+        "if entry is None or now_ns >= entry.grace_until_ns:",
     ),
     Mutant(
         "takes what comes too late",
