@@ -52,15 +52,17 @@ MUTANTS = (
     Mutant(
         "settles a slot twice",
         _G + "limiting",
-        "    finally:\n        line.tell(slot.settlement(), slot.side)",
-        "    finally:\n        line.tell(slot.settlement(), slot.side)\n"
-        "        line.tell(slot.settlement(), slot.side)",
+        "        if slot.exists:\n            line.tell(slot.settlement(), slot.side)",
+        "        if slot.exists:\n            line.tell(slot.settlement(), slot.side)\n"
+        "            line.tell(slot.settlement(), slot.side)",
     ),
     Mutant(
         "keeps the slot of an async block that raises",
         _G + "limiting",
-        "    try:\n        yield slot\n    finally:\n        await line.tell(slot.settlement()",
-        "    yield slot\n    if True:\n        await line.tell(slot.settlement()",
+        "    try:\n        yield slot\n    finally:\n"
+        "        if slot.exists:\n            await line.tell(slot.settlement()",
+        "    yield slot\n    if True:\n"
+        "        if slot.exists:\n            await line.tell(slot.settlement()",
     ),
     Mutant(
         "charges for what the breaker turned away",
