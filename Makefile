@@ -50,13 +50,19 @@ dev: $(VENV)/.dev ## install what the tests need, too
 demo: $(VENV)/.runtime ## the main job on simulated GPUs, on one screen
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo.sh
 
-docs: $(VENV)/.runtime ## write the generated pages and the catalog of the journal anew from the sources
+docs: $(VENV)/.runtime ## write the generated pages, manual pages and the journal's catalog anew from the sources
 	mkdir -p build
 	$(BIN)/python -m supereziod.config.example >build/superezio.toml
 	$(BIN)/python -m supereziod.config.json_schema >build/superezio.schema.json
 	$(BIN)/python -m supereziod.rpc.reference docs/rpc-examples.json >build/rpc.md
 	$(BIN)/python -m supereziod.rpc.metrics_page >build/metrics.md
 	$(BIN)/python -m supereziod.catalog.page >build/superezio.catalog
+	mkdir -p build/man
+	$(BIN)/python -m superezioctl.manual >build/man/superezioctl.1
+	$(BIN)/python -m supereziod.manual >build/man/supereziod.8
+	$(BIN)/python -m supereziod.config.manual >build/man/superezio.toml.5
+	$(BIN)/python -m supereziod.rpc.manual docs/rpc-examples.json >build/man/superezio-rpc.7
+	mv build/man/* packaging/man/
 	mv build/superezio.toml build/superezio.schema.json build/rpc.md build/metrics.md docs/
 	mv build/superezio.catalog systemd/
 

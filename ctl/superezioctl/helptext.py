@@ -73,8 +73,8 @@ def of_family(family: str, names: Sequence[str]) -> str:
 
 def of_command(name: str, command: Command) -> str:
     """Return the help of one command."""
-    usage = _wrapped(f"usage: {_usage(name, command)}", hanging=4)
-    lines = [*usage, "", *_wrapped(f"{CATALOGUE[name][1]}.")]
+    used = _wrapped(f"usage: {usage(name, command)}", hanging=4)
+    lines = [*used, "", *_wrapped(f"{CATALOGUE[name][1]}.")]
     for paragraph in filter(None, command.description.split("\n\n")):
         lines += ["", *_wrapped(" ".join(paragraph.split()))]
     if command.positionals:
@@ -97,7 +97,8 @@ def unknown(words: Sequence[str]) -> str:
     return f"there is no command {words[0]!r}{did_you_mean(words[0], known)}"
 
 
-def _usage(name: str, command: Command) -> str:
+def usage(name: str, command: Command) -> str:
+    """Return how a command is called."""
     required = [f"{o.name} {o.metavar}" for o in command.options if o.required]
     optional = ["[OPTIONS]"]
     words = [_placeholder(positional) for positional in command.positionals]
@@ -110,14 +111,17 @@ def _placeholder(positional: Positional) -> str:
 
 
 def _options(options: Sequence[Option]) -> list[str]:
-    rows = []
-    for option in options:
-        name = option.name if option.metavar is None else f"{option.name} {option.metavar}"
-        rows.append((f"{option.short}, {name}" if option.short else name, _summary(option)))
-    return _columns(rows)
+    return _columns([(words_of(option), summary_of(option)) for option in options])
 
 
-def _summary(option: Option) -> str:
+def words_of(option: Option) -> str:
+    """Return how an option is written."""
+    name = option.name if option.metavar is None else f"{option.name} {option.metavar}"
+    return f"{option.short}, {name}" if option.short else name
+
+
+def summary_of(option: Option) -> str:
+    """Return what an option does, with its default."""
     if option.repeat:
         return f"{option.summary} (may be repeated)"
     if option.metavar is None or option.default is None:

@@ -14,7 +14,7 @@ from typing import Final
 from superezio import __version__
 
 EX_CONFIG: Final = 78
-_PREFIX: Final = "SUPEREZIO_"
+VARIABLE_PREFIX: Final = "SUPEREZIO_"
 _LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 
@@ -56,11 +56,11 @@ def _parse(
 
     And the variable of each that one set.
     """
-    parser = _parser()
+    parser = command_line()
     given = vars(parser.parse_args(argv))
     by_variable = {}
     for action in parser._actions:  # noqa: SLF001 - the only list of them there is
-        variable = _PREFIX + action.dest.upper()
+        variable = VARIABLE_PREFIX + action.dest.upper()
         value = environ.get(variable)
         if action.dest not in given or given[action.dest] is not None or not value:
             continue
@@ -75,7 +75,8 @@ def _parse(
     return given, by_variable
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Return what reads the command line, and knows its options."""
     parser = argparse.ArgumentParser(
         prog="supereziod",
         description="Watches this host's NVIDIA GPUs and leases their VRAM.",

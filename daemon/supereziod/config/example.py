@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec.structs import FieldInfo, fields
@@ -116,9 +116,19 @@ _SHARED_LIMIT = """
 """
 
 
+#: What is said of tables whose sections somebody names, by the table: prose, then an example.
+TABLES: Final = {
+    "gpu.override": _OVERRIDE,
+    "leases.quota.user": _QUOTA,
+    "breaker.shared": _BREAKER,
+    "cache.shared": _CACHE,
+    "limit.shared": _SHARED_LIMIT,
+}
+
+
 def render_example() -> str:
     """Return the text of the documented configuration file."""
-    tables = _OVERRIDE + _QUOTA + _BREAKER + _CACHE + _SHARED_LIMIT
+    tables = "".join(TABLES.values())
     return _HEAD + "".join(_section("", Config())) + tables
 
 
