@@ -19,7 +19,7 @@ def shown(source: str) -> str:
     if shutil.which("groff") is None:
         pytest.skip("groff is not there: apt-get install groff-base")
     done = subprocess.run(
-        [*_GROFF, "-rLL=100000n"], input=source, capture_output=True, text=True, check=False
+        [*_GROFF, "-rLL=2000n"], input=source, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

@@ -13,15 +13,17 @@ from superezioctl.arguments import COMMON, Option, Positional
 from superezioctl.catalogue import CATALOGUE
 from superezioctl.command_line import load
 
-_DESCRIPTION: Final = (
-    "`superezioctl` asks supereziod(8), the daemon that knows what the NVIDIA GPUs of this host"
-    " are doing and who may use them. It shows GPUs, leases and the host's health, leases VRAM, and"
-    " runs commands on the GPU that they were given.",
-    "Anyone may look at GPUs, health and leases. Who leases has to be in the group `superezio`, who"
-    " administers in `superezio-admin` (or root); `superezioctl access` says what you may.",
-    "A SIZE is written as `8GiB`, `512MiB` or `10GB`, a DURATION as `250ms`, `30s` or `1m30s`. A GPU"
-    " goes by its index, its UUID or the beginning of that, and a MIG instance by `0:1` or its UUID.",
-)
+_DESCRIPTION: Final = """\
+`superezioctl` asks supereziod(8), the daemon that knows what the NVIDIA GPUs of this host are
+doing and who may use them. It shows GPUs, leases and the host's health, leases VRAM, and runs
+commands on the GPU that they were given.
+
+Anyone may look at GPUs, health and leases. Who leases has to be in the group `superezio`, who
+administers in `superezio-admin` (or root); `superezioctl access` says what you may.
+
+A SIZE is written as `8GiB`, `512MiB` or `10GB`, a DURATION as `250ms`, `30s` or `1m30s`. A GPU
+goes by its index, its UUID or the beginning of that, a MIG instance by `0:1` or its UUID.
+"""
 
 #: What each exit code means.
 EXIT_STATUS: Final = {
@@ -84,8 +86,7 @@ def render_manual() -> str:
     page.heading("SYNOPSIS")
     page.synopsis("`superezioctl` [*OPTIONS*] *COMMAND* ...")
     page.heading("DESCRIPTION")
-    for text in _DESCRIPTION:
-        page.paragraph(text)
+    page.prose(_DESCRIPTION)
     page.heading("OPTIONS")
     page.paragraph("Of every command, before or after it:")
     _options(page, COMMON)
@@ -93,9 +94,7 @@ def render_manual() -> str:
     for name in CATALOGUE:
         _command(page, name)
     _after_commands(page)
-    page.see_also(
-        ("superezio", 7), ("supereziod", 8), ("superezio.toml", 5), ("superezio-rpc", 7)
-    )
+    page.see_also(("superezio", 7), ("supereziod", 8), ("superezio.toml", 5), ("superezio-rpc", 7))
     return page.text
 
 
@@ -123,8 +122,7 @@ def _command(page: Page, name: str) -> None:
     command = load(name)
     page.subheading(helptext.usage(name, command))
     page.paragraph(f"{CATALOGUE[name][1]}.")
-    for text in filter(None, command.description.split("\n\n")):
-        page.paragraph(text)
+    page.prose(command.description)
     for positional in command.positionals:
         page.tagged(*_positional(positional))
     _options(page, command.options)

@@ -83,6 +83,11 @@ class Page:
         self._lines.append(".PP")
         self._add(text)
 
+    def prose(self, text: str) -> None:
+        """Add paragraphs, which empty lines part."""
+        for each in filter(None, text.split("\n\n")):
+            self.paragraph(each)
+
     def synopsis(self, *forms: str) -> None:
         """Add ways to call a command, a line each."""
         for form in forms:

@@ -11,18 +11,19 @@ from superezio.paths import SYSTEM_RUNTIME_DIR, SYSTEM_SOCKET
 from superezio.roff import Page
 from supereziod.__main__ import EX_CONFIG, VARIABLE_PREFIX, command_line
 
-_DESCRIPTION: Final = (
-    "`supereziod` watches the NVIDIA GPUs of a host, leases their VRAM to programs, says whether"
-    " the host is healthy, and has local programs share circuit breakers, rate limits and a cache"
-    " for the services they call. superezio(7) says what these words mean.",
-    "systemd owns its life: `superezio.socket` holds the socket, so that clients wait during a"
-    " restart, and `superezio.service` starts the daemon, is told when it is ready, restarts it"
-    " when it fails, and aborts it when its watchdog pings stop. They stop on purpose where a GPU"
-    " stays CRITICAL for longer than `watchdog.grace`. Leases stand through all of it, until the"
-    " next boot.",
-    "In a terminal it logs to the terminal, and listens where it is told to. Without an NVIDIA"
-    " driver it runs with no GPUs and says so; a driver that is loaded later is found.",
-)
+_DESCRIPTION: Final = """\
+`supereziod` watches the NVIDIA GPUs of a host, leases their VRAM to programs, says whether the
+host is healthy, and has local programs share circuit breakers, rate limits and a cache for the
+services they call. superezio(7) says what these words mean.
+
+systemd owns its life: `superezio.socket` holds the socket, so that clients wait during a
+restart, and `superezio.service` starts the daemon, is told when it is ready, restarts it when
+it fails, and aborts it when its watchdog pings stop. They stop on purpose where a GPU stays
+CRITICAL for longer than `watchdog.grace`. Leases stand through all of it, until the next boot.
+
+In a terminal it logs to the terminal, and listens where it is told to. Without an NVIDIA driver
+it runs with no GPUs and says so; a driver that is loaded later is found.
+"""
 _FILES: Final = {
     "/etc/superezio/superezio.toml": "The configuration, superezio.toml(5). It need not be there.",
     "/etc/superezio/conf.d/*.toml": "What is read after it, in the order of the names.",
@@ -30,7 +31,7 @@ _FILES: Final = {
     f"{SYSTEM_RUNTIME_DIR}/leases.db": "The leases, until the next boot.",
     "/var/lib/superezio": "What outlives a boot: cordons, quarantines, what was spent, breakers"
     " and limits, why the watchdog acted, and the flight recorder. For the daemon alone.",
-    "/run/superezio-overheat": "What `superezio-overheat.service` has stopped, until the next boot.",
+    "/run/superezio-overheat": "What `superezio-overheat.service` has stopped in this boot.",
 }
 _VARIABLES: Final = {
     "SUPEREZIO__SECTION__KEY": "A key of the configuration, in capitals with two underscores"
@@ -57,19 +58,27 @@ EXIT_STATUS: Final = {
     " does not mend it, and systemd tries none.",
 }
 _EXAMPLES: Final = (
-    ("Start it now and at boot, and look at it:",),
     (
-        "systemctl enable --now superezio.socket superezio.service",
-        "systemctl status superezio.service",
+        "Start it now and at boot, and look at it:",
+        (
+            "systemctl enable --now superezio.socket superezio.service",
+            "systemctl status superezio.service",
+        ),
     ),
-    ("What its log says of this start, with what each line means:",),
-    ("journalctl -u superezio -b -x",),
-    ("Check the configuration before it is put in force:",),
-    ("supereziod --check", "systemctl reload superezio.service"),
-    ("Another daemon, with simulated GPUs, in a terminal:",),
     (
-        "export SUPEREZIO_SOCKET=/tmp/superezio-trial/control.sock",
-        "supereziod --gpu-driver simulated --state-dir /tmp/superezio-trial",
+        "What its log says of this start, with what each line means:",
+        ("journalctl -u superezio -b -x",),
+    ),
+    (
+        "Check the configuration before it is put in force:",
+        ("supereziod --check", "systemctl reload superezio.service"),
+    ),
+    (
+        "Another daemon, with simulated GPUs, in a terminal:",
+        (
+            "trial=$(mktemp -d)",
+            'supereziod --gpu-driver simulated --socket "$trial/socket" --state-dir "$trial"',
+        ),
     ),
 )
 
@@ -81,8 +90,7 @@ def render_manual() -> str:
     page.heading("SYNOPSIS")
     page.synopsis(f"`supereziod` {' '.join(f'[{_tag(each)}]' for each in _options(parser))}")
     page.heading("DESCRIPTION")
-    for text in _DESCRIPTION:
-        page.paragraph(text)
+    page.prose(_DESCRIPTION)
     page.heading("OPTIONS")
     for option in _options(parser):
         page.tagged(_tag(option), _sentence(option.help or ""))
@@ -94,8 +102,8 @@ def render_manual() -> str:
     page.heading("FILES")
     _listed(page, _FILES)
     page.heading("EXAMPLES")
-    for text, lines in zip(_EXAMPLES[::2], _EXAMPLES[1::2], strict=True):
-        page.paragraph(text[0])
+    for text, lines in _EXAMPLES:
+        page.paragraph(text)
         page.example(lines)
     page.see_also(
         ("superezio", 7),
@@ -111,9 +119,10 @@ def render_manual() -> str:
 def _environment(page: Page, parser: argparse.ArgumentParser) -> None:
     page.heading("ENVIRONMENT")
     page.paragraph(
-        "Each option may be a variable instead; the command line wins over the environment, and both"
-        " win over the configuration. For the service set them with `systemctl edit superezio`, and"
-        " those of the GPU driver for `superezio-overheat.service`, too."
+        "Each option may be a variable instead; the command line wins over the environment, and"
+        " both win over the configuration. For the service set them with"
+        " `systemctl edit superezio`, and those of the GPU driver for `superezio-overheat.service`,"
+        " too."
     )
     for option in _options(parser):
         if option.dest not in {"help", "version"}:

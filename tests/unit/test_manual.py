@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -121,7 +122,8 @@ def test_every_option_of_the_daemon_is_there_and_its_variable() -> None:
     for line in command_line().format_help().splitlines():
         for option in re.findall(r"^  (?:-\w, )?(--[\w-]+)", line):
             variable = f"SUPEREZIO_{option[2:].replace('-', '_').upper()}"
-            assert text.count(f"{option} ") >= 2, option
+            assert f"{option}]" in text or f"[{option} " in text, "the synopsis has it"
+            assert re.search(rf" {option} (?!or )\S", text), "it is explained"
             assert option in {"--help", "--version"} or f"{variable} As {option}" in text
 
 
@@ -166,9 +168,8 @@ def test_no_markdown_is_left_in_a_page() -> None:
 
 def test_the_overview_has_every_unit_and_every_group() -> None:
     text = shown_page(_OVERVIEW)
-    units = {path.name for path in (PROJECT / "systemd").glob("superezio*.s*")}
-    for unit in {each for each in units if each.endswith((".service", ".socket", ".slice"))}:
-        assert unit.replace("@.", "@NAME.") in text, unit
+    for unit in _units():
+        assert f" {unit.name.replace('@.', '@NAME.')} " in text, unit.name
     sysusers = (PROJECT / "systemd" / "superezio.sysusers.conf").read_text()
     for kind, name in re.findall(r"^([ug]) (\S+)", sysusers, re.MULTILINE):
         assert f" {name} ({'user' if kind == 'u' else 'group'}) " in text
@@ -176,10 +177,14 @@ def test_the_overview_has_every_unit_and_every_group() -> None:
 
 
 def test_what_a_unit_names_as_its_documentation_is_a_page() -> None:
-    for unit in (PROJECT / "systemd").glob("superezio*.s[eol]*"):
-        found = re.findall(r"^Documentation=(.*)$", unit.read_text(), re.MULTILINE)
-        names = [each for line in found for each in line.split()]
-        assert names, unit.name
-        for name in names:
-            page, section = re.fullmatch(r"man:(\S+)\((\d)\)", name).groups()  # type: ignore[union-attr]
-            assert f"{page}.{section}" in _NAMES, unit.name
+    for unit in _units():
+        (line,) = re.findall(r"^Documentation=(.*)$", unit.read_text(), re.MULTILINE)
+        for name in line.split():
+            found = re.fullmatch(r"man:(\S+)\((\d)\)", name)
+            assert found is not None, unit.name
+            assert f"{found[1]}.{found[2]}" in _NAMES, unit.name
+
+
+def _units() -> list[Path]:
+    found = [path for path in (PROJECT / "systemd").iterdir() if path.is_file()]
+    return [path for path in found if path.suffix in {".service", ".socket", ".slice"}]

@@ -13,21 +13,24 @@ from supereziod.config.json_schema import json_schema
 
 Json = dict[str, Any]
 
-_DESCRIPTION: Final = (
-    "The configuration of supereziod(8). A file without any key is a good one, and so is none: the"
-    " defaults work on a new host. It is TOML: a key `leases.grace` of this page is `grace` under"
-    " the heading `[leases]`.",
-    "Files in `/etc/superezio/conf.d` whose names end in `.toml` are read after it, in the order of"
-    " their names, and a key set later wins, key by key. The environment wins over the files: each"
-    " key is a variable, too, in capitals with two underscores between its parts"
-    " (`SUPEREZIO__LEASES__GRACE=10s`). The options of supereziod win over all.",
-    "A *duration* is text (`250ms`, `30s`, `1m30s`, `2h`) or a number of seconds. A *size* is text"
-    " (`512MiB`, `8GiB`, `10GB`) or a number of bytes. A *rate* is an amount in a duration"
-    " (`500/1m`). Money is text (`5.00`).",
-    "`systemctl reload superezio` applies what can change in a running daemon, and says what waits"
-    " for a restart; no lease notices either. A mistake leaves what was in force in force. At a"
-    " start it is refused with exit code 78: every mistake is told with file, line and key.",
-)
+_DESCRIPTION: Final = """\
+The configuration of supereziod(8). A file without any key is a good one, and so is none: the
+defaults work on a new host. It is TOML: a key `leases.grace` of this page is `grace` under the
+heading `[leases]`.
+
+Files in `/etc/superezio/conf.d` whose names end in `.toml` are read after it, in the order of
+their names, and a key set later wins, key by key. The environment wins over the files: each key
+is a variable, too, in capitals with two underscores between its parts
+(`SUPEREZIO__LEASES__GRACE=10s`). The options of supereziod win over all.
+
+A *duration* is text (`250ms`, `30s`, `1m30s`, `2h`) or a number of seconds. A *size* is text
+(`512MiB`, `8GiB`, `10GB`) or a number of bytes. A *rate* is an amount in a duration (`500/1m`).
+Money is text (`5.00`).
+
+`systemctl reload superezio` applies what can change in a running daemon, and says what waits
+for a restart; no lease notices either. A mistake leaves what was in force in force. At a start
+it is refused with exit code 78: every mistake is told with file, line and key.
+"""
 _FILES: Final = {
     "/etc/superezio/superezio.toml": "The configuration; root's alone to write.",
     "/etc/superezio/conf.d/*.toml": "What is read after it.",
@@ -63,8 +66,7 @@ def render_manual() -> str:
     page.heading("SYNOPSIS")
     page.synopsis("`/etc/superezio/superezio.toml`", "`/etc/superezio/conf.d/*.toml`")
     page.heading("DESCRIPTION")
-    for text in _DESCRIPTION:
-        page.paragraph(text)
+    page.prose(_DESCRIPTION)
     page.heading("OPTIONS")
     _Keys(page).add("", json_schema())
     page.heading("FILES")
@@ -104,8 +106,7 @@ class _Keys:
         if path in TABLES:
             self._page.subheading(f"[{path}.NAME]")
             prose, lines = _of_table(TABLES[path])
-            for text in prose:
-                self._page.paragraph(text)
+            self._page.prose(prose)
             self._page.example(lines)
         self.add(f"{path}.NAME", inner["additionalProperties"], headed=path in TABLES)
 
@@ -124,12 +125,11 @@ def _is_section(schema: Json) -> bool:
     return "properties" in schema or isinstance(schema.get("additionalProperties"), dict)
 
 
-def _of_table(text: str) -> tuple[list[str], list[str]]:
-    """Return what the example says of a table: its paragraphs, and lines to copy."""
+def _of_table(text: str) -> tuple[str, list[str]]:
+    """Return what the example says of a table: in prose, and in lines to copy."""
     lines = [line.removeprefix("#").removeprefix(" ") for line in text.strip().splitlines()]
     begin = next(number for number, line in enumerate(lines) if line.startswith("["))
-    paragraphs = "\n".join(lines[:begin]).split("\n\n")
-    return [each.replace(" (live)", "") for each in paragraphs if each], lines[begin:]
+    return "\n".join(lines[:begin]).replace(" (live)", ""), lines[begin:]
 
 
 def _value(schema: Json) -> str:

@@ -50,9 +50,7 @@ def render_manual(examples: Examples) -> str:
     )
     page.paragraph("The same, and the methods there are:")
     page.example(["superezioctl rpc health.get", "superezioctl rpc --list"])
-    page.see_also(
-        ("superezio", 7), ("superezioctl", 1), ("supereziod", 8), ("superezio.toml", 5)
-    )
+    page.see_also(("superezio", 7), ("superezioctl", 1), ("supereziod", 8), ("superezio.toml", 5))
     return page.text
 
 

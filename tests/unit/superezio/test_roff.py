@@ -11,9 +11,9 @@ _AWKWARD = (
     r"a backslash \n and \\ two",
     "--option and -o, well-known",
     ".TH begins no page, and .",
-    "'tis a quote, \"double\", `back",
+    '\'tis a quote, "double", `back',
     "^ and ~ and $HOME and %h and @",
-    "12 °C, 5 × 3, “so”",
+    "12 °C, 5 µs, “so”",
     r"\fBnot bold\fR",
 )
 
