@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +97,15 @@ def test_a_daemon_that_hangs_is_restarted_by_the_command_that_is_named(directory
         with live.client() as client:
             system = client.system_info()
         assert (system.pid != hung, system.gpu_driver) == (True, "simulated")
+        ended = os.pidfd_open(system.pid)
+        os.killpg(again.pid, signal.SIGTERM)
+        # Not the shell alone: the daemon goes on writing in its directory until it has ended.
+        assert select.select([ended], [], [], 20)[0]
+        os.close(ended)
     finally:
         if again is not None:
-            os.killpg(again.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(again.pid, signal.SIGKILL)
             again.wait(timeout=20)
         live.close()
 

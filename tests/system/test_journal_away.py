@@ -163,5 +163,5 @@ def test_a_journald_whose_disk_is_full_gets_what_it_can_keep_later(machine: Mach
         "what was done since it was known",
         lambda: _numbers(_records(machine))[-500:] == list(range(done, done + 500)),
     )
-    assert _late_s(_records(machine)[-500]) > 0.5, "it was not full"
+    assert _late_s(_records(machine)[-500]) > 0.1, "it was not full"
     assert service.messages("EVENT=logging.dropped") == []

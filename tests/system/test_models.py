@@ -102,6 +102,7 @@ def test_a_model_runs_on_under_its_lease_while_the_daemon_restarts(service: Serv
     lease, pid = service.leases(), _pid(machine)
     machine.run("systemctl", "restart", "superezio.service")
     machine.run("systemctl", "kill", "--signal=KILL", "superezio.service")
+    machine.wait_for_properties("superezio.service", SubState="auto-restart")
     machine.run("systemctl", "restart", "superezio.service")
     assert service.leases() == lease
     assert _pid(machine) == pid
