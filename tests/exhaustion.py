@@ -29,6 +29,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from live_daemon import LiveDaemon
+from other_users import being
 from plain_client import call_once
 
 HOSTILE: Final = Path(__file__).with_name("hostile_user.py")
@@ -144,7 +145,7 @@ class OtherUser:
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        with _being(OTHER):
+        with being(OTHER, [USERS], gid=OTHER):
             connection.connect(str(self._path))
         connection.settimeout(30)
         return connection
@@ -157,21 +158,6 @@ class OtherUser:
         assert "result" in answer, f"the other user was refused {method}: {answer}"
         result: dict[str, Any] = answer["result"]
         return result
-
-
-@contextmanager
-def _being(uid: int) -> Iterator[None]:
-    """Be a user of the group, which the kernel notes of connections; then root again."""
-    groups = os.getgroups()
-    os.setgroups([USERS])
-    os.setegid(uid)
-    os.seteuid(uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
 
 
 def observe(daemon: LiveDaemon, kind: Kind, *, uid: int, seconds: float) -> Row:

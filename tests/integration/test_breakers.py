@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from live_daemon import LiveDaemon
+from other_users import being
 from superezio import wire
 from superezio.client import Client
 from superezio.errors import BreakerOpenError
@@ -89,16 +90,8 @@ class Connection:
 def connected_as(daemon: LiveDaemon, uid: int, *groups: int) -> Iterator[Connection]:
     """Connect as a user, which the kernel notes; then be root again."""
     with socket.socket(socket.AF_UNIX) as connection:
-        own = os.getgroups()
-        os.setgroups(groups)
-        os.setegid(53000)
-        os.seteuid(uid)
-        try:
+        with being(uid, groups):
             connection.connect(str(daemon.socket_path))
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
-            os.setgroups(own)
         connection.settimeout(10)
         yield Connection(connection)
 

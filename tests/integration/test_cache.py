@@ -19,6 +19,7 @@ import pytest
 import cache_victim
 from cache_callers import NAMESPACE
 from live_daemon import LiveDaemon
+from other_users import being
 from plain_client import Json, call_once, plain_client
 
 TESTS = Path(__file__).parent.parent
@@ -303,16 +304,8 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be oth
 def _connected_as(daemon: LiveDaemon, uid: int) -> Iterator[socket.socket]:
     """Connect as a user of the group, which the kernel notes; then be root again."""
     with socket.socket(socket.AF_UNIX) as connection:
-        groups = os.getgroups()
-        os.setgroups([CREW])
-        os.setegid(53000)
-        os.seteuid(uid)
-        try:
+        with being(uid, [CREW]):
             connection.connect(str(daemon.socket_path))
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
-            os.setgroups(groups)
         connection.settimeout(10)
         yield connection
 

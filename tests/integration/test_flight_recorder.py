@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from live_daemon import LiveDaemon
+from other_users import being
 from plain_client import PlainClient, RefusedError, call_once, plain_client
 from superezio.flight.reading import Entry, RingReader, latest
 from superezio.flight.records import RequestNote
@@ -306,16 +307,8 @@ def test_what_others_did_survives_a_users_flood_and_the_daemon() -> None:
 @contextmanager
 def connected_as(daemon: LiveDaemon, uid: int) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as connection:
-        groups = os.getgroups()
-        os.setgroups([])
-        os.setegid(53000)
-        os.seteuid(uid)
-        try:
+        with being(uid):
             connection.connect(str(daemon.socket_path))
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
-            os.setgroups(groups)
         connection.settimeout(10)
         yield connection
 

@@ -12,12 +12,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from live_daemon import LiveDaemon
+from other_users import being
 from plain_client import call_once
 
 LEASES = 1000
@@ -52,22 +53,9 @@ def daemon() -> Iterator[LiveDaemon]:
             daemon.close()
 
 
-@contextmanager
-def being(uid: int) -> Iterator[None]:
-    """Be another user, which the kernel notes of connections made meanwhile; then root again."""
-    if uid == os.geteuid():
-        yield
-        return
-    groups = os.getgroups()
-    os.setgroups([USERS])
-    os.setegid(uid)
-    os.seteuid(uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
+def being_in_the_group(uid: int) -> AbstractContextManager[None]:
+    """Be another user, unless the test itself is that one."""
+    return nullcontext() if uid == os.geteuid() else being(uid, [USERS], gid=uid)
 
 
 class Flood:
@@ -80,7 +68,7 @@ class Flood:
         self._stack = ExitStack()
         self._poll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
-        with being(uid):
+        with being_in_the_group(uid):
             for _ in range(CONNECTIONS):
                 connection = self._stack.enter_context(socket.socket(socket.AF_UNIX))
                 connection.connect(str(daemon.socket_path))
@@ -122,7 +110,7 @@ def first_answers_s(daemon: LiveDaemon, uid: int, flood: Flood) -> list[float]:
     deadline = time.monotonic() + 60
     while len(waited) < NEWCOMERS or flood.answers < ANSWERS:
         assert time.monotonic() < deadline, "the flood is not answered at all"
-        with being(uid):
+        with being_in_the_group(uid):
             begun = time.monotonic()
             assert call_once(daemon.socket_path, "system.ping")["pid"] == daemon.pid
             waited.append(time.monotonic() - begun)

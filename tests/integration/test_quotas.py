@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from live_daemon import LiveDaemon
+from other_users import being
 from plain_client import call_once
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
@@ -48,16 +49,8 @@ def daemon() -> Iterator[LiveDaemon]:
 def connected_as(daemon: LiveDaemon, uid: int) -> Iterator[socket.socket]:
     """Connect as a user of the group, which the kernel notes; then be root again."""
     with socket.socket(socket.AF_UNIX) as connection:
-        groups = os.getgroups()
-        os.setgroups([STUDENTS])
-        os.setegid(53000)
-        os.seteuid(uid)
-        try:
+        with being(uid, [STUDENTS]):
             connection.connect(str(daemon.socket_path))
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
-            os.setgroups(groups)
         connection.settimeout(10)
         yield connection
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 
 from live_daemon import LiveDaemon
+from other_users import being
 from plain_client import call_once
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
@@ -91,16 +92,8 @@ class Person:
 def connected_as(daemon: LiveDaemon, uid: int, gid: int = STUDENTS) -> Iterator[Person]:
     """Connect as a user of the group, which the kernel notes; then be root again."""
     with socket.socket(socket.AF_UNIX) as connection:
-        groups = os.getgroups()
-        os.setgroups([gid])
-        os.setegid(gid)
-        os.seteuid(uid)
-        try:
+        with being(uid, [gid], gid=gid):
             connection.connect(str(daemon.socket_path))
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
-            os.setgroups(groups)
         connection.settimeout(20)
         yield Person(connection)
 

@@ -22,6 +22,22 @@ with socket.socket(socket.AF_UNIX) as sock:
     sock.sendall(request.encode() + b"\\n")
     print(sock.makefile("r").readline())
 """
+#: A thousand clients connect at once, each asks, and each waits for its answer.
+ASKING_CROWD = """\
+import json, resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+crowd = []
+for number in range(1000):
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(30)
+    sock.connect(sys.argv[1])
+    request = {"jsonrpc": "2.0", "id": number, "method": "system.ping"}
+    sock.sendall(json.dumps(request).encode() + b"\\n")
+    crowd.append(sock)
+print("connected", flush=True)
+answers = [json.loads(sock.makefile("r").readline()) for sock in crowd]
+print(sum("result" in answer and answer["id"] == n for n, answer in enumerate(answers)))
+"""
 
 
 class RefusedError(Exception):

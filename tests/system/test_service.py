@@ -8,24 +8,7 @@ import pytest
 
 from supereziod.observability.journald import message_id
 from system.machine import Machine
-from system.service import GIB, SOCKET, UNIT, RefusedError, Service
-
-#: A thousand clients connect at once, each asks, and each waits for its answer.
-_CROWD = """\
-import json, resource, socket, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-crowd = []
-for number in range(1000):
-    sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(30)
-    sock.connect(sys.argv[1])
-    request = {"jsonrpc": "2.0", "id": number, "method": "system.ping"}
-    sock.sendall(json.dumps(request).encode() + b"\\n")
-    crowd.append(sock)
-print("connected", flush=True)
-answers = [json.loads(sock.makefile("r").readline()) for sock in crowd]
-print(sum("result" in answer and answer["id"] == n for n, answer in enumerate(answers)))
-"""
+from system.service import ASKING_CROWD, GIB, SOCKET, UNIT, RefusedError, Service
 
 
 @pytest.fixture
@@ -204,7 +187,7 @@ def test_a_thousand_clients_connect_during_a_restart_and_all_are_served(
     service.drop_in("[Service]\nRestartSec=3\n")
     service.machine.run("kill", "-KILL", str(service.main_pid))
     service.machine.wait_for_properties(UNIT, SubState="auto-restart")
-    crowd = service.machine.start("/usr/bin/python3", "-c", _CROWD, SOCKET)
+    crowd = service.machine.start("/usr/bin/python3", "-c", ASKING_CROWD, SOCKET)
     assert crowd.stdout is not None
     assert crowd.stdout.readline() == "connected\n"
     assert service.machine.properties(UNIT, "SubState") == {"SubState": "auto-restart"}

@@ -27,7 +27,7 @@ from superezio.wire import TraceFindParams
 from supereziod.observability.lane_shares import LaneShares
 from supereziod.observability.plain_lane import MethodMarks
 from supereziod.observability.ring import Ring
-from supereziod.observability.short_records import ShortRecords
+from supereziod.observability.short_records import RecordedInShort, ShortRecords
 from supereziod.observability.timeline import Timeline
 
 #: Entries that one answer about an id has at most.
@@ -42,24 +42,13 @@ _ABOUT_GPUS: Final = ("lease.", "placement.")
 Samples = Callable[[Sequence[str] | None], list[GpuNote]]
 
 
-class Recorded(Protocol):
+class Recorded(RecordedInShort, Protocol):
     """A request, as far as its record goes."""
 
-    received_ns: int
-    number: int
-    method: str | None
     timeline: Timeline | None
 
     @property
-    def connection_id(self) -> str: ...
-    @property
     def correlation_id(self) -> str: ...
-    @property
-    def session_id(self) -> str: ...
-    @property
-    def uid(self) -> int: ...
-    @property
-    def pid(self) -> int: ...
     @property
     def trace_id(self) -> str | None: ...
     @property

@@ -17,7 +17,7 @@ from supereziod.observability.ring import Ring
 _MOST_NAMES: Final = 256
 
 
-class Recorded(Protocol):
+class RecordedInShort(Protocol):
     """A request, as far as a short record tells of it. Its ids are of 16 hexadecimal digits."""
 
     received_ns: int
@@ -41,7 +41,7 @@ class ShortRecords:
         self._ring = ring
         self._heads: dict[tuple[str | None, str], bytes] = {}
 
-    def write(self, request: Recorded, outcome: str) -> None:
+    def write(self, request: RecordedInShort, outcome: str) -> None:
         """Record a request that begins to wait, or is answered now, as `outcome` says."""
         head = self._heads.get((request.method, outcome)) or self._head(request.method, outcome)
         who = stamp(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from system.faults.fault import CannotBeTriedError, Fault, Sight
 from system.faults.host import FaultyHost
-from system.service import SOCKET, UNIT
+from system.service import ASKING_CROWD, SOCKET, UNIT
 
 _MEMORY = Path("/sys/fs/cgroup/memory")
 _CROWD = """\
@@ -21,21 +21,6 @@ for _ in range(int(sys.argv[2])):
     crowd.append(sock)
 print("connected", flush=True)
 sys.stdin.read()
-"""
-_ASKING_CROWD = """\
-import json, resource, socket, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-crowd = []
-for number in range(1000):
-    sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(30)
-    sock.connect(sys.argv[1])
-    request = {"jsonrpc": "2.0", "id": number, "method": "system.ping"}
-    sock.sendall(json.dumps(request).encode() + b"\\n")
-    crowd.append(sock)
-print("connected", flush=True)
-answers = [json.loads(sock.makefile("r").readline()) for sock in crowd]
-print(sum("result" in answer and answer["id"] == n for n, answer in enumerate(answers)))
 """
 
 
@@ -150,7 +135,7 @@ def a_thousand_connects(host: FaultyHost) -> Sight:
     host.service.drop_in("[Service]\nRestartSec=2\n", name="z-slow")
     host.signal("KILL")
     host.machine.wait_for_properties(UNIT, SubState="auto-restart")
-    crowd = host.machine.start("/usr/bin/python3", "-c", _ASKING_CROWD, SOCKET)
+    crowd = host.machine.start("/usr/bin/python3", "-c", ASKING_CROWD, SOCKET)
     assert crowd.stdout is not None
     assert crowd.stdout.readline() == "connected\n"
     assert host.machine.properties(UNIT, "SubState") == {"SubState": "auto-restart"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from supereziod.gpu.control import DriverFault
 from system.faults.fault import Fault, Sight
 from system.faults.host import FaultyHost
 from system.service import GIB, UNIT
@@ -40,19 +41,17 @@ def probe_stuck(host: FaultyHost) -> Sight:
 
 
 def driver_removed(host: FaultyHost) -> Sight:
-    host.gpus.driver_fault("no_driver")
-    status = host.status("^degraded.*driver")
-    said = host.event("driver.lost")
-    host.gpus.driver_fault(None)
-    found = host.event("driver.found", timeout_s=40)
-    host.status("^healthy", timeout_s=40)
-    _admits(host)
-    return Sight(found, status, said)
+    return _without_driver(host, "no_driver", "^degraded.*driver")
 
 
 def driver_upgraded(host: FaultyHost) -> Sight:
-    host.gpus.driver_fault("version_mismatch")
-    status = host.status("^degraded.*(version|upgraded|mismatch)")
+    return _without_driver(host, "version_mismatch", "^degraded.*(version|upgraded|mismatch)")
+
+
+def _without_driver(host: FaultyHost, fault: DriverFault, shown: str) -> Sight:
+    """Have the driver answer with a fault, and then as before."""
+    host.gpus.driver_fault(fault)
+    status = host.status(shown)
     said = host.event("driver.lost")
     host.gpus.driver_fault(None)
     found = host.event("driver.found", timeout_s=40)
