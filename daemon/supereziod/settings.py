@@ -17,8 +17,9 @@ from superezio.resilience.overshoot import WHOLE
 from supereziod.config import Config
 from supereziod.config.breakers import Breaker
 from supereziod.config.cache import Cache
+from supereziod.config.gpu import Gpu
+from supereziod.config.leases import Leases, Quotas
 from supereziod.config.limits_shared import Limit, LimitScope, SharedLimit
-from supereziod.config.schema import Gpu, Leases, Quotas
 from supereziod.config.section import Shared
 from supereziod.gpu.frames import ProbeSpec, SimulatedSpec
 from supereziod.gpu.roster import MonitorRules

@@ -11,7 +11,7 @@ from markdown_blocks import blocks, commands
 from page_shell import installed_in, type_from_the_top
 from superezio.wire import Policy
 from supereziod.config import Source
-from supereziod.config.schema import Quota
+from supereziod.config.leases import Quota
 
 PAGE = Path(__file__).parents[2] / "docs" / "placement.md"
 

@@ -9,7 +9,7 @@ import pwd
 from structlog.testing import capture_logs
 
 from supereziod import settings
-from supereziod.config.schema import Quota, Quotas
+from supereziod.config.leases import Quota, Quotas
 from supereziod.leases import quotas
 
 

@@ -16,7 +16,8 @@ from msgspec.structs import asdict, fields
 from superezio.toml_lines import KeyPath
 from supereziod.config.environment import read_variables
 from supereziod.config.file_reader import FileReader
-from supereziod.config.schema import Config, Gpu, GpuOverride, Thermal
+from supereziod.config.gpu import Gpu, GpuOverride, Thermal
+from supereziod.config.schema import Config
 from supereziod.config.section import section_type
 from supereziod.config.setting import ConfigError, Origin, Problem, Setting
 

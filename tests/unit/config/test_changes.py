@@ -7,8 +7,9 @@ from msgspec.structs import replace
 from supereziod.config import Config, diff
 from supereziod.config.cache import Cache, SharedNamespace
 from supereziod.config.changes import LIVE, flatten, is_live
+from supereziod.config.gpu import GpuOverride
+from supereziod.config.leases import Quota, Quotas
 from supereziod.config.limits_shared import LimitScope, SharedLimit
-from supereziod.config.schema import GpuOverride, Quota, Quotas
 
 
 def test_nothing_changed() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from supereziod.config import Config, ConfigError, Origin, Setting, Source
-from supereziod.config.schema import Quota
+from supereziod.config.leases import Quota
 
 
 def load(directory: Path, text: str, **drop_ins: str) -> Config:

@@ -9,17 +9,11 @@ import msgspec
 import pytest
 from msgspec.structs import asdict
 
-from supereziod.config.schema import (
-    Access,
-    Fitness,
-    Gpu,
-    Health,
-    Leases,
-    Limits,
-    Probe,
-    Thermal,
-    Watchdog,
-)
+from supereziod.config.access import Access
+from supereziod.config.gpu import Fitness, Gpu, Probe, Thermal
+from supereziod.config.health import Health, Watchdog
+from supereziod.config.leases import Leases
+from supereziod.config.limits import Limits
 from supereziod.gpu.fitness import FitnessRules
 from supereziod.gpu.frames import ProbeSpec
 from supereziod.gpu.patience import Patience
