@@ -9,9 +9,10 @@ from superezio import wire
 from superezio.errors import NotFoundError, PermissionDeniedError
 from superezio.resilience.breaker_answers import Transition
 from supereziod.observability.targets import decides_over
-from supereziod.resilience.breaker_book import BreakerBook, KeptBreaker
+from supereziod.resilience.breaker_book import BreakerBook
 from supereziod.resilience.breaker_register import BreakerRegister
 from supereziod.resilience.breaker_views import view_of
+from supereziod.resilience.kept_breaker import KeptBreaker
 from supereziod.resilience.metrics import SeenBreaker
 from supereziod.resilience.sharing import Asker, Owned, is_name
 

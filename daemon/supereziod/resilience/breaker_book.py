@@ -9,28 +9,24 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Final, get_args
-
-import msgspec
+from typing import Final
 
 from superezio import wire
 from superezio.errors import BusyError
-from superezio.resilience.breaker_answers import Returned, Transition, TransitionReason
+from superezio.resilience.breaker_answers import Returned, Transition
 from superezio.resilience.breaker_rules import BreakerRules
 from superezio.resilience.circuit_breaker import CircuitBreaker
 from supereziod.deadlines import Deadlines
 from supereziod.resilience.breaker_events import BreakerEvents
 from supereziod.resilience.breaker_records import SavedBreaker, decode, encode_one, join
-from supereziod.resilience.breaker_reports import Reports
 from supereziod.resilience.breaker_settings import BreakerLimits
-from supereziod.resilience.permit_holders import Holder, Holders, User
+from supereziod.resilience.kept_breaker import NEVER, KeptBreaker
+from supereziod.resilience.permit_holders import Holder, Holders
 from supereziod.resilience.sharing import Owned
 
 _SECOND: Final = 1_000_000_000
-_MILLISECOND: Final = 1_000_000
-_NEVER: Final = 1 << 63
 #: Each breaker that is made hands out permits of a range of its own, so that none is ever taken
 #: for one of another life of the daemon, or of a breaker of that name that was forgotten. Together
 #: they are numbers that JSON carries everywhere: less than 2 to the 53.
@@ -41,80 +37,6 @@ _LOOKED_AT: Final = 8
 _BUSY_MS: Final = 1000
 #: What is shorter is over before it would be missed after a restart.
 _SHORT_NS: Final = _SECOND
-
-#: What else opens one (a restart) leaves it as open as it was, and for what it was.
-_OPENED_FOR: Final[Mapping[TransitionReason, wire.BreakerOpenedFor]] = {
-    reason: reason for reason in get_args(wire.BreakerOpenedFor)
-}
-
-
-class KeptBreaker:
-    """A breaker, and what is known about it. To be changed through its `BreakerBook`."""
-
-    __slots__ = (
-        "answer_head", "breaker", "called", "due_ns", "given", "is_gone", "opened_by", "opened_for",
-        "owned", "record", "rejected", "reports", "rules", "tail", "tail_of", "used_ns", "user",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        owned: Owned,
-        breaker: CircuitBreaker,
-        *,
-        given: wire.BreakerRules | None,
-        user: User[KeptBreaker] | None,
-        now_ns: int,
-    ) -> None:
-        self.owned = owned
-        self.breaker = breaker
-        #: What a caller asked for last, where it is a user's own.
-        self.given = given
-        #: Those that were set last: a half-open breaker goes by them later.
-        self.rules = breaker.rules
-        #: Whose it is, None where it is shared.
-        self.user = user
-        self.used_ns = now_ns
-        #: Whether a call has asked for it: one may be ordered to be open before.
-        self.called = False
-        #: Who opened it last, or ordered it to be open; None where it closed since, or time did it.
-        self.opened_by: int | None = None
-        #: Why it opened last, None where it closed since.
-        self.opened_for: wire.BreakerOpenedFor | None = None
-        #: Of a shared one, who reported what.
-        self.reports = Reports() if user is None else None
-        #: Calls that it turned away: that of the breaker begins anew with each of its states.
-        self.rejected = 0
-        #: Nothing comes about by itself before.
-        self.due_ns = _NEVER
-        #: As it was written down last; None where it has changed since.
-        self.record: bytes | None = None
-        #: Whether it was forgotten: who still knows it has to find its name anew.
-        self.is_gone = False
-        #: The answer that hands out a permit, but for its number: up to it, and from it on.
-        self.answer_head, _ = self._answer()
-        self.tail, self.tail_of = b"", ("", breaker.rules)
-
-    def answer_tail(self) -> bytes:
-        """Return the end of an answer, as it is in this state and by these rules."""
-        state, rules = self.tail_of
-        breaker = self.breaker
-        if breaker.state != state or breaker.rules is not rules:
-            _, self.tail = self._answer()
-            self.tail_of = (breaker.state, breaker.rules)
-        return self.tail
-
-    def _answer(self) -> tuple[bytes, bytes]:
-        breaker = self.breaker
-        permit = wire.BreakerPermit(
-            name=self.owned.name,
-            permit=0,
-            state=breaker.state,
-            shared=self.user is None,
-            expires_in_ms=breaker.rules.permit_ttl_ns // _MILLISECOND,
-        )
-        # No name has a quotation mark in it.
-        head, number, tail = msgspec.json.encode(permit).partition(b'"permit":0')
-        return head + number[:-1], tail
 
 
 class BreakerBook:
@@ -317,14 +239,7 @@ class BreakerBook:
         for step in transitions:
             reported_by = () if kept.reports is None else kept.reports.by_uid()
             self._events.tell(kept.owned, step, by=by, reported_by=reported_by)
-            if step.state in {"open", "forced_open"}:
-                kept.opened_by = kept.opened_by if by is None else by
-                kept.opened_for = _OPENED_FOR.get(step.reason, kept.opened_for)
-            elif step.state != "half_open":
-                kept.opened_by = None
-                kept.opened_for = None
-            if step.state == "closed" and kept.reports is not None:
-                kept.reports.clear()
+            kept.remember(step, by)
         if any(_has_to_last(each) for each in transitions):
             self.mark(kept)
             self.keep_soon()
@@ -345,7 +260,7 @@ class BreakerBook:
                 idle_ns = now_ns + self._idle_ns
             due_ns = idle_ns if due_ns is None else min(due_ns, idle_ns)
         if due_ns is None:
-            kept.due_ns = _NEVER
+            kept.due_ns = NEVER
             self._deadlines.drop(kept)
         else:
             kept.due_ns = due_ns

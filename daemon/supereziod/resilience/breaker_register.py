@@ -11,8 +11,9 @@ from collections.abc import Callable
 from superezio import wire
 from superezio.errors import InvalidParamsError
 from superezio.resilience.breaker_rules import BreakerRules
-from supereziod.resilience.breaker_book import BreakerBook, KeptBreaker
+from supereziod.resilience.breaker_book import BreakerBook
 from supereziod.resilience.breaker_settings import BreakerSettings, own_rules
+from supereziod.resilience.kept_breaker import KeptBreaker
 from supereziod.resilience.sharing import Owned, SharedNames
 
 

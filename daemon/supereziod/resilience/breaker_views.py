@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from superezio import milliseconds, wire
-from supereziod.resilience.breaker_book import KeptBreaker
 from supereziod.resilience.breaker_settings import on_wire
+from supereziod.resilience.kept_breaker import KeptBreaker
 
 _SECOND: Final = 1_000_000_000
 

@@ -31,11 +31,12 @@ from superezio.resilience.breaker_answers import (
 )
 from superezio.wire import CallOutcome
 from supereziod.resilience.breaker_administration import BreakerAdministration
-from supereziod.resilience.breaker_book import BreakerBook, KeptBreaker
+from supereziod.resilience.breaker_book import BreakerBook
 from supereziod.resilience.breaker_events import BreakerEvents, Emitter
 from supereziod.resilience.breaker_register import BreakerRegister
 from supereziod.resilience.breaker_settings import BreakerSettings
 from supereziod.resilience.event_rate import EventRate
+from supereziod.resilience.kept_breaker import KeptBreaker
 from supereziod.resilience.permit_holders import Holder
 from supereziod.resilience.sharing import Asker
 

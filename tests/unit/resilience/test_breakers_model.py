@@ -22,8 +22,8 @@ from superezio import wire
 from superezio.errors import NotFoundError, PermissionDeniedError
 from superezio.resilience.breaker_rules import BreakerRules
 from superezio.wire import CallOutcome, Event
-from supereziod.resilience.breaker_book import KeptBreaker
 from supereziod.resilience.breaker_settings import BreakerLimits, own_rules
+from supereziod.resilience.kept_breaker import KeptBreaker
 from supereziod.resilience.sharing import Audience, Owned
 from unit.resilience.breaker_host import ANNA, BEN, CARL, ROOT, RULES, SETTINGS, BreakerHost, User
 

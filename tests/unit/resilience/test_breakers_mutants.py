@@ -29,6 +29,7 @@ ADMINISTRATION = "supereziod.resilience.breaker_administration"
 REGISTER = "supereziod.resilience.breaker_register"
 REPORTS = "supereziod.resilience.breaker_reports"
 BOOK = "supereziod.resilience.breaker_book"
+KEPT = "supereziod.resilience.kept_breaker"
 EVENTS = "supereziod.resilience.breaker_events"
 HOLDERS = "supereziod.resilience.permit_holders"
 RECORDS = "supereziod.resilience.breaker_records"
@@ -265,7 +266,7 @@ EXEMPLIFIED = (
     ),
     Mutant(
         "tells all calls that a breaker is as it was at the first",
-        BOOK,
+        KEPT,
         "        if breaker.state != state or breaker.rules is not rules:\n",
         "        if not state:\n",
     ),
@@ -404,45 +405,45 @@ EXEMPLIFIED = (
     ),
     Mutant(
         "does not remember who opened it",
-        BOOK,
-        "kept.opened_by = kept.opened_by if by is None else by",
-        "kept.opened_by = None",
+        KEPT,
+        "self.opened_by = self.opened_by if by is None else by",
+        "self.opened_by = None",
     ),
     Mutant(
         "forgets who opened it when time opens it again",
-        BOOK,
-        "kept.opened_by if by is None else by",
+        KEPT,
+        "self.opened_by if by is None else by",
         "by",
     ),
     Mutant(
         "names who opened it for ever",
-        BOOK,
-        '            elif step.state != "half_open":\n                kept.opened_by = None\n',
+        KEPT,
+        '        elif step.state != "half_open":\n            self.opened_by = None\n',
         "",
     ),
     Mutant(
         "forgets who opened it when it is half-open",
-        BOOK,
-        '            elif step.state != "half_open":\n',
-        "            else:\n",
+        KEPT,
+        '        elif step.state != "half_open":\n',
+        "        else:\n",
     ),
     Mutant(
         "takes a restart for why it opened",
-        BOOK,
-        "_OPENED_FOR.get(step.reason, kept.opened_for)",
+        KEPT,
+        "_OPENED_FOR.get(step.reason, self.opened_for)",
         "_OPENED_FOR.get(step.reason)",
     ),
     Mutant(
         "says why it opened once it is closed",
-        BOOK,
-        "                kept.opened_for = None\n",
+        KEPT,
+        "            self.opened_for = None\n",
         "",
     ),
     Mutant(
         "holds reports against users for ever",
-        BOOK,
-        "                kept.reports.clear()\n",
-        "                pass\n",
+        KEPT,
+        "            self.reports.clear()\n",
+        "            pass\n",
     ),
     Mutant(
         "forgets over a restart who opened it",
