@@ -14,38 +14,25 @@ from superezio.errors import (
     SuperezioError,
 )
 from superezio.traceparent import handed_on
-from superezioctl.arguments import (
-    Command,
-    Option,
-    Positional,
-    UsageError,
-    one_of,
-    positive,
-    seconds,
-    whole,
-)
+from superezioctl.arguments import Command, Positional
 from superezioctl.exit_codes import DONE, NOT_EXECUTABLE, NOT_FOUND, REFUSED_FOR_NOW, RUN_FAILED
+from superezioctl.guard_options import OPTIONS, check, lifetime, limit_params, milliseconds
 from superezioctl.guarding import child, shields, uncounted
-from superezioctl.guarding.report import ID_VARIABLE, TRACE_VARIABLE, VARIABLE, Report, micros
+from superezioctl.guarding.report import ID_VARIABLE, TRACE_VARIABLE, VARIABLE, Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from superezioctl.arguments import Arguments
     from superezioctl.context import Context
 
 #: A command that may run without the daemon waits no longer for one that does not answer.
 _FIND_OUT_S = 2.0
-_TTL_S = 3600.0
-_COSTS = ("tokens", "money", "slots", "key", "rate", "token_rate", "money_rate")
 
 
 def guard(context: Context) -> int:
     """Run a command if the service may be called; return its exit code, or why it may not."""
     arguments = context.arguments
-    _check(arguments)
+    check(arguments)
     id_ = context.one_id()
     # Before the first call, so that all of them are a part of it.
     trace = handed_on(id_, os.environ.get(TRACE_VARIABLE))
@@ -176,7 +163,7 @@ def _shared(
 
 def _keep(context: Context, output: bytes, after: shields.Afterwards, value: shields.Value) -> None:
     """Deliver what the command printed, and say where that came to nothing."""
-    stored = after.tell(lambda: value.keep(output, _lifetime(context.arguments)))
+    stored = after.tell(lambda: value.keep(output, lifetime(context.arguments)))
     if isinstance(stored, dict) and not stored["accepted"]:
         context.out.note(
             "superezioctl guard: the command took longer than --lead, so that its output was not"
@@ -198,8 +185,8 @@ def _value(ask: shields.Ask, arguments: Arguments) -> shields.Value | None:
             ask,
             namespace=arguments["namespace"] or arguments["name"],
             key=arguments["cache_key"],
-            wait_ms=_ms(arguments["fill_wait"]),
-            lead_ms=_ms(arguments["lead"]),
+            wait_ms=milliseconds(arguments["fill_wait"]),
+            lead_ms=milliseconds(arguments["lead"]),
         )
     except InvalidParamsError as error:
         # The daemon speaks of a name and a key, of which the limit has others.
@@ -212,28 +199,10 @@ def _value(ask: shields.Ask, arguments: Arguments) -> shields.Value | None:
 
 def _room(ask: shields.Ask, context: Context) -> shields.Room | None:
     """Return room in the limit; None where there is no limit of that name, and none is asked of."""
-    arguments = context.arguments
-    params: dict[str, Any] = {
-        "name": arguments["name"],
-        "tokens": arguments["tokens"] or 0,
-        "money_micros": arguments["money"] or 0,
-        "concurrency": arguments["slots"],
-        "key": arguments["key"],
-        "wait_ms": _ms(arguments["wait"]),
-    }
-    rates = {
-        "requests": arguments["rate"],
-        "tokens": arguments["token_rate"],
-        "money_micros": arguments["money_rate"],
-    }
-    rates = {dimension: rate for dimension, rate in rates.items() if rate is not None}
-    if rates:
-        params["rates"] = rates
-    params["if_exists"] = all(arguments[cost] is None for cost in _COSTS)
     try:
-        room = shields.Room(ask, params)
+        room = shields.Room(ask, limit_params(context.arguments))
     except NotFoundError as error:
-        name = arguments["name"]
+        name = context.arguments["name"]
         error.message = (
             f"there is no limit {name} yet: --rate 60/1m, --money-rate 5.00/1h or"
             " --token-rate 90000/1m makes one of your own; one of several users is"
@@ -269,23 +238,6 @@ def _outcome(ended: child.Ended, report: Report, arguments: Arguments) -> str:
     return "failure" if ended.code else "success"
 
 
-def _lifetime(arguments: Arguments) -> dict[str, Any]:
-    return {
-        "ttl_ms": _ms(_TTL_S if arguments["ttl"] is None else arguments["ttl"]),
-        "grace_ms": _ms(arguments["grace"]),
-        "stale_if_error_ms": _ms(arguments["stale_if_error"]),
-        "tags": arguments["tag"],
-    }
-
-
-def _check(arguments: Arguments) -> None:
-    """Raise UsageError for options that say nothing without another."""
-    if arguments["cache_key"] is None:
-        for option in ("namespace", "ttl", "grace", "stale_if_error", "tag"):
-            if arguments[option]:
-                raise UsageError(f"--{option.replace('_', '-')} is for --cache-key")
-
-
 def _cannot_run(context: Context, error: OSError) -> int:
     command = context.arguments["command"][0]
     context.out.note(f"superezioctl guard: cannot run {command}: {error.strerror}")
@@ -299,105 +251,10 @@ def _print(content: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _ms(duration_s: float) -> int:
-    return round(duration_s * 1000)
-
-
-def _exit_code(text: str) -> int:
-    """Read what a command can end with."""
-    code = whole(text)
-    if not 0 <= code <= 255:  # noqa: PLR2004 - a byte
-        raise ValueError(f"cannot use {text!r}: an exit code is from 0 to 255")
-    return code
-
-
-def _rate(text: str) -> dict[str, int]:
-    """Read `60/1m`."""
-    amount, slash, period = text.partition("/")
-    if not slash or not amount.isdecimal() or amount.strip("0") == "":
-        raise ValueError(f"cannot read {text!r} as a rate: write it like 60/1m")
-    return {"limit": int(amount), "period_ms": _ms(seconds(period))}
-
-
-def _money_rate(text: str) -> dict[str, int]:
-    """Read `5.00/1h`."""
-    amount, slash, period = text.partition("/")
-    if not slash or (limit := micros(amount)) < 1:
-        raise ValueError(f"cannot read {text!r} as a rate of money: write it like 5.00/1h")
-    return {"limit": limit, "period_ms": _ms(seconds(period))}
-
-
-def _duration(default_s: float | None) -> dict[str, Any]:
-    reader: Callable[[str], float] = seconds
-    return {"metavar": "DURATION", "convert": reader, "default": default_s}
-
-
 COMMANDS = {
     "guard": Command(
         guard,
-        options=(
-            Option("--tokens", "tokens that the call may take", metavar="N", convert=positive),
-            Option("--money", "money that it may cost, as 0.02", metavar="AMOUNT", convert=micros),
-            Option(
-                "--slots",
-                "slots that it takes while it runs (default: 1 where the limit has any)",
-                metavar="N",
-                convert=positive,
-            ),
-            Option("--key", "whose call it is, where the limit has keys", metavar="KEY"),
-            Option("--wait", "how long to wait for room in the limit", **_duration(0.0)),
-            Option(
-                "--rate",
-                "calls of a limit of your own, as 60/1m",
-                metavar="N/DURATION",
-                convert=_rate,
-            ),
-            Option(
-                "--token-rate",
-                "tokens of a limit of your own, as 90000/1m",
-                metavar="N/DURATION",
-                convert=_rate,
-            ),
-            Option(
-                "--money-rate",
-                "money of a limit of your own, as 5.00/1h",
-                metavar="AMOUNT/DURATION",
-                convert=_money_rate,
-            ),
-            Option(
-                "--cache-key",
-                "print what is cached under it; else run the command, and cache what it prints",
-                metavar="KEY",
-            ),
-            Option("--namespace", "of the cache (default: NAME)", metavar="NAME"),
-            Option("--ttl", "how long it stays fresh (default: 1h)", **_duration(None)),
-            Option("--grace", "how long it is served after that while refreshed", **_duration(0.0)),
-            Option("--stale-if-error", "how long it stands in for an error", **_duration(0.0)),
-            Option("--tag", "a name to delete it by, with others", metavar="TAG", repeat=True),
-            Option("--fill-wait", "how long to wait while another fetches", **_duration(30.0)),
-            Option("--lead", "how long the command may take to fetch", **_duration(60.0)),
-            Option(
-                "--ignore-code",
-                "an exit code that says nothing of the service",
-                metavar="CODE",
-                convert=_exit_code,
-                repeat=True,
-            ),
-            Option(
-                "--throttled-code",
-                "an exit code that says that the service has had enough for now",
-                metavar="CODE",
-                convert=_exit_code,
-                repeat=True,
-            ),
-            Option(
-                "--when-absent",
-                "without a daemon: closed does not run the command, open runs it unguarded",
-                metavar="HOW",
-                convert=one_of("closed", "open"),
-                default="closed",
-            ),
-        ),
+        options=OPTIONS,
         positionals=[
             Positional("NAME", "the breaker and the limit"),
             Positional("COMMAND", "the command and its arguments", rest=True),
