@@ -100,22 +100,18 @@ def render_manual() -> str:
 
 def _after_commands(page: Page) -> None:
     page.heading("EXIT STATUS")
-    for code, text in EXIT_STATUS.items():
-        page.tagged(f"`{code}`", text)
+    page.meanings({str(code): text for code, text in EXIT_STATUS.items()})
     page.paragraph(
         "`run` and `guard` pass the exit code of their command through; of one that a signal killed"
         " it is 128 and the signal's number."
     )
     page.heading("ENVIRONMENT")
-    _listed(page, _ENVIRONMENT)
+    page.meanings(_ENVIRONMENT)
     page.paragraph("`run` sets for its command, and `lease acquire --export` prints:")
-    _listed(page, _SET)
+    page.meanings(_SET)
     page.heading("FILES")
-    _listed(page, _FILES)
-    page.heading("EXAMPLES")
-    for text, lines in _EXAMPLES:
-        page.paragraph(text)
-        page.example(lines)
+    page.meanings(_FILES)
+    page.examples(_EXAMPLES)
 
 
 def _command(page: Page, name: str) -> None:
@@ -146,11 +142,6 @@ def _positional(positional: Positional) -> tuple[str, str]:
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def _listed(page: Page, meanings: dict[str, str]) -> None:
-    for name, text in meanings.items():
-        page.tagged(f"`{name}`", text)
 
 
 if __name__ == "__main__":

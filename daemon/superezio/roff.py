@@ -7,7 +7,7 @@ own is escaped, so that a page shows what was given, and what is copied from it 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from superezio import __version__
@@ -104,6 +104,11 @@ class Page:
             self._lines.append(".IP")
             self._add(text)
 
+    def meanings(self, meanings: Mapping[str, str]) -> None:
+        """Add what words mean, code all of them; `a, b` are two with one meaning."""
+        for names, text in meanings.items():
+            self.tagged(", ".join(f"`{name}`" for name in names.split(", ")), text)
+
     def bullet(self, text: str) -> None:
         """Add an entry of a list."""
         self._lines.append(r".IP \(bu 3")
@@ -115,6 +120,13 @@ class Page:
         for line in lines:
             self._line(escape(line))
         self._lines += [".EE", ".RE"]
+
+    def examples(self, examples: Iterable[tuple[str, Iterable[str]]]) -> None:
+        """Add the section of examples: what each is for, and its lines."""
+        self.heading("EXAMPLES")
+        for text, lines in examples:
+            self.paragraph(text)
+            self.example(lines)
 
     def see_also(self, *pages: tuple[str, int]) -> None:
         """End with the section that names other pages."""

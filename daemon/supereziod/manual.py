@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from superezio.paths import SYSTEM_RUNTIME_DIR, SYSTEM_SOCKET
@@ -95,16 +95,13 @@ def render_manual() -> str:
     for option in _options(parser):
         page.tagged(_tag(option), _sentence(option.help or ""))
     page.heading("SIGNALS")
-    _listed(page, _SIGNALS)
+    page.meanings(_SIGNALS)
     page.heading("EXIT STATUS")
-    _listed(page, {str(code): text for code, text in EXIT_STATUS.items()})
+    page.meanings({str(code): text for code, text in EXIT_STATUS.items()})
     _environment(page, parser)
     page.heading("FILES")
-    _listed(page, _FILES)
-    page.heading("EXAMPLES")
-    for text, lines in _EXAMPLES:
-        page.paragraph(text)
-        page.example(lines)
+    page.meanings(_FILES)
+    page.examples(_EXAMPLES)
     page.see_also(
         ("superezio", 7),
         ("superezioctl", 1),
@@ -128,7 +125,7 @@ def _environment(page: Page, parser: argparse.ArgumentParser) -> None:
         if option.dest not in {"help", "version"}:
             name = f"{VARIABLE_PREFIX}{option.dest.upper()}"
             page.tagged(f"`{name}`", f"As `{option.option_strings[-1]}`{_as_flag(option)}.")
-    _listed(page, _VARIABLES)
+    page.meanings(_VARIABLES)
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
@@ -148,11 +145,6 @@ def _as_flag(option: argparse.Action) -> str:
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def _listed(page: Page, meanings: Mapping[str, str]) -> None:
-    for names, text in meanings.items():
-        page.tagged(", ".join(f"`{name}`" for name in names.split(", ")), text)
 
 
 if __name__ == "__main__":

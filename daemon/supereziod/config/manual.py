@@ -72,10 +72,7 @@ def render_manual() -> str:
     page.heading("FILES")
     for name, text in _FILES.items():
         page.tagged(f"`{name}`", text)
-    page.heading("EXAMPLES")
-    for text, lines in _EXAMPLES:
-        page.paragraph(text)
-        page.example(lines)
+    page.examples(_EXAMPLES)
     page.see_also(("superezio", 7), ("supereziod", 8), ("superezioctl", 1))
     return page.text
 
