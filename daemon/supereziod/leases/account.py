@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from supereziod.gpu.hardware import Block, GpuView
 from supereziod.leases.capacity import Capacity, Model, capability_of
-from supereziod.leases.growth import Growth, Sizing, advance
+from supereziod.leases.estimates import Estimates
+from supereziod.leases.growth import Sizing
 from supereziod.leases.notices import LedgerNotice, Overcommit, notice, overrun_notice
 from supereziod.leases.returns import Return, Returns
 from supereziod.leases.shares import Part, Pass, Share
@@ -38,13 +39,14 @@ class GpuAccount:
         self._growing_timeout_ns = growing_timeout_ns
         self._pass: Pass | None = None
         self._blind = False
-        self._opaque = False
         #: MIG is on: whatever is used here is used, and counted, on one of its instances.
         self._cut_up = False
         self._parts: dict[str, Part] = {}
         self._shares: dict[str, Share] = {}
         self._returns = Returns()
-        self._quiet_bytes = 0
+        self._estimates = Estimates(
+            self._parts, self._shares, self._returns, growing_timeout_ns=growing_timeout_ns
+        )
         self._overcommit = Overcommit()
         self._capacity: tuple[GpuView, Capacity] | None = None
 
@@ -64,14 +66,9 @@ class GpuAccount:
         uid: int | None = None,
     ) -> None:
         """Reserve, as granted at `now_ns`. A `restored` lease may use already what a pass shows."""
-        growth = Growth(
-            reserved_bytes=reserved_bytes,
-            base_bytes=0 if restored else self._rest_bytes(),
-            started_ns=now_ns,
-            has_grown=restored,
+        growth = self._estimates.begin(
+            self._pass, reserved_bytes=reserved_bytes, restored=restored, now_ns=now_ns
         )
-        if self._opaque and not restored:
-            growth.start(now_ns)
         share = self._share(holder, since_ns=now_ns)
         part = Part(
             lease=lease,
@@ -121,7 +118,8 @@ class GpuAccount:
     def adopt(self, holder: str, pids: Iterable[int]) -> None:
         """Let processes that were nobody's in the last pass be the holder's in it."""
         strangers = self._strangers(pids)
-        self._adopt_untold(holder, strangers)
+        if self._pass is not None:
+            self._estimates.adopt(self._pass, holder, strangers)
         for pid in strangers:
             used = self._pass.uses[pid] if self._pass is not None else None
             if self._pass is None or used is None:
@@ -131,18 +129,6 @@ class GpuAccount:
             share.measured_bytes += used
             share.shown = True
         self._capacity = None
-
-    def _adopt_untold(self, holder: str, strangers: Sequence[int]) -> None:
-        """Estimate what they use as the holder's newest lease's here, which has just begun."""
-        untold = self._untold_bytes(strangers)
-        share = self._shares.get(holder)
-        newest = next(reversed(share.parts.values()), None) if share is not None else None
-        if not untold or share is None or newest is None or newest.growth.phase == "frozen":
-            return
-        newest.growth.base_bytes = self._rest_bytes() - untold
-        newest.growth.follow(untold)
-        share.sum_estimates()
-        share.hidden = share.shown = True
 
     def raise_reserve(self, lease: str, reserved_bytes: int) -> None:
         """Let the lease reserve more than it was granted: what its holder uses."""
@@ -159,11 +145,8 @@ class GpuAccount:
 
     def release(self, lease: str, now_ns: int) -> None:
         """End the lease; what it took from others stays taken until a later pass shows it free."""
-        if not self._returns:
-            # An estimate stands though some of its processes have ended: more than there is.
-            self._quiet_bytes = max(0, self._unexplained_bytes() - self._estimated_bytes())
         part = self._parts[lease]
-        self._uncount(part)
+        self._estimates.leave(self._pass, part)
         del self._parts[lease]
         share = self._shares[part.holder]
         spoken, actual = share.spoken_bytes, share.actual_bytes
@@ -234,7 +217,7 @@ class GpuAccount:
         self._pass = taken
         growing = [part for part in self._parts.values() if part.is_growing]
         self._attribute(taken)
-        self._estimate(taken, now_ns)
+        self._estimates.observe(taken, now_ns)
         self._follow_sizing(taken, now_ns)
         notices = [
             notice("grown", view, lease=part.lease) for part in growing if not part.is_growing
@@ -265,38 +248,6 @@ class GpuAccount:
         for holder in [h for h, share in self._shares.items() if not share.parts]:
             if holder not in present:
                 del self._shares[holder]
-        if taken.uses:
-            self._opaque = None in taken.uses.values()
-
-    def _estimate(self, taken: Pass, now_ns: int) -> None:
-        """Estimate what the driver does not tell: what released leases still use goes first."""
-        growths = [(part.growth, self._shares[part.holder].hidden) for part in self._parts.values()]
-        left = [
-            growth
-            for growth, hidden in growths
-            if not hidden and (growth.estimate_bytes or growth.phase == "frozen")
-        ]
-        for growth in left:
-            growth.estimate_bytes = 0
-        risen = self._unexplained_bytes() - self._estimated_bytes() - self._quiet_bytes
-        self._returns.spread(taken, risen, holders=self._shares)
-        rest = self._rest_bytes()
-        for growth in left:
-            growth.forget(rest)
-        for growth, hidden in growths:
-            if hidden and growth.phase == "idle":
-                growth.start(now_ns)
-            elif growth.phase == "growing" and not hidden and self._is_over(growth, now_ns):
-                growth.forget(rest)
-        advance(
-            [growth for growth, hidden in growths if hidden and growth.phase == "growing"],
-            [growth for growth, _ in growths],
-            rest_bytes=rest,
-            now_ns=now_ns,
-            timeout_ns=self._growing_timeout_ns,
-        )
-        for share in self._shares.values():
-            share.sum_estimates()
 
     def _follow_sizing(self, taken: Pass, now_ns: int) -> None:
         for part in self._parts.values():
@@ -305,21 +256,11 @@ class GpuAccount:
                 if part.sizing.is_done(now_ns, timeout_ns=self._growing_timeout_ns):
                     part.sizing = None
 
-    def _is_over(self, growth: Growth, now_ns: int) -> bool:
-        """Tell whether a lease without a process here has had its time, or needs no estimate."""
-        return not self._opaque or now_ns - growth.started_ns >= self._growing_timeout_ns
-
     def _settle_returns(self, taken: Pass, view: GpuView) -> Iterator[LedgerNotice]:
         """Drop the releases whose VRAM a later pass shows free, or still used after its time."""
         settled = self._returns.settled(taken.taken_ns, timeout_ns=self._return_timeout_ns)
         for release in settled:
-            rest = self._rest_bytes()
-            self._returns.drop(release)
-            shift = self._rest_bytes() - rest
-            self._quiet_bytes += shift
-            for part in self._parts.values():
-                if part.growth.phase != "frozen":
-                    part.growth.base_bytes += shift
+            self._estimates.settle(taken, release)
             yield notice(
                 "returned" if release.is_back else "unreturned",
                 view,
@@ -391,7 +332,7 @@ class GpuAccount:
             models=frozenset(part.model for part in parts if part.model is not None),
             mig_index=None if view.identity.mig is None else view.identity.mig.index,
             claims_bytes=tuple([part.reserved_bytes for part in parts]),
-            one_at_a_time=self._opaque,
+            one_at_a_time=self._estimates.opaque,
             claim_uids=tuple([part.uid for part in parts]),
         )
 
@@ -421,7 +362,8 @@ class GpuAccount:
         if self._pass is None or self._blind:
             return 0, beyond
         strangers = self._strangers(pids)
-        used = sum(self._pass.uses[pid] or 0 for pid in strangers) + self._untold_bytes(strangers)
+        used = sum(self._pass.uses[pid] or 0 for pid in strangers)
+        used += self._estimates.untold_bytes(self._pass, strangers)
         return min(used, self._foreign_bytes(self._pass)), beyond
 
     def is_used_without_lease(self, holder: str | None, pids: Iterable[int]) -> bool:
@@ -484,42 +426,6 @@ class GpuAccount:
         owners = self._pass.owners
         mine = [pid for pid in pids if pid in owners and owners[pid] is None]
         return [pid for pid in mine if pid not in self._returns.pids]
-
-    def _untold_bytes(self, strangers: Collection[int]) -> int:
-        """Return what these use where the driver does not tell it by process.
-
-        It is what nothing else explains, if nobody else's use is untold there; else 0: whose it is
-        cannot be said.
-        """
-        untold = (
-            [] if self._pass is None else [p for p, used in self._pass.uses.items() if used is None]
-        )
-        if not untold or not all(pid in strangers for pid in untold):
-            return 0
-        return max(0, self._rest_bytes() - self._estimated_bytes())
-
-    def _unexplained_bytes(self) -> int:
-        if self._pass is None:
-            return 0
-        return self._pass.unexplained_bytes(holders=self._shares, returning=self._returns.pids)
-
-    def _estimated_bytes(self) -> int:
-        return sum(part.growth.estimate_bytes for part in self._parts.values())
-
-    def _rest_bytes(self) -> int:
-        """Return what neither processes nor releases explain: what estimates are made from."""
-        return self._unexplained_bytes() - self._returns.found_bytes
-
-    def _uncount(self, part: Part) -> None:
-        """Take a part's estimate out of what was there before the leases that may still grow."""
-        gone, leaves = part.growth, list(self._parts.values())
-        if gone.phase != "frozen":
-            leaves = leaves[leaves.index(part) + 1 :]
-        for other in leaves:
-            growth = other.growth
-            if growth is not gone and growth.phase != "frozen":
-                lowest = min(gone.base_bytes, growth.base_bytes)
-                growth.base_bytes = max(lowest, growth.base_bytes - gone.estimate_bytes)
 
 
 def _listed(view: GpuView) -> int | None:

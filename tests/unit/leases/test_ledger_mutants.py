@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 TESTS = [HERE / "test_parting.py", HERE / "test_ledger_model.py"]
 
 ACCOUNT = "supereziod.leases.account"
+ESTIMATES = "supereziod.leases.estimates"
 LEDGER = "supereziod.leases.ledger"
 SHARES = "supereziod.leases.shares"
 RETURNS = "supereziod.leases.returns"
@@ -118,8 +119,8 @@ MUTANTS = (
     ),
     Mutant(
         "counts an estimate from nothing instead of from the grant",
-        ACCOUNT,
-        "base_bytes=0 if restored else self._rest_bytes(),",
+        ESTIMATES,
+        "base_bytes=0 if restored else self._rest_bytes(taken),",
         "base_bytes=0,",
     ),
     Mutant(

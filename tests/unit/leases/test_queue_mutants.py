@@ -275,7 +275,7 @@ MUTANTS = (
     Mutant(
         "does not say where whoever is granted will grow",
         ACCOUNT,
-        "one_at_a_time=self._opaque,",
+        "one_at_a_time=self._estimates.opaque,",
         "one_at_a_time=False,",
     ),
     Mutant(
