@@ -11,6 +11,8 @@ OVERHEAT = "superezio-overheat.service"
 #: There while that unit has the daemon and the models stopped.
 STOPPED = "/run/superezio-overheat/stopped.json"
 _PATIENCE_S = 2.0
+#: What supereziod exits with where its configuration is bad.
+BAD_CONFIGURATION = "78"
 
 
 def describe(state: dict[str, str] | None = None) -> list[str]:
@@ -33,9 +35,11 @@ def how_to_start() -> list[str]:
         return [f"Run `supereziod` in another terminal: this host has no {UNIT}."]
     if state.get("ActiveState") == "failed":
         # Past its start limit systemd refuses a plain start.
+        why = "`systemctl status superezio` and `journalctl -u superezio -n 50` say why."
+        if has_bad_configuration(state):
+            why = "Its configuration is bad: `superezioctl config check` says where. Mend it."
         advice = (
-            "`systemctl status superezio` and `journalctl -u superezio -n 50` say why. Then "
-            f"`{systemctl} reset-failed superezio.socket {UNIT}` and "
+            f"{why} Then `{systemctl} reset-failed superezio.socket {UNIT}` and "
             f"`{systemctl} start superezio`."
         )
         return [*describe(state), advice]
@@ -45,12 +49,17 @@ def how_to_start() -> list[str]:
     ]
 
 
+def has_bad_configuration(state: dict[str, str]) -> bool:
+    """Say whether the unit has failed for what its files say, which no restart mends."""
+    return (state.get("Result"), state.get("ExecMainStatus")) == ("exit-code", BAD_CONFIGURATION)
+
+
 def show(unit: str = UNIT) -> dict[str, str]:
     """Return properties of a unit; empty where systemd does not answer."""
     systemctl = shutil.which("systemctl")
     if systemctl is None:
         return {}
-    wanted = "LoadState,ActiveState,SubState,StatusText,Result,NRestarts"
+    wanted = "LoadState,ActiveState,SubState,StatusText,Result,ExecMainStatus,NRestarts"
     try:
         done = subprocess.run(
             [systemctl, "show", unit, "--no-pager", f"--property={wanted}"],

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from superezioctl.doctor.finding import Finding, fail, ok, warn
 from superezioctl.doctor.host import Host, properties
-from superezioctl.unit import OVERHEAT, STOPPED
+from superezioctl.unit import OVERHEAT, STOPPED, has_bad_configuration
 
 SERVICE = "superezio.service"
 SOCKET = "superezio.socket"
@@ -26,8 +26,6 @@ _PROPERTIES = (
 )
 #: A daemon that hangs is killed after so long, which costs no lease.
 _STOPS_WITHIN_S = 15
-#: What supereziod exits with when its configuration is bad.
-_BAD_CONFIGURATION = "78"
 _WHY = {
     "start-limit-hit": "it failed, or was started, too often in a quarter of an hour",
     "watchdog": "it did not ping its watchdog: it hung, or a GPU stayed critical",
@@ -156,9 +154,9 @@ def _failed(host: Host, known: Units) -> Finding:
     result = known[SERVICE].get("Result", "")
     status = known[SERVICE].get("ExecMainStatus", "")
     start = how_to_start(host, known)
-    if result == "exit-code" and status == _BAD_CONFIGURATION:
+    if has_bad_configuration(known[SERVICE]):
         message = f"{SERVICE} has failed: its configuration is bad"
-        return fail("unit_active", message, f"supereziod --check && {start}")
+        return fail("unit_active", message, f"superezioctl config check && {start}")
     why = _WHY.get(result, f"result {result}, status {status}")
     message = f"{SERVICE} has failed: {why}; `journalctl -u superezio -n 50` has the rest"
     return fail("unit_active", message, start)

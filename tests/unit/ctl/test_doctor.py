@@ -295,7 +295,7 @@ def test_a_unit_that_is_off_is_enabled_and_started(tree: Tree) -> None:
     [
         ("Result=start-limit-hit", "too often", "reset-failed"),
         ("Result=watchdog", "watchdog", "reset-failed"),
-        ("Result=exit-code ExecMainStatus=78", "configuration is bad", "supereziod --check"),
+        ("Result=exit-code ExecMainStatus=78", "configuration is bad", "superezioctl config check"),
         ("Result=exit-code ExecMainStatus=1", "status 1", "reset-failed"),
     ],
 )

@@ -193,6 +193,10 @@ def test_what_the_unit_is_doing_is_told(ctl: Ctl, daemon: FakeDaemon, no_journal
     [
         ("echo LoadState=loaded; echo ActiveState=failed; echo Result=exit-code", "reset-failed"),
         (
+            "printf '%s\\n' LoadState=loaded ActiveState=failed Result=exit-code ExecMainStatus=78",
+            "configuration is bad: `superezioctl config check` says where",
+        ),
+        (
             "echo LoadState=loaded; echo ActiveState=inactive; echo SubState=dead",
             "systemctl start superezio`, or run",
         ),
