@@ -36,7 +36,8 @@ def check(context: Context) -> int:
     from superezioctl.models.files import ModelFileError, load  # noqa: PLC0415 - as above
 
     problems = []
-    for name in context.arguments["name"] or _names(context):
+    checked = context.arguments["name"] or _names(context)
+    for name in checked:
         try:
             load(name, _directory(context))
         except ModelFileError as error:
@@ -49,7 +50,7 @@ def check(context: Context) -> int:
         for problem in problems:
             context.out.line(str(problem))
         if not problems:
-            context.out.line("good")
+            context.out.line("good" if checked else f"no models in {_directory(context)}")
     return FAILED if problems else DONE
 
 
@@ -96,11 +97,13 @@ def _leases(context: Context) -> dict[int, dict[str, Any]]:
     import json  # noqa: PLC0415 - as above
 
     from superezio.errors import SuperezioError  # noqa: PLC0415 - as above
+    from superezioctl.failures import tell  # noqa: PLC0415 - as above
 
     try:
         leases = json.loads(context.call("lease.list"))["leases"]
     except SuperezioError as error:
-        context.out.note(f"superezioctl: leases are not known: {error.message}")
+        tell(error, context)
+        context.out.note("So leases are not known.")
         return {}
     return {process["pid"]: lease for lease in leases for process in lease["holder"] or ()}
 

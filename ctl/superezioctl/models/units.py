@@ -55,6 +55,7 @@ def _state(properties: dict[str, str]) -> UnitState:
         active_state=properties.get("ActiveState", "unknown"),
         sub_state=properties.get("SubState", "unknown"),
         enabled=properties.get("UnitFileState") == "enabled",
-        status=properties.get("StatusText", ""),
+        # systemd keeps what a process that is gone had said last.
+        status=properties.get("StatusText", "") if pid else "",
         main_pid=pid or None,
     )

@@ -355,6 +355,8 @@ def test_check_tells_of_all_or_of_those_that_are_named(ctl: Ctl, models: Path) -
     assert ctl.json("model", "check", *where, "good") == {"good": True, "problems": []}
     assert ctl("--json", "model", "check", *where, "bad") == 1
     assert '"line":1,"key":"x"' in ctl.out.replace(" ", "")
+    assert ctl("model", "check", "--directory", str(models / "none")) == 0
+    assert ctl.out == f"no models in {models}/none\n"
 
 
 SYSTEMCTL = """\
@@ -364,7 +366,7 @@ Id=superezio-model@bad.service
 ActiveState=failed
 SubState=failed
 UnitFileState=disabled
-StatusText=
+StatusText=ready
 MainPID=0
 
 Id=superezio-model@good.service
@@ -388,6 +390,7 @@ def test_list_has_unit_and_lease_of_each_model(
     where = ("model", "list", "--directory", str(models))
     bad, good = ctl.json(*where)["models"]
     assert (bad["active_state"], bad["lease"], len(bad["problems"])) == ("failed", None, 1)
+    assert (bad["status"], good["status"]) == ("", "ready"), "a server that is gone is not ready"
     assert (good["unit"], good["active_state"], good["enabled"], good["lease"]) == (
         *("superezio-model@good.service", "active", True, lease.id),
     )
@@ -404,6 +407,7 @@ def test_list_needs_neither_systemd_nor_daemon_nor_models(
     bad, _ = ctl.json(*where, str(models))["models"]
     assert (bad["active_state"], bad["lease"]) == (None, None)
     assert "leases are not known" in ctl.err
+    assert "the superezio daemon is not running" in ctl.err
     assert ctl.json(*where, str(models / "none")) == {"models": []}
     assert ctl(*where, str(models / "none")) == 0
     assert "no models" in ctl.out
