@@ -17,6 +17,8 @@ SHOWN_COLUMNS = 8
 
 #: The length of a whole id, which needs no looking up.
 _WHOLE = 24
+#: So many leases of others are named where one's own are meant.
+_SUGGESTED = 3
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -37,8 +39,9 @@ def is_whole(text: str) -> bool:
 def resolve(context: Context, given: Sequence[str]) -> list[str]:
     """Return the whole id for each of `given`; what no lease begins with or is called stays.
 
-    Names are those of the caller's own leases: another's may be called like one's own. Raises
-    UsageError, before anything is done, where several leases could be meant.
+    Names are those of the caller's own leases: another's may be called like one's own, and it is
+    said by which id to name that. Raises UsageError, before anything is done, where several leases
+    could be meant.
     """
     if all(map(is_whole, given)):
         return list(given)
@@ -51,7 +54,13 @@ def resolve(context: Context, given: Sequence[str]) -> list[str]:
         if lease["uid"] == mine and lease["name"]:
             named.setdefault(lease["name"], []).append(lease["id"])
     known = [lease["id"] for lease in leases]
-    return [_only_meant(text, known, named.get(text, ())) or text for text in given]
+    found = [_only_meant(text, known, named.get(text, ())) for text in given]
+    for text, id_ in zip(given, found, strict=True):
+        others = [lease["id"] for lease in leases if lease["name"] == text]
+        if id_ is None and others:
+            ids = ", ".join(others[:_SUGGESTED]) + (", ..." if len(others) > _SUGGESTED else "")
+            context.out.note(f"superezioctl: {text} is no lease of yours; another user's: {ids}")
+    return [id_ or text for text, id_ in zip(given, found, strict=True)]
 
 
 def _only_meant(text: str, known: Iterable[str], called: Sequence[str]) -> str | None:

@@ -528,6 +528,7 @@ def test_a_name_of_anothers_lease_is_none(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["lease.list"] = wire.LeaseList(leases=[theirs], queue=[])
     ctl("lease", "release", "llama")
     assert daemon.params_of("lease.release") == {"lease": "llama"}
+    assert "llama is no lease of yours; another user's: aa11" in ctl.err
 
 
 def test_a_lease_that_has_its_gpu_alone_says_so(ctl: Ctl, daemon: FakeDaemon) -> None:
