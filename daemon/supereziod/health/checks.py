@@ -184,7 +184,7 @@ def _gpu_checks(observed: Observed, *, grace_s: float) -> tuple[Check, ...]:
             code="gpu_cordoned",
             severity="info",
             probe=lambda: _findings(observed.snapshot().gpus, _cordoned),
-            action="Run `superezioctl gpu uncordon` when it may be leased again.",
+            action="Run `superezioctl gpu uncordon GPU` when it may be leased again.",
         ),
         Check(
             code="mig_lost",
@@ -273,8 +273,8 @@ def _daemon_checks(observed: Observed, *, lag_limit_s: float) -> tuple[Check, ..
         Check(
             code="watchdog_restarted",
             severity="info",
-            probe=lambda: _if_any(observed.last_watchdog()),
-            action="See the journal of the run before this one.",
+            probe=lambda: _ended_by_watchdog(observed.last_watchdog()),
+            action="None needed; see `journalctl -u superezio EVENT=watchdog.withheld -n 1`.",
         ),
         Check(
             code="flight_recorder",
@@ -291,6 +291,11 @@ def _if(condition: bool, message: str) -> list[Finding]:  # noqa: FBT001 - a pri
 
 def _if_any(message: str | None) -> list[Finding]:
     return [Finding(message=message)] if message is not None else []
+
+
+def _ended_by_watchdog(why: str | None) -> list[Finding]:
+    # The reason is of that run: it may be over by now.
+    return _if_any(why and f"the watchdog ended the run before this one: {why}")
 
 
 def _late(lag_s: float, limit_s: float) -> list[Finding]:

@@ -175,7 +175,7 @@ class Response:
             stopped = replace(stopped, units=stopped.units[1:])
             self._save(stopped)
         self._record.remove()
-        message = "it is cool, and the daemon and the models were started again"
+        message = "it is cool, and what was stopped was started again"
         self._log.info("overheat.over", message=message, gpus=stopped.gpus)
         self._notifier.send(f"STATUS={message}")
         return True
