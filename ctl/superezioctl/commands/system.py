@@ -162,7 +162,8 @@ COMMANDS = {
                 convert=one_of("debug", "info", "warning", "error", "critical"),
             )
         ],
-        description="The level set here holds until the daemon restarts. Setting it is for admins.",
+        description="The level set here holds until the daemon restarts; logging.level of the "
+        "configuration holds for good. For admins.",
         examples=["superezioctl log-level", "superezioctl log-level debug"],
     ),
     "version": Command(
