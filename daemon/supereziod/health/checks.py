@@ -274,7 +274,7 @@ def _daemon_checks(observed: Observed, *, lag_limit_s: float) -> tuple[Check, ..
             code="watchdog_restarted",
             severity="info",
             probe=lambda: _ended_by_watchdog(observed.last_watchdog()),
-            action="None needed; see `journalctl -u superezio EVENT=watchdog.withheld -n 1`.",
+            action="See `journalctl -u superezio EVENT=watchdog.withheld -n 1`.",
         ),
         Check(
             code="flight_recorder",
@@ -294,8 +294,8 @@ def _if_any(message: str | None) -> list[Finding]:
 
 
 def _ended_by_watchdog(why: str | None) -> list[Finding]:
-    # The reason is of that run: it may be over by now.
-    return _if_any(why and f"the watchdog ended the run before this one: {why}")
+    # The reason is that run's: it may be over by now, and others have run since.
+    return _if_any(why and f"the watchdog ended an earlier run, which had said: {why}")
 
 
 def _late(lag_s: float, limit_s: float) -> list[Finding]:

@@ -242,7 +242,7 @@ async def test_the_next_start_knows_and_tells_why_the_last_run_ended(
     assert watchdog.last_reason.kind == "overheat"
     (reason,) = health.evaluate().reasons
     assert (reason.check, reason.severity) == ("watchdog_restarted", "info")
-    assert reason.message.startswith("the watchdog ended the run before this one: GPU 0 ")
+    assert reason.message.startswith("the watchdog ended an earlier run, which had said: GPU 0 ")
     assert health.verdict == "healthy"
     await watchdog.aclose()
 
