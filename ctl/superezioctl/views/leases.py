@@ -95,7 +95,7 @@ def show_queue(out: Output, queue: list[Waiter], *, with_ids: bool = False) -> N
             who = f"{waiter.id[:SHOWN_COLUMNS]} {who}"
         waited, left = format_duration(waiter.waited_s), format_duration(waiter.remaining_s)
         line = f"{waiter.position}. {who}: {what}, waits {waited}, {left} at most"
-        out.paragraph(line if out.on_terminal else fit(line, out.width))
+        out.paragraph(line)
         for part in textwrap.wrap(with_users(waiter.reason), max(_NARROWEST, out.width - 4)):
             out.line(f"   {part}")
 

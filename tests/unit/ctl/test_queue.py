@@ -39,6 +39,13 @@ def test_the_queue_is_a_line_for_each_with_its_id_and_the_reason(
     assert max(map(len, lines)) <= 80
 
 
+def test_a_pipe_gets_the_line_of_a_waiter_to_its_end(ctl: Ctl, daemon: FakeDaemon) -> None:
+    waiter = wire_samples.waiter(name="a-server-with-a-name-of-some-length", count=2)
+    daemon.answers["lease.list"] = wire.LeaseList(leases=[], queue=[waiter])
+    assert ctl("queue") == 0
+    assert ctl.out.splitlines()[0].endswith(" at most")
+
+
 def test_the_queue_for_programs_has_those_who_wait_alone(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["lease.list"] = two_waiters()
     document = ctl.json("queue")
