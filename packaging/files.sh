@@ -88,6 +88,9 @@ settle() {
     if systemctl is-active --quiet superezio.service; then
         systemctl reset-failed superezio.socket superezio.service
         systemctl restart superezio.service
+    else
+        echo "superezio.service does not run. To start it, now and at boot:" \
+            "systemctl enable --now superezio.socket superezio.service"
     fi
 }
 
