@@ -89,7 +89,7 @@ EXPLAINED: Final[dict[str, Explained]] = {
         ("superezioctl gpu history 0", _HEALTH),
     ),
     "watchdog.restarted": Explained(
-        "The watchdog ended the run before this one",
+        "The watchdog ended an earlier run",
         "The line has the reason that was stored then. Leases have outlived the restart, and a GPU"
         " that is still critically hot takes no new one.",
         "Read what came before it, with the stacks of the threads that the abort has left.",

@@ -64,7 +64,7 @@ class Observed:
     open_files: Callable[[], str | None] = _nothing
     #: Why the last reload of the configuration was refused.
     configuration: Callable[[], str | None] = _nothing
-    #: Why the run before this one ended, if its watchdog ended it.
+    #: Why an earlier run ended, if its watchdog ended it, until that is forgotten.
     last_watchdog: Callable[[], str | None] = _nothing
     #: Why flight records do not outlive the daemon, or which file was no ring.
     recorder: Callable[[], Sequence[str]] = _no_messages

@@ -82,7 +82,7 @@ class Watchdog:
 
     @property
     def last_reason(self) -> Withholding | None:
-        """Why the run before this one was not pinging when it ended, until that is cleared."""
+        """Why an earlier run was not pinging when it ended, until that is cleared."""
         return self._record.last
 
     async def start(self) -> None:
@@ -92,7 +92,7 @@ class Watchdog:
         if last is not None:
             self._events.emit(
                 "watchdog.restarted",
-                f"the run before this one ended with its watchdog pings withheld: {last.message}",
+                f"an earlier run ended with its watchdog pings withheld: {last.message}",
                 severity="warning",
                 gpu=last.gpu,
                 reason=last,

@@ -18,7 +18,7 @@ EVENT_TYPES: Final[dict[str, str]] = {
     "host.resumed": "The host slept (`suspended_s`); the GPUs are read again before anything else.",
     "watchdog.withheld": "The host is unhealthy: pings stop, and systemd will restart the daemon.",
     "watchdog.resumed": "Pings go out again before systemd acted.",
-    "watchdog.restarted": "The run before this one ended with its pings withheld, and why.",
+    "watchdog.restarted": "An earlier run ended with its pings withheld, and why.",
     "connection.dropped": "The daemon closed a connection that did not behave.",
     "driver.found": "The driver answers.",
     "driver.lost": "The driver is gone or does not answer; no GPU can be read.",
