@@ -95,5 +95,7 @@ def _result(state: dict[str, str]) -> str:
 
 
 def _status(state: dict[str, str]) -> str:
-    text = state.get("StatusText", "")
+    # Of a unit that was stopped it is the last word of a process that is gone; of one that has
+    # failed, too, and there it says why.
+    text = state.get("StatusText", "") if state.get("ActiveState") != "inactive" else ""
     return f": {text}" if text else ""

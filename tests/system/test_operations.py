@@ -30,6 +30,20 @@ def test_state_that_was_moved_goes_on_where_it_is_now(machine: Machine) -> None:
     assert inodes[0] == inodes[1], "it writes where the state is now"
 
 
+def test_stopped_it_stays_stopped_and_leases_stand(machine: Machine) -> None:
+    service = Service(machine)
+    service.start()
+    lease, _ = service.lease()
+    stop, *others = _commands("Stop and start")
+    machine.run("sh", "-ec", stop)
+    asked = machine.run("superezioctl", "status", check=False)
+    assert asked.returncode == 5
+    assert "systemd says: superezio.service is inactive (dead)\n" in asked.stderr
+    for command in others:
+        machine.run("sh", "-ec", command)
+    assert service.leases() == [lease]
+
+
 def test_a_daemon_that_systemd_starts_no_more_is_brought_back(machine: Machine) -> None:
     service = Service(machine)
     service.start()
