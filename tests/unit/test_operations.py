@@ -47,7 +47,9 @@ def test_a_section_begins_with_the_severity_and_says_what_makes_unhealthy(check:
 @pytest.mark.parametrize("check", _CHECKS, ids=lambda check: check.code)
 def test_a_section_has_the_command_that_the_condition_names(check: Check) -> None:
     for command in re.findall(r"`(superezioctl [^`]+)`", check.action):
-        assert command in _SECTIONS[check.code]
+        # The page has a card in place of the word.
+        written = re.escape(command).replace("GPU", r"\d+")
+        assert re.search(written, _SECTIONS[check.code])
 
 
 def _written() -> list[str]:
