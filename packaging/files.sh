@@ -44,6 +44,8 @@ stop() {
     systemctl stop superezio-overheat.service || true  # it would start again what is stopped
     systemctl stop superezio-models.slice || true
     systemctl disable --now superezio.socket superezio.service || true
+    # One that has failed would be listed as failed, without a file, until the next boot.
+    systemctl reset-failed 'superezio*' || true
     find /etc/systemd/system -path '*.wants/superezio-model@*.service' -type l -delete
 }
 
