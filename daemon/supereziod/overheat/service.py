@@ -103,6 +103,9 @@ class _Attempt:
         options = self._options()
         if options is None:
             return EX_CONFIG
+        if options.loaded.config.watchdog.on_overheat == "report":
+            # What an earlier run had stored, before that was set, counts no more.
+            return self._ignore('watchdog.on_overheat is "report"', trigger)
         why_not = self._by_stored_reason(trigger, options)
         if why_not is not None:
             return self._ignore(why_not, trigger)

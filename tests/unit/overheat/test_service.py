@@ -100,6 +100,19 @@ def test_heat_that_is_over_by_now_stops_no_model(run: Run, systemd: Systemd) -> 
     assert systemd.calls == []
 
 
+def test_where_heat_is_only_to_be_reported_an_earlier_reason_stops_no_model(
+    run: Run, systemd: Systemd
+) -> None:
+    """Stored by a run that was told to restart for heat, and followed by restarts by hand."""
+    run.store("overheat")
+    run.config.write_text(f'[watchdog]\non_overheat = "report"\n{_CONFIG}')
+    assert run(SERVICE_RESULT="start-limit-hit") == 0
+    assert [line["message"] for line in run.logged] == [
+        'stops no model: watchdog.on_overheat is "report"'
+    ]
+    assert systemd.calls == []
+
+
 def test_a_state_that_cannot_be_read_stops_no_model(run: Run, systemd: Systemd) -> None:
     (run.folder / "state.db").write_bytes(b"nonsense" * 1000)
     assert run(SERVICE_RESULT="watchdog") == 0
