@@ -288,7 +288,7 @@ def _wire(
             connections=server.limits.connections, leases=config.leases.max_leases
         ),
         configuration=lambda: reloader.fault,
-        last_watchdog=lambda: record.last.message if record.last is not None else None,
+        last_watchdog=lambda: record.last.of_earlier_run if record.last is not None else None,
         recorder=lambda: core.recorder.faults,
     )
     health = HealthManager(

@@ -64,7 +64,7 @@ class Observed:
     open_files: Callable[[], str | None] = _nothing
     #: Why the last reload of the configuration was refused.
     configuration: Callable[[], str | None] = _nothing
-    #: Why an earlier run ended, if its watchdog ended it, until that is forgotten.
+    #: That its watchdog ended an earlier run, and why, until that is forgotten.
     last_watchdog: Callable[[], str | None] = _nothing
     #: Why flight records do not outlive the daemon, or which file was no ring.
     recorder: Callable[[], Sequence[str]] = _no_messages
@@ -273,7 +273,7 @@ def _daemon_checks(observed: Observed, *, lag_limit_s: float) -> tuple[Check, ..
         Check(
             code="watchdog_restarted",
             severity="info",
-            probe=lambda: _ended_by_watchdog(observed.last_watchdog()),
+            probe=lambda: _if_any(observed.last_watchdog()),
             action="See `journalctl -u superezio EVENT=watchdog.withheld -n 1`.",
         ),
         Check(
@@ -291,11 +291,6 @@ def _if(condition: bool, message: str) -> list[Finding]:  # noqa: FBT001 - a pri
 
 def _if_any(message: str | None) -> list[Finding]:
     return [Finding(message=message)] if message is not None else []
-
-
-def _ended_by_watchdog(why: str | None) -> list[Finding]:
-    # The reason is that run's: it may be over by now, and others have run since.
-    return _if_any(why and f"the watchdog ended an earlier run, which had said: {why}")
 
 
 def _late(lag_s: float, limit_s: float) -> list[Finding]:

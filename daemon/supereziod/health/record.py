@@ -27,6 +27,11 @@ class Withholding(Struct, frozen=True, kw_only=True):
     gpu: str | None = None
     temperature_c: int | None = None
 
+    @property
+    def of_earlier_run(self) -> str:
+        """What a later run says of it: what was so then need not be so now."""
+        return f"the watchdog ended an earlier run, which had said at {self.time}: {self.message}"
+
 
 class StoredReasons(Struct, frozen=True, kw_only=True):
     """`current` stands while pings are withheld; `last` is how an earlier run ended."""

@@ -92,7 +92,7 @@ class Watchdog:
         if last is not None:
             self._events.emit(
                 "watchdog.restarted",
-                f"an earlier run ended with its watchdog pings withheld: {last.message}",
+                last.of_earlier_run,
                 severity="warning",
                 gpu=last.gpu,
                 reason=last,

@@ -195,7 +195,7 @@ class Host:
     def observed(self, **looks: Any) -> Observed:
         return Observed(
             snapshot=lambda: self.snapshot,
-            last_watchdog=lambda: self.record.last.message if self.record.last else None,
+            last_watchdog=lambda: self.record.last.of_earlier_run if self.record.last else None,
             **looks,
         )
 

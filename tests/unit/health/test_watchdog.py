@@ -242,7 +242,10 @@ async def test_the_next_start_knows_and_tells_why_the_last_run_ended(
     assert watchdog.last_reason.kind == "overheat"
     (reason,) = health.evaluate().reasons
     assert (reason.check, reason.severity) == ("watchdog_restarted", "info")
-    assert reason.message.startswith("the watchdog ended an earlier run, which had said: GPU 0 ")
+    then = watchdog.last_reason
+    said = f"the watchdog ended an earlier run, which had said at {then.time}: GPU 0 "
+    assert reason.message.startswith(said), "not as if it were so now"
+    assert reason.message.endswith(then.message)
     assert health.verdict == "healthy"
     await watchdog.aclose()
 
