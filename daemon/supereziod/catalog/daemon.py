@@ -191,4 +191,13 @@ EXPLAINED: Final[dict[str, Explained]] = {
         "Do what the message says, and try again.",
         ("journalctl -u superezio AUDIT=1", "superezioctl status"),
     ),
+    "audit.turned_away": Explained(
+        "An administrative call was turned away",
+        "It came too fast, or cannot be read; nobody looked at whether it was allowed, and nothing"
+        " was changed. One user's are recorded 20 at once and one a second from then on, an"
+        " admin's as well; LEFT_OUT counts what was not.",
+        "If it was meant, do what the message says, and try again. If there are many, see which"
+        " process sends them.",
+        ("journalctl -u superezio AUDIT=1 OUTCOME=turned_away", "superezioctl session list"),
+    ),
 }

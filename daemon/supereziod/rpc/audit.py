@@ -2,8 +2,12 @@
 
 What is audited is said by the table of methods (`Method.audit`): what admins alone may call,
 always; what anyone may do to things of their own, where it is about another user's, or shared.
-What was refused for want of rights is recorded as well. A request that the daemon's limits keep
-from being looked at, or that is no call of the method at all, is no act.
+What was refused for want of rights is recorded as well, and so is a call of what admins alone may
+do that was turned away before anybody looked at it: it came too fast, or cannot be read. Whom the
+other methods would have been about is not known then, nor was anything of theirs touched.
+
+What has changed something is never kept from the record by what has not: each has a rate of its
+own. An admin's acts have none; what is turned away has, whoever sends it.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import structlog
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from superezio.errors import PermissionDeniedError, SuperezioError
 from superezio.wire import Params
@@ -31,11 +36,17 @@ RECORDS: Final[dict[str, str]] = {
     "audit.done": "An administrative act was done, or found nothing to do.",
     "audit.refused": "An administrative act was refused: the caller may not do it.",
     "audit.failed": "An administrative act failed.",
+    "audit.turned_away": (
+        "An administrative call was not looked at: it came too fast, or cannot be read."
+    ),
 }
-#: Records of what users who are no admins try. More are counted, and told with the next.
+#: Records of a kind that one user may bring about, where that is bounded. More are counted, and
+#: told with the next.
 _PER_SECOND: Final = 1
 _BURST: Final = 20
 _MAX_PARAMETERS: Final = 512
+#: An error may repeat what the caller sent, whole.
+_MAX_ERROR: Final = 2048
 
 
 class AuditTrail:
@@ -50,30 +61,44 @@ class AuditTrail:
     ) -> None:
         self._write = write if write is not None else structlog.get_logger().info
         self._actors = actors or Actors()
-        self._rate = EventRate(clock=clock, per_second=_PER_SECOND, burst=_BURST)
+        self._acts = EventRate(clock=clock, per_second=_PER_SECOND, burst=_BURST)
+        self._attempts = EventRate(clock=clock, per_second=_PER_SECOND, burst=_BURST)
 
     def begin(self, request: RequestContext, route: Route, params: Params) -> None:
-        """Have a request leave a record when it ends, if it is an act.
-
-        Who is behind one that may wait is looked up now: nobody may be there when it ends.
-        """
+        """Have a request leave a record when it ends, if it is an act."""
         if route.only_reads is not None and route.only_reads(params):
             return
-        actor = self._actor(request) if route.may_wait else None
-        request.act = Act(params=params, always=route.audit == "always", actor=actor)
+        request.act = Act(params=params, always=route.audit == "always", actor=None)
+
+    def waits(self, request: RequestContext, act: Act) -> None:
+        """Look up who is behind one that waits: nobody may be there when it ends."""
+        request.act = replace(act, actor=self._actor(request))
+
+    def turned_away(
+        self, request: RequestContext, route: Route, params: Params | None, error: SuperezioError
+    ) -> None:
+        """Record a call that nobody looked at; `params` None: they cannot be read."""
+        if route.audit != "always":
+            return
+        if params is not None and route.only_reads is not None and route.only_reads(params):
+            return
+        besides = self._attempts.take(request.uid)
+        if besides is not None:
+            act = Act(params=params, always=True, actor=None)
+            self._record(request, act, "audit.turned_away", "turned_away", error, besides)
 
     def done(self, request: RequestContext, act: Act, result: object) -> None:
         """Record that a request was done."""
         if self._is_administrative(request, act):
             outcome = "done" if _has_changed_something(result) else "unchanged"
-            self._record(request, act, "audit.done", outcome)
+            self._ended(request, act, "audit.done", outcome)
 
     def failed(self, request: RequestContext, act: Act, error: SuperezioError) -> None:
         """Record that a request was refused, or failed otherwise."""
         if isinstance(error, PermissionDeniedError):
-            self._record(request, act, "audit.refused", "refused", error)
+            self._ended(request, act, "audit.refused", "refused", error)
         elif self._is_administrative(request, act):
-            self._record(request, act, "audit.failed", "failed", error)
+            self._ended(request, act, "audit.failed", "failed", error)
 
     async def by_signal(self, signal: str, action: str, work: Callable[[], Awaitable[R]]) -> R:
         """Do what a signal asks for, and record it. Nobody can tell who sent a signal."""
@@ -91,7 +116,7 @@ class AuditTrail:
         target = _target_of(request)
         return target is not None and target.owner != request.uid
 
-    def _record(
+    def _ended(
         self,
         request: RequestContext,
         act: Act,
@@ -99,19 +124,31 @@ class AuditTrail:
         outcome: str,
         error: SuperezioError | None = None,
     ) -> None:
+        rate = self._acts if outcome == "done" else self._attempts
         # What admins do is never left out.
-        besides = {} if request.role == "admin" else self._rate.take(request.uid)
-        if besides is None:
-            return
+        besides = {} if request.role == "admin" else rate.take(request.uid)
+        if besides is not None:
+            self._record(request, act, event, outcome, error, besides)
+
+    def _record(
+        self,
+        request: RequestContext,
+        act: Act,
+        event: str,
+        outcome: str,
+        error: SuperezioError | None,
+        besides: Mapping[str, Any],
+    ) -> None:
         actor = act.actor or self._actor(request)
-        parameters = _in_short(act.params)
-        asked = f"{request.method} {parameters}" if parameters != "{}" else f"{request.method}"
+        parameters = None if act.params is None else _in_short(act.params)
+        asked = f"{request.method}"
+        if parameters not in {None, "{}"}:
+            asked = f"{asked} {parameters}"
         target = _target_of(request)
         about = f" ({target.what} of {_owner(target)})" if target is not None else ""
-        ended = outcome if error is None else f"{outcome}: {error.message}"
         self._write(
             event,
-            message=f"{actor}: {asked}{about}: {ended}",
+            message=f"{actor}: {asked}{about}: {_how(outcome, error)}",
             audit=1,
             action=request.method,
             outcome=outcome,
@@ -128,10 +165,9 @@ class AuditTrail:
     def _signalled(
         self, signal: str, action: str, event: str, outcome: str, error: Exception | None = None
     ) -> None:
-        ended = outcome if error is None else f"{outcome}: {error}"
         self._write(
             event,
-            message=f"by the signal {signal}: {action}: {ended}",
+            message=f"by the signal {signal}: {action}: {_how(outcome, error)}",
             audit=1,
             action=action,
             outcome=outcome,
@@ -158,6 +194,16 @@ def _has_changed_something(result: object) -> bool:
     )
 
 
+def _how(outcome: str, error: Exception | None) -> str:
+    """Return how it ended in words, cut where they are long."""
+    words = outcome.replace("_", " ")
+    return words if error is None else f"{words}: {_cut(str(error), _MAX_ERROR)}"
+
+
+def _cut(text: str, size: int) -> str:
+    return text if len(text) <= size else f"{text[:size]}..."
+
+
 def _in_short(params: Params) -> str:
     """Return params as JSON, cut where they are long; what was not given is left out."""
     given = {
@@ -165,8 +211,7 @@ def _in_short(params: Params) -> str:
         for name in params.__struct_fields__
         if (value := getattr(params, name)) is not None and value is not UNSET
     }
-    text = msgspec.json.encode(given).decode()
-    return text if len(text) <= _MAX_PARAMETERS else f"{text[:_MAX_PARAMETERS]}..."
+    return _cut(msgspec.json.encode(given).decode(), _MAX_PARAMETERS)
 
 
 def _of_actor(actor: Actor) -> Mapping[str, Any]:

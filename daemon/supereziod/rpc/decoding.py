@@ -43,11 +43,17 @@ class Call(Struct, kw_only=True, gc=False, tag_field="method"):
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
-    """A line, or a member of a batch, that is no call. With id UNSET nobody is told."""
+    """A line, or a member of a batch, that is no call. With id UNSET nobody is told.
+
+    `method` is the one it would have been a call of, where that can be told and there is one;
+    `params` are its own, where they could be read.
+    """
 
     id: RequestId
     error: SuperezioError
     meta: Meta | None = None
+    method: str | None = None
+    params: Params | None = None
 
 
 class Batch(Struct, frozen=True):
@@ -105,18 +111,19 @@ class RequestDecoder:
     def _call(self, content: object) -> Call | Refusal:
         if not isinstance(content, dict):
             return _invalid(None, "a request has to be an object")
+        name = content.get("method")
+        method = name if isinstance(name, str) and name in self._signatures else None
         request_id = content.get("id", UNSET)
         if isinstance(request_id, bool) or not isinstance(request_id, RequestId):
-            return _invalid(None, "id has to be a string, a number or null")
+            return _invalid(None, "id has to be a string, a number or null", method)
+        answer_to = None if request_id is UNSET else request_id
         fault = _fault(content)
         if fault is not None:
-            return _invalid(None if request_id is UNSET else request_id, fault)
+            return _invalid(answer_to, fault, method)
         try:
             meta = msgspec.convert(content.get("meta"), Meta | None)
         except msgspec.ValidationError as error:
-            return _invalid(
-                None if request_id is UNSET else request_id, f"cannot read meta: {error}"
-            )
+            return _invalid(answer_to, f"cannot read meta: {error}", method)
         return self._typed(content["method"], request_id, content.get("params", {}), meta)
 
     def _typed(
@@ -136,13 +143,13 @@ class RequestDecoder:
             typed = msgspec.convert(_by_name(params, signature.params), signature.params)
         except (msgspec.ValidationError, InvalidParamsError) as why:
             error = InvalidParamsError(f"cannot read the params of {name}: {why}")
-            return Refusal(id=request_id, error=error, meta=meta)
+            return Refusal(id=request_id, error=error, meta=meta, method=name)
         hands_out = signature.hands_out
         if request_id is UNSET and hands_out is not None and hands_out(typed):
             error = InvalidRequestError(
                 f"{name} has to have an id: nobody would hear what it hands out, to give it back"
             )
-            return Refusal(id=UNSET, error=error, meta=meta)
+            return Refusal(id=UNSET, error=error, meta=meta, method=name, params=typed)
         return self.call_types[name](jsonrpc="2.0", id=request_id, params=typed, meta=meta)
 
 
@@ -156,8 +163,9 @@ def _fault(content: dict[str, object]) -> str | None:
     return None
 
 
-def _invalid(answer_to: RequestId, why: str) -> Refusal:
-    return Refusal(id=answer_to, error=InvalidRequestError(f"not a JSON-RPC 2.0 request: {why}"))
+def _invalid(answer_to: RequestId, why: str, method: str | None = None) -> Refusal:
+    error = InvalidRequestError(f"not a JSON-RPC 2.0 request: {why}")
+    return Refusal(id=answer_to, error=error, method=method)
 
 
 def _by_name(params: dict[str, Any] | list[Any], params_type: type[Params]) -> dict[str, Any]:

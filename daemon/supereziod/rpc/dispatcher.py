@@ -13,14 +13,13 @@ from typing import Any, Final
 
 from superezio import milliseconds
 from superezio.errors import BusyError, SuperezioError
-from superezio.wire import Meta
 from supereziod.observability.flight_recorder import FlightRecorder
 from supereziod.observability.ring import Ring
 from supereziod.rpc.access import RANK, AccessPolicy
 from supereziod.rpc.answering import Answering, Line, Pending, Routes
 from supereziod.rpc.audit import AuditTrail
 from supereziod.rpc.batches import BatchReply, OpenBatch
-from supereziod.rpc.decoding import Call, Refusal, RequestDecoder, RequestId, Signature
+from supereziod.rpc.decoding import Call, Refusal, RequestDecoder, Signature
 from supereziod.rpc.hot_calls import HotCalls
 from supereziod.rpc.method import Method
 from supereziod.rpc.route import Route, check_meta
@@ -109,7 +108,7 @@ class CommandDispatcher:
         """
         while True:
             item = batch.take()
-            what = item if batch.size <= MAX_BATCH_ANSWER_BYTES else _too_much(item)
+            what = item if batch.size <= MAX_BATCH_ANSWER_BYTES else self._too_much(line, item)
             batch.add(self._charged(line, what, now_ns, batch.reply))
             if batch.is_taken:
                 self.recording.end_run(line, line.requests + 1)
@@ -125,7 +124,7 @@ class CommandDispatcher:
         if wait_ns:
             return self._too_fast(line, what, now_ns, wait_ns)
         if isinstance(what, Refusal):
-            return self._refuse(line, what.id, what.meta, what.error, now_ns)
+            return self._refuse(line, what, what.error, now_ns)
         return self.calls.call(line, what, now_ns, batch)
 
     def _other_call(
@@ -154,6 +153,8 @@ class CommandDispatcher:
             line.check_can_wait(call.id)
         result = route.handler(request, call.params)
         if route.may_wait and isawaitable(result):
+            if request.act is not None:
+                self._answering.audit.waits(request, request.act)
             self._answering.wait(line, pending, result)
             return None
         return self._answering.answered(call.id, request, result)
@@ -167,28 +168,33 @@ class CommandDispatcher:
             retry_after_ms=milliseconds.rounded_up(wait_ns),
             data={"limit": "requests_per_second"},
         )
-        method = None if isinstance(what, Refusal) else line.routes[type(what)].name
-        return self._refuse(line, what.id, what.meta, error, now_ns, method=method)
+        return self._refuse(line, what, error, now_ns)
 
     def _refuse(
-        self,
-        line: Line,
-        request_id: RequestId,
-        meta: Meta | None,
-        error: SuperezioError,
-        now_ns: int,
-        *,
-        method: str | None = None,
+        self, line: Line, what: Call | Refusal, error: SuperezioError, now_ns: int
     ) -> bytes | None:
-        request = self._answering.request(line, method, meta, now_ns)
-        reply = self._answering.failed(request_id, request, error)
+        """Turn away what no handler is to see."""
+        route = self._route_of(line, what)
+        name = None if route is None else route.name
+        request = self._answering.request(line, name, what.meta, now_ns)
+        reply = self._answering.failed(what.id, request, error)
+        if route is not None:
+            self._answering.audit.turned_away(request, route, what.params, error)
         line.charge_since(now_ns)
         return reply
 
+    def _route_of(self, line: Line, what: Call | Refusal) -> Route | None:
+        if isinstance(what, Call):
+            return line.routes[type(what)]
+        return None if what.method is None else line.routes[self.decoder.call_types[what.method]]
 
-def _too_much(item: Call | Refusal) -> Refusal:
-    error = BusyError(
-        f"the answer to the batch has {MAX_BATCH_ANSWER_BYTES} bytes already: ask for this alone",
-        data={"limit": "batch_answer_bytes"},
-    )
-    return Refusal(id=item.id, error=error, meta=item.meta)
+    def _too_much(self, line: Line, item: Call | Refusal) -> Refusal:
+        """Return what becomes of a member of a batch whose answer is long enough."""
+        error = BusyError(
+            f"the answer to the batch has {MAX_BATCH_ANSWER_BYTES} bytes already: ask for this"
+            " alone",
+            data={"limit": "batch_answer_bytes"},
+        )
+        route = self._route_of(line, item)
+        name = None if route is None else route.name
+        return Refusal(id=item.id, error=error, meta=item.meta, method=name, params=item.params)

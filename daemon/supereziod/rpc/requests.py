@@ -48,10 +48,10 @@ class Act(Struct, frozen=True, kw_only=True):
     """What the audit has to know of a request when it ends.
 
     `always`: whatever it is about; else only where that is another user's, or shared. `actor` is
-    who asked, where that was looked up at its beginning.
+    who asked, where that was looked up when it began to wait. Without `params` they cannot be read.
     """
 
-    params: Params
+    params: Params | None
     always: bool
     actor: Actor | None
 

@@ -17,9 +17,11 @@ from superezio.errors import ConflictError, PermissionDeniedError
 from superezio.wire import Done, Params, Role
 from supereziod.observability.correlation import note
 from supereziod.observability.targets import decides_over
+from supereziod.rpc import dispatcher
 from supereziod.rpc.access import AccessPolicy
-from supereziod.rpc.actors import Actors
+from supereziod.rpc.actors import Actor, Actors
 from supereziod.rpc.audit import AuditTrail
+from supereziod.rpc.limits import Limits
 from supereziod.rpc.method import Audit, Method
 from supereziod.rpc.peers import Peer
 from unit.rpc.built import OneRole
@@ -152,7 +154,7 @@ async def test_what_is_no_act_leaves_none(tmp_path: Path, records: Records) -> N
     reading = replace(act("always", role="admin"), only_reads=lambda params: params.name == "r")
     async with calling(tmp_path, records, reading) as client:
         await client.call("thing.do", {"name": "r"})
-        await client.call("thing.do", {"unheard_of": 1})
+        await client.call("thing.undone", {"unheard_of": 1})
     async with calling(tmp_path / "b", records, act("never", role="admin")) as client:
         await client.call("thing.do", {"owner": SOMEBODY})
     assert records.written == []
@@ -211,6 +213,139 @@ async def test_attempts_without_end_are_counted_and_admins_never_left_out(
         for _ in range(100):
             await client.call("thing.do")
     assert len(records.written) == 100
+
+
+async def test_no_number_of_attempts_hides_what_was_done(tmp_path: Path, records: Records) -> None:
+    async with calling(tmp_path, records, act("others"), role="user") as client:
+        for reason in ("not yours", "conflict", "nothing to do"):
+            for _ in range(30):
+                await client.call("thing.do", {"owner": SOMEBODY, "reason": reason})
+        records.written.clear()
+        await client.call("thing.do", {"owner": SOMEBODY})
+    record = records.take()
+    assert (record["outcome"], "left_out" in record) == ("done", False)
+
+
+# --- calls that nobody looked at ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "parameters"),
+    [
+        ({"params": {"unheard_of": 1}}, "invalid_params", None),
+        ({"params": [1, 2, 3, 4]}, "invalid_params", None),
+        ({"params": 3}, "invalid_request", None),
+        ({"meta": {"deadline_ms": "x"}}, "invalid_request", None),
+        ({"id": [1]}, "invalid_request", None),
+        ({"jsonrpc": "1.0"}, "invalid_request", None),
+    ],
+)
+async def test_an_administrative_call_that_cannot_be_read_is_recorded(
+    tmp_path: Path, records: Records, call: dict[str, Any], kind: str, parameters: str | None
+) -> None:
+    whole = {"jsonrpc": "2.0", "id": 1, "method": "thing.do", **call}
+    async with calling(tmp_path, records, act("always", role="admin")) as client:
+        answer = await client.ask(whole)
+    record = records.take()
+    assert (record["event"], record["outcome"]) == ("audit.turned_away", "turned_away")
+    assert (record["action"], record["error_kind"]) == ("thing.do", kind)
+    assert (record["parameters"], record["target"]) == (parameters, None)
+    assert record["message"].endswith(f"thing.do: turned away: {answer['error']['message']}")
+    assert (record["uid"], record["actor_comm"] is None) == (ME, False)
+
+
+async def test_an_administrative_call_that_came_too_fast_is_recorded_with_what_it_asked(
+    tmp_path: Path, records: Records
+) -> None:
+    limits = Limits(requests_burst=2, requests_per_second=1)
+    methods = [act("always", role="admin")]
+    access: AccessPolicy = OneRole(own_uid=-1, role="admin")
+    async with serving(
+        tmp_path, methods, access=access, audit=records.trail, limits=limits, clock=lambda: 0
+    ) as served:
+        client = await served.client()
+        for name in ("a", "b"):
+            await client.call("thing.do", {"name": name})
+        records.written.clear()
+        answer = await client.call("thing.do", {"name": "c"})
+    assert answer["error"]["data"]["kind"] == "busy"
+    record = records.take()
+    assert (record["event"], record["error_kind"]) == ("audit.turned_away", "busy")
+    assert record["parameters"] == '{"name":"c","reason":""}'
+    assert 'thing.do {"name":"c","reason":""}: turned away: too many requests a second' in record["message"]
+
+
+async def test_one_that_a_batch_has_no_room_for_is_recorded(
+    tmp_path: Path, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "MAX_BATCH_ANSWER_BYTES", 10)
+    call = {"jsonrpc": "2.0", "id": 1, "method": "thing.do", "params": {"name": "a"}}
+    async with calling(tmp_path, records, act("always", role="admin")) as client:
+        await client.ask([call, call, {**call, "params": 3}])
+    assert [each["outcome"] for each in records.written] == ["done", "turned_away", "turned_away"]
+    assert [each["parameters"] for each in records.written[1:]] == [
+        '{"name":"a","reason":""}',
+        None,
+    ]
+
+
+async def test_what_was_turned_away_is_told_of_administrative_methods_alone(
+    tmp_path: Path, records: Records
+) -> None:
+    """Of the others it is not known whether they were about somebody else's."""
+    async with calling(tmp_path, records, act("others"), role="user") as client:
+        await client.call("thing.do", {"unheard_of": 1})
+        await client.call("no.such.method")
+        await client.ask({"jsonrpc": "2.0", "id": 1, "method": 3})
+    reading = replace(act("always", role="admin"), only_reads=lambda params: params.name == "r")
+    limits = Limits(requests_burst=1, requests_per_second=1)
+    async with serving(
+        tmp_path / "b", [reading], audit=records.trail, limits=limits, clock=lambda: 0
+    ) as served:
+        client = await served.client()
+        for _ in range(3):
+            await client.call("thing.do", {"name": "r"})
+    assert records.written == []
+
+
+async def test_a_flood_of_what_is_turned_away_is_counted_whoever_sends_it(
+    tmp_path: Path, records: Records
+) -> None:
+    async with calling(tmp_path, records, act("always", role="admin")) as client:
+        for _ in range(100):
+            await client.call("thing.do", {"unheard_of": 1})
+        assert len(records.written) == 20
+        records.written.clear()
+        await client.call("thing.do")
+        assert "left_out" not in records.take(), "an act is none of them"
+        records.now_ns = 10_000_000_000
+        await client.call("thing.do", {"unheard_of": 1})
+    assert records.take()["left_out"] == 80
+
+
+async def test_who_is_behind_a_call_is_not_looked_up_for_what_leaves_no_record(
+    tmp_path: Path, records: Records
+) -> None:
+    """Files are read for it, on the loop: no flood may have it done thousands of times."""
+    asked: list[int] = []
+
+    class Counting(Actors):
+        def describe(self, peer: Peer, pidfd: int | None) -> Actor:
+            asked.append(peer.uid)
+            return super().describe(peer, pidfd)
+
+    records.trail = AuditTrail(records.write, actors=Counting(), clock=lambda: 0)
+    method = act("always", role="admin", may_wait=True)
+    async with calling(tmp_path, records, method, role="user") as client:
+        for number in range(100):
+            await client.call("thing.do", {"unheard_of": 1} if number % 2 else {})
+    assert len(asked) == len(records.written) == 20
+
+
+async def test_an_error_that_repeats_what_was_sent_is_cut(tmp_path: Path, records: Records) -> None:
+    async with calling(tmp_path, records, act("always", role="admin")) as client:
+        await client.call("thing.do", {"x" * 10_000: 1})
+    assert len(records.take()["message"]) < 2048 + 200
 
 
 async def test_long_parameters_are_cut(tmp_path: Path, records: Records) -> None:
