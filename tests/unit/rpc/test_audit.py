@@ -272,7 +272,10 @@ async def test_an_administrative_call_that_came_too_fast_is_recorded_with_what_i
     record = records.take()
     assert (record["event"], record["error_kind"]) == ("audit.turned_away", "busy")
     assert record["parameters"] == '{"name":"c","reason":""}'
-    assert 'thing.do {"name":"c","reason":""}: turned away: too many requests a second' in record["message"]
+    assert (
+        'thing.do {"name":"c","reason":""}: turned away: too many requests a second'
+        in record["message"]
+    )
 
 
 async def test_one_that_a_batch_has_no_room_for_is_recorded(
