@@ -158,10 +158,11 @@ class Wire:
         self._socket = ours
 
     def send(self, data: bytes) -> None:
-        """Hand over as much as the kernel takes."""
+        """Hand over as much as the kernel takes; one that was refused still has a line to read."""
         try:
             self._socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
+            self.read()
             self.is_over = True
 
     def read(self) -> None:
