@@ -274,7 +274,8 @@ class Truth:
             assert held.ttl_ends_ns is not None
             ends_ns = held.ttl_ends_ns
             if held.renewed_ns <= self.run.ready_ns:
-                ends_ns = max(ends_ns, self.run.ready_ns + _RESTART_GRACE_NS)
+                half_ns = (ends_ns - held.renewed_ns) // 2
+                ends_ns = max(ends_ns, self.run.ready_ns + max(_RESTART_GRACE_NS, half_ns))
         # The daemon looked at its clock a moment before the caller did.
         ends_ns -= _EARLY_NS
         return now - ends_ns if now > ends_ns else None

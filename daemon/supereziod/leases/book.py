@@ -267,14 +267,17 @@ class LeaseBook:
         """Let time count for the leases of an earlier run: clients can reach the daemon from now.
 
         Connection leases have `grace_s` for their reconnect; a ttl lease has what is left of its
-        TTL, and no less than that for its next renewal.
+        TTL, and no less than that, or half of its TTL, for its next renewal: who renews three times
+        per TTL comes in that time, even where the last renewals could not be recorded.
         """
-        grace_ns = self._clock() + round(grace_s * 1e9)
+        now_ns = self._clock()
+        grace_ns = now_ns + round(grace_s * 1e9)
         for lease in self:
             if lease.orphaned:
                 self._ends.set(lease.id, grace_ns)
             elif lease.record.expires_ns is not None:
-                self._ends.set(lease.id, max(lease.record.expires_ns, grace_ns))
+                half_ns = now_ns + (lease.record.ttl_ms or 0) * _NS_PER_MS // 2
+                self._ends.set(lease.id, max(lease.record.expires_ns, grace_ns, half_ns))
 
     def ends_ns(self, lease: LiveLease) -> int | None:
         """Return when the lease ends by itself (CLOCK_MONOTONIC), if anything of the kind is due.
@@ -290,14 +293,14 @@ class LeaseBook:
             self.holders.watch_awaited(self._opener)
 
     def renew(self, lease: LiveLease, ttl_ms: int) -> None:
-        """Let a ttl lease last `ttl_ms` from now. Raises StateNotWritableError: nothing changed."""
+        """Let a ttl lease last `ttl_ms` from now; it does so where that cannot be recorded, too.
+
+        Existing leases stand: that the disk is full is not the holder's fault. It is recorded when
+        there is room, and a restart until then leaves time for the next renewal.
+        """
         ends_ns = self._clock() + ttl_ms * _NS_PER_MS
-        self.amend(
-            lease,
-            "cannot record the renewal, so the lease ends as it would have",
-            ttl_ms=ttl_ms,
-            expires_ns=ends_ns,
-        )
+        lease.record = structs.replace(lease.record, ttl_ms=ttl_ms, expires_ns=ends_ns)
+        self._store.keep(lease.record)
         self._ends.set(lease.id, ends_ns)
 
     def mark_ready(self, lease: LiveLease) -> None:

@@ -360,8 +360,7 @@ class LeaseManager:
     def renew(self, caller: Caller, params: LeaseRenewParams) -> Lease:
         """Let a ttl lease last its TTL from now.
 
-        Raises StaleLeaseError, InvalidParamsError (it has no TTL), PermissionDeniedError,
-        StateNotWritableError.
+        Raises StaleLeaseError, InvalidParamsError (it has no TTL), PermissionDeniedError.
         """
         lease = self._own(caller, params.lease)
         if lease.record.ttl_ms is None:

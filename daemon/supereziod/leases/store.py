@@ -76,8 +76,8 @@ class Unreadable(Struct, frozen=True, kw_only=True):
 class LeaseStore:
     """The leases of one boot in a `Database`, and whose the released ones were (`released`).
 
-    A deletion that cannot be written is remembered and made up for: `put` first writes off what
-    is owed, so that no lease that ended is followed by one recorded as if it had not.
+    A deletion or a change that cannot be written is remembered and made up for: `put` first writes
+    what is owed, so that no lease that ended is followed by one recorded as if it had not.
     """
 
     def __init__(self, database: Database, *, boot_id: str) -> None:
@@ -85,7 +85,8 @@ class LeaseStore:
         self._boot_id = boot_id
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(LeaseRecord)
-        self._owed: dict[str, None] = {}
+        #: By lease: the record to write, or None where it is to be deleted.
+        self._owed: dict[str, LeaseRecord | None] = {}
         self.released: dict[str, int] = {}
         self._released_by: dict[int, dict[str, None]] = {}
 
@@ -132,11 +133,16 @@ class LeaseStore:
         """Commit the lease, new or changed. Raises StorageError; then nothing was recorded."""
         self._settle()
         self._database.check_room()
-        self._database.execute(
-            "INSERT INTO leases VALUES (?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, body = excluded.body",
-            (record.id, self._boot_id, self._encoder.encode(record)),
-        )
+        self._write(record)
+
+    def keep(self, record: LeaseRecord) -> None:
+        """Commit what is so of a lease in any case: where that fails, it is made up for."""
+        try:
+            self._write(record)
+        except StorageError:
+            self._owed[record.id] = record
+        else:
+            self._owed.pop(record.id, None)
 
     def release(self, lease: str, *, uid: int) -> None:
         """Commit that the user's lease was released. Raises StorageError; then it stands.
@@ -147,6 +153,7 @@ class LeaseStore:
         self._database.execute(
             "UPDATE leases SET body = ? WHERE id = ?", (str(uid).encode("ascii"), lease)
         )
+        self._owed.pop(lease, None)
         self._note_released(lease, uid)
         of_user = self._released_by[uid]
         if len(of_user) > _RELEASED_REMEMBERED:
@@ -157,6 +164,7 @@ class LeaseStore:
     def delete(self, lease: str) -> None:
         """Commit the end of a lease. Raises StorageError; then it is still recorded."""
         self._database.execute("DELETE FROM leases WHERE id = ?", (lease,))
+        self._owed.pop(lease, None)
 
     def forget(self, lease: str) -> None:
         """End a lease that is over in any case: its deletion is made up for where it fails."""
@@ -182,9 +190,19 @@ class LeaseStore:
         self._released_by.setdefault(uid, {})[lease] = None
 
     def _settle(self) -> None:
-        while self._owed:
-            self.delete(next(iter(self._owed)))
-            del self._owed[next(iter(self._owed))]
+        for lease, record in tuple(self._owed.items()):
+            if record is None:
+                self.delete(lease)
+            else:
+                self._write(record)
+                del self._owed[lease]
+
+    def _write(self, record: LeaseRecord) -> None:
+        self._database.execute(
+            "INSERT INTO leases VALUES (?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, body = excluded.body",
+            (record.id, self._boot_id, self._encoder.encode(record)),
+        )
 
 
 def read_leases(path: Path, *, boot_id: str) -> list[LeaseRecord]:

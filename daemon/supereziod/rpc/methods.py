@@ -163,7 +163,7 @@ METHODS: Final[tuple[Method, ...]] = (
             errors=("stale_lease", "conflict"), audit="others"),
     _method("lease.renew", "user", "own", LeaseCommands.renew,
             wire.LeaseRenewParams, wire.Lease, "Let a ttl lease last its TTL from now",
-            errors=("stale_lease", "state_not_writable"), audit="others"),
+            errors=("stale_lease",), audit="others"),
     _method("lease.ready", "user", "own", LeaseCommands.ready,
             wire.LeaseParams, wire.Lease, "Say that the lease's program has grown to its size",
             errors=("stale_lease", "state_not_writable"), audit="others"),

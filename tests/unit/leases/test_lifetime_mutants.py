@@ -42,14 +42,32 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "ends a ttl lease right after a restart",
         BOOK,
-        "max(lease.record.expires_ns, grace_ns)",
-        "lease.record.expires_ns",
+        "max(lease.record.expires_ns, grace_ns, half_ns)",
+        "max(lease.record.expires_ns, half_ns)",
     ),
     Mutant(
         "cuts a long ttl at a restart",
         BOOK,
+        "max(lease.record.expires_ns, grace_ns, half_ns)",
+        "max(grace_ns, half_ns)",
+    ),
+    Mutant(
+        "leaves no time for the next renewal of a long ttl",
+        BOOK,
+        "max(lease.record.expires_ns, grace_ns, half_ns)",
         "max(lease.record.expires_ns, grace_ns)",
-        "grace_ns",
+    ),
+    Mutant(
+        "forgets a renewal that could not be recorded",
+        STORE,
+        "            self._owed[record.id] = record\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "records a renewal of a lease that was released since",
+        STORE,
+        "        self._owed.pop(lease, None)\n        self._note_released",
+        "        self._note_released",
     ),
     Mutant(
         "gives no grace after a restart",
@@ -60,8 +78,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "does not commit a renewal",
         BOOK,
-        "            ttl_ms=ttl_ms,\n            expires_ns=ends_ns,\n        )\n",
-        "        )\n",
+        "        self._store.keep(lease.record)\n",
+        "",
     ),
     Mutant(
         "counts a renewal from the old end",
@@ -72,8 +90,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "forgets the ttl that a renewal set",
         BOOK,
-        "            ttl_ms=ttl_ms,\n            expires_ns=ends_ns,\n        )\n",
-        "            expires_ns=ends_ns,\n        )\n",
+        "structs.replace(lease.record, ttl_ms=ttl_ms, expires_ns=ends_ns)",
+        "structs.replace(lease.record, expires_ns=ends_ns)",
     ),
     Mutant(
         "lets the grace run on after a resume",

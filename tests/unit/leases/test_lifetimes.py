@@ -7,7 +7,8 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from superezio.errors import (
     InvalidParamsError,
     PermissionDeniedError,
     StaleLeaseError,
-    StateNotWritableError,
 )
 from superezio.wire import Lease, LeaseAttachParams, LeaseRenewParams
 from supereziod.leases import store
@@ -90,6 +90,30 @@ async def test_one_timer_ends_a_ttl_lease_without_any_change_of_the_gpus(tmp_pat
         await until(lambda: "lease.lost" in host.types())
 
 
+@contextmanager
+def a_full_disk(host: LeaseHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let nothing be written of leases, except that they end."""
+    database = host.store._database
+    execute = database.execute
+
+    def full(statement: str, parameters: tuple[object, ...] = ()) -> None:
+        if statement.startswith("INSERT"):
+            raise StorageError("the disk is full")
+        execute(statement, parameters)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(database, "execute", full)
+        yield
+
+
+def recorded_end_ns(host: LeaseHost, lease: str) -> int:
+    """When the ttl lease ends by its record (CLOCK_MONOTONIC)."""
+    ((record,), _) = host.store.load()
+    assert record.id == lease
+    assert record.expires_ns is not None
+    return record.expires_ns
+
+
 async def test_a_restart_takes_nothing_of_a_ttl_and_leaves_time_to_renew(tmp_path: Path) -> None:
     async with lease_host(tmp_path) as before:
         long = before.now(ME, vram=1, mode="ttl", ttl_ms=50_000)
@@ -118,19 +142,42 @@ async def test_a_ttl_nobody_can_mean_is_refused(host: LeaseHost, params: dict[st
         host.leases.renew(ME, LeaseRenewParams(lease=lease.id, ttl_ms=1))
 
 
-async def test_a_renewal_that_cannot_be_recorded_is_none(
+async def test_existing_leases_stand_and_are_renewed_while_state_is_not_writable(
     host: LeaseHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lease = host.now(ME, mode="ttl", ttl_ms=9_000)
-    host.clock.advance(5)
+    lease = host.now(ME, vram=1, mode="ttl", ttl_ms=9_000)
+    with a_full_disk(host, monkeypatch):
+        for _ in range(3):
+            host.clock.advance(5)
+            assert host.leases.renew(ME, LeaseRenewParams(lease=lease.id)).expires_in_s == 9.0
+    assert recorded_end_ns(host, lease.id) < host.clock()
+    host.store.recheck()
+    assert recorded_end_ns(host, lease.id) == host.clock() + 9_000_000_000
 
-    def full(*_: object) -> None:
-        raise StorageError("the disk is full")
 
-    monkeypatch.setattr(host.store, "put", full)
-    with pytest.raises(StateNotWritableError, match="ends as it would have"):
+async def test_a_renewal_that_was_not_recorded_brings_back_no_lease_that_was_released(
+    host: LeaseHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = host.now(ME, vram=1, mode="ttl", ttl_ms=9_000)
+    with a_full_disk(host, monkeypatch):
         host.leases.renew(ME, LeaseRenewParams(lease=lease.id))
-    assert host.leases.get(ME, lease.id).expires_in_s == 4.0
+    host.leases.release(ME, lease.id)
+    host.store.recheck()
+    assert host.store.load() == ([], [])
+
+
+async def test_a_restart_leaves_time_to_renew_where_renewals_were_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lease_host(tmp_path) as before:
+        lease = before.now(ME, vram=1, mode="ttl", ttl_ms=600_000)
+        with a_full_disk(before, monkeypatch):
+            for _ in range(4):
+                before.clock.advance(200)
+                before.leases.renew(ME, LeaseRenewParams(lease=lease.id))
+    async with lease_host(tmp_path, clock=before.clock) as after:
+        left_s = after.leases.get(ME, lease.id).expires_in_s
+        assert left_s == pytest.approx(300, abs=0.1), "three renewals per TTL: one comes in time"
 
 
 async def test_a_holder_that_is_not_visible_can_have_a_ttl_lease(host: LeaseHost) -> None:
@@ -415,7 +462,7 @@ class Lifetimes(RuleBasedStateMachine):
             if held.mode == "connection":
                 held.connection, held.ends_s = None, self.now_s + RESTART_GRACE_S
             elif held.ends_s is not None:
-                held.ends_s = max(held.ends_s, self.now_s + RESTART_GRACE_S)
+                held.ends_s = max(held.ends_s, self.now_s + max(RESTART_GRACE_S, held.ttl_s / 2))
 
     @precondition(lambda self: len(self.held) > 4)
     @rule()
