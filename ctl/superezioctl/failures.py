@@ -42,8 +42,8 @@ def document(error: errors.SuperezioError) -> str:
 
 
 def members(error: errors.SuperezioError) -> dict[str, Any]:
-    """Return what programs are told of an error."""
-    return {
+    """Return what programs are told of an error; where no daemon answered, also of its unit."""
+    told = {
         "kind": error.kind,
         "code": error.code,
         "message": error.message,
@@ -51,6 +51,14 @@ def members(error: errors.SuperezioError) -> dict[str, Any]:
         "retry_after_ms": error.retry_after_ms,
         "data": error.data,
     }
+    return told | {"systemd": unit.members()} if _is_unanswered(error) else told
+
+
+def _is_unanswered(error: errors.SuperezioError) -> bool:
+    """Whether the unit is to be looked at, as the daemon did not say anything."""
+    if isinstance(error, errors.ConnectionLostError):
+        return error.message.startswith(_LOST)
+    return isinstance(error, errors.DaemonNotRunningError | errors.ReplyTimeoutError)
 
 
 def usage_document(message: str) -> str:

@@ -6,6 +6,10 @@ import os
 import shutil
 import subprocess
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 UNIT = "superezio.service"
 OVERHEAT = "superezio-overheat.service"
 #: There while that unit has the daemon and the models stopped.
@@ -54,6 +58,25 @@ def has_bad_configuration(state: dict[str, str]) -> bool:
     return (state.get("Result"), state.get("ExecMainStatus")) == ("exit-code", BAD_CONFIGURATION)
 
 
+def members() -> dict[str, Any] | None:
+    """Return what programs are told of the unit; None where systemd or the unit is not there.
+
+    `overheat` is null unless that unit has the daemon and the models stopped until it is cool.
+    """
+    state = show()
+    if state.get("LoadState") != "loaded":
+        return None
+    overheat = _standing_still(state)
+    return {
+        "unit": UNIT,
+        "active_state": state.get("ActiveState"),
+        "sub_state": state.get("SubState"),
+        "result": state.get("Result"),
+        "status": state.get("StatusText") or None,
+        "overheat": overheat and {"unit": OVERHEAT, "status": overheat.get("StatusText") or None},
+    }
+
+
 def show(unit: str = UNIT) -> dict[str, str]:
     """Return properties of a unit; empty where systemd does not answer."""
     systemctl = shutil.which("systemctl")
@@ -76,17 +99,23 @@ def show(unit: str = UNIT) -> dict[str, str]:
 
 def _overheat(state: dict[str, str]) -> list[str]:
     """Return sentences on the unit that has the daemon stand still while it is too hot for it."""
-    stands = os.path.exists(STOPPED)  # noqa: PTH110 - pathlib costs 8 ms
-    if not stands or state.get("ActiveState") in {None, "active"}:
-        return []
-    overheat = show(OVERHEAT)
-    if overheat.get("ActiveState") != "active":
+    overheat = _standing_still(state)
+    if overheat is None:
         return []
     return [
         f"{OVERHEAT} starts the daemon and the models again once the GPUs are cool"
         + _status(overheat),
         "`journalctl -u superezio-overheat` has the rest.",
     ]
+
+
+def _standing_still(state: dict[str, str]) -> dict[str, str] | None:
+    """Return the properties of that unit; None where the daemon does not stand still for it."""
+    stands = os.path.exists(STOPPED)  # noqa: PTH110 - pathlib costs 8 ms
+    if not stands or state.get("ActiveState") in {None, "active"}:
+        return None
+    overheat = show(OVERHEAT)
+    return overheat if overheat.get("ActiveState") == "active" else None
 
 
 def _result(state: dict[str, str]) -> str:

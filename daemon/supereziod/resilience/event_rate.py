@@ -37,6 +37,7 @@ class EventRate:
         self._per_second = per_second
         self._burst = burst
         self._by_uid: dict[int | None, _User] = {}
+        self._sweep_at = _USERS
 
     def take(self, owner: int | None, *, by: int | None = None) -> Mapping[str, Any] | None:
         """Return what the data of an event has to have besides, or None where it is not told.
@@ -58,12 +59,14 @@ class EventRate:
         return {"left_out": left_out}
 
     def _add(self, uid: int | None, now_ns: int) -> _User:
-        if len(self._by_uid) >= _USERS:
+        if len(self._by_uid) >= self._sweep_at:
             self._by_uid = {
                 each: user
                 for each, user in self._by_uid.items()
                 if user.left_out or not user.rate.is_full(now_ns)
             }
+            # Not again for each one that comes: a crowd of them may all have to be kept.
+            self._sweep_at = max(_USERS, 2 * len(self._by_uid))
         user = self._by_uid[uid] = _User(self._per_second, self._burst)
         return user
 

@@ -237,6 +237,43 @@ def test_a_daemon_that_stands_still_until_it_is_cool_is_said_to(
     assert "systemctl start" not in ctl.err
 
 
+@pytest.mark.parametrize("hot", [False, True])
+def test_programs_are_told_what_the_unit_is_doing_too(
+    ctl: Ctl, tmp_path: Path, no_journal: Path, monkeypatch: pytest.MonkeyPatch, *, hot: bool
+) -> None:
+    monkeypatch.setattr("superezioctl.unit.STOPPED", str(tmp_path / "stopped.json"))
+    script(
+        no_journal / "systemctl",
+        "echo LoadState=loaded; case $2 in superezio.service) echo ActiveState=failed;"
+        " echo SubState=failed; echo Result=watchdog; echo StatusText= ;;"
+        " *) echo ActiveState=active; echo 'StatusText=GPU 0 reads CRITICAL at 95 C' ;; esac",
+    )
+    if hot:
+        (tmp_path / "stopped.json").touch()
+    assert ctl("--json", "--socket", str(tmp_path / "no.sock"), "status") == 5
+    error = json.loads(ctl.out)["error"]
+    overheat = {"unit": "superezio-overheat.service", "status": "GPU 0 reads CRITICAL at 95 C"}
+    assert (error["kind"], error["systemd"]) == (
+        "daemon_not_running",
+        {
+            "unit": "superezio.service",
+            "active_state": "failed",
+            "sub_state": "failed",
+            "result": "watchdog",
+            "status": None,
+            "overheat": overheat if hot else None,
+        },
+    )
+
+
+def test_programs_are_told_nothing_of_a_unit_that_is_not_there(
+    ctl: Ctl, tmp_path: Path, no_journal: Path
+) -> None:
+    script(no_journal / "systemctl", "echo LoadState=not-found")
+    assert ctl("--json", "--socket", str(tmp_path / "no.sock"), "status") == 5
+    assert json.loads(ctl.out)["error"]["systemd"] is None
+
+
 def test_a_daemon_that_restarts_in_mid_call_is_asked_again(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["gpu.list"] = [HangUp, errors.ShuttingDownError("bye"), {"gpus": []}]
     assert ctl.json("gpu", "list") == {"gpus": []}

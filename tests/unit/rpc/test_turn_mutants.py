@@ -94,9 +94,8 @@ MUTANTS = (
     Mutant(
         "takes no time for refusals",
         DISPATCHER,
-        "        reply = self._answering.failed(request_id, request, error)\n"
-        "        line.charge_since(now_ns)\n",
-        "        reply = self._answering.failed(request_id, request, error)\n",
+        "turned_away(request, route, what.params, error)\n        line.charge_since(now_ns)\n",
+        "turned_away(request, route, what.params, error)\n",
     ),
 )
 
