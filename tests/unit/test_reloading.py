@@ -121,6 +121,16 @@ async def test_what_is_in_force_is_what_was_read_last_and_found_good(daemon: Dae
         await daemon.reloader.values(key="leases.grce", everything=False)
 
 
+async def test_what_could_not_be_applied_is_not_in_force(daemon: Daemon) -> None:
+    daemon.file.write_text('[logging]\nlevel = "debug"\n')
+    daemon.fault = ValueError("no such group")
+    with pytest.raises(ValueError, match="no such group"):
+        await daemon.reloader.reload()
+    found = await daemon.reloader.values(key=None, everything=False)
+    assert found.values == []
+    assert [each.key for each in (await daemon.reloader.diff()).changes] == ["logging.level"]
+
+
 async def test_a_comparison_changes_nothing(daemon: Daemon) -> None:
     daemon.file.write_text('[leases]\ngrace = 9\n[logging]\nlevel = "debug"\n')
     for _ in range(2):

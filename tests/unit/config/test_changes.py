@@ -76,3 +76,4 @@ def test_every_rule_names_a_key_that_exists() -> None:
     for rule in LIVE:
         assert any(key.startswith(rule) if rule.endswith(".") else key == rule for key in keys)
     assert not is_live("gpu.driver")
+    assert not is_live("limit.keys_of_another_kind"), "a key is no section"

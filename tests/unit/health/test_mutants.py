@@ -221,6 +221,12 @@ MUTANTS = (
         "        if self.enabled:\n            self._resume()",
     ),
     _mutant(
+        "withholds for what is no more than degraded",
+        "health.watchdog",
+        'if each.severity == "critical"]',
+        "]",
+    ),
+    _mutant(
         "withholds without storing why",
         "health.watchdog",
         "stored = self._record.withhold(reason)",

@@ -66,6 +66,30 @@ MUTANTS = (
         "            self._save(stopped)\n",
     ),
     _mutant(
+        "overlooks what comes up while it stops the others",
+        "response",
+        "_LOOKS: Final = 3",
+        "_LOOKS: Final = 1",
+    ),
+    _mutant(
+        "starts a daemon that is past its start limit",
+        "response",
+        "            await self._systemctl.reset_failed((_SOCKET, SERVICE))\n",
+        "",
+    ),
+    _mutant(
+        "acts without a fresh reading",
+        "service",
+        "why_not = decision.by_reading(heats, fault=fault)",
+        "why_not = None",
+    ),
+    _mutant(
+        "acts whatever the daemon has stored",
+        "service",
+        "why_not = self._by_stored_reason(trigger, options)",
+        "why_not = None",
+    ),
+    _mutant(
         "starts models without the daemon",
         "response",
         "        if not await self._start_daemon():\n            return False\n",

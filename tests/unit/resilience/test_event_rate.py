@@ -48,6 +48,14 @@ def test_what_time_brings_about_of_what_is_shared_has_a_rate_of_its_own() -> Non
     assert rate.take(None, by=1000) == {}
 
 
+def test_a_crowd_of_users_gives_nobody_their_burst_again() -> None:
+    rate = EventRate(clock=FakeClock())
+    taken(rate, 0, BURST)
+    for uid in range(1, 1000):
+        rate.take(uid)
+    assert rate.take(0) is None
+
+
 def test_users_who_have_been_quiet_are_forgotten_and_a_count_never_is() -> None:
     clock = FakeClock()
     rate = EventRate(clock=clock)

@@ -59,6 +59,24 @@ def test_a_life_that_could_not_remove_the_file_shows_in_the_state(halves: Halves
     assert not halves.life().break_()
 
 
+def test_a_half_of_an_earlier_life_is_no_seal_with_that_of_a_later_one(halves: Halves) -> None:
+    old = (halves.runtime / "sealed").read_bytes()
+    seal = halves.life()
+    seal.break_()
+    seal.set()
+    (halves.runtime / "sealed").write_bytes(old)
+    assert not halves.life().break_()
+
+
+def test_a_half_that_can_be_read_and_not_removed_is_no_seal(halves: Halves) -> None:
+    stays = Path("/proc/sys/kernel/random/boot_id")
+    database = Database.open(halves.state / "state.db", schema=Documents.SCHEMA)
+    documents = Documents(database)
+    documents.put("seal", stays.read_bytes())
+    assert not Seal(documents, stays).break_(), "the next life would take it for its own"
+    database.close()
+
+
 def test_what_cannot_be_removed_is_no_seal(halves: Halves) -> None:
     path = halves.runtime / "sealed"
     path.unlink()

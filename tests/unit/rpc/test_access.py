@@ -10,12 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from superezio.wire import Role
 from supereziod.rpc.access import AccessPolicy, resolve_access
 from supereziod.rpc.peers import Peer, open_peer_pidfd, read_peer
+from supereziod.rpc.requests import RequestContext
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become other users")
 
@@ -75,6 +78,18 @@ def test_names_are_resolved_once_and_unknown_ones_are_told() -> None:
     assert (policy.user_group, policy.admin_group) == ("root", "4711")
     assert policy.own_uid == os.geteuid()
     assert resolved.unknown == ["no-such-group", "no-such-user", "nul\0"]
+
+
+@pytest.mark.parametrize(
+    ("role", "sees"),
+    [("observer", {1000}), ("user", {1000}), ("admin", {0, 1000, 1001})],
+)
+def test_who_is_no_admin_sees_in_full_what_is_of_the_own_uid(role: Role, sees: set[int]) -> None:
+    peer = Peer(uid=1000, gid=1000, pid=1, groups=frozenset())
+    origin: Any = SimpleNamespace(role=role, peer=peer)
+    session: Any = None
+    request = RequestContext(origin, "lease.list", session, None, 0, 1)
+    assert {uid for uid in (0, 1000, 1001) if request.may_see(uid)} == sees
 
 
 # --- the kernel's word --------------------------------------------------------------------------

@@ -198,6 +198,31 @@ async def test_one_that_waits_is_recorded_when_it_ends_also_if_its_caller_is_gon
     assert record["actor_comm"] is not None
 
 
+async def test_who_asked_for_one_that_waits_is_looked_up_while_they_are_there(
+    tmp_path: Path, records: Records
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Ending(Actors):
+        def describe(self, peer: Peer, pidfd: int | None) -> Actor:
+            del pidfd
+            return Actor(uid=peer.uid, pid=peer.pid, comm="ended" if go_on.is_set() else "there")
+
+    async def wait(_request: object, _params: Named) -> Done:
+        begun.set()
+        await go_on.wait()
+        return Done(done=True)
+
+    records.trail = AuditTrail(records.write, actors=Ending())
+    slow = act("always", role="admin", may_wait=True, handler=wait)
+    async with calling(tmp_path, records, slow) as client:
+        asking = asyncio.ensure_future(client.call("thing.do"))
+        await begun.wait()
+        go_on.set()
+        await asking
+    assert records.take()["actor_comm"] == "there"
+
+
 async def test_attempts_without_end_are_counted_and_admins_never_left_out(
     tmp_path: Path, records: Records
 ) -> None:

@@ -94,8 +94,8 @@ MUTANTS = (
     Mutant(
         "takes no time for refusals",
         DISPATCHER,
-        "turned_away(request, route, what.params, error)\n        line.charge_since(now_ns)\n",
-        "turned_away(request, route, what.params, error)\n",
+        "        line.charge_since(now_ns)\n        return reply\n\n    def _route_of",
+        "        return reply\n\n    def _route_of",
     ),
 )
 

@@ -79,6 +79,13 @@ def test_what_has_been_read_since_counts_no_more(clients: Clients) -> None:
     assert clients.unread.noted_bytes == 100
 
 
+def test_what_grows_is_counted_once(clients: Clients) -> None:
+    deaf = clients.leaves(ANN, 50)
+    clients.leaves(ANN, 60, deaf)
+    assert clients.unread.noted_bytes == 60
+    assert not deaf.why
+
+
 def test_who_takes_data_again_is_forgotten(clients: Clients) -> None:
     deaf = clients.leaves(ANN, 150)
     clients.unread.forget(deaf, ANN)
