@@ -21,6 +21,9 @@ SCOPE_FIELDS: Final = tuple(
 #: Fields with a place of their own in each format; all others follow them.
 LEADING_FIELDS: Final = ("time", "level", "event", "message")
 
+#: Characters of a text on a line.
+MAX_TEXT: Final = 16_384
+
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
@@ -49,6 +52,19 @@ class Stamp:
         fields["time"] = self._now().isoformat(timespec="milliseconds")
         fields["level"] = "error" if method == "exception" else method
         return fields
+
+
+def cut_long(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    """Leave the middle out of texts that are very long: lines that wait are bounded by count.
+
+    What a caller sent may be megabytes, and stand in what is said of it. A traceback says at its
+    end what it was.
+    """
+    for name, value in fields.items():
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            half, left_out = MAX_TEXT // 2, len(value) - MAX_TEXT
+            fields[name] = f"{value[:half]}... ({left_out} characters) ...{value[-half:]}"
+    return fields
 
 
 def to_json(value: object) -> bytes:

@@ -22,7 +22,7 @@ from supereziod.observability.journald import (
     is_journal,
     render_entry,
 )
-from supereziod.observability.log_fields import Stamp, add_scope
+from supereziod.observability.log_fields import Stamp, add_scope, cut_long
 from supereziod.observability.log_formats import ConsoleRenderer, render_json
 from supereziod.observability.log_writer import (
     CRITICAL,
@@ -67,6 +67,7 @@ class Logging:
             add_scope,
             Stamp(),
             structlog.processors.format_exc_info,
+            cut_long,
         ]
         self._render: Callable[[Any, str, EventDict], Any]
         sink: Any

@@ -142,6 +142,21 @@ def test_the_log_knows_what_matters(tmp_path: Path) -> None:
         setup.close()
 
 
+def test_a_text_of_megabytes_does_not_wait_whole(tmp_path: Path) -> None:
+    """What a caller sent may stand in it; thousands of lines may wait, and a text keeps its end."""
+    with JournalReceiver(tmp_path / "journal") as journal:
+        setup = Logging(log_format="journald", journal_socket=journal.path, environ={})
+        structlog.get_logger().warning(
+            "odd", message="a" * 2_000_000 + "the end", what="b" * 20_000
+        )
+        entry = journal.entry()
+        setup.close()
+    assert len(entry["MESSAGE"]) < 17_000
+    assert entry["MESSAGE"].startswith("aaa")
+    assert entry["MESSAGE"].endswith("athe end")
+    assert "... (3616 characters) ..." in entry["WHAT"]
+
+
 # --- the journal --------------------------------------------------------------------------------
 
 

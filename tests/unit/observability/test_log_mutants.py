@@ -175,6 +175,12 @@ MUTANTS = (
         "bool(places) and max",
     ),
     _mutant(
+        "keeps texts without bound",
+        "logging_setup",
+        "            cut_long,\n        ]",
+        "        ]",
+    ),
+    _mutant(
         "gives audit records no room of their own",
         "logging_setup",
         '{"event": event, **fields}), IMPORTANT)',
