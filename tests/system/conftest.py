@@ -13,7 +13,7 @@ from system.trees import Tree, debian13
 
 _OURS, _DEBIAN_13 = "here", "debian13"
 #: What is tried on each systemd; all else is tried on this machine's.
-_ON_EACH_SYSTEMD = {"test_units", "test_service", "test_faults"}
+_ON_EACH_SYSTEMD = {"test_units", "test_service"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

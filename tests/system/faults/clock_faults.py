@@ -46,6 +46,6 @@ def _dated_ahead(host: FaultyHost) -> timedelta:
 
 
 FAULTS = (
-    Fault(name="the wall clock jumps", provoke=clock_jumps, away_s=2),
-    Fault(name="suspend", provoke=suspend, away_s=2),
+    Fault(name="clock jumps", provoke=clock_jumps, away_s=5, lives_on=True),
+    Fault(name="suspend", provoke=suspend, away_s=5, lives_on=True),
 )

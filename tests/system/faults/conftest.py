@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from system.faults.fault import Outcome, table
+from system.faults.fault import Outcome
+from system.faults.table import report
 
 _OUTCOMES = pytest.StashKey[list[Outcome]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_OUTCOMES] = []
 
 
 @pytest.fixture(scope="session")
@@ -25,5 +22,5 @@ def pytest_terminal_summary(
     outcomes = config.stash.get(_OUTCOMES, [])
     if outcomes:
         terminalreporter.section("faults")
-        for line in table(outcomes):
+        for line in report(outcomes):
             terminalreporter.write_line(line)

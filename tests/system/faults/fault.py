@@ -29,15 +29,35 @@ class CannotBeTriedError(Exception):
 class Fault:
     """A fault: `provoke` makes it, sees it, mends what an administrator has to mend.
 
-    `away_s` is how long the daemon may answer nobody. `is_short`: whether the short run tries it;
-    `each_systemd`: on every systemd, since it is systemd's to deal with.
+    `away_s` is how long the daemon may answer nobody. `lives_on`: one instance answers all along.
+    `says_loss`: the leases that stood cannot be known any more, and every holder is told so.
     """
 
     name: str
     provoke: Callable[[FaultyHost], Sight]
     away_s: float
-    each_systemd: bool = False
-    is_short: bool = True
+    lives_on: bool = False
+    says_loss: bool = False
+
+    def judge(self, seen: Observation) -> None:
+        """Raise AssertionError where the fault was not borne as it has to be."""
+        assert seen.standing == 3
+        assert seen.grants > 0
+        assert (seen.leaked, seen.missing) == ((), ())
+        if self.says_loss:
+            self._judge_loss(seen)
+        else:
+            assert (seen.lost, seen.wrong) == ((), ())
+        assert seen.away_s < self.away_s
+        assert not self.lives_on or len(seen.pids) == 1
+
+    @staticmethod
+    def _judge_loss(seen: Observation) -> None:
+        """Each refusal is that of a lease that is lost, and who looks after one was told."""
+        lost = set(seen.lost)
+        assert len(lost) >= seen.standing
+        assert {(each.kind, each.lease in lost) for each in seen.wrong} == {("stale_lease", True)}
+        assert {each.what for each in seen.wrong} >= {"not_renewed", "not_resumed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,39 +69,15 @@ class Outcome:
     sight: Sight | None
     observation: Observation | None
     why: str = ""
+    says_loss: bool = False
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Fault, systemd, seen, lost, away, status, journal."""
-        seen, status, journal = (
-            (self.sight.seen, self.sight.status, self.sight.journal)
-            if self.sight is not None
-            else (f"NOT SEEN: {self.why}" if self.why else "NOT SEEN", "-", "-")
-        )
-        lost, away = (
-            (self.observation.loss, f"{self.observation.away_s:.2f} s")
-            if self.observation is not None
-            else ("-", "-")
-        )
-        return (self.fault, self.systemd, seen, lost, away, status, journal)
-
-
-_HEAD = ("fault", "systemd", "seen", "lost", "away", "status", "journal")
-_WIDTHS = (34, 7, 54, 12, 8, 58, 70)
-
-
-def table(outcomes: list[Outcome]) -> list[str]:
-    """Return the lines of the table."""
-    rows = [_HEAD, *(outcome.cells for outcome in outcomes)]
-    widths = [
-        min(widest, max(len(row[column]) for row in rows)) for column, widest in enumerate(_WIDTHS)
-    ]
-    return [
-        " | ".join(_fit(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def _fit(cell: str, width: int) -> str:
-    line = " ".join(cell.split())
-    return line.ljust(width) if len(line) <= width else f"{line[: width - 3]}..."
+        """Fault, systemd, lost, away, seen."""
+        seen = f"NOT SEEN: {self.why}" if self.sight is None else self.sight.seen
+        lost, away = "-", "-"
+        if self.observation is not None:
+            lost, away = self.observation.loss, f"{self.observation.away_s:.2f} s"
+            if self.says_loss:
+                lost = f"{len(self.observation.lost)} leases, each told"
+        return (self.fault, self.systemd, lost, away, seen)

@@ -53,13 +53,14 @@ def state_read_only(host: FaultyHost) -> Sight:
     mounted = host.machine.output("findmnt", "--noheadings", "--output=OPTIONS", STATE)
     assert mounted.startswith("ro,"), mounted
     host.start()
-    status = host.status("^degraded")
-    said = host.event("health.changed", "state|write|use")
+    status = host.status("^degraded: cannot use .*state.db")
+    said = host.event("health.changed", "state.db")
+    host.service.lease()
     host.machine.run("mount", "-o", "remount,rw", STATE)
     host.forgive()
     host.restart()
     host.status("^healthy", timeout_s=30)
-    return Sight(f"mounted {mounted.split(',')[0]}", status, said)
+    return Sight("mounted ro, and a lease is granted", status, said)
 
 
 def state_corrupt(host: FaultyHost) -> Sight:
@@ -70,6 +71,25 @@ def state_corrupt(host: FaultyHost) -> Sight:
     status = host.status("^degraded: a corrupt file was found")
     said = host.event("health.changed", "corrupt")
     aside = host.machine.output("sh", "-c", f"ls {STATE}/state.db.corrupt-*")
+    host.machine.run("rm", *aside.split())
+    host.forgive()
+    host.restart()
+    host.status("^healthy")
+    return Sight(f"kept as {aside.strip().rpartition('/')[2]}", status, said)
+
+
+def leases_corrupt(host: FaultyHost) -> Sight:
+    """Nobody knows any more what was leased: that is said, and none is believed to stand."""
+    host.machine.run("systemctl", "stop", UNIT, "superezio.socket")
+    file = f"{RUNTIME}/leases.db"
+    spoil = f"rm -f {file}-*; dd if=/dev/urandom of={file} bs=4096 count=4"
+    host.machine.run("sh", "-c", spoil)
+    host.start()
+    status = host.status("^degraded: a corrupt file was found and moved to .*leases.db")
+    said = host.event("lease.lost", "those of this boot are not known any more")
+    aside = host.machine.output("sh", "-c", f"ls {file}.corrupt-*")
+    # Each holder that asks for its own is told.
+    host.await_renewal()
     host.machine.run("rm", *aside.split())
     host.forgive()
     host.restart()
@@ -94,8 +114,9 @@ def _refusal(host: FaultyHost) -> str:
 
 
 FAULTS = (
-    Fault(name="runtime directory full", provoke=runtime_full, away_s=2),
-    Fault(name="state directory full", provoke=state_full, away_s=6),
-    Fault(name="state directory read-only", provoke=state_read_only, away_s=12),
-    Fault(name="corrupt state file", provoke=state_corrupt, away_s=10),
+    Fault(name="runtime directory full", provoke=runtime_full, away_s=5, lives_on=True),
+    Fault(name="state directory full", provoke=state_full, away_s=10),
+    Fault(name="state directory read-only", provoke=state_read_only, away_s=15),
+    Fault(name="corrupt state file", provoke=state_corrupt, away_s=15),
+    Fault(name="corrupt file of leases", provoke=leases_corrupt, away_s=15, says_loss=True),
 )

@@ -25,10 +25,20 @@ _LOG = "/tmp/observer.log"
 _CONFIG = """\
 [recorder]
 size = "1MiB"
+[watchdog]
+grace = "1s"
+cool_within = "10m"
 [gpu]
 sample_period = "250ms"
 [gpu.probe]
 driver_retry = "500ms"
+[gpu.thermal]
+warm_enter_dwell = "500ms"
+warm_leave_dwell = "500ms"
+hot_enter_dwell = "250ms"
+hot_leave_dwell = "500ms"
+critical_throttle_dwell = "500ms"
+critical_leave_dwell = "1s"
 """
 #: The shipped unit with times a tenth as long, more or less, and what lets a test reach inside.
 _DROP_IN = f"""\
@@ -59,6 +69,7 @@ class FaultyHost:
         except BaseException:
             self.machine.close()
             raise
+        self.systemd = self.machine.output("systemctl", "--version").split()[1]
         self._observer: subprocess.Popen[str] | None = None
         self._since_us = 0
         self.restarts = 0
@@ -94,20 +105,20 @@ class FaultyHost:
     def await_pings(self, number: int) -> None:
         """Wait for so many answers from now on, over each connection."""
 
-        def pinged() -> bool:
-            observer = self._observer
-            assert observer is None or observer.poll() is None, observer.communicate()
-            answered = [line for line in self._log()[before:] if line.startswith('["pinged"')]
+        def pinged(log: list[str]) -> bool:
+            answered = [line for line in log if line.startswith('["pinged"')]
             return all(
                 sum(f'"{channel}"' in line for line in answered) >= number
                 for channel in ("kept", "fresh")
             )
 
-        before = len(self._log())
-        try:
-            self.machine.wait_until(f"{number} answers", pinged)
-        except MachineError as error:
-            raise MachineError("\n".join([*self._log()[-40:], str(error)])) from error
+        self._await_log(f"{number} answers", pinged)
+
+    def await_renewal(self) -> None:
+        """Wait until the observer has asked to renew a lease, and was refused."""
+        self._await_log(
+            "a refused renewal", lambda log: any(line.startswith('["not_renewed"') for line in log)
+        )
 
     # --- what an administrator does --------------------------------------------------------------
 
@@ -142,11 +153,11 @@ class FaultyHost:
         self.service.await_restart(self.restarts + number, timeout_s=timeout_s)
         return f"NRestarts +{number}"
 
-    def status(self, part: str, *, timeout_s: float = 12) -> str:
-        """Wait until `systemctl status` says it in the line that is the daemon's."""
+    def status(self, part: str, *, unit: str = UNIT, timeout_s: float = 12) -> str:
+        """Wait until `systemctl status` says it in the line that is the unit's own."""
 
         def found() -> str | None:
-            text = self.machine.properties(UNIT, "StatusText")["StatusText"]
+            text = self.machine.properties(unit, "StatusText")["StatusText"]
             return text if re.search(part, text) else None
 
         text: str = self.machine.wait_until(f"status: {part}", found, timeout_s=timeout_s)
@@ -218,6 +229,20 @@ class FaultyHost:
     def _count_from_now(self) -> None:
         self.restarts = int(self.machine.properties(UNIT, "NRestarts")["NRestarts"])
 
+    def _await_log(self, what: str, holds: Callable[[list[str]], bool]) -> None:
+        """Wait for what the observer writes from now on."""
+
+        def written() -> bool:
+            observer = self._observer
+            assert observer is None or observer.poll() is None, observer.communicate()
+            return holds(self._log()[before:])
+
+        before = len(self._log())
+        try:
+            self.machine.wait_until(what, written)
+        except MachineError as error:
+            raise MachineError("\n".join([*self._log()[-40:], str(error)])) from error
+
     def _log(self) -> list[str]:
         return self.machine.run("cat", _LOG, check=False).stdout.splitlines()
 
@@ -244,8 +269,3 @@ class FaultyHost:
 def _compile(source: Path, library: Path) -> None:
     command: Sequence[str] = ("gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror")
     subprocess.run([*command, "-o", str(library), str(source)], check=True)
-
-
-def pause(seconds: float) -> None:
-    """Let a fault last so long: nothing is to happen meanwhile that could be waited for."""
-    time.sleep(seconds)

@@ -11,12 +11,20 @@ from msgspec import Struct
 _CHANNELS = ("kept", "fresh")
 
 
+class Refusal(Struct, frozen=True, order=True):
+    """What the holder of a lease was refused, of its own: `what`, and the error's kind."""
+
+    lease: str
+    what: str
+    kind: str
+
+
 class Observation(Struct, frozen=True):
     """Read from the log alone.
 
     `lost` has leases that stood before and do not after, and grants that were told and are gone;
     `leaked` leases that nobody was told of; `missing` what never had an answer; `wrong` what was
-    answered as it must not be.
+    answered as it must not be, each once.
     """
 
     standing: int
@@ -25,7 +33,7 @@ class Observation(Struct, frozen=True):
     lost: tuple[str, ...]
     leaked: tuple[str, ...]
     missing: tuple[str, ...]
-    wrong: tuple[str, ...]
+    wrong: tuple[Refusal, ...]
     away_s: float
     pids: tuple[int, ...]
 
@@ -52,12 +60,13 @@ def observation(lines: Iterable[str]) -> Observation:
 
     standing = {str(lease) for _, _, lease in all_of("standing")}
     granted = {str(lease) for _, lease in all_of("granted")}
-    given_back = {str(lease) for _, lease in all_of("releasing")}
-    wrong = [
-        f"{what} {rest}"
+    wrong = {
+        Refusal(str(lease), what, str(kind))
         for what in ("not_released", "not_renewed", "not_resumed")
-        for _, *rest in all_of(what)
-    ]
+        for _, lease, kind in all_of(what)
+    }
+    given_back = {str(lease) for _, lease in all_of("releasing")}
+    given_back -= {each.lease for each in wrong}
     listed = {str(lease) for _, leases in all_of("listed") for lease in _texts(leases)}
     missing = [str(name) for _, name in all_of("missing")]
     if not all_of("ended"):
@@ -72,7 +81,7 @@ def observation(lines: Iterable[str]) -> Observation:
         lost=tuple(sorted((standing | granted) - given_back - listed)),
         leaked=tuple(sorted(listed - standing - granted)),
         missing=tuple(missing),
-        wrong=tuple(wrong),
+        wrong=tuple(sorted(wrong)),
         away_s=max(gaps, default=0.0),
         pids=tuple(dict.fromkeys(int(str(pid)) for _, _, _, pid in all_of("pinged"))),
     )

@@ -47,8 +47,8 @@ def daemon_reexec(host: FaultyHost) -> Sight:
 
 
 FAULTS = (
-    Fault(name="journald restarted", provoke=journald_restarted, away_s=2, each_systemd=True),
-    Fault(name="socket unit restarted", provoke=socket_restarted, away_s=8, each_systemd=True),
-    Fault(name="daemon-reload", provoke=daemon_reload, away_s=2),
-    Fault(name="daemon-reexec", provoke=daemon_reexec, away_s=3, each_systemd=True),
+    Fault(name="journald restarted", provoke=journald_restarted, away_s=5, lives_on=True),
+    Fault(name="socket unit restarted", provoke=socket_restarted, away_s=10),
+    Fault(name="daemon-reload", provoke=daemon_reload, away_s=5, lives_on=True),
+    Fault(name="daemon-reexec", provoke=daemon_reexec, away_s=5, lives_on=True),
 )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-from system.faults.fault import Outcome, Sight, table
-from system.faults.observation import observation
-from system.faults.test_faults import FAULTS
+from system.faults.fault import Fault, Outcome, Sight
+from system.faults.host import FaultyHost
+from system.faults.observation import Refusal, observation
+from system.faults.table import report, table
 
 _SOUND = (
     ("standing", 0.0, "process", "stands"),
@@ -59,21 +59,70 @@ def test_what_is_never_answered_is_missing() -> None:
 
 @pytest.mark.parametrize("what", ["not_released", "not_renewed", "not_resumed"])
 def test_an_own_lease_that_is_refused_is_wrong(what: str) -> None:
-    assert len(observation(_log((what, 2.0, "stands", "stale_lease"))).wrong) == 1
+    seen = observation(_log(*[(what, at, "stands", "stale_lease") for at in (2.0, 2.1)]))
+    assert seen.wrong == (Refusal("stands", what, "stale_lease"),)
+
+
+def test_a_lease_whose_release_is_refused_was_not_given_back() -> None:
+    assert observation(_log(("not_released", 2.0, "given", "stale_lease"))).lost == ("given",)
+
+
+_GONE = (
+    ("standing", 0.0, "ttl", "renewed"),
+    ("standing", 0.0, "connection", "resumed"),
+    ("not_renewed", 2.0, "renewed", "stale_lease"),
+    ("not_resumed", 2.0, "resumed", "stale_lease"),
+    ("listed", 3.1, ["held"]),
+)
+
+
+def _provoke(_host: FaultyHost) -> Sight:
+    return Sight("a", "b", "c")
+
+
+def _is_borne(*gone: tuple[object, ...], **judged: bool) -> bool:
+    fault = Fault(name="any", provoke=_provoke, away_s=5, **judged)
+    try:
+        fault.judge(observation(_log(*gone, without=("listed",))))
+    except AssertionError:
+        return False
+    return True
+
+
+def test_a_loss_is_borne_only_where_it_is_said_to_all_who_look_after_a_lease() -> None:
+    assert _is_borne(*_GONE, says_loss=True)
+    assert not _is_borne(*_GONE)
+    for silent in (_GONE[2], _GONE[3]):
+        assert not _is_borne(*(each for each in _GONE if each != silent), says_loss=True)
+    otherwise = ("not_renewed", 2.0, "held", "stale_lease")
+    assert not _is_borne(*_GONE, otherwise, says_loss=True), "that lease stands"
+    assert not _is_borne(*_GONE, ("not_renewed", 2.0, "renewed", "busy"), says_loss=True)
+
+
+def test_what_lives_on_answers_with_one_pid() -> None:
+    stood = (
+        ("standing", 0.0, "ttl", "renewed"),
+        ("standing", 0.0, "connection", "resumed"),
+        ("listed", 3.1, ["stands", "held", "renewed", "resumed"]),
+    )
+    assert _is_borne(*stood)
+    assert not _is_borne(*stood, lives_on=True)
 
 
 def test_the_table_has_a_row_for_each_and_says_which_fault_was_not_seen() -> None:
     seen = Outcome("SIGKILL", "252", Sight("a", "b", "c"), observation(_log()))
     unseen = Outcome("suspend", "252", None, None, "it did not sleep")
     head, first, second = (line.split(" | ") for line in table([seen, unseen]))
-    assert [cell.strip() for cell in head][-1] == "journal"
-    assert [cell.strip() for cell in first] == [
-        *("SIGKILL", "252", "a", "nothing", "2.00 s", "b", "c")
+    assert [cell.strip() for cell in head][-1] == "seen to happen"
+    assert [cell.strip() for cell in first] == ["SIGKILL", "252", "nothing", "2.00 s", "a"]
+    assert second[4].strip() == "NOT SEEN: it did not sleep"
+
+
+def test_what_an_administrator_sees_is_shown_once_for_each_fault() -> None:
+    rows = [
+        Outcome("SIGKILL", systemd, Sight("a", "its status", "said"), observation(_log()))
+        for systemd in ("252", "257")
     ]
-    assert second[2].strip() == "NOT SEEN: it did not sleep"
-
-
-def test_every_fault_has_a_name_of_its_own() -> None:
-    names = [fault.name for fault in FAULTS]
-    assert len(names) == len(set(names)) == 24
-    assert Path(__file__).with_name("observer.py").exists()
+    lines = list(report(rows))
+    assert [line.split() for line in lines if "its status" in line] == [["status", "its", "status"]]
+    assert max(map(len, report([*rows, Outcome("x", "252", None, None, "y" * 999)]))) < 160
