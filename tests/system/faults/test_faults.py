@@ -55,7 +55,10 @@ def lanes(
     asked: dict[str, list[Fault]] = {HERE: [], DEBIAN_13: []}
     for item in request.session.items:
         if isinstance(item, pytest.Function) and "lanes" in item.fixturenames:
-            asked[item.callspec.params["systemd"]].append(item.callspec.params["fault"])
+            systemd, fault = (item.callspec.params[name] for name in ("systemd", "fault"))
+            assert isinstance(systemd, str)
+            assert isinstance(fault, Fault)
+            asked[systemd].append(fault)
     lanes = {name: Lane(name, scratch=tmp_path_factory.mktemp(name)) for name in asked}
     for name, faults in asked.items():
         lanes[name].begin(faults)
