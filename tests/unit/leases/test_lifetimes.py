@@ -90,6 +90,17 @@ async def test_one_timer_ends_a_ttl_lease_without_any_change_of_the_gpus(tmp_pat
         await until(lambda: "lease.lost" in host.types())
 
 
+async def test_a_process_lease_ends_when_its_last_attached_process_ends(host: LeaseHost) -> None:
+    with child() as first, child() as last:
+        lease = host.now(first.caller(), vram=1)
+        host.leases.attach(first.caller(), LeaseAttachParams(lease=lease.id, pid=last.pid))
+        first.kill()
+        await until(lambda: len(host.leases.get(ME, lease.id).holder) == 1)
+        assert "lease.released" not in host.types()
+        last.kill()
+        await until(lambda: "lease.released" in host.types())
+
+
 @contextmanager
 def a_full_disk(host: LeaseHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let nothing be written of leases, except that they end."""
