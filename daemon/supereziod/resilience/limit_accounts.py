@@ -159,7 +159,7 @@ class Way:
     """
 
     __slots__ = (
-        "account", "answer_head", "answer_tail", "fixed", "found", "holder", "named", "open",
+        "account", "answer", "fixed", "found", "holder", "named", "open",
         "sole", "varies", "waiting",
     )  # fmt: skip
 
@@ -176,7 +176,6 @@ class Way:
         alone = len(fixed) == 1 and not (named.varies or named.is_capped)
         self.sole = fixed[0] if alone else _NOT_SOLE
         self.waiting = named.waiting
-        self.answer_head = named.answer_head
-        self.answer_tail = named.answer_tail
+        self.answer = named.answer
         #: What was found by session and key.
         self.found: dict[tuple[str, str | None], tuple[Budget, ...]] = {}

@@ -41,7 +41,6 @@ _NOTHING_OVER: Final = LimitOvershoot()
 _LONGEST_DEBT_NS: Final = 366 * 86_400 * 10**9
 
 _encode = msgspec.json.Encoder().encode
-_join = b"".join
 #: The constructor of a named tuple is a function of Python's.
 _tuple = tuple.__new__
 
@@ -115,7 +114,7 @@ class RateLimits:
         reservations = self._reservations
         reservations.number = number = reservations.number + 1
         way.open[number] = way
-        return _join((way.answer_head, _encode(number), way.answer_tail))
+        return way.answer % _encode(number)
 
     def _acquire(self, way: Way, request: Request, params: LimitAcquireParams) -> bytes | None:
         """Do what `acquire` does, for whatever it is."""
@@ -143,7 +142,7 @@ class RateLimits:
         number = self._reservations.open(holder, granted)
         request.came_to = "granted"
         request.session.reservations += 1
-        return _join((way.answer_head, _encode(number), way.answer_tail))
+        return way.answer % _encode(number)
 
     def wait(
         self, request: Request, params: LimitAcquireParams

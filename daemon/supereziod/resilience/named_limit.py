@@ -81,9 +81,11 @@ class NamedLimit:
         self._told: set[tuple[str, ...]] = set()
         self.set_rules(rules)
         shared = b"true" if owned.owner is None else b"false"
-        #: What stands before and behind the number in the answer of a grant.
-        self.answer_head = b'{"name":"%b","reservation":' % owned.name.encode("ascii")
-        self.answer_tail = b',"shared":%b,"waited_ms":0,"absent":false}' % shared
+        #: The answer of a grant at once, with room for its number.
+        self.answer = (
+            b'{"name":"%b","reservation":%%b,"shared":%b,"waited_ms":0,"absent":false}'
+            % (owned.name.encode("ascii"), shared)
+        )
 
     def set_rules(self, rules: LimitRules) -> None:
         """Go by other rules from now on."""
