@@ -16,16 +16,17 @@ import structlog
 from superezio.errors import BusyError, ShuttingDownError, SuperezioError
 from superezio.flight.layout import stamp
 from supereziod.rpc.access import RANK, AccessPolicy
+from supereziod.rpc.buffers import Buffers
 from supereziod.rpc.connection import Connection
 from supereziod.rpc.dispatcher import CommandDispatcher
+from supereziod.rpc.intake import LEFT_UNDONE
 from supereziod.rpc.limits import Account, Accounts, Boundless, Limits, Traffic
 from supereziod.rpc.listener import BACKLOG, Listener
 from supereziod.rpc.requests import RequestContext
 from supereziod.rpc.sessions import Sessions
 from supereziod.rpc.subscriptions import Events, Subscriptions
 from supereziod.rpc.turns import Turns
-from supereziod.rpc.unfinished import LEFT
-from supereziod.rpc.unread import Unread
+from supereziod.rpc.unread import LEFT_UNREAD
 
 #: At most one line in this time tells of refused connections.
 _REFUSALS_QUIET_NS: Final = 10_000_000_000
@@ -65,14 +66,15 @@ class RpcServer:
         self.traffic = traffic
         self.clock = clock
         self.turns = Turns()
-        self.unread = Unread(
+        self.unread = Buffers(
             max_per_uid_bytes=limits.write_buffer_per_uid_bytes,
             max_bytes=limits.write_buffer_all_bytes,
+            left=LEFT_UNREAD,
         )
-        self.unfinished = Unread(
+        self.unfinished = Buffers(
             max_per_uid_bytes=limits.read_buffer_per_uid_bytes,
             max_bytes=limits.read_buffer_all_bytes,
-            left=LEFT,
+            left=LEFT_UNDONE,
         )
         self._sessions = sessions
         self._subscriptions = subscriptions

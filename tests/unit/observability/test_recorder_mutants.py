@@ -32,7 +32,7 @@ SHORT = "supereziod.observability.short_records"
 HOT_CALLS = "supereziod.rpc.hot_calls"
 ANSWERING = "supereziod.rpc.answering"
 RECORDING = "supereziod.rpc.recording"
-CONNECTION = "supereziod.rpc.connection"
+INTAKE = "supereziod.rpc.intake"
 TRACE = "supereziod.rpc.commands.trace"
 
 READERS = [FINDING_TESTS, TRACE_TESTS, CTL_TESTS, RING_TESTS, RECORDING_TESTS, SHARES_TESTS]
@@ -50,7 +50,7 @@ JUDGES = {
     HOT_CALLS: [RECORDING_TESTS, SERIES_TESTS],
     ANSWERING: [RECORDING_TESTS, SERIES_TESTS],
     RECORDING: [RECORDING_TESTS, SERIES_TESTS],
-    CONNECTION: [RECORDING_TESTS, SERIES_TESTS],
+    INTAKE: [RECORDING_TESTS, SERIES_TESTS],
     TRACE: READERS,
 }
 
@@ -424,8 +424,8 @@ MUTANTS = (
     ),
     Mutant(
         "loses the last requests of a read",
-        CONNECTION,
-        "        self._host.dispatcher.recording.end_run(self, self.requests + 1)\n",
+        INTAKE,
+        "            self._host.dispatcher.recording.end_run(line, line.requests + 1)\n",
         "",
     ),
     Mutant(

@@ -14,6 +14,7 @@ TESTS = [Path(__file__).parent / "test_turns.py"]
 
 TURNS = "supereziod.rpc.turns"
 CONNECTION = "supereziod.rpc.connection"
+INTAKE = "supereziod.rpc.intake"
 DISPATCHER = "supereziod.rpc.dispatcher"
 SERVER = "supereziod.rpc.server"
 
@@ -62,19 +63,19 @@ MUTANTS = (
     ),
     Mutant(
         "works on all of a read",
-        CONNECTION,
+        INTAKE,
         " and not (done and turn.is_over)",
         "",
     ),
     Mutant(
         "loses what it held",
-        CONNECTION,
+        INTAKE,
         '            data, self._held = self._held, b""\n',
         '            data, self._held = b"", b""\n',
     ),
     Mutant(
         "begins all batches before it ends one",
-        CONNECTION,
+        INTAKE,
         "        self._finish_batches_first(used_ns)\n",
         "",
     ),

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from supereziod.rpc.buffers import Buffers
+from supereziod.rpc.intake import LEFT_UNDONE, SHORT_BYTES
 from supereziod.rpc.limits import Limits
-from supereziod.rpc.unfinished import LEFT, SHORT_BYTES
-from supereziod.rpc.unread import Unread
+from supereziod.rpc.unread import LEFT_UNREAD
 from unit.rpc.serving import Parking, Served, serving
 
 ANN, BEN = 1000, 1001
@@ -23,7 +24,7 @@ class Deaf:
     """A connection with something to read."""
 
     def __init__(self) -> None:
-        self.unread_bytes = 0
+        self.kept_bytes = 0
         self.why = ""
 
     def drop(self, why: str) -> None:
@@ -34,11 +35,11 @@ class Clients:
     """Many of two users, over one account of what they leave: 160 bytes each, 240 in all."""
 
     def __init__(self) -> None:
-        self.unread = Unread(max_per_uid_bytes=160, max_bytes=240)
+        self.unread = Buffers(max_per_uid_bytes=160, max_bytes=240, left=LEFT_UNREAD)
 
     def leaves(self, uid: int, size: int, deaf: Deaf | None = None) -> Deaf:
         deaf = deaf or Deaf()
-        deaf.unread_bytes = size
+        deaf.kept_bytes = size
         self.unread.note(deaf, uid, size)
         return deaf
 
@@ -73,7 +74,7 @@ def test_who_has_most_of_all_is_closed_where_all_together_have_too_much(clients:
 
 def test_what_has_been_read_since_counts_no_more(clients: Clients) -> None:
     quick, slow = clients.leaves(ANN, 100), clients.leaves(ANN, 50)
-    quick.unread_bytes = 10
+    quick.kept_bytes = 10
     clients.leaves(ANN, 90, slow)
     assert [quick.why, slow.why] == ["", ""]
     assert clients.unread.noted_bytes == 100
@@ -122,7 +123,7 @@ def deaf_sockets() -> Iterator[list[socket.socket]]:
 
 
 def _held(served: Served) -> int:
-    return sum(each.unread_bytes for each in served.server._connections)
+    return sum(each._unread.kept_bytes for each in served.server._connections)
 
 
 async def test_answers_that_many_connections_waited_for_are_bounded_together(
@@ -173,20 +174,21 @@ async def test_where_all_read_nothing_is_counted(tmp_path: Path) -> None:
 
 
 def test_of_a_user_with_too_much_that_does_not_end_the_longest_line_is_cut_off() -> None:
-    unfinished = Unread(max_per_uid_bytes=160, max_bytes=240, left=LEFT)
+    unfinished = Buffers(max_per_uid_bytes=160, max_bytes=240, left=LEFT_UNDONE)
     parts = [Deaf(), Deaf(), Deaf()]
     for part, size in zip(parts, (90, 60, 80), strict=True):
-        part.unread_bytes = size
+        part.kept_bytes = size
         unfinished.note(part, ANN if part is not parts[2] else BEN, size)
     assert [part.why for part in parts] == ["", "", ""]
-    parts[1].unread_bytes = 75
+    parts[1].kept_bytes = 75
     unfinished.note(parts[1], ANN, 75)
-    assert parts[0].why == f"uid 1000 {LEFT} over all its connections"
-    parts[1].unread_bytes = parts[2].unread_bytes = 150
+    assert parts[0].why == f"uid 1000 {LEFT_UNDONE} over all its connections"
+    parts[1].kept_bytes = parts[2].kept_bytes = 150
     unfinished.note(parts[1], ANN, 150)
     unfinished.note(parts[2], BEN, 150)
-    assert parts[1].why or parts[2].why
-    assert (parts[1].why or parts[2].why).startswith(f"all clients together {LEFT}, and most")
+    assert (parts[1].why or parts[2].why).startswith(
+        f"all clients together {LEFT_UNDONE}, and most"
+    )
 
 
 async def test_lines_that_do_not_end_are_bounded_over_all_connections_of_a_user(
@@ -202,7 +204,7 @@ async def test_lines_that_do_not_end_are_bounded_over_all_connections_of_a_user(
         assert served.server.unfinished.noted_bytes == 1_000_000
         told = served.events.recent(1)[0]
         assert told.type == "connection.dropped"
-        assert f"uid {os.getuid()} {LEFT}" in told.message
+        assert f"uid {os.getuid()} {LEFT_UNDONE}" in told.message
 
 
 async def test_a_line_that_ends_or_whose_connection_ends_counts_no_more(tmp_path: Path) -> None:
@@ -250,7 +252,7 @@ async def test_requests_that_wait_are_bounded_over_all_connections_of_a_user(
             await loop.sock_sendall(each, asks)
         await served.closed(5)
         assert served.server.unfinished.noted_bytes <= 1 << 20
-        assert f"uid {os.getuid()} {LEFT}" in served.events.recent(1)[0].message
+        assert f"uid {os.getuid()} {LEFT_UNDONE}" in served.events.recent(1)[0].message
         assert 0 < len(list(served.server._connections)) <= 15, "not all of them are closed"
 
 
