@@ -22,7 +22,7 @@ JUDGES = {
     "methods": [HERE / "test_methods.py"],
     "requests": [HERE / "test_access.py"],
     "sessions": [HERE / "test_sessions.py"],
-    "unread": [HERE / "test_unread.py"],
+    "buffers": [HERE / "test_buffers.py"],
 }
 
 
@@ -257,65 +257,65 @@ MUTANTS = (
         'InvalidRequestError(f"not a JSON-RPC 2.0 request: {why}")\n'
         "    return Refusal(id=answer_to, error=error)",
     ),
-    # unread
+    # buffers
     _mutant(
         "never bounds a user",
-        "unread",
+        "buffers",
         "if of_user.bytes > self._max_per_uid_bytes:",
         "if False:",
     ),
-    _mutant("never bounds all", "unread", "if self._bytes > self._max_bytes:", "if False:"),
+    _mutant("never bounds all", "buffers", "if self._bytes > self._max_bytes:", "if False:"),
     _mutant(
         "closes the connection with least",
-        "unread",
+        "buffers",
         "key=self.readers.__getitem__, reverse=True)",
         "key=self.readers.__getitem__)",
     ),
     _mutant(
         "closes who has least of all",
-        "unread",
+        "buffers",
         "uid = max(self._by_uid,",
         "uid = min(self._by_uid,",
     ),
     _mutant(
         "counts what has been read",
-        "unread",
+        "buffers",
         "{reader: reader.unread_bytes for reader in self.readers}",
         "dict(self.readers)",
     ),
     _mutant(
         "counts each note anew",
-        "unread",
+        "buffers",
         "unread_bytes - self.readers.get(reader, 0)",
         "unread_bytes",
     ),
     _mutant(
         "does not forget who reads again",
-        "unread",
+        "buffers",
         "        self._bytes -= of_user.forget(reader)\n",
         "        of_user.forget(reader)\n",
     ),
     _mutant(
         "frees nothing beyond the bound of a user",
-        "unread",
+        "buffers",
         "self._max_per_uid_bytes - self._max_per_uid_bytes // _FREED",
         "self._max_per_uid_bytes",
     ),
     _mutant(
         "closes all of a user's",
-        "unread",
+        "buffers",
         "            if of_user.bytes <= room:\n                break\n",
         "",
     ),
     _mutant(
         "keeps to the bounds of its start",
-        "unread",
+        "buffers",
         "        self._max_per_uid_bytes = max_per_uid_bytes\n"
         "        self._max_bytes = max_bytes\n\n",
         "\n",
     ),
     _mutant(
-        "does not say why", "unread", "        reader.drop(why)\n", '        reader.drop("")\n'
+        "does not say why", "buffers", "        reader.drop(why)\n", '        reader.drop("")\n'
     ),
 )
 
