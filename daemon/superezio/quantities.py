@@ -5,8 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-_SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
-_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+#: A century: as nanoseconds it fits into 64 bits, with as much again to spare.
+LONGEST_S: Final = 36_500 * 86_400
+#: What fits into 64 bits, and so into JSON, SQLite and the kernel's calls.
+LARGEST: Final = (1 << 63) - 1
+
+_SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE | re.ASCII)
+_PLAIN_SECONDS: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
+_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MONEY: Final = re.compile(r"(\d[\d_]{0,30})?(?:\.(\d{0,60}))?(?:[eE]([+-]?\d{1,2}))?", re.ASCII)
@@ -22,8 +28,8 @@ def parse_size(text: str) -> int:
     """Return the bytes that `text` names: `8GiB`, `8G`, `512MiB`, `1.5GiB`, `10000000`.
 
     `K M G T` and `KiB MiB GiB TiB` are powers of 1024, as memory is counted; `KB MB GB TB` are
-    powers of 1000. Raises ValueError, with an example, for anything else or for zero, and for a
-    bare number below a MiB: who writes `8` does not mean bytes.
+    powers of 1000. Raises ValueError, with an example, for anything else, for zero or more than
+    LARGEST, and for a bare number below a MiB: who writes `8` does not mean bytes.
     """
     match = _SIZE.fullmatch(text)
     if match is None:
@@ -31,7 +37,10 @@ def parse_size(text: str) -> int:
     number, letter, binary = match.groups()
     has_byte_unit = text.strip().upper().endswith("B")
     base = 1000 if letter and has_byte_unit and not binary else 1024
-    size = round(float(number) * int(base ** _POWERS[letter.upper()]))
+    exact = float(number) * int(base ** _POWERS[letter.upper()])
+    if exact > LARGEST:
+        raise ValueError(f"cannot use {text!r} as a size: no host has as much")
+    size = round(exact)
     if size <= 0:
         raise ValueError(f"cannot use {text!r} as a size: it has to be more than zero")
     if size < _LEAST_BARE and not letter and not has_byte_unit:
@@ -44,15 +53,21 @@ def parse_size(text: str) -> int:
 def parse_duration(text: str) -> float:
     """Return the seconds that `text` names: `60s`, `1m30s`, `250ms`, `2h`, or plain seconds.
 
-    Raises ValueError, with an example, for anything else.
+    Raises ValueError, with an example, for anything else, and for more than LONGEST_S.
     """
     stripped = text.strip()
-    if re.fullmatch(r"\d+(\.\d+)?", stripped):
-        return float(stripped)
+    if _PLAIN_SECONDS.fullmatch(stripped):
+        return _bounded(text, float(stripped))
     parts = _DURATION_PART.findall(stripped)
     if not parts or "".join(number + unit for number, unit in parts) != stripped:
         raise ValueError(f"cannot read {text!r} as a duration: write it like 60s, 1m30s or 250ms")
-    return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
+    return _bounded(text, float(sum(float(number) * _SECONDS[unit] for number, unit in parts)))
+
+
+def _bounded(text: str, seconds: float) -> float:
+    if seconds > LONGEST_S:
+        raise ValueError(f"cannot use {text!r} as a duration: it may have up to 36500d")
+    return seconds
 
 
 def parse_money(text: str, *, finer: Literal["refuse", "round up"] = "refuse") -> int:

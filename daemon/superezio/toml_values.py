@@ -10,7 +10,14 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from superezio.quantities import format_duration, format_size, parse_duration, parse_size
+from superezio.quantities import (
+    LARGEST,
+    LONGEST_S,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
 
 #: How msgspec tells of a bound that is not kept.
 _BOUND = re.compile(r"Expected `(?:int|float)` (>=|<=|>|<) ([\d.]+)")
@@ -23,12 +30,14 @@ def read_value(name: str, type_: Any, value: object) -> object:  # noqa: ANN401 
     """Return `value` as the field `name` of `type_` takes it. Raises ValueError with a sentence."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"expected a number that is finite, got {value!r}")
+    if any(type(each) is int and abs(each) > LARGEST for each in _members(value)):
+        raise ValueError("expected a number of up to 64 bits, got a larger one")
     read, in_words = value, None
     if name.endswith("_s"):
-        read = _read_quantity(value, parse_duration, "a duration such as 5s")
+        read = _read_quantity(value, parse_duration, "a duration such as 5s", most=LONGEST_S)
         in_words = _of_bound("a duration", format_duration)
     elif name.endswith("_bytes"):
-        read = _read_quantity(value, parse_size, "a size such as 512MiB")
+        read = _read_quantity(value, parse_size, "a size such as 512MiB", most=LARGEST)
         in_words = _of_bound("a size", format_size)
     try:
         return msgspec.convert(read, type_)
@@ -48,7 +57,11 @@ def _of_bound(kind: str, show: Callable[[float], str]) -> Callable[[str], str | 
     return in_words
 
 
-def _read_quantity(value: object, parse: Any, expected: str) -> object:  # noqa: ANN401 - either
+def _members(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+def _read_quantity(value: object, parse: Any, expected: str, *, most: int) -> object:  # noqa: ANN401 - either
     if isinstance(value, str):
         try:
             return parse(value)
@@ -56,6 +69,8 @@ def _read_quantity(value: object, parse: Any, expected: str) -> object:  # noqa:
             raise ValueError(f"expected {expected}, got {value!r}") from None
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise ValueError(f"expected {expected}, got {value!r}")
+    if value > most:
+        raise ValueError(f"expected {expected}, got {value!r}, which is more than any")
     return value
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_typ
 import msgspec
 from msgspec.structs import fields
 
+from superezio.quantities import LARGEST, LONGEST_S
 from superezio.toml_lines import KeyPath
 from supereziod.config.changes import is_live
 from supereziod.config.schema import Config
@@ -96,7 +97,9 @@ def _bounds(metas: tuple[msgspec.Meta, ...]) -> Json:
 def _value(name: str, plain: Any, bounds: Json) -> Json:  # noqa: ANN401 - a type form
     if name.endswith(("_s", "_bytes")):
         is_size = name.endswith("_bytes")
-        number = {"type": "integer" if is_size else "number", "minimum": 0, **bounds}
+        most = LARGEST if is_size else LONGEST_S
+        kind = "integer" if is_size else "number"
+        number = {"type": kind, "minimum": 0, "maximum": most, **bounds}
         return {"anyOf": [{"type": "string", "pattern": _SIZE if is_size else _DURATION}, number]}
     if get_origin(plain) is Literal:
         return {"enum": list(get_args(plain))}

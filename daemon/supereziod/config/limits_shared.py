@@ -17,7 +17,7 @@ from superezio.resilience.rate_limiter import Limit as PureLimit
 from superezio.resilience.rate_limiter import Rate
 from supereziod.config.section import Section, Shared
 
-_AMOUNT: Final = re.compile(r"\d[\d_]*")
+_AMOUNT: Final = re.compile(r"\d[\d_]*", re.ASCII)
 #: For editors: what is surely none is refused, and the rest read by the functions below.
 _RATE_TEXT: Final = r"^\s*[0-9][0-9_]*\s*/\s*[0-9]"
 _MONEY_TEXT: Final = r"^\s*[0-9.][0-9_.eE+-]*\s*$"

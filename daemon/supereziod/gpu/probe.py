@@ -47,6 +47,7 @@ _GATHER_S: Final = 0.02
 _GATHER_PASS_S: Final = 0.01
 _LEAVE_WITHIN_S: Final = 1.0
 _RECEIVE_BYTES: Final = 65536
+_LONGEST_POLL_MS: Final = 3_600_000.0
 
 
 class Probe:
@@ -106,7 +107,8 @@ class Probe:
         wake_ns = self._next_tick_ns
         if self._flush_ns is not None:
             wake_ns = min(wake_ns, self._flush_ns)
-        return max(0.0, (wake_ns - self._clock()) / 1e6)
+        # poll takes no more than 31 bits of milliseconds; who wakes early looks again.
+        return min(max(0.0, (wake_ns - self._clock()) / 1e6), _LONGEST_POLL_MS)
 
     def _open(self) -> None:
         try:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from superezio import wire
+from superezio.quantities import LONGEST_S
 from superezio.toml_text import dotted, value_text
 from superezio.toml_values import read_value
 from supereziod.config import Config, Loaded, Source
@@ -174,7 +175,7 @@ def test_a_change_that_waits_for_a_restart_is_still_one_after_a_reload(tmp_path:
     assert changes_on_disk(started, now, started) == []
 
 
-@given(st.floats(0, 1e12, allow_nan=False))
+@given(st.floats(0, LONGEST_S, allow_nan=False))
 def test_any_duration_is_written_so_that_it_is_read_as_it_was(seconds: float) -> None:
     assert read_value("grace_s", float, written("grace_s", seconds)) == seconds
 

@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from superezio.toml_text import dotted
 from supereziod.config import ConfigError, Source
 from supereziod.config.example import render_example
 from supereziod.config.json_schema import json_schema
@@ -121,3 +122,35 @@ def test_every_key_has_a_description_that_says_how_a_change_is_applied() -> None
     assert len({each["description"] for each in all_keys}) > 130
     for each in all_keys:
         assert each["description"].endswith(("(a reload applies it)", "(needs a restart)"))
+
+
+def _kinds() -> dict[str, str]:
+    """Return a key of each kind that there is, by what its schema says besides words."""
+    kinds: dict[str, str] = {}
+    nodes: list[tuple[tuple[str, ...], Any]] = [((), json_schema())]
+    while nodes:
+        path, node = nodes.pop()
+        if node.get("type") != "object":
+            words = {"description", "default", "examples"}
+            kinds[json.dumps({name: node[name] for name in node if name not in words})] = dotted(
+                path
+            )
+        named = node.get("additionalProperties")
+        nodes += [((*path, "chosen"), named)] if named else []
+        nodes += [((*path, key), each) for key, each in node.get("properties", {}).items()]
+    return kinds
+
+
+#: What somebody may write by mistake, or by a rule that another program has.
+ODD_VALUES = (
+    '0 1 -1 1.5 1e3 true "" "1" "1s" "1h1s" "8GiB" "8" "\\u00205" "0s" "0B" "5S" ".5s" "1.s" "1_0"'
+    ' "1bi" "1kib" "\\u0665s" "\\u0665GiB" [] [1] ["a"] [true] {} {x=1} 2020-01-01 1e300 "36501d"'
+    f' {1 << 63} "info" "5/1m" "1.50/1d" "\\u0665/1m"'
+).split(" ")
+
+
+@pytest.mark.parametrize("key", sorted(_kinds().values()))
+def test_no_key_takes_what_the_schema_refuses(tmp_path: Path, key: str) -> None:
+    for value in ODD_VALUES:
+        text = f"{key} = {value}\n"
+        assert is_accepted(text) or not is_loaded(tmp_path, text), text

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +39,25 @@ def test_what_is_no_size_is_refused_with_the_text(text: str) -> None:
 def test_a_small_number_without_a_unit_is_refused_for_it_is_not_meant_as_bytes(text: str) -> None:
     with pytest.raises(ValueError, match="write it with a unit, like 8GiB"):
         parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 400 + "GiB", "9" * 400, "8388608TiB"])
+def test_more_than_64_bits_hold_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="no host has as much"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 400 + "s", "9" * 400, "36501d", "3153600001"])
+def test_more_than_a_century_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="up to 36500d"):
+        parse_duration(text)
+    assert parse_duration("36500d") == parse_duration("3153600000") == quantities.LONGEST_S
+
+
+@pytest.mark.parametrize("read", [parse_size, parse_duration])
+def test_digits_are_those_that_a_schema_for_editors_takes(read: Callable[[str], float]) -> None:
+    with pytest.raises(ValueError, match="cannot read"):
+        read("\N{ARABIC-INDIC DIGIT FIVE}m")
 
 
 @pytest.mark.parametrize(
