@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from superezio.toml_values import read_value
 from supereziod.config.fields import NoSuchKeyError, find_field
-from supereziod.config.setting import Origin, Problem, Setting
+from supereziod.config.setting import Origin, Problem, Setting, as_utf8, is_utf8
 
 PREFIX: Final = "SUPEREZIO__"
 
@@ -27,7 +27,10 @@ def variables_in(environ: Mapping[str, str]) -> dict[str, str]:
 def read_variables(variables: Mapping[str, str], problems: list[Problem]) -> Iterator[Setting]:
     """Yield what they set, in the order of their names; what is wrong goes to `problems`."""
     for variable in sorted(variables):
-        origin = Origin(place="environment", name=variable)
+        origin = Origin(place="environment", name=as_utf8(variable))
+        if not (is_utf8(variable) and is_utf8(variables[variable])):
+            problems.append(Problem(origin=origin, key="", message="is not UTF-8"))
+            continue
         parts = variable.removeprefix(PREFIX).split("__")
         try:
             found = find_field(parts, fold=True)
@@ -52,7 +55,7 @@ def _value(type_: Any, text: str) -> object:  # noqa: ANN401 - a type form
 def _toml(text: str) -> object:
     try:
         table = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):  # the latter: nested without end
+    except (ValueError, RecursionError):  # no TOML, more digits than fit, nested without end
         return text
     # More than one line is more than a value.
     return table["value"] if len(table) == 1 else text

@@ -38,7 +38,8 @@ class FileReader:
 
     def _parse(self) -> dict[str, Any]:
         try:
-            text = self._file.read_text("utf-8")
+            # Editors elsewhere begin a text with a byte order mark, which is none of it.
+            text = self._file.read_text("utf-8").removeprefix("\ufeff")
             table = tomllib.loads(text)
             self._lines = key_lines(text)
         except OSError as error:
@@ -49,6 +50,8 @@ class FileReader:
             message, line = _toml_position(str(error))
             origin = Origin(name=str(self._file), line=line)
             self.problems.append(Problem(origin=origin, key="", message=f"not TOML: {message}"))
+        except ValueError:  # tomllib's own are told above
+            self._add((), "it has a number with too many digits")
         except RecursionError:
             self._add((), "its tables and lists are nested too deeply")
         else:

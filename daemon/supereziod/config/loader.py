@@ -19,7 +19,7 @@ from supereziod.config.file_reader import FileReader
 from supereziod.config.gpu import Gpu, GpuOverride, Thermal
 from supereziod.config.schema import Config
 from supereziod.config.section import section_type
-from supereziod.config.setting import ConfigError, Origin, Problem, Setting
+from supereziod.config.setting import ConfigError, Origin, Problem, Setting, as_utf8, is_utf8
 
 DEFAULT_FILE: Final = Path("/etc/superezio/superezio.toml")
 DROP_INS: Final = "conf.d"
@@ -80,9 +80,29 @@ class Source(Struct, frozen=True, kw_only=True):
             there = []
         except OSError as error:  # what nobody can read is not what nobody has written
             there = []
-            message = f"cannot read it: {error.strerror}"
-            problems.append(Problem(origin=Origin(name=str(drop_ins)), key="", message=message))
-        return (*files, *(file for file in there if file.suffix == ".toml"))
+            problems.append(_problem(drop_ins, f"cannot read it: {error.strerror}"))
+        files += [file for file in there if _is_drop_in(file)]
+        refused = {file: why for file in files if (why := _why_not(file)) is not None}
+        problems += [_problem(file, why) for file, why in refused.items()]
+        return tuple(file for file in files if file not in refused)
+
+
+def _is_drop_in(file: Path) -> bool:
+    """Whether it is to be read: what is hidden is some editor's, or half written."""
+    return file.suffix == ".toml" and not file.name.startswith(".")
+
+
+def _why_not(file: Path) -> str | None:
+    """Return why a file may not even be opened, or None."""
+    if not is_utf8(str(file)):
+        return "its name is not UTF-8"
+    if file.parent.name == DROP_INS and (file.is_fifo() or file.is_char_device()):
+        return "cannot read it: it is no file"  # and a reload would wait for who writes into it
+    return None
+
+
+def _problem(file: Path, message: str) -> Problem:
+    return Problem(origin=Origin(name=as_utf8(str(file))), key="", message=message)
 
 
 def _may_be_there(file: Path) -> bool:

@@ -19,8 +19,8 @@ defaults work on a new host. It is TOML: a key `leases.grace` of this page is `g
 heading `[leases]`.
 
 Files in `/etc/superezio/conf.d` whose names end in `.toml` are read after it, in the order of
-their names, and a key set later wins, key by key. The environment wins over the files: each key
-is a variable, too, in capitals with two underscores between its parts
+their names, but for hidden ones, and a key set later wins, key by key. The environment wins over
+the files: each key is a variable, too, in capitals with two underscores between its parts
 (`SUPEREZIO__LEASES__GRACE=10s`). The options of supereziod win over all.
 
 A *duration* is text (`250ms`, `30s`, `1m30s`, `2h`) or a number of seconds. A *size* is text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 from msgspec import Struct
@@ -50,3 +51,17 @@ class ConfigError(Exception):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
+
+
+def is_utf8(name: str) -> bool:
+    """Whether what the system calls so can be told: it may hold any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def as_utf8(name: str) -> str:
+    r"""Return a name of the system's with what is not UTF-8 in it as `\xff` and the like."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -82,6 +82,8 @@ def test_a_name_that_somebody_chose_stands_as_it_is() -> None:
         ("LEASES__QUEUE", "1\nx = 2", "leases.queue: expected a whole number, got '1\\nx = 2'"),
         ("ACCESS__USERS", "bob", "access.users: expected a list (text each), got 'bob'"),
         ("ACCESS__USERS", "[" * 9000, "access.users: expected a list (text each), got '[["),
+        ("LEASES__QUEUE", "9" * 5000, "leases.queue: expected a whole number, got '999"),
+        ("ACCESS__USERS", '["\udcff"]', "is not UTF-8"),
         ("LOGGING__LEVEL", "loud", "logging.level: expected one of debug, info, "),
         ("GPU__SCENARIO", "x", 'gpu: a scenario needs driver = "simulated"'),
     ],
@@ -91,6 +93,10 @@ def test_a_mistake_is_told_with_the_variable_and_the_key(
 ) -> None:
     expected = f"SUPEREZIO__{name}: {message}"
     assert refusal(**{name: value}).startswith(expected)
+
+
+def test_a_variable_whose_name_is_not_utf_8_is_told_so_that_it_can_be_printed() -> None:
+    assert refusal(**{"LEASES__\udcff": "1"}) == r"SUPEREZIO__LEASES__\xff: is not UTF-8"
 
 
 def test_mistakes_of_files_and_of_variables_are_told_at_once(tmp_path: Path) -> None:

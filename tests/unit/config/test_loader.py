@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,79 @@ def test_all_contradictions_are_told_at_once(tmp_path: Path) -> None:
 def test_a_number_has_to_be_finite(tmp_path: Path, key: str, number: str) -> None:
     said = refusal(tmp_path, f"{key} = {number}")
     assert said == f"superezio.toml:1: {key}: expected a number that is finite, got {number}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'gpu.reserve = "' + "9" * 400 + 'GiB"',
+            "gpu.reserve: expected a size such as 512MiB, got",
+        ),
+        (
+            'leases.grace = "' + "9" * 400 + 's"',
+            "leases.grace: expected a duration such as 5s, got",
+        ),
+        ("leases.grace = 1e300", "leases.grace: expected a duration such as 5s, got 1e+300"),
+        ("gpu.reserve = 1e300", "gpu.reserve: expected a size such as 512MiB, got 1e+300"),
+        (f"limits.connections = {1 << 63}", "limits.connections: expected a number of up to 64"),
+        (f"gpu.fitness.fatal_xids = [{1 << 63}]", "gpu.fitness.fatal_xids: expected a number of"),
+        (
+            'limit.shared.x.user.requests = "5/' + "9" * 400 + 's"',
+            "limit.shared.x.user: requests: cannot use ",
+        ),
+    ],
+)
+def test_what_no_clock_and_no_counter_holds_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    """Else `--check` calls it good, and the start dies of it, or a reload half way."""
+    assert refusal(tmp_path, text).startswith(f"superezio.toml:1: {message}")
+
+
+def test_the_longest_duration_can_be_counted_in_nanoseconds(tmp_path: Path) -> None:
+    grace_s = load(tmp_path, 'leases.grace = "36500d"').leases.grace_s
+    assert round(2 * grace_s * 1e9) < 1 << 63
+
+
+def test_a_number_that_is_too_long_to_be_read_is_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "limits.connections = " + "9" * 5000)
+    assert said == "superezio.toml: it has a number with too many digits"
+
+
+def test_a_byte_order_mark_and_line_ends_of_other_systems_are_no_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "superezio.toml"
+    file.write_bytes(b"\xef\xbb\xbf[leases]\r\ngrace = 7\r\n")
+    assert Source(file=file).load().config.leases.grace_s == 7
+
+
+def test_what_an_editor_leaves_beside_a_drop_in_is_not_read(tmp_path: Path) -> None:
+    """The lock of Emacs is a link to nowhere: it must not keep a reload from being done."""
+    given = source(tmp_path, "", ten="leases.grace = 7")
+    beside = tmp_path / "conf.d"
+    (beside / ".#ten.toml").symlink_to("somebody@host.4711:1")
+    for name in (".ten.toml.swp", "#ten.toml#", "ten.toml~", ".ten.toml"):
+        (beside / name).write_text("leases.grace = 8")
+    loaded = given.load()
+    assert loaded.config.leases.grace_s == 7
+    assert [file.name for file in loaded.files] == ["superezio.toml", "ten.toml"]
+
+
+def test_a_drop_in_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    given = source(tmp_path, "")
+    os.mkfifo(tmp_path / "conf.d" / "pipe.toml")
+    with pytest.raises(ConfigError, match=r"pipe\.toml: cannot read it: it is no file$"):
+        given.load()
+
+
+def test_a_file_whose_name_nobody_can_be_told_is_refused(tmp_path: Path) -> None:
+    given = source(tmp_path, "")
+    (tmp_path / "conf.d" / os.fsdecode(b"\xff.toml")).touch()
+    with pytest.raises(
+        ConfigError, match=r"conf\.d/\\xff\.toml: its name is not UTF-8$"
+    ) as refused:
+        given.load()
+    assert str(refused.value).isprintable()
 
 
 def test_a_contradiction_between_one_gpu_and_all_is_found(tmp_path: Path) -> None:
