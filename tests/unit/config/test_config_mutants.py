@@ -45,8 +45,8 @@ MUTANTS = (
     _mutant(
         "has the file win over conf.d",
         "config.loader",
-        'return (*files, *(file for file in there if file.suffix == ".toml"))',
-        'return (*(file for file in there if file.suffix == ".toml"), *files)',
+        "files += [file for file in there if _is_drop_in(file)]",
+        "files = [*(file for file in there if _is_drop_in(file)), *files]",
     ),
     _mutant(
         "reads conf.d in the order of the directory, backwards",
@@ -57,14 +57,14 @@ MUTANTS = (
     _mutant(
         "reads no conf.d where there is no file",
         "config.loader",
-        "        return (*files, *(",
-        "        return () if not files else (*files, *(",
+        "file for file in there if _is_drop_in(file)]",
+        "file for file in there if files and _is_drop_in(file)]",
     ),
     _mutant(
         "takes a conf.d that cannot be read for none",
         "config.loader",
-        "            problems.append(Problem(origin=Origin(name=str(drop_ins)), key=",
-        "            list[Problem]().append(Problem(origin=Origin(name=str(drop_ins)), key=",
+        "            problems.append(_problem(drop_ins, f",
+        "            list[Problem]().append(_problem(drop_ins, f",
     ),
     _mutant(
         "uses what is good of a bad configuration",

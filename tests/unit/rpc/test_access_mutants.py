@@ -268,8 +268,8 @@ MUTANTS = (
     _mutant(
         "closes the connection with least",
         "buffers",
-        "key=self.readers.__getitem__, reverse=True)",
-        "key=self.readers.__getitem__)",
+        "key=self.buffers.__getitem__, reverse=True)",
+        "key=self.buffers.__getitem__)",
     ),
     _mutant(
         "closes who has least of all",
@@ -280,20 +280,20 @@ MUTANTS = (
     _mutant(
         "counts what has been read",
         "buffers",
-        "{reader: reader.unread_bytes for reader in self.readers}",
-        "dict(self.readers)",
+        "{buffer: buffer.kept_bytes for buffer in self.buffers}",
+        "dict(self.buffers)",
     ),
     _mutant(
         "counts each note anew",
         "buffers",
-        "unread_bytes - self.readers.get(reader, 0)",
-        "unread_bytes",
+        "kept_bytes - self.buffers.get(buffer, 0)",
+        "kept_bytes",
     ),
     _mutant(
         "does not forget who reads again",
         "buffers",
-        "        self._bytes -= of_user.forget(reader)\n",
-        "        of_user.forget(reader)\n",
+        "        self._bytes -= of_user.forget(buffer)\n",
+        "        of_user.forget(buffer)\n",
     ),
     _mutant(
         "frees nothing beyond the bound of a user",
@@ -315,7 +315,7 @@ MUTANTS = (
         "\n",
     ),
     _mutant(
-        "does not say why", "buffers", "        reader.drop(why)\n", '        reader.drop("")\n'
+        "does not say why", "buffers", "        buffer.drop(why)\n", '        buffer.drop("")\n'
     ),
 )
 
