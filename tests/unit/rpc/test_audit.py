@@ -376,6 +376,23 @@ async def test_an_error_that_repeats_what_was_sent_is_cut(tmp_path: Path, record
     assert len(records.take()["message"]) < 2048 + 200
 
 
+async def test_nothing_that_a_caller_chooses_adds_a_line(tmp_path: Path) -> None:
+    """`journalctl -o cat` would show it as one of the daemon's own."""
+
+    class Misnamed(Actors):
+        def describe(self, peer: Peer, _pidfd: int | None = None) -> Actor:
+            return Actor(uid=peer.uid, pid=peer.pid, comm="a\nroot: all")
+
+    records = Records()
+    records.trail = AuditTrail(records.write, actors=Misnamed())
+    async with calling(tmp_path, records, act("always", role="admin")) as client:
+        await client.call("thing.do", {"x\nroot (uid=0): gpu.cordon: done": 1})
+        await client.call("thing.do", {"name": "a\nb", "reason": "conflict"})
+    assert [record["event"] for record in records.written] == ["audit.turned_away", "audit.failed"]
+    assert all("root: all" in record["message"] for record in records.written)
+    assert not any("\n" in record["message"] for record in records.written)
+
+
 async def test_long_parameters_are_cut(tmp_path: Path, records: Records) -> None:
     async with calling(tmp_path, records, act("always", role="admin")) as client:
         await client.call("thing.do", {"name": "x" * 10_000})
