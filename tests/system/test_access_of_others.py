@@ -315,6 +315,8 @@ def _faults(caller: Caller, touch: Touch, known: Mapping[str, Any]) -> str | Non
         return None if named == "superezio" else what
     if kind_of(answer) != touch.ends:
         return what
+    if touch.ends == "permission_denied" and "group" not in answer["error"]["data"]:
+        return f"it does not say which group to join: {what}"
     if touch.ends == "ok":
         wanted = _filled_in(touch.result, known)
         return None if answer["result"].items() >= wanted.items() else what
@@ -343,6 +345,7 @@ def test_a_shared_name_is_for_those_whom_the_configuration_lists(
             caller.result("breaker.settle", {"name": name, "permit": permit, "outcome": "ignore"})
             refused = caller.ask("breaker.force_open", {"name": name})
             assert "only an admin" in refused["error"]["message"]
+            assert "join the group superezio-admin" in refused["error"]["message"]
         assert kind_of(answer) == ("ok" if name in may_use else "permission_denied")
     if user == "ben":
         shown = {each["name"] for each in caller.result("breaker.list")["breakers"]}

@@ -166,7 +166,8 @@ class HandleOpener:
             if caller.role != "admin" and uids[0] != owner_uid:
                 raise PermissionDeniedError(
                     f"cannot bind the lease to pid {pid}: it is a process of uid {uids[0]}, and"
-                    f" the lease is of uid {owner_uid}. Ask as that user, or as an admin"
+                    f" the lease is of uid {owner_uid}. Ask as that user",
+                    data={"needs": "admin"},
                 )
             if start_time is not None and handle.identity.start_time != start_time:
                 raise _gone(pid, "its start time is another, so that it is another process")

@@ -412,7 +412,8 @@ class LeaseManager:
         decides_over(f"waiter {waiter_id}", owner=uid)
         if not caller.may_act_for(uid):
             raise PermissionDeniedError(
-                f"cannot take {waiter_id} out of the queue: it is of uid {uid}"
+                f"cannot take {waiter_id} out of the queue: it is of uid {uid}",
+                data={"needs": "admin"},
             )
         self._room.cancel(pending, by_uid=caller.uid)
         return Done(done=True)
@@ -461,7 +462,8 @@ class LeaseManager:
         decides_over(f"lease {lease_id}", owner=lease.record.uid)
         if not caller.may_act_for(lease.record.uid):
             raise PermissionDeniedError(
-                f"cannot change lease {lease_id}: it is of uid {lease.record.uid}"
+                f"cannot change lease {lease_id}: it is of uid {lease.record.uid}",
+                data={"needs": "admin"},
             )
         return lease
 

@@ -99,7 +99,8 @@ class BreakerAdministration:
             return Owned(uid, name)
         if uid is not None and uid != who.asker.uid and not who.is_admin:
             raise PermissionDeniedError(
-                f"cannot look at breakers of uid {uid}: that is for admins", data={"name": name}
+                f"cannot look at breakers of uid {uid}: that is for admins",
+                data={"name": name, "needs": "admin"},
             )
         return names.find(name, who.asker)
 
@@ -124,7 +125,7 @@ class BreakerAdministration:
         if owned.owner is None and not who.is_admin:
             raise PermissionDeniedError(
                 f"cannot decide over the breaker {name}: it is shared, so that only an admin may",
-                data={"name": name},
+                data={"name": name, "needs": "admin"},
             )
         own = owned.owner == who.asker.uid and not self._register.names.is_shared(name)
         if make and own and self._book.get(owned) is None:

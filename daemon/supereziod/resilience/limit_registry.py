@@ -136,7 +136,8 @@ class LimitRegistry:
         if uid is not None and uid != asker.uid and not is_admin:
             raise PermissionDeniedError(
                 f"cannot look at the limits of uid {uid}: only an admin can. Without a uid it is"
-                " your own limit, or the shared one."
+                " your own limit, or the shared one.",
+                data={"needs": "admin"},
             )
         if uid is not None:
             owned = Owned(uid, name)

@@ -126,7 +126,8 @@ class LimitAdministration:
         decides_over(f"limit {name}", owner=owner)
         if owner is None and not is_admin:
             raise PermissionDeniedError(
-                f"cannot reset the limit {name}: it is shared, and only an admin can"
+                f"cannot reset the limit {name}: it is shared, and only an admin can",
+                data={"needs": "admin"},
             )
         scopes = _apart(named, params.uid)
         of_uid = None if scopes is None else params.uid

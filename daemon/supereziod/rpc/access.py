@@ -63,10 +63,25 @@ class AccessPolicy(Struct, frozen=True, kw_only=True):
         """Return the error for a caller whose role does not reach, and how to get there."""
         group = self.admin_group if needs == "admin" else self.user_group
         return PermissionDeniedError(
-            f"cannot call {method} as {role}: it needs the role {needs}. Join the group {group}"
-            f' (sudo usermod -aG {group} "$USER"), then log in again.',
+            f"cannot call {method} as {role}: it needs the role {needs}. {_join(group)}",
             data={"role": role, "needs": needs, "group": group},
         )
+
+    def with_the_way(self, refusal: PermissionDeniedError) -> PermissionDeniedError:
+        """Return a method's own refusal with what would help, where that is to be an admin.
+
+        Whoever raises it knows that (`needs` in its data), and nothing of groups.
+        """
+        if refusal.data.get("needs") != "admin" or "group" in refusal.data:
+            return refusal
+        return PermissionDeniedError(
+            f"{refusal.message.removesuffix('.')}. Admins may: {_join(self.admin_group, 'join')}",
+            data={**refusal.data, "group": self.admin_group},
+        )
+
+
+def _join(group: str, join: str = "Join") -> str:
+    return f'{join} the group {group} (sudo usermod -aG {group} "$USER"), then log in again.'
 
 
 class ResolvedAccess(Struct, frozen=True, kw_only=True):

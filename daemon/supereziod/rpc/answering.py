@@ -9,7 +9,13 @@ import msgspec
 import structlog
 from msgspec import UNSET
 
-from superezio.errors import FillFailedError, InternalError, ShuttingDownError, SuperezioError
+from superezio.errors import (
+    FillFailedError,
+    InternalError,
+    PermissionDeniedError,
+    ShuttingDownError,
+    SuperezioError,
+)
 from superezio.wire import Meta
 from supereziod.observability.correlation import current_scope
 from supereziod.observability.flight_recorder import FlightRecorder
@@ -146,12 +152,15 @@ class Answering:
         """Count an error and return the line that tells it, None for a notification's."""
         if not isinstance(error, SuperezioError):
             error = self._unexpected(error)
+        if isinstance(error, PermissionDeniedError):
+            error = self.access.with_the_way(error)
         request.session.errors += 1
         self.recording.fails(request, error, about)
         if request.act is not None:
             self.audit.failed(request, request.act, error)
         # What a fetch failed with is in the words of who fetched, and may have a secret of theirs.
         message = "a fetch failed" if isinstance(error, FillFailedError) else error.message
+        message = message.replace("\n", " | ")  # an error may repeat what was sent
         self._log.debug("request.failed", kind=error.kind, message=message)
         if request_id is UNSET:
             return None

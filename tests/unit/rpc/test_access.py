@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from superezio.errors import PermissionDeniedError
 from superezio.wire import Role
 from supereziod.rpc.access import AccessPolicy, resolve_access
 from supereziod.rpc.peers import Peer, open_peer_pidfd, read_peer
@@ -61,6 +62,29 @@ def test_a_refusal_says_what_to_do(needs: Role, group: str) -> None:
     assert f"Join the group {group} " in error.message
     assert "log in again" in error.message
     assert error.data == {"role": "observer", "needs": needs, "group": group}
+
+
+@pytest.mark.parametrize(
+    "message", ["cannot change lease x: it is of uid 7", "cannot change lease x: it is of uid 7."]
+)
+def test_a_method_that_is_for_admins_in_part_says_how_to_become_one(message: str) -> None:
+    policy = AccessPolicy(own_uid=0, admin_group="ops")
+    told = policy.with_the_way(PermissionDeniedError(message, data={"name": "x", "needs": "admin"}))
+    assert told.message == (
+        "cannot change lease x: it is of uid 7. Admins may: join the group ops"
+        ' (sudo usermod -aG ops "$USER"), then log in again.'
+    )
+    assert told.data == {"name": "x", "needs": "admin", "group": "ops"}
+
+
+def test_what_being_an_admin_is_no_way_to_and_what_says_its_way_are_left_alone() -> None:
+    policy = AccessPolicy(own_uid=0)
+    of_method = policy.refusal("gpu.cordon", role="user", needs="admin")
+    of_group = PermissionDeniedError(
+        "it is shared by others. Join the group ai", data={"groups": []}
+    )
+    assert policy.with_the_way(of_method) is of_method
+    assert policy.with_the_way(of_group) is of_group
 
 
 def test_names_are_resolved_once_and_unknown_ones_are_told() -> None:
