@@ -67,6 +67,18 @@ MUTANTS = (
         "            list[Problem]().append(_problem(drop_ins, f",
     ),
     _mutant(
+        "reads what an editor has left beside a drop-in",
+        "config.loader",
+        ' and not file.name.startswith(".")',
+        "",
+    ),
+    _mutant(
+        "starts with a file whose name nobody can be told",
+        "config.loader",
+        "    if not is_utf8(str(file)):\n",
+        "    if False:\n",
+    ),
+    _mutant(
         "uses what is good of a bad configuration",
         "config.loader",
         "        if problems:\n            # Whether",
