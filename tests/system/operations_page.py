@@ -9,7 +9,7 @@ from system.machine import Machine
 
 _TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 #: Of these the exit code says how things stand, and not that they failed.
-_MAY_FAIL = ("systemctl status ", "journalctl -k ")
+_MAY_FAIL = ("systemctl status ", "journalctl -k ", "pkill ")
 
 
 def commands_under(heading: str) -> list[str]:

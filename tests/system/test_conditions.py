@@ -59,7 +59,8 @@ size = "1MiB"
 _NVIDIA_SMI = """\
 #!/bin/sh
 test "$*" = "--gpu-reset -i 0"
-exec /opt/superezio/bin/python -m supereziod.gpu.control --directory /run/superezio/simulated 0 reset
+export SUPEREZIO_SIMULATED_DIR=/run/superezio/simulated
+exec /opt/superezio/bin/python -m supereziod.gpu.control 0 reset
 """
 _RING = "/var/lib/superezio/flight.ring"
 
@@ -83,7 +84,9 @@ class Host:
 
     def await_end(self, code: str) -> None:
         """Wait until it is not shown any more."""
-        self.machine.wait_until(f"the end of {code}", lambda: code not in self.conditions(), timeout_s=12)
+        self.machine.wait_until(
+            f"the end of {code}", lambda: code not in self.conditions(), timeout_s=12
+        )
 
     def await_health(self) -> None:
         """Wait until nothing is shown, of whichever severity."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from manual_pages import PAGES, PROJECT, shown_page
+from superezio import __version__
 from superezio.errors import BY_KIND
 from superezioctl import exit_codes, helptext
 from superezioctl import manual as ctl_manual
@@ -78,6 +79,12 @@ def test_man_shows_it_without_a_warning(name: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     title, _, section = name.rpartition(".")
     assert done.stdout.startswith(f"{title.upper()}({section})")
+
+
+@_EVERY_PAGE
+def test_it_says_which_version_it_is_of(name: str) -> None:
+    (title,) = re.findall(r"^\.TH .*$", (PAGES / name).read_text(), re.MULTILINE)
+    assert f' "superezio {__version__}" ' in title
 
 
 @_EVERY_PAGE

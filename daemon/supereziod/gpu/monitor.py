@@ -32,6 +32,8 @@ _SECOND: Final = 1_000_000_000
 _END_PROBES_WITHIN_S: Final = 2.0
 #: One may end by accident; the next works.
 _LOSSES_IN_A_ROW: Final = 2
+#: A disk that is full takes time to say so.
+_WRITE_OWED_EVERY_NS: Final = _SECOND
 
 
 class GpuMonitor:
@@ -77,6 +79,7 @@ class GpuMonitor:
         self._ready = False
         self._busy = False
         self._ticked_ns = clock()
+        self._owed_due_ns = 0
         self._resumed_ns = resumed_ns
         self._awake_ns = resumed_ns()
         self._watcher: asyncio.Task[None] | None = None
@@ -101,6 +104,7 @@ class GpuMonitor:
         self._passes.finish_all()
         if self._records.fitness:
             self._roster.save_fitness()
+        self._records.write_owed()
         await self._supervisor.stop(within_s=_END_PROBES_WITHIN_S)
         self._supervisor.abandon()
 
@@ -340,6 +344,9 @@ class GpuMonitor:
         self._ticked_ns = now_ns
         if paused:
             return
+        if now_ns >= self._owed_due_ns:
+            self._owed_due_ns = now_ns + _WRITE_OWED_EVERY_NS
+            self._records.write_owed()
         self._supervisor.tick()
         changed = self._judge()
         changed = self._roster.notice_gaps() or changed

@@ -16,8 +16,9 @@ _T = TypeVar("_T")
 
 
 class GpuRecords:
-    """The documents `cordons`, `fitness` and `hot`, by UUID. What cannot be written is in memory.
+    """The documents `cordons`, `fitness` and `hot`, by UUID.
 
+    What cannot be written is in memory, and owed: `write_owed` is to be called now and then.
     `hot` has the boot in which a GPU was last HOT or CRITICAL, as long as it is.
     """
 
@@ -31,6 +32,8 @@ class GpuRecords:
         self._documents = documents
         self._log = logger if logger is not None else structlog.get_logger()
         self.boot_id = boot_id if boot_id is not None else _BOOT_ID.read_text().strip()
+        #: Documents that are not written as they are, by name.
+        self._owed: dict[str, dict[str, Any]] = {}
         self.cordons: dict[str, str] = self._load("cordons", dict[str, str])
         self.fitness: dict[str, FitnessRecord] = self._load("fitness", dict[str, FitnessRecord])
         self.hot: dict[str, str] = self._load("hot", dict[str, str])
@@ -57,6 +60,11 @@ class GpuRecords:
         """Write who is fit; False if that cannot be."""
         return self._save("fitness", self.fitness)
 
+    def write_owed(self) -> None:
+        """Write what could not be written, if that can be now."""
+        for name, content in list(self._owed.items()):
+            self._save(name, content)
+
     def _load(self, name: str, type_: type[dict[str, _T]]) -> dict[str, _T]:
         try:
             body = self._documents.get(name)
@@ -69,6 +77,9 @@ class GpuRecords:
         try:
             self._documents.put(name, msgspec.json.encode(content))
         except StorageError as error:
-            self._log.warning("gpu.records_not_written", document=name, error=str(error))
+            if name not in self._owed:
+                self._log.warning("gpu.records_not_written", document=name, error=str(error))
+            self._owed[name] = content
             return False
+        self._owed.pop(name, None)
         return True

@@ -46,6 +46,26 @@ def test_what_cannot_be_written_holds_in_memory(tmp_path: Path) -> None:
     assert kept.cordons == {"GPU-a": "fan"}
 
 
+def test_what_could_not_be_written_is_once_it_can_be(tmp_path: Path) -> None:
+    state = tmp_path / "not there yet" / "state.db"
+    kept = records(documents_at(state))
+    kept.cordons["GPU-a"] = "fan"
+    kept.save_cordons()
+    kept.note_heat("GPU-b", is_hot=True)
+    kept.cordons["GPU-c"] = "dust"
+    kept.write_owed()
+    state.parent.mkdir()
+    kept.write_owed()
+    later = records(documents_at(state))
+    assert later.cordons == {"GPU-a": "fan", "GPU-c": "dust"}
+    assert later.was_hot("GPU-b")
+    # It is owed no more: what another wrote since stays.
+    later.cordons.clear()
+    later.save_cordons()
+    kept.write_owed()
+    assert records(documents_at(state)).cordons == {}
+
+
 def test_the_boot_is_this_one(tmp_path: Path) -> None:
     kept = GpuRecords(documents_at(tmp_path / "state.db"), logger=SilentLog())
     assert len(kept.boot_id) == 36
