@@ -204,6 +204,10 @@ def test_a_drivers_library_is_loaded_read_and_heard_in_the_sandbox(
     with NvmlSimulator(state) as inside:
         inside.gpu(0).raise_xid(79)
     service.await_message("reported XID 79")
+    daemon = service.main_pid
+    probe = machine.output("pgrep", "--parent", str(daemon)).strip()
+    loaded = [SONAME in machine.output("cat", f"/proc/{pid}/maps") for pid in (daemon, probe)]
+    assert loaded == [False, True], "the probe alone has it"
 
 
 def test_exposure_is_at_most_one_and_each_point_left_open_has_its_reason(machine: Machine) -> None:

@@ -727,6 +727,20 @@ async def turn_loop() -> None:
     await asyncio.sleep(0)
 
 
+async def test_a_cordon_that_could_not_be_written_is_with_a_later_tick(tmp_path: Path) -> None:
+    state = tmp_path / "not there yet" / "state.db"
+    bench = Bench(state)
+    await bench.start(0, 1)
+    bench.monitor.cordon(uuid(0), reason="fan")
+    bench.monitor.tick()
+    state.parent.mkdir()
+    bench.clock.advance(1)
+    bench.monitor.tick()
+    found = GpuRecords(Documents(Database.open(state, schema=Documents.SCHEMA)), logger=SilentLog())
+    assert found.cordons == {uuid(0): "fan"}
+    await bench.monitor.aclose()
+
+
 async def test_a_hot_gpu_is_still_cordoned_after_a_restart(tmp_path: Path) -> None:
     """What it reads is then no reason to be HOT, nor one to leave HOT."""
     first = Bench(tmp_path / "state.db")
