@@ -54,7 +54,7 @@ _SAID = {
     "EVENT=gpu.level": "to critical",
     "--output-fields=GPU,GPU_LEVEL,PREVIOUS,TEMPERATURE_C": '"GPU_LEVEL":"critical"',
     "EVENT=watchdog.withheld -n 1": "watchdog pings are withheld",
-    "EVENT=watchdog.restarted": "ended with its watchdog pings withheld",
+    "EVENT=watchdog.restarted": "the watchdog ended an earlier run",
     "UNIT_RESULT=watchdog": "Failed with result 'watchdog'",
     "-x EVENT=watchdog.withheld": "After three such restarts in 15",
     "-x -b -p warning": "Subject: A GPU reached another thermal level",
@@ -101,7 +101,7 @@ def test_the_examples_of_the_page_find_what_they_say(service: Service) -> None:
     assert refused.returncode == 4
     machine.run("superezioctl", "gpu", "cordon", "1", user=ALICE, check=False)
     service.await_message("watchdog pings are withheld")
-    service.await_message("ended with its watchdog pings withheld")
+    service.await_message("the watchdog ended an earlier run")
     machine.run("journalctl", "--sync")
 
     (gpu,) = [each["uuid"] for each in lease["gpus"]]
