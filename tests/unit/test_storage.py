@@ -100,10 +100,10 @@ async def test_a_disk_that_cannot_sync_is_a_fault_until_it_takes_all_of_the_log_
         database.sync(done.put_nowait)
         assert "Input/output error" in str(await done.get())
         assert "Input/output error" in str(database.fault)
+        assert log.stat().st_size
         # Each write asks for it again; one success of the kernel's is no answer for what was lost.
         database.execute(PUT, ("two", b"x"))
         assert database.fault is not None
-    assert log.stat().st_size
     database.sync(done.put_nowait)
     assert await done.get() is None
     assert database.fault is None
