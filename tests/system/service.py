@@ -101,6 +101,10 @@ class Service:
         )
         return self.result(done.stdout)
 
+    def conditions(self) -> set[str]:
+        """Return the conditions that health shows now, of whichever severity."""
+        return {reason["check"] for reason in self.call("health.get")["reasons"]}
+
     def caller(
         self,
         method: str,

@@ -74,23 +74,19 @@ class Host:
         directory = self.machine.root / "run/superezio/simulated"
         self.gpus = SimulatedControl(directory)
 
-    def conditions(self) -> set[str]:
-        """Return the conditions that are shown now."""
-        return {reason["check"] for reason in self.service.call("health.get")["reasons"]}
-
     def await_condition(self, code: str) -> None:
         """Wait until it is shown."""
-        self.machine.wait_until(code, lambda: code in self.conditions())
+        self.machine.wait_until(code, lambda: code in self.service.conditions())
 
     def await_end(self, code: str) -> None:
         """Wait until it is not shown any more."""
         self.machine.wait_until(
-            f"the end of {code}", lambda: code not in self.conditions(), timeout_s=12
+            f"the end of {code}", lambda: code not in self.service.conditions(), timeout_s=12
         )
 
     def await_health(self) -> None:
         """Wait until nothing is shown, of whichever severity."""
-        self.machine.wait_until("health", lambda: not self.conditions(), timeout_s=12)
+        self.machine.wait_until("health", lambda: not self.service.conditions(), timeout_s=12)
 
     def follow(self, code: str) -> list[str]:
         """Type what the page says of a condition, and return what each command printed."""

@@ -60,10 +60,6 @@ def _numbers(records: list[dict[str, Any]]) -> list[int]:
     return [int(each["CORRELATION_ID"].removeprefix("act-")) for each in records]
 
 
-def _conditions(service: Service) -> list[str]:
-    return [reason["check"] for reason in service.call("health.get")["reasons"]]
-
-
 def _late_s(entry: dict[str, Any]) -> float:
     logged = datetime.fromisoformat(entry["LOGGED_AT"]).timestamp()
     return int(entry["__REALTIME_TIMESTAMP"]) / 1e6 - logged
@@ -75,10 +71,10 @@ def test_a_journald_that_stands_still_costs_nothing_but_time(machine: Machine) -
     journald = machine.properties("systemd-journald", "MainPID")["MainPID"]
     machine.run("kill", "-STOP", journald)
     _act(service, 0, _MANY)
-    machine.wait_until("health to say so", lambda: "logging" in _conditions(service))
+    machine.wait_until("health to say so", lambda: "logging" in service.conditions())
     assert service.call("health.get")["verdict"] == "degraded"
     machine.run("kill", "-CONT", journald)
-    machine.wait_until("health to be well", lambda: "logging" not in _conditions(service))
+    machine.wait_until("health to be well", lambda: "logging" not in service.conditions())
     records = _records(machine)
     assert _numbers(records) == list(range(_MANY))
     times = [each["LOGGED_AT"] for each in records]
@@ -117,10 +113,10 @@ def test_a_journald_that_is_gone_or_restarted_loses_no_act(machine: Machine) -> 
     machine.run("systemctl", "mask", "--runtime", *gone)
     machine.run("systemctl", "stop", *gone)
     _act(service, 0, 300)
-    machine.wait_until("health to say so", lambda: "logging" in _conditions(service))
+    machine.wait_until("health to say so", lambda: "logging" in service.conditions())
     machine.run("systemctl", "unmask", "--runtime", *gone)
     machine.run("systemctl", "start", *_SOCKETS, "systemd-journald.service")
-    machine.wait_until("health to be well", lambda: "logging" not in _conditions(service))
+    machine.wait_until("health to be well", lambda: "logging" not in service.conditions())
     assert _numbers(_records(machine)) == list(range(300))
 
     # Restarted again and again in the middle of it.
@@ -152,13 +148,13 @@ def test_a_journald_whose_disk_is_full_gets_what_it_can_keep_later(machine: Mach
         nonlocal done
         _act(service, done, 2)
         done += 2
-        return "logging" in _conditions(service)
+        return "logging" in service.conditions()
 
     machine.wait_until("health to say so", is_told)
     _act(service, done, 500)
     assert service.call("health.get")["verdict"] == "degraded"
     machine.run("rm", filler)
-    machine.wait_until("health to be well", lambda: "logging" not in _conditions(service))
+    machine.wait_until("health to be well", lambda: "logging" not in service.conditions())
     machine.wait_until(
         "what was done since it was known",
         lambda: _numbers(_records(machine))[-500:] == list(range(done, done + 500)),

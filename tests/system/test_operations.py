@@ -52,13 +52,9 @@ def service(booted: Machine) -> Iterator[Service]:
     booted.run("systemctl", "stop", UNIT, "superezio.socket")
 
 
-def _conditions(service: Service) -> set[str]:
-    return {reason["check"] for reason in service.call("health.get")["reasons"]}
-
-
 def _await_conditions(service: Service, *codes: str) -> None:
     service.machine.wait_until(
-        f"conditions {codes}", lambda: _conditions(service) == set(codes), timeout_s=20
+        f"conditions {codes}", lambda: service.conditions() == set(codes), timeout_s=20
     )
 
 
@@ -121,7 +117,7 @@ def test_with_a_full_state_directory_leases_are_granted_and_cordons_kept_in_memo
     machine.run("superezioctl", "gpu", "cordon", "1")
     pid = service.main_pid
     machine.run("rm", file)
-    machine.wait_until("room", lambda: "state_not_writable" not in _conditions(service))
+    machine.wait_until("room", lambda: "state_not_writable" not in service.conditions())
     assert service.main_pid == pid
     _restart(service)
     assert _cordoned(service) == [False, True], "it was written when there was room"
@@ -143,7 +139,7 @@ def test_a_journald_that_stands_still_is_mended_by_its_restart_and_no_act_is_los
         for number in range(acts):
             method = ("gpu.cordon", "gpu.uncordon")[number % 2]
             root.result(method, {"gpu": "0"}, correlation_id=f"away-{number}")
-    machine.wait_until("health to say so", lambda: "logging" in _conditions(service))
+    machine.wait_until("health to say so", lambda: "logging" in service.conditions())
     for command in commands_under("## The journal is down or full"):
         type_in(machine, command)
     _await_conditions(service)
@@ -235,12 +231,12 @@ def test_stopped_it_stays_stopped_and_leases_stand(service: Service) -> None:
     machine = service.machine
     lease, _ = service.lease()
     stop, *others = commands_under("## Stop and start")
-    machine.run("sh", "-ec", stop)
+    type_in(machine, stop)
     asked = machine.run("superezioctl", "status", check=False)
     assert asked.returncode == 5
     assert "systemd says: superezio.service is inactive (dead)\n" in asked.stderr
     for command in others:
-        machine.run("sh", "-ec", command)
+        type_in(machine, command)
     assert service.leases() == [lease]
 
 
@@ -259,7 +255,7 @@ def test_state_that_was_moved_goes_on_where_it_is_now(service: Service) -> None:
     machine = service.machine
     service.call("gpu.cordon", {"gpu": "1", "reason": "new fan"})
     for command in commands_under("## Moving the state"):
-        machine.run("sh", "-ec", command)
+        type_in(machine, command)
     assert [gpu["cordoned"] for gpu in service.call("gpu.list")["gpus"]] == [False, True]
     inodes = [
         machine.output("stat", "--format=%i", f"{place}/superezio/state.db")

@@ -26,7 +26,14 @@ from logging_journald import JournaldTransport  # type: ignore[import-untyped]
 from structlog.typing import EventDict, WrappedLogger
 
 from supereziod.observability.journal_space import JournalSpace
-from supereziod.observability.log_fields import SCOPE_FIELDS, as_text, extras, printable, sentence
+from supereziod.observability.log_fields import (
+    SCOPE_FIELDS,
+    as_text,
+    extras,
+    in_one_line,
+    printable,
+    sentence,
+)
 
 JOURNAL_SOCKET: Final = "/run/systemd/journal/socket"
 SYSLOG_IDENTIFIER: Final = "supereziod"
@@ -177,7 +184,7 @@ class JournaldSink:
 def _as_line(entry: Entry) -> bytes:
     """Return an entry as the stream takes it: its priority, one line, and what cannot be lost."""
     fields = dict(entry)
-    message = fields["MESSAGE"].replace("\n", " | ")
+    message = in_one_line(fields["MESSAGE"])
     line = f"<{fields['PRIORITY']}>{message} ({fields['EVENT']}, logged at {fields['LOGGED_AT']})"
     return f"{line}\n".encode(errors="backslashreplace")
 

@@ -67,6 +67,14 @@ def cut_long(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDi
     return fields
 
 
+def in_one_line(text: str) -> str:
+    """Return a text as one line: what others wrote may be made to add one that looks like ours.
+
+    What a terminal would act on besides is seen to where lines are written.
+    """
+    return text.replace("\n", " | ")
+
+
 def to_json(value: object) -> bytes:
     """Return `value` as JSON; what has no JSON form as the JSON of its repr."""
     try:

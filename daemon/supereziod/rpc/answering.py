@@ -19,6 +19,7 @@ from superezio.errors import (
 from superezio.wire import Meta
 from supereziod.observability.correlation import current_scope
 from supereziod.observability.flight_recorder import FlightRecorder
+from supereziod.observability.log_fields import in_one_line
 from supereziod.rpc.access import AccessPolicy
 from supereziod.rpc.audit import AuditTrail
 from supereziod.rpc.batches import BatchReply
@@ -160,8 +161,7 @@ class Answering:
             self.audit.failed(request, request.act, error)
         # What a fetch failed with is in the words of who fetched, and may have a secret of theirs.
         message = "a fetch failed" if isinstance(error, FillFailedError) else error.message
-        message = message.replace("\n", " | ")  # an error may repeat what was sent
-        self._log.debug("request.failed", kind=error.kind, message=message)
+        self._log.debug("request.failed", kind=error.kind, message=in_one_line(message))
         if request_id is UNSET:
             return None
         return error_line(request_id, error, request.correlation_id)

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 
 from superezio.errors import PermissionDeniedError, SuperezioError
 from superezio.wire import Params
+from supereziod.observability.log_fields import in_one_line
 from supereziod.observability.targets import Target
 from supereziod.resilience.event_rate import EventRate
 from supereziod.rpc.actors import Actor, Actors
@@ -148,7 +149,7 @@ class AuditTrail:
         about = f" ({target.what} of {_owner(target)})" if target is not None else ""
         self._write(
             event,
-            message=_in_one_line(f"{actor}: {asked}{about}: {_how(outcome, error)}"),
+            message=in_one_line(f"{actor}: {asked}{about}: {_how(outcome, error)}"),
             audit=1,
             action=request.method,
             outcome=outcome,
@@ -167,7 +168,7 @@ class AuditTrail:
     ) -> None:
         self._write(
             event,
-            message=_in_one_line(f"by the signal {signal}: {action}: {_how(outcome, error)}"),
+            message=in_one_line(f"by the signal {signal}: {action}: {_how(outcome, error)}"),
             audit=1,
             action=action,
             outcome=outcome,
@@ -202,14 +203,6 @@ def _how(outcome: str, error: Exception | None) -> str:
 
 def _cut(text: str, size: int) -> str:
     return text if len(text) <= size else f"{text[:size]}..."
-
-
-def _in_one_line(text: str) -> str:
-    """Return a record as one line: a program's name, or what was sent, may be made to add another.
-
-    What a terminal would act on besides is seen to where lines are written.
-    """
-    return text.replace("\n", " | ")
 
 
 def _in_short(params: Params) -> str:

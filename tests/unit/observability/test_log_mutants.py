@@ -134,8 +134,8 @@ MUTANTS = (
     _mutant(
         "breaks a saved line in two",
         "journald",
-        '.replace("\\n", " | ")',
-        "",
+        'in_one_line(fields["MESSAGE"])',
+        'fields["MESSAGE"]',
     ),
     _mutant(
         "saves lines without their priority",
