@@ -44,7 +44,8 @@ class WatchdogRecord:
     """The stored reason. What stands when a run ends without resuming is its successor's `last`.
 
     Moving it there at the start means that a later death for another reason, a stuck loop say,
-    is not taken for overheating.
+    is not taken for overheating. `ended_last_run`: `last` is how the run before this one ended, and
+    not one that a run before has told of already.
     """
 
     def __init__(self, documents: Documents) -> None:
@@ -52,6 +53,7 @@ class WatchdogRecord:
         self._log = structlog.get_logger()
         found = self._read()
         self.last = found.current or found.last
+        self.ended_last_run = found.current is not None
         self.stored = True
         self.current: Withholding | None = None
         if found.current is not None:

@@ -86,10 +86,10 @@ class Watchdog:
         return self._record.last
 
     async def start(self) -> None:
-        """Say how the last run ended, and beat until `aclose`."""
+        """Say that the watchdog ended the last run, if it did, and beat until `aclose`."""
         self._health.set_watchdog(enabled=self.enabled, withheld=False)
         last = self._record.last
-        if last is not None:
+        if last is not None and self._record.ended_last_run:
             self._events.emit(
                 "watchdog.restarted",
                 last.of_earlier_run,

@@ -250,6 +250,12 @@ MUTANTS = (
         'if critical and self._on_overheat == "restart":',
         "if critical:",
     ),
+    _mutant(
+        "tells of an old reason at each start",
+        "health.watchdog",
+        "if last is not None and self._record.ended_last_run:",
+        "if last is not None:",
+    ),
     _mutant("pings as rarely as systemd allows", "health.watchdog", "timeout_s / 3", "timeout_s"),
     _mutant(
         "lets lateness add up",

@@ -250,6 +250,25 @@ async def test_the_next_start_knows_and_tells_why_the_last_run_ended(
     await watchdog.aclose()
 
 
+async def test_that_the_watchdog_acted_is_told_at_the_first_start_and_shown_at_each(
+    host: Host, notifier: Notifier
+) -> None:
+    await overheat_past_grace(host, host.watchdog(notifier).beat)
+    host.set_gpu(0)
+    told = []
+    for _ in range(3):
+        host.record = WatchdogRecord(host.documents)
+        watchdog = host.watchdog(notifier)
+        host.told.clear()
+        await watchdog.start()
+        await host.metronome.resting()
+        await watchdog.aclose()
+        told.append(host.types().count("watchdog.restarted"))
+        (reason,) = host.health().evaluate().reasons
+        assert reason.check == "watchdog_restarted"
+    assert told == [1, 0, 0]
+
+
 async def test_why_the_last_run_ended_is_forgotten_after_a_good_quarter_of_an_hour(
     host: Host, notifier: Notifier
 ) -> None:
