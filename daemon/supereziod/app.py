@@ -36,6 +36,7 @@ from supereziod.health.manager import HealthManager
 from supereziod.health.metrics import HealthMetrics
 from supereziod.health.notifier import Notifier, WatchdogRequest
 from supereziod.health.record import WatchdogRecord
+from supereziod.health.run_record import RunRecord
 from supereziod.health.self_check import SelfCheck
 from supereziod.health.watchdog import Watchdog
 from supereziod.instance import SecondInstanceError, only_instance, refuse_beside_system_daemon
@@ -93,6 +94,8 @@ class _Core:
     breakers: Breakers
     keeper: Keeper
     caches: Caches
+    watchdog_record: WatchdogRecord
+    run_record: RunRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +155,7 @@ async def _serve(options: Options, listener: Listener, logging: Logging) -> None
         gc.freeze()
         await stopping.wait()
         parts.watchdog.stopping()
+        core.run_record.stop()
         core.events.emit("daemon.stopping", "supereziod was told to stop; leases stand")
         core.leases.stop_granting()
 
@@ -159,6 +163,7 @@ async def _serve(options: Options, listener: Listener, logging: Logging) -> None
 async def _start(parts: _Parts, listener: Listener, stack: AsyncExitStack) -> None:
     """Start in the order of the arrows; the stack closes in the opposite one."""
     core = parts.core
+    core.run_record.tell(core.events)
     for part in (core.monitor, core.leases, parts.health, core.limits, core.keeper):
         stack.push_async_callback(part.aclose)
         await part.start()
@@ -229,7 +234,16 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         boot_id=read_boot_id(),
         ended_in_order=seal.break_(),
     )
-    keeper = Keeper(Documents(database), {"breakers": breakers, LIMIT_DOCUMENT: limits}, seal=seal)
+    watchdog_record = WatchdogRecord(Documents(database))
+    run_record = RunRecord(
+        boot_id=read_boot_id(), pid=os.getpid(), forget_after_s=config.watchdog.forget_after_s
+    )
+    keeper = Keeper(
+        Documents(database),
+        {"breakers": breakers, LIMIT_DOCUMENT: limits, "run": run_record},
+        seal=seal,
+    )
+    run_record.load(keeper.found("run"), explained=watchdog_record.ended_last_run)
     breakers.load(keeper.found("breakers"))
     breakers.when_urgent(partial(keeper.soon, "breakers"))
     caches = Caches(
@@ -258,6 +272,8 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         caches=caches,
         limits=limits,
         recorder=recorder,
+        watchdog_record=watchdog_record,
+        run_record=run_record,
     )
 
 
@@ -265,7 +281,7 @@ def _wire(
     options: Options, core: _Core, logging: Logging, *, socket: Path, self_check: SelfCheck
 ) -> _Parts:
     config = options.loaded.config
-    record = WatchdogRecord(Documents(core.database))
+    record = core.watchdog_record
     lag = LoopLag()
     reloader = Reloader(
         source=options.source,
@@ -289,6 +305,7 @@ def _wire(
         ),
         configuration=lambda: reloader.fault,
         last_watchdog=lambda: record.last.of_earlier_run if record.last is not None else None,
+        sudden_end=core.run_record.sudden_end,
         recorder=lambda: core.recorder.faults,
     )
     health = HealthManager(

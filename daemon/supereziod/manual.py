@@ -30,7 +30,7 @@ _FILES: Final = {
     SYSTEM_SOCKET: "The socket of the host's daemon; superezio-rpc(7) says what it speaks.",
     f"{SYSTEM_RUNTIME_DIR}/leases.db": "The leases, until the next boot.",
     "/var/lib/superezio": "What outlives a boot: cordons, quarantines, what was spent, breakers"
-    " and limits, why the watchdog acted, and the flight recorder. For the daemon alone.",
+    " and limits, how the last run ended, and the flight recorder. For the daemon alone.",
     "/run/superezio-overheat": "What `superezio-overheat.service` has stopped in this boot.",
 }
 _VARIABLES: Final = {

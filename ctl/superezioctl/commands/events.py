@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 _REMEMBERED = 4096
 #: The types there are, for a shell to complete; a newer daemon may have more.
 TYPES = (
-    "daemon.started", "daemon.stopping", "config.reloaded", "config.refused", "health.changed",
-    "host.resumed", "watchdog.withheld", "watchdog.resumed", "watchdog.restarted",
+    "daemon.started", "daemon.stopping", "daemon.ended_suddenly", "config.reloaded",
+    "config.refused", "health.changed", "host.resumed", "watchdog.withheld", "watchdog.resumed",
+    "watchdog.restarted",
     "connection.dropped", "driver.found", "driver.lost", "probe.started", "probe.lost",
     "probe.stuck", "probe.detached", "probe.attached", "gpu.status", "gpu.level", "gpu.fitness",
     "gpu.xid", "gpu.cordoned", "gpu.uncordoned", "gpu.overcommitted", "lease.queued",

@@ -33,6 +33,20 @@ EXPLAINED: Final[dict[str, Explained]] = {
         "Nothing, if it was to stop.",
         ("systemctl start superezio.service",),
     ),
+    "daemon.ended_suddenly": Explained(
+        "The run of the daemon before this one ended suddenly",
+        "It was not told to stop: it was killed by a signal, by the kernel for want of memory or"
+        " by systemd as it hung, it crashed, or its host lost power or did not wait. It lived for"
+        " up to ten seconds after the line says that it was seen. Leases stand until the host"
+        " is booted again.",
+        "Read what the kernel, systemd and the daemon said last: of this boot, or of the one"
+        " before. Report a crash with its traceback.",
+        (
+            "journalctl -u superezio -b -n 300",
+            "journalctl -k -b -g 'out of memory|oom-kill|segfault'",
+            "journalctl -b -1 -n 100",
+        ),
+    ),
     "config.reloaded": Explained(
         "The configuration was read again",
         "What can change in a running daemon has changed. The line names what waits for a restart.",

@@ -35,7 +35,11 @@ class Watchdog(Section, frozen=True):
     ] = "restart"
     forget_after_s: Annotated[
         float,
-        Meta(gt=0, description="Good time after which the reason of a withheld ping is forgotten."),
+        Meta(
+            gt=0,
+            description="Good time after which the reason of a withheld ping is forgotten, or that"
+            " the run before ended suddenly.",
+        ),
     ] = 900.0
     cool_within_s: Annotated[
         float,

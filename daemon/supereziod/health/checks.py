@@ -66,6 +66,8 @@ class Observed:
     configuration: Callable[[], str | None] = _nothing
     #: That its watchdog ended an earlier run, and why, until that is forgotten.
     last_watchdog: Callable[[], str | None] = _nothing
+    #: That the run before this one ended suddenly, until that is forgotten.
+    sudden_end: Callable[[], str | None] = _nothing
     #: Why flight records do not outlive the daemon, or which file was no ring.
     recorder: Callable[[], Sequence[str]] = _no_messages
 
@@ -275,6 +277,12 @@ def _daemon_checks(observed: Observed, *, lag_limit_s: float) -> tuple[Check, ..
             severity="info",
             probe=lambda: _if_any(observed.last_watchdog()),
             action="See `journalctl -u superezio EVENT=watchdog.withheld -n 1`.",
+        ),
+        Check(
+            code="restarted_suddenly",
+            severity="info",
+            probe=lambda: _if_any(observed.sudden_end()),
+            action="See `journalctl -u superezio -b`, or `journalctl -b -1` after a boot.",
         ),
         Check(
             code="flight_recorder",

@@ -12,6 +12,8 @@ from typing import Final
 EVENT_TYPES: Final[dict[str, str]] = {
     "daemon.started": "The daemon is ready.",
     "daemon.stopping": "It was told to stop; leases stand.",
+    "daemon.ended_suddenly": "The run before this one was killed, crashed, or lost its host"
+    " (`same_boot` is false). `data` has `previous_pid`, `started_at` and `last_seen`, too.",
     "config.reloaded": "The configuration was read again; `data` lists what applies now and later.",
     "config.refused": "The new configuration is bad; the old one stands.",
     "health.changed": "The verdict, or the reasons for it, changed.",

@@ -281,6 +281,37 @@ MUTANTS = (
         "        if found.current is not None:\n            self._write()\n",
         "",
     ),
+    # how the run before ended
+    _mutant(
+        "tells of a run that was told to stop",
+        "health.run_record",
+        "ended=final and self._is_stopping,",
+        "ended=False,",
+    ),
+    _mutant(
+        "takes a crash for an end in order",
+        "health.run_record",
+        "ended=final and self._is_stopping,",
+        "ended=final,",
+    ),
+    _mutant(
+        "tells what the watchdog explains again",
+        "health.run_record",
+        " or run.ended or explained:",
+        " or run.ended:",
+    ),
+    _mutant(
+        "believes a clock that was turned back",
+        "health.run_record",
+        "if run.started_at <= run.last_seen <= self._started_at:",
+        "if run.started_at <= run.last_seen:",
+    ),
+    _mutant(
+        "takes the last boot for this one",
+        "health.run_record",
+        "same_boot=run.boot_id == self._boot_id)",
+        "same_boot=True)",
+    ),
     _mutant("pings for another process", "health.notifier", " or asked_pid != str(pid)", ""),
     _mutant(
         "lets a text send assignments",
