@@ -295,6 +295,20 @@ def test_a_refused_configuration_is_over_when_it_is_mended(host: Host) -> None:
     host.await_end("configuration")
 
 
+def test_a_run_that_was_killed_is_known_until_a_restart_that_is_asked_for(host: Host) -> None:
+    pid = host.service.main_pid
+    host.machine.run("kill", "-KILL", str(pid))
+    host.machine.wait_until("its end", lambda: host.service.main_pid != pid)
+    host.machine.run("systemctl", "start", UNIT)  # systemd would, some seconds later
+    host.await_condition("restarted_suddenly")
+    # The boot before is not one of this machine.
+    named, units, *_ = commands_under("### restarted_suddenly")[:-1]
+    assert f"(pid {pid}, started" in type_in(host.machine, named)
+    assert "status=9/KILL" in type_in(host.machine, units)
+    host.machine.run("systemctl", "restart", UNIT)
+    host.await_end("restarted_suddenly")
+
+
 def test_a_ring_that_was_moved_aside_may_be_deleted_and_a_restart_ends_it(host: Host) -> None:
     host.machine.run("systemctl", "stop", UNIT)
     host.machine.run("sh", "-c", f"echo nothing >{_RING}")

@@ -30,6 +30,7 @@ def stuck_loop(host: FaultyHost) -> Sight:
     host.journal("in loop_is_stuck")
     restarted = host.await_restart()
     assert "most recent call first" in " ".join(map(str, _messages(host)))
+    _told_by_the_next_run(host)
     return Sight(
         f"{restarted}, its stack in the journal", host.status("healthy"), host.journal("'watchdog'")
     )
@@ -46,7 +47,8 @@ def stopped(host: FaultyHost) -> Sight:
 def killed(host: FaultyHost) -> Sight:
     host.signal("KILL")
     restarted = host.await_restart()
-    return Sight(restarted, host.status("healthy"), host.journal("status=9/KILL"))
+    host.journal("status=9/KILL")
+    return Sight(restarted, host.status("healthy"), _told_by_the_next_run(host))
 
 
 def out_of_memory(host: FaultyHost) -> Sight:
@@ -63,10 +65,11 @@ def out_of_memory(host: FaultyHost) -> Sight:
         found = re.search(r"^oom_kill (\d+)$", counts, re.MULTILINE)
         assert found is not None, counts
         assert int(found[1]) >= 1, counts
+        host.journal("status=9/KILL|oom-kill")
         return Sight(
             f"{found[0]} of the kernel, {restarted}",
             host.status("healthy"),
-            host.journal("status=9/KILL|oom-kill"),
+            _told_by_the_next_run(host),
         )
     finally:
         host.wait_until("an empty group", lambda: not (group / "cgroup.procs").read_text())
@@ -149,6 +152,13 @@ def a_thousand_connects(host: FaultyHost) -> Sight:
     assert output == "1000\n"
     assert host.service.main_pid != pid
     return Sight("1000 of 1000 answered by another pid", status, host.journal("status=9/KILL"))
+
+
+def _told_by_the_next_run(host: FaultyHost) -> str:
+    """Return the record of it; it stands as a condition, too, and degrades nothing."""
+    told = host.event("daemon.ended_suddenly", "ended suddenly, .* killed by a signal")
+    assert "restarted_suddenly" in host.service.conditions()
+    return told
 
 
 def _messages(host: FaultyHost) -> list[str]:
