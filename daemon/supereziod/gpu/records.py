@@ -69,7 +69,7 @@ class GpuRecords:
         try:
             body = self._documents.get(name)
             return msgspec.json.decode(body, type=type_) if body is not None else {}
-        except (StorageError, msgspec.MsgspecError) as error:
+        except (StorageError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             self._log.warning("gpu.records_unreadable", document=name, error=str(error))
             return {}
 

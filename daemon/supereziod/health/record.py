@@ -79,7 +79,7 @@ class WatchdogRecord:
     def _read(self) -> StoredReasons:
         try:
             return _decode(self._documents.get(_NAME))
-        except (StorageError, msgspec.MsgspecError) as error:
+        except (StorageError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             self._log.warning("watchdog.record_unreadable", error=str(error))
             return StoredReasons()
 
@@ -102,7 +102,7 @@ def read_reasons(path: Path) -> StoredReasons:
     """
     try:
         return _decode(read_document(path, _NAME))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StorageError(f"what {path} says of the watchdog is damaged: {error}") from error
 
 

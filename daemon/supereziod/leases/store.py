@@ -123,7 +123,7 @@ class LeaseStore:
                 continue
             try:
                 records.append(self._decoder.decode(body))  # type: ignore[arg-type]
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 voided.append(Unreadable(id=str(lease), reason=f"its record is damaged: {error}"))
         for row in voided:
             self.forget(row.id)
@@ -213,6 +213,6 @@ def read_leases(path: Path, *, boot_id: str) -> list[LeaseRecord]:
     records: list[LeaseRecord] = []
     for boot, body in read_rows(path, "SELECT boot, body FROM leases"):
         if boot == boot_id and isinstance(body, bytes) and not body.isdigit():
-            with suppress(msgspec.DecodeError):
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):
                 records.append(msgspec.json.decode(body, type=LeaseRecord))
     return sorted(records, key=lambda record: (record.granted_ns, record.id))

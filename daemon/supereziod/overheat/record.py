@@ -46,7 +46,7 @@ class StoppedRecord:
     def load(self) -> Stopped | None:
         """Return what an earlier run of this boot left, or None. Raises OSError.
 
-        Raises msgspec.MsgspecError for a file that is no record.
+        Raises msgspec.MsgspecError or UnicodeDecodeError for a file that is no record.
         """
         try:
             stopped = msgspec.json.decode(self._path.read_bytes(), type=Stopped)

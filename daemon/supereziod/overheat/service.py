@@ -124,7 +124,7 @@ class _Attempt:
         """Return what an earlier run had stopped, unless it is somebody else's by now."""
         try:
             stopped = self._record.load()
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             self._log.error("overheat.record_unreadable", message=f"cannot go on: {error}")
             return None
         if stopped is None:

@@ -51,7 +51,7 @@ def decode(body: bytes) -> list[SavedBreaker]:
     """Return the breakers of a document. What makes no sense is left out, and said."""
     try:
         parts = msgspec.json.decode(body, type=_Saved).breakers
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         _say_lost("all breakers begin anew: what was kept of them cannot be read", error)
         return []
     found = []
@@ -60,12 +60,12 @@ def decode(body: bytes) -> list[SavedBreaker]:
             saved = msgspec.json.decode(part, type=SavedBreaker)
             if not is_name(saved.name):
                 raise msgspec.ValidationError("it has no name")
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             _say_lost("a breaker begins anew: what was kept of it cannot be read", error)
         else:
             found.append(saved)
     return found
 
 
-def _say_lost(message: str, error: msgspec.MsgspecError) -> None:
+def _say_lost(message: str, error: msgspec.MsgspecError | UnicodeDecodeError) -> None:
     structlog.get_logger().warning("breaker.unreadable", message=f"{message}: {error}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from probe_doubles import SilentLog
 from supereziod.gpu.fitness import Fitness
 from supereziod.gpu.records import GpuRecords
@@ -79,3 +81,15 @@ def test_a_gpu_that_was_hot_in_this_boot_is_known_after_a_restart(tmp_path: Path
     assert not GpuRecords(documents_at(state), boot_id="next", logger=SilentLog()).was_hot("GPU-a")
     first.note_heat("GPU-a", is_hot=False)
     assert not records(documents_at(state)).was_hot("GPU-a")
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"GPU-a": 1}', b'{"GPU-a": "\xff"}'])
+def test_a_document_that_is_damaged_stops_no_start_and_loses_nothing_else(
+    tmp_path: Path, body: bytes
+) -> None:
+    documents = documents_at(tmp_path / "state.db")
+    documents.put("cordons", body)
+    documents.put("hot", b'{"GPU-a": "boot"}')
+    kept = records(documents)
+    assert kept.cordons == {}
+    assert kept.was_hot("GPU-a")

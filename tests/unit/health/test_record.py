@@ -59,7 +59,9 @@ def test_what_is_cleared_stays_cleared(host: Host) -> None:
     assert WatchdogRecord(host.documents).last is None
 
 
-@pytest.mark.parametrize("body", [b"not json", b'{"current": 5}', b"[]"])
+@pytest.mark.parametrize(
+    "body", [b"not json", b'{"current": 5}', b"[]", b'{"current": {"kind": "\xff"}}']
+)
 def test_a_record_that_cannot_be_read_is_said_and_taken_for_none(host: Host, body: bytes) -> None:
     host.documents.put("watchdog", body)
     with capture_logs() as logs:
@@ -90,7 +92,8 @@ def test_what_a_run_stored_is_read_when_it_is_dead(tmp_path: Path) -> None:
     assert read_reasons(path) == StoredReasons(current=HEAT)
     WatchdogRecord(Documents(database))
     assert read_reasons(path) == StoredReasons(last=HEAT)
-    Documents(database).put("watchdog", b"{")
-    with pytest.raises(StorageError, match="is damaged"):
-        read_reasons(path)
+    for body in (b"{", b'{"current": {"kind": "\xff"}}'):
+        Documents(database).put("watchdog", body)
+        with pytest.raises(StorageError, match="is damaged"):
+            read_reasons(path)
     database.close()

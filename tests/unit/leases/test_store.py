@@ -71,10 +71,11 @@ def test_another_boot_voids_all_for_good(path: Path) -> None:
     store.close()
 
 
-def test_a_damaged_row_voids_itself_alone(path: Path) -> None:
+@pytest.mark.parametrize("body", ["{}", b'{"id": "\xff"}'])
+def test_a_damaged_row_voids_itself_alone(path: Path, body: str | bytes) -> None:
     store = LeaseStore.open(path, boot_id="b")
     store.put(a_record())
-    store._database.execute("INSERT INTO leases VALUES ('bad', 'b', '{}')")
+    store._database.execute("INSERT INTO leases VALUES ('bad', 'b', ?)", (body,))
     records, voided = store.load()
     assert [record.id for record in records] == ["lease-1"]
     assert [row.id for row in voided] == ["bad"]

@@ -167,10 +167,11 @@ def test_what_an_earlier_run_had_not_started_yet_is_started(run: Run, systemd: S
     assert run.record.load() is None
 
 
+@pytest.mark.parametrize("body", [b"{", b'{"boot_id": "\xff"}'])
 def test_a_record_that_is_damaged_is_told_and_the_failure_decided_anew(
-    run: Run, systemd: Systemd
+    run: Run, systemd: Systemd, body: bytes
 ) -> None:
-    (run.folder / "stopped.json").write_text("{")
+    (run.folder / "stopped.json").write_bytes(body)
     assert run(SERVICE_RESULT="oom-kill") == 0
     assert [line["event"] for line in run.logged] == [
         *("overheat.record_unreadable", "overheat.ignored"),

@@ -158,6 +158,18 @@ def test_a_file_with_nonsense_is_said_and_breakers_begin_anew(
     host.acquire(ANNA)
 
 
+def test_a_name_whose_bytes_are_no_text_loses_nothing_else(host: BreakerHost) -> None:
+    host.trip(ANNA)
+    host.trip(ANNA, "mine")
+    body = host.breakers.snapshot(final=True) or b""
+    host.breakers.close()
+    host.breakers = host._new()
+    with capture_logs() as logs:
+        host.breakers.load(body.replace(b'"mine"', b'"m\xffne"'))
+    assert [line["event"] for line in logs] == ["breaker.unreadable"]
+    host.refused(ANNA)
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
