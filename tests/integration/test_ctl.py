@@ -224,8 +224,12 @@ def test_events_go_on_over_a_restart_of_the_daemon(daemon: LiveDaemon, start: St
     follower = start("--json", "events", "--type", "daemon.", "--replay", "1")
     assert follower.stdout is not None
     assert json.loads(follower.stdout.readline())["event"]["type"] == "daemon.started"
+    killed = daemon.pid
     daemon.kill()
     daemon.start()
+    ended = json.loads(follower.stdout.readline())["event"]
+    assert ended["type"] == "daemon.ended_suddenly"
+    assert ended["data"]["previous_pid"] == killed
     again = json.loads(follower.stdout.readline())["event"]
     assert again["type"] == "daemon.started"
     assert again["data"]["pid"] == daemon.pid
