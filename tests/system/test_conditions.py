@@ -298,8 +298,8 @@ def test_a_refused_configuration_is_over_when_it_is_mended(host: Host) -> None:
 def test_a_run_that_was_killed_is_known_until_a_restart_that_is_asked_for(host: Host) -> None:
     pid = host.service.main_pid
     host.machine.run("kill", "-KILL", str(pid))
-    host.machine.wait_until("its end", lambda: host.service.main_pid != pid)
-    host.machine.run("systemctl", "start", UNIT)  # systemd would, some seconds later
+    host.machine.wait_for_properties(UNIT, SubState="auto-restart")
+    host.machine.run("systemctl", "restart", UNIT)  # as systemd would, some seconds later
     host.await_condition("restarted_suddenly")
     # The boot before is not one of this machine.
     named, units, *_ = commands_under("### restarted_suddenly")[:-1]
