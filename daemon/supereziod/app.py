@@ -243,7 +243,9 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         {"breakers": breakers, LIMIT_DOCUMENT: limits, "run": run_record},
         seal=seal,
     )
-    run_record.load(keeper.found("run"), explained=watchdog_record.ended_last_run)
+    run_record.load(
+        keeper.found("run"), explained=watchdog_record.ended_last_run, fault=database.fault
+    )
     breakers.load(keeper.found("breakers"))
     breakers.when_urgent(partial(keeper.soon, "breakers"))
     caches = Caches(

@@ -90,13 +90,14 @@ class RunRecord:
         self._is_stopping = False
         self._found: SuddenEnd | None = None
 
-    def load(self, body: bytes | None, *, explained: bool) -> None:
+    def load(self, body: bytes | None, *, explained: bool, fault: str | None) -> None:
         """Take what the run before this one said last.
 
-        `explained`: it is known otherwise how that ended, and told as that.
+        `explained`: it is known otherwise how that ended, and told as that. `fault`: why nothing
+        can be written; a run that ended in order could not say so either, and none is accused.
         """
         run = None if body is None else _decode(body)
-        if run is None or run.ended or explained:
+        if run is None or run.ended or explained or fault is not None:
             return
         if run.started_at <= run.last_seen <= self._started_at:
             self._found = SuddenEnd(run=run, same_boot=run.boot_id == self._boot_id)

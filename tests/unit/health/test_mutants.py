@@ -297,8 +297,14 @@ MUTANTS = (
     _mutant(
         "tells what the watchdog explains again",
         "health.run_record",
-        " or run.ended or explained:",
-        " or run.ended:",
+        " or run.ended or explained or",
+        " or run.ended or",
+    ),
+    _mutant(
+        "accuses a run of what it could not say",
+        "health.run_record",
+        " or fault is not None:",
+        ":",
     ),
     _mutant(
         "believes a clock that was turned back",

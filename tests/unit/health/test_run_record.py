@@ -33,7 +33,7 @@ class Life:
             boot_id=boot_id, pid=self._pid, clock=self.host.clock, now=lambda: self.now
         )
         self.keeper = Keeper(self.documents, {"run": record})
-        record.load(self.keeper.found("run"), explained=explained)
+        record.load(self.keeper.found("run"), explained=explained, fault=self.host.database.fault)
         record.tell(self.host.events)
         self.keeper.keep()
         return record
@@ -216,8 +216,22 @@ def test_a_clock_at_either_end_of_time_stops_no_start(life: Life, year: str, zon
     assert len(life.host.told) == (1 if year.startswith("0001") else 0)
 
 
-def test_a_record_that_cannot_be_written_stops_nothing(life: Life) -> None:
-    life.begin()
+def test_where_nothing_can_be_written_no_run_is_accused_of_what_it_could_not_say(
+    life: Life,
+) -> None:
+    stopped = life.begin()
     life.host.database.execute("PRAGMA query_only = 1")
-    assert life.begin().sudden_end() is not None
-    assert life.host.database.fault is not None
+    stopped.stop()
+    life.keeper.keep(final=True)
+    assert not life.kept().ended
+    for _ in range(2):
+        assert life.begin().sudden_end() is None
+    assert life.host.told == []
+
+
+def test_a_record_that_cannot_be_written_is_when_it_can(life: Life) -> None:
+    life.host.database.execute("PRAGMA query_only = 1")
+    life.begin()
+    life.host.database.execute("PRAGMA query_only = 0")
+    life.pass_(1)
+    assert life.kept().pid == 7
