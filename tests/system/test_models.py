@@ -168,6 +168,27 @@ def test_a_bad_file_fails_the_unit_once_and_says_where(service: Service) -> None
     assert (checked.returncode, checked.stdout.splitlines()) == (1, expected)
 
 
+def test_a_server_that_its_user_cannot_execute_is_told_before_it_is_started(
+    service: Service,
+) -> None:
+    machine = service.machine
+    _write(machine)
+    assert machine.output("superezioctl", "model", "check") == "good\n"
+    closed = "/usr/lib/superezio-test/closed"
+    machine.write(closed, "#!/bin/sh\n", mode=0o700)
+    file = "/etc/superezio/models/llama.toml"
+    machine.write(file, f'command = ["{closed}"]\nvram = "1GiB"\n')
+    checked = machine.run("superezioctl", "model", "check", check=False)
+    told = f"{file}:1: command: the user superezio-models may not execute {closed}: `namei -l"
+    assert (checked.returncode, checked.stdout[: len(told)]) == (1, told)
+    machine.run("systemctl", "start", MODEL, check=False)
+    machine.wait_for_properties(MODEL, ActiveState="failed", ExecMainStatus="126")
+    said = [entry["MESSAGE"] for entry in machine.journal(f"--unit={MODEL}")]
+    assert any(line.startswith("superezioctl model: llama: command: you may not") for line in said)
+    granted = service.call("events.subscribe", {"types": ["lease.granted"], "replay": 10})
+    assert granted["replay"] == [], "none of its starts took a lease"
+
+
 def test_a_model_that_is_not_ready_in_time_is_ended_and_tried_a_few_times(
     service: Service,
 ) -> None:

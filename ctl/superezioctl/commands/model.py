@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from superezioctl.arguments import Command, Option, Positional
-from superezioctl.exit_codes import BAD_FILE, DONE, FAILED, NOT_FOUND, RUN_FAILED
+from superezioctl.exit_codes import (
+    BAD_FILE,
+    DONE,
+    FAILED,
+    NOT_EXECUTABLE,
+    NOT_FOUND,
+    RUN_FAILED,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from superezioctl.context import Context
+    from superezioctl.models.files import Problem
+    from superezioctl.models.model import Model
     from superezioctl.models.units import UnitState
 
 
@@ -21,7 +32,8 @@ def list_(context: Context) -> int:
     names = _names(context)
     states = units.states(names)
     leases = _leases(context) if names else {}
-    models = [_model(context, name, states.get(name), leases) for name in names]
+    problems = _problems(context, names)
+    models = [_model(name, states.get(name), leases, problems[name]) for name in names]
     if context.out.json:
         _document(context, {"models": models})
     else:
@@ -33,15 +45,8 @@ def list_(context: Context) -> int:
 
 def check(context: Context) -> int:
     """Say what is wrong with the files of some models, or of all."""
-    from superezioctl.models.files import ModelFileError, load  # noqa: PLC0415 - as above
-
-    problems = []
     checked = context.arguments["name"] or _names(context)
-    for name in checked:
-        try:
-            load(name, _directory(context))
-        except ModelFileError as error:
-            problems += error.problems
+    problems = [each for found in _problems(context, checked).values() for each in found]
     if context.out.json:
         from msgspec import to_builtins  # noqa: PLC0415 - as above
 
@@ -71,7 +76,42 @@ def run(context: Context) -> int:
         where = model.working_directory
         context.out.note(f"superezioctl model: cannot work in {where}: {error.strerror}")
         return NOT_FOUND
-    return running.run(context, name, model)
+    code = _unusable(context, name, model)
+    return running.run(context, name, model) if code is None else code
+
+
+def _unusable(context: Context, name: str, model: Model) -> int | None:
+    """Say what is wrong with the server's program; return the exit code of that, if anything is.
+
+    Later it would cost a lease, and a unit that is said to run.
+    """
+    from superezioctl.models import programs  # noqa: PLC0415 - as above
+
+    try:
+        programs.look_for(model.command[0], programs.Place.here())
+    except programs.UnusableProgramError as error:
+        context.out.note(f"superezioctl model: {name}: command: {error}")
+        return NOT_FOUND if error.missing else NOT_EXECUTABLE
+    return None
+
+
+def _problems(context: Context, names: list[str]) -> dict[str, list[Problem]]:
+    """Return what is wrong with each model: with its file, or with the programs that it names."""
+    from superezioctl.models import programs, units  # noqa: PLC0415 - as above
+    from superezioctl.models.files import ModelFileError, load  # noqa: PLC0415 - as above
+    from superezioctl.models.model import is_name  # noqa: PLC0415 - as above
+
+    places = units.places([name for name in names if is_name(name)])
+    here = programs.Place.here()
+    problems: dict[str, list[Problem]] = {}
+    for name in names:
+        look = partial(programs.unusable, place=places.get(name, here))
+        try:
+            load(name, _directory(context), also=look)
+            problems[name] = []
+        except ModelFileError as error:
+            problems[name] = error.problems
+    return problems
 
 
 def _directory(context: Context) -> Path:
@@ -109,16 +149,13 @@ def _leases(context: Context) -> dict[int, dict[str, Any]]:
 
 
 def _model(
-    context: Context, name: str, state: UnitState | None, leases: dict[int, dict[str, Any]]
+    name: str,
+    state: UnitState | None,
+    leases: dict[int, dict[str, Any]],
+    problems: list[Problem],
 ) -> dict[str, Any]:
-    from superezioctl.models.files import ModelFileError, load  # noqa: PLC0415 - as above
     from superezioctl.models.model import unit_of  # noqa: PLC0415 - as above
 
-    try:
-        load(name, _directory(context))
-        problems = []
-    except ModelFileError as error:
-        problems = [str(problem) for problem in error.problems]
     lease = leases.get(state.main_pid or 0) if state is not None else None
     return {
         "name": name,
@@ -130,7 +167,7 @@ def _model(
         "main_pid": state and state.main_pid,
         "lease": lease and lease["id"],
         "gpus": [gpu["index"] for gpu in lease["gpus"]] if lease else [],
-        "problems": problems,
+        "problems": [str(problem) for problem in problems],
     }
 
 
@@ -164,8 +201,10 @@ COMMANDS = {
         positionals=[
             Positional("NAME", "models; default: all that have a file", optional=True, rest=True)
         ],
-        description="Tells every mistake with file, line and key, and what to write instead. The "
-        "exit code is 1 where there is one.",
+        description="Tells every mistake with file, line and key, and what to write instead. "
+        "Programs that a file names are looked for as the server would: in its PATH and directory "
+        "and, for root, with the rights of its user. They are not run. The exit code is 1 where "
+        "there is a mistake.",
         examples=[
             "superezioctl model check",
             "superezioctl model check llama && systemctl restart superezio-model@llama",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -37,8 +38,16 @@ class ModelFileError(Exception):
         self.problems = problems
 
 
-def load(name: str, directory: Path) -> Model:
-    """Return the model of that name. Raises ModelFileError."""
+def load(
+    name: str,
+    directory: Path,
+    *,
+    also: Callable[[Model], Iterable[tuple[KeyPath, str]]] | None = None,
+) -> Model:
+    """Return the model of that name. Raises ModelFileError.
+
+    `also` tells of what is wrong with a model whose file is good: at which key, and what.
+    """
     file = directory / f"{name}.toml"
     if not is_name(name):
         told = "a model's name is of letters, digits, and _ . : - after the first, at most 64"
@@ -46,7 +55,10 @@ def load(name: str, directory: Path) -> Model:
         raise ModelFileError([problem])
     reader = _Reader(file)
     model: Model | None = reader.read()
-    if model is None:
+    if model is not None and also is not None:
+        for key, message in also(model):
+            reader.add(key, message)
+    if model is None or reader.problems:
         raise ModelFileError(reader.problems)
     return model
 
@@ -68,13 +80,13 @@ class _Reader:
             text = self._file.read_text("utf-8")
             table = tomllib.loads(text)
         except OSError as error:
-            self._add((), f"cannot read it: {error.strerror}")
+            self.add((), f"cannot read it: {error.strerror}")
         except UnicodeDecodeError as error:
-            self._add((), f"is not UTF-8: {error.reason} at byte {error.start}")
+            self.add((), f"is not UTF-8: {error.reason} at byte {error.start}")
         except tomllib.TOMLDecodeError as error:
             at = re.search(r" \(at line (\d+), column \d+\)$", str(error))
             message = str(error)[: at.start()] if at else str(error)
-            self._add((), f"not TOML: {message}", line=int(at[1]) if at else None)
+            self.add((), f"not TOML: {message}", line=int(at[1]) if at else None)
         else:
             self._lines = key_lines(text)
             return table
@@ -89,19 +101,19 @@ class _Reader:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
                 meant = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
-                self._add((*path, key), f"no such key{meant}")
+                self.add((*path, key), f"no such key{meant}")
                 continue
             name = known[key].name
             values[name] = self._value((*path, key), name, types[name], value)
         for key, each in known.items():
             if each.required and key not in table:
-                self._add((*path, key), "is missing")
+                self.add((*path, key), "is missing")
         if len(self.problems) > before:
             return None
         try:
             return section(**values)
         except ValueError as error:
-            self._add(path, str(error), line=self._line_of_sentence(path, str(error)))
+            self.add(path, str(error), line=self._line_of_sentence(path, str(error)))
             return None
 
     def _value(self, path: KeyPath, name: str, type_: Any, value: object) -> Any:  # noqa: ANN401 - as the type says
@@ -112,14 +124,15 @@ class _Reader:
         try:
             return read_value("" if type_ is str else name, type_, value)
         except ValueError as error:
-            self._add(path, str(error))
+            self.add(path, str(error))
             return None
 
     def _line_of_sentence(self, path: KeyPath, sentence: str) -> int | None:
         """Return the line of the key that a sentence on several begins with."""
         return self._lines.get((*path, sentence.split(maxsplit=1)[0])) or self._lines.get(path)
 
-    def _add(self, path: KeyPath, message: str, *, line: int | None = None) -> None:
+    def add(self, path: KeyPath, message: str, *, line: int | None = None) -> None:
+        """Note a mistake, at the line of its key where none is given."""
         line = line or self._lines.get(path)
         self.problems.append(
             Problem(file=str(self._file), line=line, key=".".join(path), message=message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from typing import Final
@@ -9,9 +10,13 @@ from typing import Final
 from msgspec import Struct
 
 from superezioctl.models.model import unit_of
+from superezioctl.models.programs import Account, Place
 
 _PATIENCE_S: Final = 5.0
 _SHOWN: Final = "Id,ActiveState,SubState,UnitFileState,StatusText,MainPID"
+_SURROUNDINGS: Final = "Id,LoadState,User,SupplementaryGroups,Environment,WorkingDirectory"
+#: What systemd gives a service of the system that is given none.
+SERVICE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class UnitState(Struct, frozen=True, kw_only=True):
@@ -26,13 +31,27 @@ class UnitState(Struct, frozen=True, kw_only=True):
 
 def states(names: list[str]) -> dict[str, UnitState]:
     """Return the states of the units of these models; none where systemd does not answer."""
+    return {name: _state(block) for name, block in _show(names, _SHOWN).items()}
+
+
+def places(names: list[str]) -> dict[str, Place]:
+    """Return where the servers of these models run; none where there is no unit for that."""
+    return {
+        name: _place(block)
+        for name, block in _show(names, _SURROUNDINGS).items()
+        if block.get("LoadState") == "loaded"
+    }
+
+
+def _show(names: list[str], properties: str) -> dict[str, dict[str, str]]:
+    """Return properties of the units of these models; none where systemd does not answer."""
     systemctl = shutil.which("systemctl")
     if systemctl is None or not names:
         return {}
     units = {unit_of(name): name for name in names}
     try:
         done = subprocess.run(
-            [systemctl, "show", "--no-pager", f"--property={_SHOWN}", *units],
+            [systemctl, "show", "--no-pager", f"--property={properties}", *units],
             capture_output=True,
             text=True,
             timeout=_PATIENCE_S,
@@ -41,7 +60,7 @@ def states(names: list[str]) -> dict[str, UnitState]:
     except (OSError, subprocess.TimeoutExpired):
         return {}
     blocks = (_properties(block) for block in done.stdout.split("\n\n"))
-    return {units[block["Id"]]: _state(block) for block in blocks if block.get("Id") in units}
+    return {units[block["Id"]]: block for block in blocks if block.get("Id") in units}
 
 
 def _properties(block: str) -> dict[str, str]:
@@ -58,4 +77,19 @@ def _state(properties: dict[str, str]) -> UnitState:
         # systemd keeps what a process that is gone had said last.
         status=properties.get("StatusText", "") if pid else "",
         main_pid=pid or None,
+    )
+
+
+def _place(properties: dict[str, str]) -> Place:
+    try:
+        assigned = shlex.split(properties.get("Environment", ""))
+    except ValueError:
+        assigned = []
+    paths = [each.removeprefix("PATH=") for each in assigned if each.startswith("PATH=")]
+    groups = properties.get("SupplementaryGroups", "").split()
+    return Place(
+        path=paths[-1] if paths else SERVICE_PATH,
+        # systemd marks one that may be missing.
+        directory=properties.get("WorkingDirectory", "").removeprefix("!") or "/",
+        account=Account.of(properties.get("User") or "root", groups),
     )

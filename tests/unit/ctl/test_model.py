@@ -18,12 +18,14 @@ from fake_daemon import FakeDaemon
 from superezio.quantities import parse_size
 from superezioctl.completion import candidates
 from superezioctl.minding.family import Process
-from superezioctl.models import files, units
+from superezioctl.models import files, programs, units
 from superezioctl.models.model import Model, Ready, is_name, names
 from superezioctl.models.running import words
 from superezioctl.models.starting import Readiness, ServiceManager
 
 LEAST = 'command = ["server"]\nvram = "8GiB"\n'
+#: With a program that every host has.
+THERE = 'command = ["sh"]\nvram = "8GiB"\n'
 GIB = 1 << 30
 
 
@@ -242,7 +244,7 @@ def test_without_a_lease_systemd_is_told_why(
     daemon: FakeDaemon, manager: Manager, tmp_path: Path
 ) -> None:
     daemon.stop()
-    done = run_model(tmp_path, LEAST + "wait = 0\n", manager)
+    done = run_model(tmp_path, THERE + "wait = 0\n", manager)
     assert done.returncode == 125
     manager.told()
     assert manager.told()[0].startswith("STATUS=no lease: ")
@@ -257,6 +259,160 @@ def test_a_bad_file_is_exit_code_78_and_nothing_is_leased(
     assert done.returncode == 127
     assert "cannot work in /nowhere: No such file" in done.stderr
     assert not daemon.requests
+
+
+# --- programs -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """A directory with a program, a file that is none, and a directory."""
+    found = tmp_path / "shelf"
+    (found / "folder").mkdir(parents=True)
+    for name, mode in (("server", 0o755), ("notes", 0o644)):
+        (found / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\n")
+        (found / name).chmod(mode)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("program", "expected", "missing"),
+    [
+        ("server", None, False),
+        ("{shelf}/server", None, False),
+        ("./server", None, False),
+        ("none", "there is no program 'none' in {shelf}: install it, or give its whole", True),
+        ("{shelf}/none", "there is no {shelf}/none: install it, or mend the path", True),
+        ("{shelf}/server/x", "there is no {shelf}/server/x: install it, or", True),
+        ("other/server", "there is no {shelf}/other/server: install it, or", True),
+        ("{shelf}", "{shelf} is a directory: name the program in it", False),
+        ("folder", "{shelf}/folder is a directory: name the program in it", False),
+        ("notes", "{shelf}/notes is not executable: `chmod +x {shelf}/notes`", False),
+        ("/dev/null", "/dev/null is not executable", False),
+        ("a\0/b", "cannot look at '{shelf}/a\\x00/b': embedded null byte", False),
+        ("x" * 300, "cannot look at '{shelf}/xxx", False),
+    ],
+)
+def test_a_program_is_looked_for_as_exec_does(
+    shelf: Path,
+    program: str,
+    expected: str | None,
+    missing: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    place = programs.Place(path=str(shelf), directory=str(shelf))
+    if expected is None:
+        programs.look_for(program.format(shelf=shelf), place)
+        return
+    with pytest.raises(programs.UnusableProgramError) as raised:
+        programs.look_for(program.format(shelf=shelf), place)
+    assert str(raised.value).startswith(expected.format(shelf=shelf))
+    assert raised.value.missing is missing
+
+
+def test_a_later_directory_of_the_path_may_have_it(shelf: Path) -> None:
+    """What cannot be executed does not hide what can; where nothing can, it says why."""
+    (shelf / "more").mkdir()
+    (shelf / "more" / "notes").touch(mode=0o755)
+    programs.look_for("notes", programs.Place(path=f"{shelf}:{shelf}/more", directory="/"))
+    with pytest.raises(programs.UnusableProgramError, match="shelf/notes is not executable"):
+        programs.look_for("notes", programs.Place(path=f"/none:{shelf}", directory="/"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
+def test_root_looks_with_the_rights_of_the_servers_user(tmp_path: Path) -> None:
+    """It may not go into a directory, which is not to be seen by the modes of the program."""
+    tmp_path.chmod(0o700)
+    program = tmp_path / "server"
+    program.touch(mode=0o755)
+    nobody = programs.Account.of("nobody", ["tty"])
+    assert nobody is not None
+    assert set(nobody.groups) > {nobody.gid}
+    place = programs.Place(path=str(tmp_path), directory="/", account=nobody)
+    programs.look_for("sh", programs.Place(path=os.environ["PATH"], directory="/", account=nobody))
+    for name in ("server", str(program)):
+        with pytest.raises(programs.UnusableProgramError) as raised:
+            programs.look_for(name, place)
+        told = f"the user nobody may not execute {program}: `namei -l {program}` shows"
+        assert str(raised.value).startswith(told)
+    assert programs.Account.of("no-such-user", []) is None
+    root = programs.Account.of("0", [])
+    assert root is not None
+    assert (root.name, root.uid) == ("root", 0)
+
+
+def test_check_tells_of_programs_that_are_not_there_and_runs_none(ctl: Ctl, shelf: Path) -> None:
+    where = ("model", "check", "--directory", str(shelf))
+    file = shelf / "llama.toml"
+    surroundings = f"[environment]\nPATH = '{shelf}'\n"
+    ready = "[ready]\ncommand = ['./notes']\n"
+    file.write_text(f"{LEAST}working_directory = '{shelf}'\n{surroundings}{ready}")
+    assert ctl(*where) == 1
+    told = f"{shelf}/notes is not executable: `chmod +x {shelf}/notes`, or name the program"
+    assert ctl.out.startswith(f"{file}:7: ready.command: {told}")
+    assert ctl.out.count("\n") == 1, "the server is found in the PATH of the file"
+    file.write_text(LEAST.replace("server", "no-such-server"))
+    assert ctl(*where) == 1
+    assert ctl.out.startswith(f"{file}:1: command: there is no program 'no-such-server' in /")
+    assert ctl("--json", *where) == 1
+    assert '"key":"command"' in ctl.out.replace(" ", "")
+    file.write_text(f"{LEAST}{surroundings}")
+    assert ctl(*where) == 0
+    assert not (shelf.parent / "was-run").exists()
+
+
+def test_a_program_that_is_not_there_costs_no_lease(
+    daemon: FakeDaemon, manager: Manager, shelf: Path
+) -> None:
+    """The unit is not told of one either, and the exit codes are those of run."""
+    done = run_model(shelf, LEAST.replace("server", "no-such-server"), manager)
+    told = "superezioctl model: llama: command: there is no program 'no-such-server' in "
+    assert (done.returncode, done.stderr.startswith(told)) == (127, True)
+    done = run_model(
+        shelf, LEAST.replace("server", "./notes") + f"working_directory = '{shelf}'\n", manager
+    )
+    assert done.returncode == 126
+    assert "command: notes is not executable: `chmod +x notes`" in done.stderr
+    assert not daemon.requests
+
+
+PLACES = """\
+#!/bin/sh
+cat <<END
+Id=superezio-model@llama.service
+LoadState=loaded
+User=root
+SupplementaryGroups=tty no-such-group
+Environment="A=b c" PATH=/none:{path}
+WorkingDirectory=!{path}
+
+Id=superezio-model@plain.service
+LoadState=loaded
+User=
+Environment="odd
+WorkingDirectory=
+
+Id=superezio-model@other.service
+LoadState=not-found
+END
+"""
+
+
+def test_the_unit_says_where_a_server_runs_and_as_whom(
+    ctl: Ctl, shelf: Path, no_journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (no_journal / "systemctl").write_text(PLACES.format(path=shelf))
+    (no_journal / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{no_journal}:/usr/bin:/bin")
+    found = units.places(["llama", "plain", "other"])
+    assert list(found) == ["llama", "plain"]
+    assert (found["llama"].path, found["llama"].directory) == (f"/none:{shelf}", str(shelf))
+    assert (found["plain"].path, found["plain"].directory) == (units.SERVICE_PATH, "/")
+    assert [place.account and place.account.name for place in found.values()] == ["root", "root"]
+    (shelf / "llama.toml").write_text(LEAST)
+    assert ctl("model", "check", "--directory", str(shelf)) == 0, ctl.out
+    (shelf / "llama.toml").write_text(LEAST.replace("server", "folder/../notes"))
+    assert ctl("model", "check", "--directory", str(shelf)) == 1
+    assert f"{shelf}/folder/../notes is not executable" in ctl.out
 
 
 # --- readiness ------------------------------------------------------------------------------------
@@ -341,7 +497,7 @@ def test_a_manager_may_listen_on_an_abstract_socket_or_not_at_all() -> None:
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    (tmp_path / "good.toml").write_text(LEAST)
+    (tmp_path / "good.toml").write_text(THERE)
     (tmp_path / "bad.toml").write_text("x = 1\n" + LEAST)
     return tmp_path
 
