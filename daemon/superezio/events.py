@@ -39,6 +39,8 @@ class Events:
         self._closed = False
         #: How many past events the first answer brought: so many can be had without waiting.
         self.replayed = 0
+        #: Those of `types` that the daemon knows no event of; None of a daemon that does not say.
+        self.unknown_types: list[str] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -100,6 +102,7 @@ class Events:
             raise
         missed = self._place.resume(subscribed, daemon_pid=pong.pid)
         self.replayed = len(missed)
+        self.unknown_types = subscribed.unknown_types
         self._ready.extend(missed)
 
     def _ask(self, call: Call[T], deadline_ns: int | None) -> T:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from itertools import islice
 
-from superezioctl.arguments import Command, Option, positive, whole
+from superezioctl.arguments import Command, Option, UsageError, did_you_mean, positive, whole
 from superezioctl.exit_codes import DONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from superezioctl.context import Context
 
 #: As many events as the daemon keeps, and gives.
 _REMEMBERED = 4096
-#: The types there are, for a shell to complete; a newer daemon may have more.
+#: The types there are, for a shell to complete and for what is mistyped; a newer daemon may have
+#: more.
 TYPES = (
     "daemon.started", "daemon.stopping", "daemon.ended_suddenly", "config.reloaded",
     "config.refused", "health.changed", "host.resumed", "watchdog.withheld", "watchdog.resumed",
@@ -43,12 +46,37 @@ def events(context: Context) -> int:
         replay = min(count or _REMEMBERED, _REMEMBERED)
     places = view.Places(context)
     with view.follow(context, types=arguments["type"], replay=replay) as stream:
+        _check_types(context, arguments["type"], unknown=stream.unknown_types)
         shown = stream if follows else islice(stream, stream.replayed)
         for number, notification in enumerate(shown, start=1):
             view.show(context.out, notification, places)
             if number == count:
                 break
     return DONE
+
+
+def _check_types(
+    context: Context, types: Sequence[str], *, unknown: Collection[str] | None
+) -> None:
+    """Refuse types that the daemon has no event of; it would be silent for ever.
+
+    An older daemon does not say which those are, and may know types that are newer than this
+    version; then there is a warning. Raises UsageError.
+    """
+    known = (*FAMILIES, *TYPES)
+    for type_ in types:
+        if unknown is None:
+            if type_ not in known:
+                meant = did_you_mean(type_, known) or "."
+                context.out.note(
+                    f"superezioctl: warning: no event type {type_!r} is known{meant} It is "
+                    "listened for all the same, as the daemon may know more."
+                )
+        elif type_ in unknown:
+            if type_ in known:
+                raise UsageError(f"the daemon has no event type {type_!r}: it is another version")
+            meant = did_you_mean(type_, known) or f": they begin with {', '.join(FAMILIES)}"
+            raise UsageError(f"there is no event type {type_!r}{meant}")
 
 
 COMMANDS = {

@@ -30,11 +30,16 @@ class SubscribeParams(Params):
 
 
 class SubscribeResult(Result):
-    """`replay` has the past events asked for; pushed ones follow with `seq` >= `next_seq`."""
+    """`replay` has the past events asked for; pushed ones follow with `seq` >= `next_seq`.
+
+    `unknown_types` are those of `types` that no event of this daemon has; an older daemon leaves
+    the member out.
+    """
 
     subscription: str
     next_seq: int
     replay: list[Event]
+    unknown_types: list[str] | None = None
 
 
 class EventNotification(Result):

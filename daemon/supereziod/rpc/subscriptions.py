@@ -18,8 +18,11 @@ from superezio.errors import BusyError
 from superezio.wire import Event, Role, Severity, SubscribeResult
 from supereziod.rpc.peers import Peer
 from supereziod.rpc.replies import notification_line
+from supereziod.rpc.vocabulary import EVENT_TYPES
 
 _NEWEST: Final = 1 << 30
+#: What a subscription may name: types, and the beginnings that stand for several.
+_KNOWN: Final = frozenset(EVENT_TYPES) | {f"{type_.partition('.')[0]}." for type_ in EVENT_TYPES}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -93,6 +96,7 @@ class Subscriptions:
             subscription=subscription.id,
             next_seq=self._events.next_seq,
             replay=past[-replay:] if replay > 0 else [],
+            unknown_types=[each for each in types if each not in _KNOWN],
         )
 
     def unsubscribe(self, subscriber: Subscriber, subscription_id: str) -> bool:

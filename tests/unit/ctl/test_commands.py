@@ -8,15 +8,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 import wire_samples
 from ctl_runner import Ctl
 from fake_daemon import FakeDaemon
 from superezio import errors, wire
 from superezio.connection import LONGEST_DEADLINE_MS
+from superezioctl.commands import events
 from superezioctl.output import Output
 from superezioctl.views import status
 from supereziod.rpc import route
+from supereziod.rpc.vocabulary import EVENT_TYPES
 
 #: words, method, params
 RAW = [
@@ -686,6 +689,41 @@ def test_lost_events_are_counted(ctl: Ctl, daemon: FakeDaemon) -> None:
     daemon.answers["events.subscribe"] = push_at_once
     assert ctl("events", "--count", "1") == 0
     assert "(4 events were lost here)" in ctl.out
+
+
+@pytest.mark.parametrize(
+    ("type_", "told"),
+    [
+        ("leese.granted", "there is no event type 'leese.granted': did you mean lease.granted?"),
+        ("lease", "there is no event type 'lease': did you mean lease.?"),
+        ("nope.", "there is no event type 'nope.': they begin with daemon., config., health.,"),
+        ("gpu.xid", "the daemon has no event type 'gpu.xid': it is another version"),
+    ],
+)
+def test_a_type_of_no_event_is_refused(ctl: Ctl, daemon: FakeDaemon, type_: str, told: str) -> None:
+    """It would be silent for ever; the daemon says which of them it knows, a newer one too."""
+    answer = structs.replace(wire_samples.subscribed(), unknown_types=[type_])
+    daemon.answers["events.subscribe"] = answer
+    assert ctl("events", "--no-follow", "--type", "newer.kind", "--type", type_) == 2
+    assert ctl.err.startswith(f"superezioctl: {told}")
+    assert "See `superezioctl events --help`" in ctl.err
+
+
+def test_a_daemon_that_does_not_say_what_it_knows_is_listened_to_with_a_warning(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    daemon.answers["events.subscribe"] = wire_samples.subscribed(2, [wire_samples.event(1)])
+    asked = ("events", "--no-follow", "--type", "leese.granted", "--type", "gpu.")
+    assert ctl(*asked) == 0
+    assert "was granted" in ctl.out
+    assert ctl.err == (
+        "superezioctl: warning: no event type 'leese.granted' is known: did you mean "
+        "lease.granted? It is listened for all the same, as the daemon may know more.\n"
+    )
+
+
+def test_this_version_knows_the_daemons_types() -> None:
+    assert set(events.TYPES) == set(EVENT_TYPES)
 
 
 def test_following_says_at_once_that_there_is_no_daemon(ctl: Ctl, tmp_path: Path) -> None:

@@ -81,6 +81,14 @@ def test_events_are_chosen_by_name_or_by_family(
     ]
 
 
+def test_a_subscriber_is_told_which_types_no_event_has(subscriptions: Subscriptions) -> None:
+    """They are subscribed to all the same: nothing that worked is refused."""
+    types = ["lease.", "gpu.level", "gpu", "leese.", "lease.granted.", ""]
+    result = subscriptions.subscribe(FakeSubscriber(), types=types, replay=0)
+    assert result.unknown_types == ["gpu", "leese.", "lease.granted.", ""]
+    assert subscriptions.subscribe(FakeSubscriber(), types=[], replay=0).unknown_types == []
+
+
 @pytest.mark.parametrize(
     ("uid", "role", "sees"),
     [(1000, "observer", True), (1001, "user", False), (1001, "admin", True)],
