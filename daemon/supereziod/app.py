@@ -51,10 +51,11 @@ from supereziod.observability.daemon_metrics import DaemonMetrics
 from supereziod.observability.event_counts import EventCounts
 from supereziod.observability.events import EventLog
 from supereziod.observability.flight_recorder import FlightRecorder
-from supereziod.observability.logging_setup import Logging, parse_level
+from supereziod.observability.logging_setup import Logging
 from supereziod.observability.metrics import MetricSource
 from supereziod.observability.recorder_metrics import RecorderMetrics
 from supereziod.observability.ring import Ring
+from supereziod.observability.running_level import RunningLevel
 from supereziod.open_files import allow_many_files, shortage_of_files
 from supereziod.options import Options
 from supereziod.reloading import Reloader
@@ -285,11 +286,13 @@ def _wire(
     config = options.loaded.config
     record = core.watchdog_record
     lag = LoopLag()
+    level = RunningLevel(logging)
     reloader = Reloader(
         source=options.source,
         loaded=options.loaded,
-        apply=lambda new: _apply(new, core, server=server, logging=logging),
+        apply=lambda new: _apply(new, core, server=server, level=level),
         events=core.events,
+        set_since=level.set_since,
     )
     observed = Observed(
         snapshot=core.monitor.snapshot,
@@ -344,9 +347,7 @@ def _wire(
         facts=_facts(options, socket),
         access=settings.access_policy(config),
         reload=reload,
-        log_level=LogLevel(
-            get=lambda: logging.level, set=lambda level: logging.set_level(parse_level(level))
-        ),
+        log_level=LogLevel(get=level.get, set=level.set),
         configuration=reloader,
         limits=settings.rpc_limits(config),
         recorder=core.recorder,
@@ -420,7 +421,7 @@ def _state_faults(core: _Core) -> list[str]:
     return faults + [f"a corrupt file was found and moved to {path}" for path in aside]
 
 
-async def _apply(config: Config, core: _Core, *, server: RpcServer, logging: Logging) -> None:
+async def _apply(config: Config, core: _Core, *, server: RpcServer, level: RunningLevel) -> None:
     quotas = await asyncio.to_thread(settings.quota_rules, config.leases.quota)
     breakers = await asyncio.to_thread(settings.breaker_settings, config.breaker)
     audiences = await asyncio.to_thread(settings.audiences, config.limit.shared)
@@ -435,4 +436,4 @@ async def _apply(config: Config, core: _Core, *, server: RpcServer, logging: Log
         settings.limit_rules(config.limit), audiences, settings.limit_bounds(config.limit)
     )
     server.set_limits(settings.rpc_limits(config))
-    logging.set_level(config.logging.level)
+    level.configure(config.logging.level)

@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+from msgspec import structs
+
 from superezio.errors import ConflictError, NotFoundError
+from superezio.toml_text import dotted
 from superezio.wire import ConfigDiff, ConfigValues, ReloadResult
 from supereziod.config import (
     Changes,
@@ -21,7 +24,7 @@ from supereziod.config import (
     doubts,
 )
 from supereziod.config.fields import NoSuchKeyError
-from supereziod.config.in_force import changes_on_disk, values_in_force
+from supereziod.config.in_force import SetSince, changes_on_disk, values_in_force
 from supereziod.observability.events import EventLog
 
 #: So many mistakes are told at once; `superezioctl config check` tells all.
@@ -34,7 +37,8 @@ class Reloader:
     A bad file leaves the old configuration in force. It, or a fault of the daemon's own, is in
     `fault` until a reload succeeds.
     `apply` gets the new configuration and must not fail half way: what may be refused is refused
-    by the types of the configuration.
+    by the types of the configuration. It ends what was set in the running daemon, which `set_since`
+    tells.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Reloader:
         loaded: Loaded,
         apply: Callable[[Config], Awaitable[None]],
         events: EventLog,
+        set_since: Callable[[], SetSince] = dict,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._source = source
@@ -51,6 +56,7 @@ class Reloader:
         self._in_force = loaded
         self._apply = apply
         self._events = events
+        self._set_since = set_since
         self._now = now
         self._read_at = now()
         self._one_at_a_time = asyncio.Lock()
@@ -63,7 +69,14 @@ class Reloader:
     async def values(self, *, key: str | None, everything: bool) -> ConfigValues:
         """Return what is in force. Raises NotFoundError for a key that does not exist."""
         started, now = self._started_with, self._in_force
-        find = partial(values_in_force, started, now, key=key, everything=everything)
+        find = partial(
+            values_in_force,
+            started,
+            now,
+            key=key,
+            everything=everything,
+            set_since=self._set_since(),
+        )
         try:
             # Looking at all types takes milliseconds. What is looked at does not change.
             values = await asyncio.to_thread(find)
@@ -84,7 +97,9 @@ class Reloader:
         except ConfigError as error:
             raise _conflict("cannot compare, the files cannot be used", error) from None
         return ConfigDiff(
-            changes=changes_on_disk(self._started_with, self._in_force, disk),
+            changes=changes_on_disk(
+                self._started_with, self._in_force, disk, set_since=self._set_since()
+            ),
             config_files=[str(file) for file in disk.files],
             warnings=[str(problem) for problem in doubted],
         )
@@ -112,6 +127,9 @@ class Reloader:
     async def _read_and_apply(self) -> ReloadResult:
         loaded, doubted = await asyncio.to_thread(self._read)
         changes = diff(self._in_force.config, loaded.config)
+        # What was set in the running daemon ends with this, whether or not the files say otherwise.
+        ended = {dotted(path) for path in self._set_since()}
+        changes = structs.replace(changes, live=sorted({*changes.live, *ended}))
         await self._apply(loaded.config)
         self._in_force = loaded
         self._read_at = self._now()

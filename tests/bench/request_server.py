@@ -76,7 +76,7 @@ def methods(traffic: Traffic, limits: LimitService, breakers: Breakers) -> list[
         facts=facts,
         snapshot=_nothing_to_show,
         config_files=list,
-        log_level=LogLevel(get=str, set=str),
+        log_level=LogLevel(get=str, set=lambda level, _uid: level),
         reload=_nothing_to_reload,
         traffic=traffic,
     )

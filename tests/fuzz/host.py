@@ -381,7 +381,7 @@ class Host:
         )
         self.server.set_limits(settings.rpc_limits(config))
 
-    def _set_level(self, level: str) -> None:
+    def _set_level(self, level: str, _uid: int) -> None:
         if level not in ("debug", "info", "warning", "error", "critical"):
             raise ValueError(f"no level {level!r}")
         self.level = level

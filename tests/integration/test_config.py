@@ -95,6 +95,18 @@ def test_a_difference_is_told_put_in_force_and_gone(daemon: LiveDaemon) -> None:
     assert tomllib.loads(shown) == {"leases": {"grace": 7.0625}}, "it waits for the restart"
 
 
+def test_a_level_that_was_set_in_the_daemon_is_shown_until_a_reload(daemon: LiveDaemon) -> None:
+    assert ctl(daemon, "log-level", "debug").returncode == 0
+    shown = ctl(daemon, "config", "show", "logging.level").stdout
+    assert tomllib.loads(shown) == {"logging": {"level": "debug"}}
+    assert "  # set at run time by " in shown
+    assert "logging.level" in ctl(daemon, "config", "diff").stdout
+    assert "in force now: logging.level" in ctl(daemon, "reload").stdout
+    shown = ctl(daemon, "config", "show", "logging.level").stdout
+    assert tomllib.loads(shown) == {"logging": {"level": "info"}}
+    assert "run time" not in shown
+
+
 def test_a_bad_file_leaves_the_old_one_in_force_and_is_told_until_a_good_one(
     daemon: LiveDaemon,
 ) -> None:

@@ -9,11 +9,24 @@ from pathlib import Path
 
 import pytest
 
+from superezio import wire
 from superezio.errors import ConflictError, NotFoundError
 from supereziod import reloading
 from supereziod.config import Config, Loaded, Problem, Source, doubts
 from supereziod.observability.events import EventLog
+from supereziod.observability.logging_setup import LogLevel
+from supereziod.observability.running_level import RunningLevel
 from supereziod.reloading import Reloader
+
+
+class Log:
+    """A log with a level."""
+
+    level: LogLevel = "info"
+
+    def set_level(self, level: LogLevel) -> LogLevel:
+        self.level, previous = level, self.level
+        return previous
 
 
 class Daemon:
@@ -26,18 +39,21 @@ class Daemon:
         self.events = EventLog()
         source = Source(file=self.file)
         self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        self.log = Log()
+        self.level = RunningLevel(self.log, now=lambda: self.now)
         self.reloader = Reloader(
             source=source,
             loaded=source.load(),
             apply=self.apply,
             events=self.events,
+            set_since=self.level.set_since,
             now=lambda: self.now,
         )
 
     async def apply(self, config: Config) -> None:
-        assert config
         if self.fault is not None:
             raise self.fault
+        self.level.configure(config.logging.level)
 
     def types(self) -> list[str]:
         return [event.type for event in self.events.recent(100)]
@@ -129,6 +145,24 @@ async def test_what_could_not_be_applied_is_not_in_force(daemon: Daemon) -> None
     found = await daemon.reloader.values(key=None, everything=False)
     assert found.values == []
     assert [each.key for each in (await daemon.reloader.diff()).changes] == ["logging.level"]
+
+
+async def test_what_was_set_in_the_running_daemon_is_told_until_a_reload(daemon: Daemon) -> None:
+    """The files need not say otherwise than before: what is in force is not what they say."""
+    daemon.level.set("debug", 7)
+    (told,) = (await daemon.reloader.values(key=None, everything=False)).values
+    assert (told.key, told.value, told.origin.place) == ("logging.level", "debug", "default")
+    assert told.run_time == wire.ConfigRunTime(
+        value="debug", configured="info", uid=7, at="2026-01-02T03:04:05.000+00:00"
+    )
+    (change,) = (await daemon.reloader.diff()).changes
+    assert (change.key, change.old, change.new, change.live) == (
+        *("logging.level", "debug", "info", True),
+    )
+    assert (await daemon.reloader.reload()).applied == ["logging.level"]
+    assert (await daemon.reloader.values(key=None, everything=False)).values == []
+    assert daemon.log.level == "info"
+    assert (await daemon.reloader.reload()).applied == []
 
 
 async def test_a_comparison_changes_nothing(daemon: Daemon) -> None:

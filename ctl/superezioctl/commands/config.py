@@ -60,7 +60,8 @@ COMMANDS = {
             Option("--all", "print what nobody has set, too, with its default"),
         ],
         description="The output is TOML, and would do as a configuration file. It is what the "
-        "running daemon goes by: a key that waits for a restart has its old value. Values are set "
+        "running daemon goes by: a key that waits for a restart has its old value, and a level "
+        "that `superezioctl log-level` has set is told with who did it. Values are set "
         "in /etc/superezio/superezio.toml, conf.d beside it, variables (SUPEREZIO__LEASES__GRACE) "
         "and options of supereziod; the later one wins. For admins.",
         examples=[

@@ -162,8 +162,9 @@ COMMANDS = {
                 convert=one_of("debug", "info", "warning", "error", "critical"),
             )
         ],
-        description="The level set here holds until the daemon restarts; logging.level of the "
-        "configuration holds for good. For admins.",
+        description="The level set here holds until the daemon reads its configuration again, or "
+        "restarts; logging.level of the configuration holds for good. `superezioctl config show "
+        "logging.level` says who has set it. For admins.",
         examples=["superezioctl log-level", "superezioctl log-level debug"],
     ),
     "version": Command(

@@ -11,6 +11,7 @@ import msgspec
 from superezio.toml_text import dotted, value_text
 from superezio.wire import ConfigChange, ConfigDiff, ConfigOrigin, ConfigValue, ConfigValues
 from superezioctl.output import Output
+from superezioctl.views.text import user
 
 _NOT_SET = "not set"
 
@@ -49,8 +50,8 @@ def _toml(values: list[ConfigValue], *, origins: bool) -> Iterator[tuple[str, st
         if section:
             yield f"[{dotted(section)}]", ""
         for each in members:
-            comment = f"  # {_origin(each.origin)}" if origins else ""
-            yield _assignment(each), comment
+            said = [*_set_since(each), *([_origin(each.origin)] if origins else [])]
+            yield _assignment(each), f"  # {'; '.join(said)}" if said else ""
 
 
 def _assignment(each: ConfigValue) -> str:
@@ -58,6 +59,15 @@ def _assignment(each: ConfigValue) -> str:
     if each.value is None:
         return f"#{key} ="
     return f"{key} = {value_text(each.value)}"
+
+
+def _set_since(each: ConfigValue) -> Iterator[str]:
+    """Yield who has set a value in the running daemon, and what is there to come back."""
+    since = each.run_time
+    if since is not None:
+        who = f"set at run time by {user(since.uid)} at {since.at}"
+        instead = "nothing" if since.configured is None else value_text(since.configured)
+        yield f"{who}, until the next reload or restart; configured is {instead}"
 
 
 def _origin(origin: ConfigOrigin) -> str:

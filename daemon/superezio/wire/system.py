@@ -66,11 +66,24 @@ class ConfigOrigin(Result):
     line: int | None
 
 
+class ConfigRunTime(Result):
+    """A value that a user has set in the running daemon: it holds until the next reload or restart.
+
+    `configured` is what the files, a variable or an option have instead.
+    """
+
+    value: bool | int | float | str | list[int | str] | None
+    configured: bool | int | float | str | list[int | str] | None
+    uid: int
+    at: str
+
+
 class ConfigValue(Result):
     """A key of the configuration that is in force.
 
     `key` is as TOML writes it and `path` its parts. Values are as in a file: sizes and durations as
     text where that is exact; null is not set. `live`: a reload changes it, else a restart.
+    `run_time`: who has set it in the running daemon; `origin` is then that of `configured`.
     """
 
     key: str
@@ -79,6 +92,7 @@ class ConfigValue(Result):
     default: bool | int | float | str | list[int | str] | None
     origin: ConfigOrigin
     live: bool
+    run_time: ConfigRunTime | None = None
 
 
 class ConfigValues(Result):

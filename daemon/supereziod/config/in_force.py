@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from superezio import wire
 from superezio.toml_lines import KeyPath
@@ -13,9 +16,17 @@ from supereziod.config.setting import Origin
 from supereziod.config.values_list import Listed, list_in_force, list_values
 from supereziod.config.written import Written
 
+#: What was set in the running daemon since the files were read.
+SetSince = Mapping[KeyPath, wire.ConfigRunTime]
+
 
 def values_in_force(
-    started: Loaded, now: Loaded, *, key: str | None, everything: bool
+    started: Loaded,
+    now: Loaded,
+    *,
+    key: str | None,
+    everything: bool,
+    set_since: SetSince = MappingProxyType({}),
 ) -> list[wire.ConfigValue]:
     """Return the values of a key or section, or all: what somebody has set, or everything.
 
@@ -30,24 +41,34 @@ def values_in_force(
             default=each.default,
             origin=_origin(each.origin),
             live=each.live,
+            run_time=set_since.get(each.path),
         )
-        for each in list_in_force(started, now)
+        for each in _running(started, now, set_since)
         if each.path[: len(part)] == part
         # Who names a key wants to know of it, set or not.
-        and (everything or each.origin is not None or each.path == part)
+        and (everything or each.origin is not None or each.path == part or each.path in set_since)
     ]
 
 
-def changes_on_disk(started: Loaded, now: Loaded, disk: Loaded) -> list[wire.ConfigChange]:
+def changes_on_disk(
+    started: Loaded, now: Loaded, disk: Loaded, *, set_since: SetSince = MappingProxyType({})
+) -> list[wire.ConfigChange]:
     """Return each key whose value in the files is not the one in force.
 
     Of a table that came or went those keys are told that are set in it.
     """
-    old = {each.path: each for each in list_in_force(started, now)}
+    old = {each.path: each for each in _running(started, now, set_since)}
     new = {each.path: each for each in list_values(disk)}
     changed = [each for path, each in old.items() if _differs(each, new.get(path))]
     changed += [each for path, each in new.items() if path not in old and _differs(each, None)]
     return [_change(each.path, old, new) for each in sorted(changed, key=lambda each: each.rank)]
+
+
+def _running(started: Loaded, now: Loaded, set_since: SetSince) -> list[Listed]:
+    return [
+        replace(each, value=set_since[each.path].value) if each.path in set_since else each
+        for each in list_in_force(started, now)
+    ]
 
 
 def _differs(one: Listed, other: Listed | None) -> bool:

@@ -165,8 +165,8 @@ MUTANTS = (
     _mutant(
         "tells of nobody's keys",
         "config.in_force",
-        "and (everything or each.origin is not None or each.path == part)",
-        "and True",
+        "(everything or each.origin is not None or each.path == part or each.path in set_since)",
+        "True",
     ),
     _mutant(
         "forgets what is gone from the files",

@@ -55,6 +55,30 @@ def test_with_origins_each_value_says_where_it_was_set(ctl: Ctl, daemon: FakeDae
     assert daemon.requests[-1]["params"] == {"key": "leases", "all": True}
 
 
+@pytest.mark.parametrize(
+    ("words", "tail"), [((), ""), (("--origin",), "; /etc/x.toml:7")], ids=["plain", "origin"]
+)
+def test_a_level_that_was_set_in_the_running_daemon_is_shown_with_who_did_it(
+    ctl: Ctl, daemon: FakeDaemon, words: tuple[str, ...], tail: str
+) -> None:
+    """Whoever looks for why so much is logged finds no other sign of it in any file."""
+    level = wire.ConfigValue(
+        key="logging.level",
+        path=["logging", "level"],
+        value="debug",
+        default="info",
+        origin=wire.ConfigOrigin(place="file", name="/etc/x.toml", line=7),
+        live=True,
+        run_time=wire.ConfigRunTime(value="debug", configured="warning", uid=0, at="today"),
+    )
+    daemon.answers["config.get"] = structs.replace(wire_samples.config_values(), values=[level])
+    assert ctl("--socket", str(daemon.path), "config", "show", "logging.level", *words) == 0
+    assert ctl.out == (
+        '[logging]\nlevel = "debug"  # set at run time by root at today, until the next reload or '
+        f'restart; configured is "warning"{tail}\n'
+    )
+
+
 def test_a_reload_that_was_refused_is_told_above(ctl: Ctl, daemon: FakeDaemon) -> None:
     refused = structs.replace(wire_samples.config_values(), fault="not reloaded: x.toml:2: a: b")
     daemon.answers["config.get"] = refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -88,7 +89,8 @@ class Daemon:
             raise ConflictError("superezio.toml line 3: no key `lmits`")
         return ReloadResult(applied=["log.level"], restart_required=[], config_files=["x"])
 
-    def set_level(self, level: str) -> None:
+    def set_level(self, level: str, uid: int) -> None:
+        assert uid == os.getuid()
         if level not in ("debug", "info"):
             raise ValueError(f"no level {level!r}")
         self.level = level

@@ -43,10 +43,13 @@ class DaemonFacts(Struct, frozen=True, kw_only=True):
 
 
 class LogLevel(Struct, frozen=True):
-    """The journal's threshold: how to read it and how to set it (ValueError: no such level)."""
+    """The journal's threshold: how to read it and how to set it (ValueError: no such level).
+
+    Who sets it is told by uid.
+    """
 
     get: Callable[[], str]
-    set: Callable[[str], object]
+    set: Callable[[str, int], object]
 
 
 class SystemCommands:
@@ -107,12 +110,12 @@ class SystemCommands:
         """Read the configuration again and apply what can change live."""
         return self._reload()
 
-    def log_level(self, _request: RequestContext, params: LogLevelParams) -> LogLevelResult:
+    def log_level(self, request: RequestContext, params: LogLevelParams) -> LogLevelResult:
         """Ask for the level of the log, or set it."""
         previous = self._log_level.get()
         if params.level is not None:
             try:
-                self._log_level.set(params.level)
+                self._log_level.set(params.level, request.peer.uid)
             except ValueError as error:
                 raise InvalidParamsError(str(error)) from error
         return LogLevelResult(level=self._log_level.get(), previous=previous)
