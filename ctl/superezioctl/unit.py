@@ -61,18 +61,21 @@ def has_bad_configuration(state: dict[str, str]) -> bool:
 def members() -> dict[str, Any] | None:
     """Return what programs are told of the unit; None where systemd or the unit is not there.
 
+    `status` is what the process says of itself, and `last_status` what one that is gone had said.
     `overheat` is null unless that unit has the daemon and the models stopped until it is cool.
     """
     state = show()
     if state.get("LoadState") != "loaded":
         return None
     overheat = _standing_still(state)
+    text, gone = state.get("StatusText") or None, _is_gone(state)
     return {
         "unit": UNIT,
         "active_state": state.get("ActiveState"),
         "sub_state": state.get("SubState"),
         "result": state.get("Result"),
-        "status": state.get("StatusText") or None,
+        "status": None if gone else text,
+        "last_status": text if gone else None,
         "overheat": overheat and {"unit": OVERHEAT, "status": overheat.get("StatusText") or None},
     }
 
@@ -82,7 +85,7 @@ def show(unit: str = UNIT) -> dict[str, str]:
     systemctl = shutil.which("systemctl")
     if systemctl is None:
         return {}
-    wanted = "LoadState,ActiveState,SubState,StatusText,Result,ExecMainStatus,NRestarts"
+    wanted = "LoadState,ActiveState,SubState,StatusText,Result,ExecMainStatus,MainPID"
     try:
         done = subprocess.run(
             [systemctl, "show", unit, "--no-pager", f"--property={wanted}"],
@@ -124,7 +127,13 @@ def _result(state: dict[str, str]) -> str:
 
 
 def _status(state: dict[str, str]) -> str:
-    # Of a unit that was stopped it is the last word of a process that is gone; of one that has
-    # failed, too, and there it says why.
-    text = state.get("StatusText", "") if state.get("ActiveState") != "inactive" else ""
-    return f": {text}" if text else ""
+    text = state.get("StatusText", "")
+    if not text or state.get("ActiveState") == "inactive":
+        # Of a unit that was stopped it is of no use to anybody.
+        return ""
+    return f"; before it ended it had said: {text}" if _is_gone(state) else f": {text}"
+
+
+def _is_gone(state: dict[str, str]) -> bool:
+    """Say whether there is no process: systemd keeps what one had said last."""
+    return state.get("ActiveState") in {"inactive", "failed"} or state.get("MainPID") == "0"

@@ -189,6 +189,34 @@ def test_what_the_unit_is_doing_is_told(ctl: Ctl, daemon: FakeDaemon, no_journal
 
 
 @pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("ActiveState=active SubState=running MainPID=7", "is active (running): "),
+        ("ActiveState=activating SubState=start MainPID=7", "is activating (start): "),
+        ("ActiveState=failed SubState=failed MainPID=0", "is failed (failed); before it ended it "),
+        (
+            "ActiveState=activating SubState=auto-restart MainPID=0",
+            "is activating (auto-restart); before it ended it had said: ",
+        ),
+        ("ActiveState=inactive SubState=dead MainPID=0", "is inactive (dead)\n"),
+    ],
+)
+def test_what_a_daemon_that_is_gone_had_said_is_not_told_as_if_it_were_so_now(
+    ctl: Ctl, tmp_path: Path, no_journal: Path, state: str, told: str
+) -> None:
+    printed = f"printf '%s\\n' LoadState=loaded {state} 'StatusText=healthy; 2 GPUs, 3 leases'"
+    script(no_journal / "systemctl", printed)
+    assert ctl("--socket", str(tmp_path / "no.sock"), "status") == 5
+    assert f"systemd says: superezio.service {told}" in ctl.err
+    gone = "MainPID=0" in state
+    assert ("healthy; 2 GPUs, 3 leases" in ctl.err) == ("inactive" not in state)
+    ctl("--json", "--socket", str(tmp_path / "no.sock"), "status")
+    told_of = json.loads(ctl.out)["error"]["systemd"]
+    said = "healthy; 2 GPUs, 3 leases"
+    assert (told_of["status"], told_of["last_status"]) == ((None, said) if gone else (said, None))
+
+
+@pytest.mark.parametrize(
     ("body", "said"),
     [
         ("echo LoadState=loaded; echo ActiveState=failed; echo Result=exit-code", "reset-failed"),
@@ -261,6 +289,7 @@ def test_programs_are_told_what_the_unit_is_doing_too(
             "sub_state": "failed",
             "result": "watchdog",
             "status": None,
+            "last_status": None,
             "overheat": overheat if hot else None,
         },
     )
