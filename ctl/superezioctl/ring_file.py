@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +52,7 @@ def trace(path: str, id_: str) -> bytes:
 def find(path: str, params: dict[str, Any]) -> bytes:
     """Return what trace.find tells. Raises RingFileError."""
     looked_for = msgspec.convert(params, TraceFindParams)
-    with _reader(path) as reader:
+    with _reader(path, may_be_id=True) as reader:
         finding = Finding(reader, looked_for, now_ns=time.time_ns())
         for _ in finding.run():
             pass
@@ -58,7 +60,8 @@ def find(path: str, params: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def _reader(path: str) -> Iterator[RingReader]:
+def _reader(path: str, *, may_be_id: bool = False) -> Iterator[RingReader]:
+    """Read a file. `may_be_id`: somebody who asks for an id may have written it in its place."""
     try:
         content = _content(Path(path))
     except PermissionError as error:
@@ -70,7 +73,10 @@ def _reader(path: str) -> Iterator[RingReader]:
         raise RingFileError(
             f"there is no {path}: the daemon keeps {RING} in its state directory, which"
             f" --ring FILE or ${STATE_DIR_VARIABLE} names"
+            + (_how_to_ask_for(path) if may_be_id and _ID.fullmatch(path) else "")
         ) from error
+    except IsADirectoryError as error:
+        raise RingFileError(f"{path} is a directory: give the file in it, {RING}") from error
     except OSError as error:
         raise RingFileError(f"cannot read {path}: {error.strerror}") from error
     try:
@@ -79,11 +85,21 @@ def _reader(path: str) -> Iterator[RingReader]:
         raise RingFileError(f"cannot read {path}: {error}") from error
 
 
+def _how_to_ask_for(id_: str) -> str:
+    return (
+        f". --ring is for a file to read instead of asking the daemon: for the id {id_} give it"
+        f" before --ring (`superezioctl trace {id_} --ring`), or alone to ask the daemon"
+    )
+
+
 def _content(path: Path) -> bytes:
     """Return the file as it is now: a daemon may go on writing to it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if os.fstat(descriptor).st_size == 0:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if found.st_size == 0:
             return b""
         with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as memory:
             return memory[:]

@@ -112,7 +112,7 @@ COMMANDS = {
             Option(
                 "--ring",
                 "read this ring file, or by itself the one in the daemon's state directory; no "
-                "daemon is needed",
+                "daemon is needed. An ID goes before it",
                 metavar="FILE",
                 implied=_DEFAULT_RING,
             ),
@@ -131,6 +131,7 @@ COMMANDS = {
             "superezioctl trace --failed --since 1h",
             "superezioctl trace job-17",
             "sudo superezioctl trace --failed --ring",
+            "sudo superezioctl trace job-17 --ring",
             "superezioctl trace job-17 --ring /backup/flight.ring",
         ],
     )

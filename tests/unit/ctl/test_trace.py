@@ -233,6 +233,28 @@ def test_who_may_not_read_the_ring_is_told_whose_it_is(ctl: Ctl, ring: Path) -> 
     assert "sudo" in ctl.err
 
 
+@pytest.mark.parametrize("words", ["--ring job-4", "--ring=job-4 --failed"])
+def test_an_id_in_the_place_of_the_file_is_told_where_it_goes(
+    ctl: Ctl, ring: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.chdir(ring.parent)
+    assert ctl("trace", *words.split()) == 1
+    assert "superezioctl: there is no job-4: the daemon keeps flight.ring in its" in ctl.err
+    assert "--ring is for a file to read instead of asking the daemon" in ctl.err
+    told = "`superezioctl trace job-4 --ring`"
+    assert f"for the id job-4 give it before --ring ({told}), or alone" in ctl.err
+    monkeypatch.setenv("SUPEREZIO_STATE_DIR", str(ring.parent))
+    assert ctl(*told.strip("`").split()[1:]) == 0
+    for is_none in ("trace --ring ./job-4", "trace job-4 --ring none"):
+        assert ctl(*is_none.split()) == 1
+        assert "--ring is for" not in ctl.err, is_none
+
+
+def test_a_directory_is_told_which_file_of_it_to_give(ctl: Ctl, ring: Path) -> None:
+    assert ctl("trace", "--ring", str(ring.parent)) == 1
+    assert f"{ring.parent} is a directory: give the file in it, flight.ring" in ctl.err
+
+
 def test_a_file_that_is_no_ring_is_told_as_such(ctl: Ctl, tmp_path: Path) -> None:
     junk = tmp_path / "junk"
     junk.write_bytes(b"x" * 300_000)
