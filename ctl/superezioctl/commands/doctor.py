@@ -29,7 +29,8 @@ COMMANDS = {
         description="Looks at the driver, the units, the daemon, its socket and directories, the "
         "groups and the health, and says for each what is wrong and the command that mends it. "
         "It changes nothing, works without a daemon, and ends in seconds whatever hangs.\n\nThe "
-        "exit code is 0 when nothing fails, warnings included, and 1 otherwise.",
+        "exit code is 0 when nothing fails, warnings and what is marked info included, and 1 "
+        "otherwise.",
         examples=[
             "superezioctl doctor",
             "superezioctl --json doctor | jq '.checks[] | select(.status != \"ok\")'",

@@ -21,13 +21,14 @@ from superezio.paths import SOCKET_VARIABLE, SYSTEM_SOCKET
 from superezio.quantities import format_duration, format_size
 from superezio.wire import Health, SystemInfo
 from superezioctl.doctor.answers import Answers
-from superezioctl.doctor.finding import Finding, fail, ok, warn
+from superezioctl.doctor.finding import Finding, fail, info, ok, warn
 from superezioctl.doctor.host import Host
 
 _OPEN_TO_ALL = 0o666
 #: Connections and leases of the default configuration, and some for the daemon itself.
 _FILES = 4096
 _LEAST_FREE_BYTES = 16 << 20
+_BY_SEVERITY = {"info": info, "warning": warn, "critical": fail}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,10 @@ def check(host: Host, answers: Answers, socket_path: str, commands: Commands) ->
 
 def health_findings(health: Health) -> Iterator[Finding]:
     """Hand on the daemon's own reasons, each with its action."""
-    if not health.reasons:
+    if all(reason.severity == "info" for reason in health.reasons):
         yield ok("health", f"the host is {health.verdict}")
     for reason in health.reasons:
-        found = fail if reason.severity == "critical" else warn
+        found = _BY_SEVERITY[reason.severity]
         yield found(f"health.{reason.check}", reason.message, reason.action)
 
 

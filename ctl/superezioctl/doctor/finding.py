@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["ok", "warn", "fail"]
+Status = Literal["ok", "info", "warn", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,11 @@ class Finding:
 def ok(check: str, message: str) -> Finding:
     """Return that a check passes."""
     return Finding(check, "ok", message)
+
+
+def info(check: str, message: str, action: str) -> Finding:
+    """Return what is as it should be, or somebody's wish, and good to know."""
+    return Finding(check, "info", message, action)
 
 
 def warn(check: str, message: str, action: str) -> Finding:

@@ -11,7 +11,7 @@ from superezioctl.output import Output
 
 #: Where what follows a line on a terminal begins: under the names of the checks.
 _MESSAGES_FROM = 6
-_STYLES = {"ok": "good", "warn": "warn", "fail": "bad"}
+_STYLES = {"ok": "good", "info": "note", "warn": "warn", "fail": "bad"}
 
 
 def show(out: Output, findings: Sequence[Finding]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 import wire_samples
 from superezio import errors, wire
@@ -449,6 +450,20 @@ def test_the_daemons_own_reasons_are_handed_on_with_their_actions() -> None:
     assert hot.status == "fail"
     (well,) = daemon.health_findings(wire_samples.health("healthy"))
     assert well.status == "ok"
+
+
+def test_what_the_daemon_calls_information_is_no_warning() -> None:
+    """As a cordon is somebody's wish: the host is as healthy as health says."""
+    health = wire_samples.health("degraded")
+    cordon = structs.replace(health.reasons[0], check="gpu_cordoned", severity="info")
+    healthy = structs.replace(health, verdict="healthy", reasons=[cordon])
+    well, told = daemon.health_findings(healthy)
+    assert (well.status, well.message) == ("ok", "the host is healthy")
+    assert (told.check, told.status, told.action) == (
+        *("health.gpu_cordoned", "info", "look at its fan"),
+    )
+    degraded = structs.replace(health, reasons=[*health.reasons, cordon])
+    assert [found.status for found in daemon.health_findings(degraded)] == ["warn", "info"]
 
 
 # --- groups ---------------------------------------------------------------------------------------
