@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from superezioctl.columns import columns_of, shortened
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,8 +66,8 @@ class Output:
 
     @property
     def interactive(self) -> bool:
-        """Whether a person looks at standard error as it comes."""
-        return self._stderr.isatty() and not self.json
+        """Whether a person looks at standard error as it comes, and a line can be written over."""
+        return self._stderr.isatty() and not self.json and not _is_dumb()
 
     def document(self, raw: bytes) -> None:
         """Print one JSON document: as it came, or to a terminal with indentation."""
@@ -84,8 +86,10 @@ class Output:
     def paragraph(self, text: str, *, indent: int = 4) -> None:
         """Print a line for people; a terminal that is narrower gets it broken between words.
 
-        What follows the first line is indented. Programs such as grep get it in one line.
+        What follows the first line is indented. Programs such as grep get it in one line. It is one
+        whatever is in it: the command line of a process may hold the end of a line, and a next.
         """
+        text = text.replace("\n", " ")
         for part in broken(text, self.width, indent) if self.on_terminal else (text,):
             self.line(part)
 
@@ -132,7 +136,8 @@ class Output:
 
         On a terminal that is too narrow the columns in `spare` are left out, the first one first,
         and then the one that is `cut`, or the first of those that are, then the next, is given what
-        room there is. What is cut has no style.
+        room there is. What is cut has no style. Rows that are too long even so are broken between
+        cells.
         """
         lines = [[cell.replace("\n", " ") for cell in row] for row in (header, *rows)]
         widths = [max(map(printed_width, column)) for column in zip(*lines, strict=True)]
@@ -153,7 +158,7 @@ class Output:
                 gap = " " * (widths[column] - printed_width(text))
                 cells.append(gap + text if column in right else text + gap)
             line = (" " * _BETWEEN_COLUMNS).join(cells).rstrip()
-            self.line(indent + (self.style(line, "dim") if number == 0 else line))
+            self.paragraph(indent + (self.style(line, "dim") if number == 0 else line))
 
     def _json(self, raw: bytes, *, indent: int | None) -> str:
         """Return a document as it came, unless it is to be indented or has to be all ASCII."""
@@ -177,11 +182,6 @@ def _as_fit(widths: Sequence[int], room: int, spare: Sequence[int]) -> list[int]
             break
         shown.remove(column)
     return shown
-
-
-def shortened(text: str, width: int) -> str:
-    """Return `text` cut to `width` columns."""
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
 def broken(text: str, width: int, indent: int) -> list[str]:
@@ -234,14 +234,16 @@ def _cannot_write(error: OSError) -> OutputError:
 
 def is_colourful(stream: TextIO) -> bool:
     """Say whether colour is welcome on a stream."""
-    return (
-        stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") != "dumb"
-    )
+    return stream.isatty() and not os.environ.get("NO_COLOR") and not _is_dumb()
+
+
+def _is_dumb() -> bool:
+    return os.environ.get("TERM", "") == "dumb"
 
 
 def printed_width(text: str) -> int:
     """Return how many columns `text` takes, colour left out."""
-    return sum(len(rest) for _, rest in _pieces(text))
+    return sum(columns_of(rest) for _, rest in _pieces(text))
 
 
 def plain(text: str) -> str:

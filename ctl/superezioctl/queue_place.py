@@ -7,6 +7,7 @@ import time
 
 from superezio.errors import SuperezioError
 from superezio.quantities import format_duration
+from superezioctl.columns import shortened
 from superezioctl.wording import with_users
 
 TYPE_CHECKING = False
@@ -91,7 +92,8 @@ class QueuePlace:
         """Show `text`; to a log only when `news` is not what it was."""
         if self._out.interactive:
             waited = format_duration(time.monotonic() - self._started_s)
-            self._out.progress(f"{self._command}: {text} ({waited})"[: self._out.width - 1])
+            told = f"{self._command}: {text} ({waited})".replace("\n", " ")
+            self._out.progress(shortened(told, self._out.width - 1))
         elif news != self._said:
             self._note({"waiting": text}, text)
         self._text, self._said = text, news

@@ -33,10 +33,15 @@ def access(context: Context) -> int:
             )
             for row in rows
         ],
+        spare=(4,),
+        cut=0,
     )
     context.out.line()
-    context.out.line(f"Your role is {mine}. Groups give roles: superezio makes a user,")
-    context.out.line("superezio-admin an admin (log in again after joining); root is an admin.")
+    context.out.paragraph(
+        f"Your role is {mine}. Groups give roles: superezio makes a user, superezio-admin an admin "
+        "(log in again after joining); root is an admin.",
+        indent=0,
+    )
     return DONE
 
 

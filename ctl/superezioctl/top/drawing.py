@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from superezio.quantities import format_duration
 from superezio.wire import Gpu, GpuProcess, Lease, Waiter
+from superezioctl.columns import padded
 from superezioctl.lease_ids import SHOWN_COLUMNS
 from superezioctl.output import Output, harmless, plain, printed_width
 from superezioctl.top.board import SECTIONS, Board
@@ -180,7 +181,7 @@ def _title(out: Output, name: str, count: str, *, focused: bool) -> str:
 
 def _gpu(out: Output, gpu: Gpu) -> Row:
     name = f"{gpu_place(gpu.index, gpu.mig_index)} "
-    name += f"{fit(short_name(gpu), _MODEL_COLUMNS):<{_MODEL_COLUMNS}}"
+    name += padded(fit(short_name(gpu), _MODEL_COLUMNS), _MODEL_COLUMNS)
     heat = f"{figure(gpu.temperature_c, '°C'):>6} margin {figure(gpu.margin_c):>3}"
     power = f"{figure(gpu.power_w):>3}/{figure(gpu.power_limit_w, 'W'):<5}"
     used = f"{size(gpu.vram_used_bytes)} of {size(gpu.vram_total_bytes)}"
@@ -262,7 +263,7 @@ def _table(cells: list[list[str]], *, right: Sequence[int], width: int) -> list[
         [
             fit(
                 "  ".join(
-                    f"{cell:>{columns}}" if column in right else f"{cell:<{columns}}"
+                    padded(cell, columns, right=column in right)
                     for column, (cell, columns) in enumerate(zip(row, widths, strict=True))
                 ).rstrip(),
                 width,

@@ -69,5 +69,6 @@ def show_event(out: Output, event: Event, places: Places) -> None:
     if event.correlation_id:
         about.append(f"correlation {event.correlation_id}")
     tail = out.style(f" [{', '.join(about)}]", "dim") if about else ""
-    message = places.named(event.message)
+    # It may quote what others have named, and is one line.
+    message = places.named(event.message).replace("\n", " ")
     out.line(f"{event.time} {out.style(type_, style) if style else type_} {message}{tail}")

@@ -50,7 +50,7 @@ def show_list(out: Output, raw: bytes) -> None:
             for gpu in gpus
         ],
         right=(2, 3, 4, 5, 6, 7, 8),
-        spare=(4, 3, 8),
+        spare=(4, 3, 8, 6, 2),
         cut=1,
     )
     down = {gpu.uuid for gpu in gpus if _is_down(gpu)}

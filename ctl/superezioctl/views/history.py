@@ -59,7 +59,7 @@ def show(
     # The newest reading is a moment old, and the oldest is to be within the picture.
     span_s = max(span_s, history.resolution_s) + history.resolution_s / 2
     step = format_duration(history.resolution_s)
-    out.line(
+    out.paragraph(
         out.style(f"gpu {place(whose.index, whose.mig_index)}: {short_name(whose)}", "bold")
         + f", the last {format_duration(span_s)}, a value for each {step}"
     )
@@ -71,7 +71,7 @@ def show(
         if not metric.points:
             out.line(f"{metric.name}: nothing known")
             continue
-        out.line(_title(out, metric))
+        out.paragraph(_title(out, metric))
         for line in plot.plot(
             metric.points,
             metric.axis(rows),

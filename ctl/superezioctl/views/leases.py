@@ -10,6 +10,7 @@ import msgspec
 
 from superezio.quantities import format_duration
 from superezio.wire import Lease, LeaseList, Revocation, Waiter
+from superezioctl.columns import columns_of
 from superezioctl.lease_ids import SHOWN_COLUMNS
 from superezioctl.output import Output
 from superezioctl.views.text import NOTHING, fit, place, size, user
@@ -19,7 +20,7 @@ from superezioctl.wording import with_places, with_users
 _USER_COLUMNS = 8
 _NAME_COLUMNS = 12
 _HOLDER_LEAST_COLUMNS = 8
-_NARROWEST = 40
+_NARROWEST = 20
 #: What has just been granted, or pauses, is not called idle.
 _IDLE_FROM_S = 60
 
@@ -56,11 +57,11 @@ def show_leases(out: Output, leases: list[Lease]) -> None:
         ]
         for lease in leases
     ]
-    taken = sum(2 + max(map(len, column)) for column in zip(header, *rows, strict=True))
+    taken = sum(2 + max(map(columns_of, column)) for column in zip(header, *rows, strict=True))
     room = max(_HOLDER_LEAST_COLUMNS, out.width - taken)
     for row, lease in zip(rows, leases, strict=True):
         row.append(fit(_holder(lease), room))
-    out.table([*header, "HOLDER"], rows, right=(3, 4), spare=(6,), cut=7)
+    out.table([*header, "HOLDER"], rows, right=(3, 4), spare=(6, 4, 5, 8, 3), cut=7)
 
 
 def _total(sizes: Iterable[int | None]) -> int | None:

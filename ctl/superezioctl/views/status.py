@@ -6,7 +6,7 @@ import msgspec
 
 from superezio.quantities import format_duration, format_size
 from superezio.wire import BreakerList, Gpu, GpuList, Health, Lease, LeaseList, SystemInfo
-from superezioctl.output import Output
+from superezioctl.output import Output, printed_width
 from superezioctl.views.gpus import short_name, state
 from superezioctl.views.health import show_reason
 from superezioctl.views.leases import show_queue
@@ -34,7 +34,7 @@ def show(out: Output, parts: dict[str, bytes]) -> None:
     leases = msgspec.json.decode(parts["leases"], type=LeaseList)
     daemon = f"superezio {system.version}, up {format_duration(system.uptime_s)}"
     driver = f", driver {system.driver_version}" if system.driver_version else ""
-    out.line(f"{styled(out, health.verdict)}  {out.style(daemon + driver, 'dim')}")
+    out.paragraph(f"{styled(out, health.verdict)}  {out.style(daemon + driver, 'dim')}")
     for reason in health.reasons:
         show_reason(out, reason)
     services = _services(parts["breakers"])
@@ -74,10 +74,20 @@ def _show_gpus(out: Output, gpus: list[Gpu]) -> None:
             used, total = size(gpu.vram_used_bytes), size(gpu.vram_total_bytes)
             out.line(f"  cut up by MIG into the instances below; {used} of {total} in use on them")
             continue
-        out.line(f"  {bar(out, gpu)} {_figures(gpu)}")
+        _show_bar(out, gpu)
         if gpu.blocked_reason is not None:
             out.paragraph(f"  admits no lease: {gpu.blocked_reason}")
-    out.line(out.style(f"  {legend(out)}", "dim"))
+    out.paragraph(out.style(f"  {legend(out)}", "dim"))
+
+
+def _show_bar(out: Output, gpu: Gpu) -> None:
+    """Print the bar with its figures, or where there is no room for both these below it."""
+    drawn, figures = f"  {bar(out, gpu)}", _figures(gpu)
+    if out.on_terminal and printed_width(f"{drawn} {figures}") > out.width:
+        out.line(drawn)
+        out.paragraph(f"    {figures}")
+    else:
+        out.line(f"{drawn} {figures}")
 
 
 def legend(out: Output) -> str:
@@ -135,4 +145,4 @@ def _show_leases(out: Output, leases: list[Lease]) -> None:
         name = f"{lease.name}, " if lease.name else ""
         age = format_duration(lease.age_s)
         line = f"  {places}  {user(lease.uid)}: {name}{holder or lease.mode}, {age}, {lease.state}"
-        out.line(fit(line, max(out.width, 80)))
+        out.paragraph(fit(line, max(out.width, 80)))

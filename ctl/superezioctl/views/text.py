@@ -6,7 +6,7 @@ import pwd
 from typing import TYPE_CHECKING
 
 from superezio.quantities import format_size
-from superezioctl.output import shortened
+from superezioctl.columns import shortened
 
 if TYPE_CHECKING:
     from superezioctl.output import Output

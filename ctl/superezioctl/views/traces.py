@@ -17,7 +17,8 @@ from superezio.wire import (
     TraceSpan,
     TraceSummary,
 )
-from superezioctl.output import Output, printed_width
+from superezioctl.columns import columns_of, padded
+from superezioctl.output import Output
 from superezioctl.views.text import NOTHING, figure, fit, size, user
 
 _BAR_COLUMNS = 26
@@ -192,9 +193,9 @@ def _gpu(out: Output, gpu: TraceGpu) -> list[str]:
 
 def _attributes(out: Output, span: TraceSpan) -> None:
     out.paragraph(f"{out.style(span.name, 'bold')}: {user(span.uid)}, pid {span.pid}")
-    width = max(map(printed_width, span.attributes))
+    width = max(map(columns_of, span.attributes))
     for name, value in span.attributes.items():
-        out.paragraph(f"  {name:<{width}}  {value}")
+        out.paragraph(f"  {padded(name, width)}  {value}")
 
 
 def _mark(mark: TraceMark) -> str:

@@ -49,7 +49,7 @@ def test_columns_line_up_also_in_colour() -> None:
     rows = [("a", out.style("1", "bad")), ("bbb", "22")]
     out.table(("N", "V"), rows, right=(1,))
     lines = stream.getvalue().splitlines()
-    assert [printed_width(line) for line in lines] == [7, 6 - 0, 7] or lines
+    assert [printed_width(line) for line in lines] == [7, 7, 7]
     plain = io.StringIO()
     Output(json=False, stdout=plain).table(("N", "V"), [("a", "1"), ("bbb", "22")], right=(1,))
     assert plain.getvalue() == "N     V\na     1\nbbb  22\n"
@@ -212,6 +212,61 @@ def test_services_and_help_fit_a_terminal_of_fifty_columns(daemon: FakeDaemon, w
     lines = [plain(line) for line in shown.partition("examples:")[0].splitlines()]
     assert lines
     assert [line for line in lines if len(line) > 50] == []
+
+
+#: A name of wide characters, and one of marks that take no room.
+FOREIGN = ("日本語のモデルの名前", "e\u0301" * 12)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize("words", ["lease list", "gpu list", "status", "queue", "access"])
+def test_no_line_is_broken_by_a_terminal_whatever_the_names(
+    daemon: FakeDaemon, words: str, columns: int
+) -> None:
+    """Its own lines are: a table that it breaks in mid-word is none."""
+    leases = [wire_samples.lease(name=name, uid=0) for name in (*FOREIGN, "plain")]
+    waiter = wire_samples.waiter(name=FOREIGN[0])
+    daemon.answers["lease.list"] = wire.LeaseList(leases=leases, queue=[waiter])
+    daemon.answers["rpc.discover"] = {
+        "methods": [
+            {
+                "name": "breaker.force_open",
+                "x-access": {"role": "admin", "visibility": "public", "own": False},
+            }
+        ]
+    }
+    shown = run_on_terminal(*words.split(), columns=columns, LC_ALL="C.UTF-8").splitlines()
+    lines = [plain(line) for line in shown]
+    assert lines
+    assert [line for line in lines if printed_width(line) > columns] == []
+
+
+def test_a_table_lines_up_whatever_the_names() -> None:
+    out = Output(json=False, stdout=(screen := Terminal()))
+    out.table(("NAME", "V"), [(name, "1") for name in (*FOREIGN, "plain")])
+    lines = screen.getvalue().splitlines()
+    assert [printed_width(plain(line)) for line in lines] == [23] * 4
+
+
+def test_a_table_for_which_no_room_can_be_made_is_broken_between_cells() -> None:
+    out = Output(json=False, stdout=(screen := Terminal()))
+    out.table(("NAME", "V"), [("n" * 60, "v" * 30)], indent="  ")
+    _, row, rest = map(plain, screen.getvalue().splitlines()[-3:])
+    assert (row, rest) == (f"  {'n' * 60}", f"    {'v' * 30}")
+
+
+def test_what_quotes_a_command_line_is_one_line() -> None:
+    """It may hold the end of one, and what looks like a next."""
+    out = Output(json=False, stdout=(screen := Terminal()))
+    out.paragraph("holder       7 sleep\nGPU 9 a line of its own")
+    assert screen.getvalue() == "holder       7 sleep GPU 9 a line of its own\n"
+
+
+def test_on_a_dumb_terminal_nothing_is_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Output(json=False, stderr=Terminal()).interactive
+    assert not Output(json=True, stderr=Terminal()).interactive
+    monkeypatch.setenv("TERM", "dumb")
+    assert not Output(json=False, stderr=Terminal()).interactive
 
 
 def test_limits_are_told_apart_on_a_terminal_of_fifty_columns(daemon: FakeDaemon) -> None:
