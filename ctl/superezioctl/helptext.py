@@ -116,15 +116,21 @@ def _options(options: Sequence[Option]) -> list[str]:
 
 def words_of(option: Option) -> str:
     """Return how an option is written."""
-    name = option.name if option.metavar is None else f"{option.name} {option.metavar}"
+    name = f"{option.name} {value_of(option)}".rstrip()
     return f"{option.short}, {name}" if option.short else name
+
+
+def value_of(option: Option) -> str:
+    """Return how the value of an option is written: in brackets where it may be left out."""
+    metavar = option.metavar or ""
+    return metavar if option.implied is None else f"[{metavar}]"
 
 
 def summary_of(option: Option) -> str:
     """Return what an option does, with its default."""
     if option.repeat:
         return f"{option.summary} (may be repeated)"
-    if option.metavar is None or option.default is None:
+    if option.metavar is None or option.default in {None, ""}:
         return option.summary
     shown = option.default
     if isinstance(shown, float):

@@ -133,7 +133,7 @@ def _options(page: Page, options: Sequence[Option]) -> None:
 
 def _tag(option: Option) -> str:
     names = ", ".join(f"`{each}`" for each in (option.short, option.name) if each)
-    return names if option.metavar is None else f"{names} {option.metavar}"
+    return f"{names} {helptext.value_of(option)}".rstrip()
 
 
 def _positional(positional: Positional) -> tuple[str, str]:

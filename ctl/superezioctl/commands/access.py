@@ -54,7 +54,8 @@ COMMANDS = {
     "access": Command(
         access,
         description="The table is the one the daemon decides by. Each role has the rights of the "
-        "one before it.",
+        "one before it. What of others is visible: public is all, as nothing in it is personal; "
+        "masked are their entries without what is personal; own is nothing. An admin sees all.",
         examples=["superezioctl access"],
     )
 }

@@ -48,8 +48,8 @@ COMMANDS = {
         "script to ~/.config/fish/completions/superezioctl.fish.",
         examples=[
             "source <(superezioctl completion bash)",
-            "superezioctl completion zsh >/usr/local/share/zsh/site-functions/_superezioctl",
-            "superezioctl completion fish >~/.config/fish/completions/superezioctl.fish",
+            "source <(superezioctl completion zsh)",
+            "superezioctl completion fish | source",
         ],
     )
 }

@@ -41,6 +41,8 @@ def events(context: Context) -> int:
 
     arguments = context.arguments
     count, follows = arguments["count"], not arguments["no_follow"]
+    if not follows and arguments["follow"]:
+        raise UsageError("--follow goes on, and --no-follow ends: choose one")
     replay = arguments["replay"]
     if not (follows or replay):
         replay = min(count or _REMEMBERED, _REMEMBERED)
@@ -103,6 +105,7 @@ COMMANDS = {
                 metavar="N",
                 convert=positive,
             ),
+            Option("--follow", "go on as events come, as it does by itself", short="-f"),
             Option(
                 "--no-follow",
                 "print the past events that there are, or the last --replay N of them, and end",
@@ -111,7 +114,9 @@ COMMANDS = {
         description="Ends with Ctrl-C. When the daemon restarts it is waited for. Events that "
         "were lost because they were not read in time are counted. With --json each line has "
         "`event` and `lost`.\n\nWhere fewer events than --count have happened, it waits for the "
-        "rest; with --no-follow it does not. The daemon remembers the last 4,096 since it started.",
+        "rest; with --no-follow it does not. The daemon remembers the last 4,096 since it started."
+        f"\n\nTypes begin with {', '.join(FAMILIES[:-1])} and {FAMILIES[-1]} and are listed in "
+        "superezio-rpc(7), under EVENTS; one that no event has is refused.",
         examples=[
             "superezioctl events",
             "superezioctl events --no-follow --replay 50",

@@ -118,7 +118,7 @@ COMMANDS = {
     ),
     "gpu processes": Command(
         processes,
-        positionals=[Positional("GPU", "only of this one", optional=True)],
+        positionals=[Positional("GPU", f"only those on this one: {_GPU.summary}", optional=True)],
         description="Users, commands, units and containers of other users are shown to admins "
         "only.",
         examples=["superezioctl gpu processes", "superezioctl gpu processes 0"],

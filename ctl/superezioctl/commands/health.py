@@ -34,6 +34,10 @@ COMMANDS = {
             "The exit code is 3 when the verdict is unhealthy, and 0 when it is healthy or "
             "degraded: a degraded host works, and the reasons say what is missing."
         ),
-        examples=["superezioctl health", "superezioctl --json health | jq -r .verdict"],
+        examples=[
+            "superezioctl health",
+            "superezioctl health --all",
+            "superezioctl --json health | jq -r .verdict",
+        ],
     )
 }

@@ -722,6 +722,17 @@ def test_a_daemon_that_does_not_say_what_it_knows_is_listened_to_with_a_warning(
     )
 
 
+@pytest.mark.parametrize("word", ["--follow", "-f"])
+def test_to_follow_may_be_said_and_not_with_its_opposite(
+    ctl: Ctl, daemon: FakeDaemon, word: str
+) -> None:
+    daemon.answers["events.subscribe"] = wire_samples.subscribed(2, [wire_samples.event(1)])
+    assert ctl("events", word, "--count", "1", "--replay", "1") == 0
+    assert "was granted" in ctl.out
+    assert ctl("events", word, "--no-follow") == 2
+    assert "choose one" in ctl.err
+
+
 def test_this_version_knows_the_daemons_types() -> None:
     assert set(events.TYPES) == set(EVENT_TYPES)
 

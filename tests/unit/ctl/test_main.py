@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from ctl_runner import Ctl
 from fake_daemon import FakeDaemon, HangUp, Silence
 from superezio import errors
 from superezioctl import exit_codes
+from superezioctl.arguments import COMMON, Reader
 from superezioctl.catalogue import CATALOGUE
 from superezioctl.command_line import load
 
@@ -27,12 +30,38 @@ def test_every_command_has_help_with_examples_on_eighty_columns(ctl: Ctl, name: 
     assert ctl.out.startswith(f"usage: superezioctl {name}")
     assert CATALOGUE[name][1] in ctl.out
     examples = ctl.out.split("examples:\n")[1].splitlines()
-    assert all(f"superezioctl {name}" in e or "superezioctl" in e for e in examples)
+    assert any(f"superezioctl {name}" in e or f"--json {name}" in e for e in examples)
     assert examples
     prose = ctl.out.split("examples:")[0].splitlines()[2:]
     assert max(map(len, prose)) <= 80
     for option in load(name).options:
         assert option.name in ctl.out
+
+
+#: A call in a line of a shell, up to what the shell does with it.
+_CALL = re.compile(r"superezioctl ((?:'[^']*'|\"[^\"]*\"|[^|;&)>])*)")
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_example_can_be_typed(name: str) -> None:
+    """The command that it is of is called with options and words that there are."""
+    called = []
+    for example in load(name).examples:
+        for call in _CALL.findall(example.replace("$$", "4711").replace("alice", "root")):
+            words = Reader(COMMON).read_leading(shlex.split(call))
+            found = next(n for n in (" ".join(words[:2]), words[0]) if n in CATALOGUE)
+            command = load(found)
+            reader = Reader((*command.options, *COMMON))
+            reader.read_all(words[len(found.split()) :], command.positionals)
+            called.append(found)
+    assert name in called
+
+
+def test_help_says_what_may_be_left_out_and_no_default_of_nothing(ctl: Ctl) -> None:
+    assert ctl("trace", "--help") == 0
+    assert "  --ring [FILE] " in ctl.out
+    assert ctl("gpu", "cordon", "--help") == 0
+    assert "(default: )" not in ctl.out
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])
