@@ -299,7 +299,8 @@ def _wire(
         probe_faults=core.monitor.probe_faults,
         overcommitted=lambda: {each.uuid: each.message for each in core.ledger.overcommitted()},
         unreturned=core.leases.unreturned,
-        state_faults=lambda: _state_faults(core),
+        state_faults=lambda: _faults_of(core.leases),
+        unkept=lambda: _faults_of(core.database),
         log_waits=logging.waiting,
         log_drops=RecentLosses(lambda: logging.dropped, noun="log lines"),
         loop_lag_s=lag.worst_s,
@@ -415,10 +416,11 @@ def _facts(options: Options, socket: Path) -> DaemonFacts:
     )
 
 
-def _state_faults(core: _Core) -> list[str]:
-    faults = [fault for fault in (core.database.fault, core.leases.fault) if fault is not None]
-    aside = [path for path in (core.database.moved_aside, core.leases.moved_aside) if path]
-    return faults + [f"a corrupt file was found and moved to {path}" for path in aside]
+def _faults_of(kept: Database | LeaseManager) -> list[str]:
+    faults = [] if kept.fault is None else [kept.fault]
+    if kept.moved_aside is not None:
+        faults.append(f"a corrupt file was found and moved to {kept.moved_aside}")
+    return faults
 
 
 async def _apply(config: Config, core: _Core, *, server: RpcServer, level: RunningLevel) -> None:

@@ -1,4 +1,4 @@
-"""A life that cannot write its state and is killed: the next gives no fresh burst (semantics 2)."""
+"""What goes on while a file cannot be written, and what a life after it may believe."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from live_daemon import LiveDaemon
-from plain_client import call_once
+from plain_client import RefusedError, call_once
 
 CONFIG = """
 [limit.shared.daily]
 everyone = true
 [limit.shared.daily.host]
 requests = "5/24h"
+"""
+MONEY = """
+[limit.shared.paid]
+everyone = true
+[limit.shared.paid.host]
+money_per_day = "1.00"
 """
 
 
@@ -33,6 +40,7 @@ def _left(daemon: LiveDaemon) -> int:
 
 
 def test_kill_nine_of_a_life_that_could_not_write_gives_no_fresh_burst(daemon: LiveDaemon) -> None:
+    """Semantics 2."""
     assert _left(daemon) == 5
     assert daemon.stop() == 0
     daemon.start()
@@ -46,3 +54,44 @@ def test_kill_nine_of_a_life_that_could_not_write_gives_no_fresh_burst(daemon: L
         daemon.kill()
     daemon.start()
     assert _left(daemon) == 0, "it was here, and may have granted what there was"
+
+
+def _conditions(daemon: LiveDaemon) -> set[str]:
+    reasons = call_once(daemon.socket_path, "health.get")["reasons"]
+    return {each["check"] for each in reasons if each["severity"] == "warning"}
+
+
+def test_a_lease_needs_the_runtime_directory_and_money_the_state_directory(
+    daemon: LiveDaemon,
+) -> None:
+    """Semantics 7: no new grants where they cannot be recorded, and existing leases stand."""
+    daemon.configure(MONEY)
+    assert daemon.stop() == 0
+    wanted: dict[str, Any] = {"vram_bytes": 1 << 30, "mode": "ttl", "ttl_ms": 600_000}
+    with closing(sqlite3.connect(daemon.directory / "state" / "state.db")) as other:
+        other.isolation_level = None
+        other.execute("BEGIN IMMEDIATE")  # as above
+        daemon.start()
+        lease = call_once(daemon.socket_path, "lease.acquire", **wanted)["id"]
+        assert _conditions(daemon) == {"state_not_kept"}
+        with pytest.raises(RefusedError) as refused:
+            call_once(daemon.socket_path, "limit.acquire", name="paid", money_micros=1)
+        assert refused.value.kind == "state_not_writable"
+        daemon.kill()
+        daemon.start()
+        assert _leases(daemon) == [lease], "nothing of a lease is in the state directory"
+        assert daemon.stop() == 0
+    with closing(sqlite3.connect(daemon.runtime_dir / "leases.db")) as other:
+        other.isolation_level = None
+        daemon.start()
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RefusedError) as refused:
+            call_once(daemon.socket_path, "lease.acquire", **wanted)
+        assert refused.value.kind == "state_not_writable"
+        assert _conditions(daemon) == {"state_not_writable"}
+        call_once(daemon.socket_path, "limit.acquire", name="paid", money_micros=1)
+        assert _leases(daemon) == [lease]
+
+
+def _leases(daemon: LiveDaemon) -> list[str]:
+    return [each["id"] for each in call_once(daemon.socket_path, "lease.list")["leases"]]

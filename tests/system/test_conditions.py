@@ -3,7 +3,7 @@
 Not here: no_gpus and what needs a card to be seen to; loop_lag and log_drops, which end by
 themselves after a minute and after five (unit/health/test_lag.py, test_losses.py); self_check and
 watchdog_restarted (unit/health/test_watchdog.py, test_self_check.py); logging
-(test_journal_away.py); probe and state_not_writable (faults/).
+(test_journal_away.py); probe, state_not_writable and state_not_kept (faults/).
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def test_with_a_full_state_directory_leases_are_granted_and_cordons_kept_in_memo
     service.start()
     lease, _ = service.lease()
     machine.run("superezioctl", "gpu", "cordon", "1")
-    _await_conditions(service, "state_not_writable", "gpu_cordoned")
+    _await_conditions(service, "state_not_kept", "gpu_cordoned")
     assert _cordoned(service) == [False, True]
     _restart(service)
     assert _cordoned(service) == [False, False], "it was in memory alone"
@@ -117,7 +117,7 @@ def test_with_a_full_state_directory_leases_are_granted_and_cordons_kept_in_memo
     machine.run("superezioctl", "gpu", "cordon", "1")
     pid = service.main_pid
     machine.run("rm", file)
-    machine.wait_until("room", lambda: "state_not_writable" not in service.conditions())
+    machine.wait_until("room", lambda: "state_not_kept" not in service.conditions())
     assert service.main_pid == pid
     _restart(service)
     assert _cordoned(service) == [False, True], "it was written when there was room"

@@ -48,7 +48,7 @@ class Observed:
     overcommitted: Callable[[], Mapping[str, str]] = _no_gpus
     #: GPUs whose VRAM did not come back after a release.
     unreturned: Callable[[], Mapping[str, str]] = _no_gpus
-    #: Files that cannot be written, or that were found corrupt.
+    #: That the leases' file cannot be written, or was found corrupt.
     state_faults: Callable[[], Sequence[str]] = _no_messages
     #: Log lines lost in the last minutes, as a sentence.
     log_drops: Callable[[], str | None] = _nothing
@@ -70,6 +70,8 @@ class Observed:
     sudden_end: Callable[[], str | None] = _nothing
     #: Why flight records do not outlive the daemon, or which file was no ring.
     recorder: Callable[[], Sequence[str]] = _no_messages
+    #: That the file of what outlives a reboot cannot be written, or was found corrupt.
+    unkept: Callable[[], Sequence[str]] = _no_messages
 
 
 def declared_checks(
@@ -225,7 +227,15 @@ def _daemon_checks(observed: Observed, *, lag_limit_s: float) -> tuple[Check, ..
             code="state_not_writable",
             severity="warning",
             probe=lambda: [Finding(message=message) for message in observed.state_faults()],
-            action="Free space in, or fix the rights of, the directory; existing leases stand.",
+            action="Free space in, or fix the rights of, the runtime directory: no lease is granted"
+            " until then; existing leases stand.",
+        ),
+        Check(
+            code="state_not_kept",
+            severity="warning",
+            probe=lambda: [Finding(message=message) for message in observed.unkept()],
+            action="Free space in, or fix the rights of, the state directory: cordons, quarantines"
+            " and what is spent are in memory alone until then; leases are granted, and kept.",
         ),
         Check(
             code="log_drops",

@@ -157,6 +157,7 @@ def test_a_driver_that_knows_no_gpu_is_degraded(host: Host) -> None:
         ({"overcommitted": lambda: {"GPU-1": "pid 7 grew"}}, "gpu_overcommitted:1", "degraded"),
         ({"unreturned": lambda: {"GPU-0": "2 GiB"}}, "vram_unreturned:0", "degraded"),
         ({"state_faults": lambda: ["disk full"]}, "state_not_writable", "degraded"),
+        ({"unkept": lambda: ["disk full"]}, "state_not_kept", "degraded"),
         ({"log_drops": lambda: "9 lines lost"}, "log_drops", "degraded"),
         ({"log_waits": lambda: (9, 2.5)}, "logging", "degraded"),
         ({"loop_lag_s": lambda: 1.1}, "loop_lag", "degraded"),
