@@ -7,6 +7,8 @@ import sys
 
 from superezioctl.columns import columns_of, shortened
 
+from superezio.json_text import shown_json
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -161,12 +163,15 @@ class Output:
             self.paragraph(indent + (self.style(line, "dim") if number == 0 else line))
 
     def _json(self, raw: bytes, *, indent: int | None) -> str:
-        """Return a document as it came, unless it is to be indented or has to be all ASCII."""
+        """Return a document as it came, unless it is to be indented or has to be all ASCII.
+
+        What a terminal would act on is escaped in either case: programs hand on what they read.
+        """
         if indent is None and (self.unicode or raw.isascii()):
-            return raw.decode()
+            return shown_json(raw.decode())
         import json  # noqa: PLC0415 - programs, who do not read from terminals, need none
 
-        return json.dumps(json.loads(raw), indent=indent, ensure_ascii=not self.unicode)
+        return shown_json(json.dumps(json.loads(raw), indent=indent, ensure_ascii=not self.unicode))
 
 
 def _taken(widths: Sequence[int], shown: Sequence[int]) -> int:

@@ -10,6 +10,8 @@ import sdnotify
 import structlog
 from msgspec import Struct
 
+from supereziod.observability.log_fields import printable
+
 _SEPARATORS: Final = str.maketrans("\n\r\0", "   ")
 
 
@@ -46,7 +48,8 @@ class Notifier:
         """Send `NAME=value` assignments as one message; return whether they went out."""
         if not self.enabled:
             return False
-        lines = (assignment.translate(_SEPARATORS) for assignment in assignments)
+        # `systemctl status` shows STATUS= as it is, and processes of others are named in it.
+        lines = (printable(assignment.translate(_SEPARATORS)) for assignment in assignments)
         # sdnotify encodes as Latin-1: handing it the UTF-8 bytes as such keeps every character.
         message = "\n".join(lines).encode().decode("latin-1")
         try:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from structlog.typing import EventDict, WrappedLogger
 
+from superezio.json_text import shown_json
 from supereziod.observability.correlation import RequestScope, current_scope
 
 SCOPE_FIELDS: Final = tuple(
@@ -97,7 +98,7 @@ def as_text(value: object) -> str:
     """Return a field's value for people: words as they stand, all else as JSON."""
     if isinstance(value, str):
         return printable(value)
-    return printable(to_json(value).decode())
+    return shown_json(to_json(value).decode())
 
 
 def sentence(fields: EventDict) -> str:

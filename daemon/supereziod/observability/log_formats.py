@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 from structlog.typing import EventDict, WrappedLogger
 
+from superezio.json_text import shown_json_bytes
 from supereziod.observability.log_fields import LEADING_FIELDS, as_text, extras, sentence, to_json
 
 _COLOURS: Final = {
@@ -24,13 +25,14 @@ _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 def render_json(_logger: WrappedLogger, _method: str, fields: EventDict) -> bytes:
-    """Return one line of JSON, the leading fields first."""
+    """Return one line of JSON, the leading fields first. People look at it in terminals, too."""
     ordered = {name: fields[name] for name in LEADING_FIELDS if name in fields} | dict(fields)
     try:
-        return _encode(ordered) + b"\n"
+        line = _encode(ordered)
     except (TypeError, ValueError, OverflowError):
         # One value has no JSON form: the others keep theirs.
-        return _encode({name: msgspec.Raw(to_json(v)) for name, v in ordered.items()}) + b"\n"
+        line = _encode({name: msgspec.Raw(to_json(v)) for name, v in ordered.items()})
+    return shown_json_bytes(line) + b"\n"
 
 
 class ConsoleRenderer:

@@ -19,9 +19,11 @@ from superezioctl.output import Output, plain, printed_width
 from wire_samples import limit_state
 
 
-class Terminal(io.StringIO):
+class Pipe(io.StringIO):
     encoding = "utf-8"
 
+
+class Terminal(Pipe):
     def isatty(self) -> bool:
         return True
 
@@ -303,3 +305,17 @@ def test_what_others_named_cannot_command_the_terminal() -> None:
         assert not {"\x07", "\x9b", "\u202e", "\x1b]", "\x1b[2J"} & set(shown)
         assert "\x1b[2J" not in shown
         assert "\x1b]" not in shown
+
+
+def test_nor_can_it_in_a_document_or_a_record_and_a_program_reads_the_same() -> None:
+    named = "\x7f\x85\x9b2J\u2028\u202ename é \U000e0041 😀"
+    raw = json.dumps({"name": named}, ensure_ascii=False).encode()
+    for stream in (Pipe(), Terminal()):
+        out = Output(json=True, stdout=stream)
+        out.document(raw)
+        out.record(raw)
+        text = stream.getvalue()
+        assert text.replace("\n", "").isprintable()
+        assert "name é " in text
+        document, end = json.JSONDecoder().raw_decode(text)
+        assert document == json.loads(text[end:]) == {"name": named}

@@ -322,8 +322,14 @@ MUTANTS = (
     _mutant(
         "lets a text send assignments",
         "health.notifier",
-        "(assignment.translate(_SEPARATORS) for assignment in assignments)",
-        "assignments",
+        "printable(assignment.translate(_SEPARATORS))",
+        "printable(assignment, keep_newlines=True)",
+    ),
+    _mutant(
+        "lets a text drive a terminal",
+        "health.notifier",
+        "printable(assignment.translate(_SEPARATORS))",
+        "assignment.translate(_SEPARATORS)",
     ),
 )
 

@@ -31,6 +31,11 @@ def test_every_character_arrives(notifier: Notifier, systemd: Systemd) -> None:
     assert systemd.messages() == ["STATUS=95 °C, heiß 🔥"]
 
 
+def test_what_a_terminal_would_obey_is_escaped(notifier: Notifier, systemd: Systemd) -> None:
+    notifier.send("STATUS=pid 7 (\x1b[2J\x9b31m\u202e) grew")
+    assert systemd.messages() == [r"STATUS=pid 7 (\x1b[2J\x9b31m\u202e) grew"]
+
+
 def test_an_abstract_address_is_reached(tmp_path: Path) -> None:
     name = f"superezio-test{tmp_path}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:

@@ -19,6 +19,8 @@ JUDGES = {
     "journald": [KEEPING_TESTS, LOGGING_TESTS],
     "journal_space": [SPACE_TESTS, KEEPING_TESTS],
     "logging_setup": [KEEPING_TESTS],
+    "log_formats": [LOGGING_TESTS],
+    "log_fields": [LOGGING_TESTS],
 }
 
 
@@ -98,6 +100,18 @@ MUTANTS = (
         "log_writer",
         "self._lines[0].put_ns",
         "self._lines[-1].put_ns",
+    ),
+    _mutant(
+        "lets JSON drive a terminal",
+        "log_formats",
+        "return shown_json_bytes(line)",
+        "return line",
+    ),
+    _mutant(
+        "spoils the JSON in a field of the journal",
+        "log_fields",
+        "shown_json(to_json(value).decode())",
+        "printable(to_json(value).decode())",
     ),
     _mutant(
         "takes a replaced journal for gone",

@@ -214,6 +214,20 @@ def test_text_cannot_drive_the_terminal_or_fake_a_line(file: int) -> None:
     assert "\x1b" not in first + second
 
 
+def test_json_has_nothing_raw_that_a_terminal_might_obey_and_says_the_same(file: int) -> None:
+    nasty = "\x1b[2J\x7f\u0085\x9b31m\u2028\u2029\u202e\u2066\U000e0041 fine é 漢 😀"
+    with Logging(log_format="json", fd=file):
+        structlog.get_logger().info("shown", message=nasty, command=[{nasty: nasty}])
+        structlog.get_logger().info("without a form", command=nasty, lone="\udcff\x9b")
+    raw = os.pread(file, 1 << 20, 0).decode()
+    assert raw.replace("\n", "").isprintable()
+    assert raw.count("\n") == 2
+    assert "fine é 漢 😀" in raw
+    first, second = (json.loads(line) for line in raw.split("\n") if line)
+    assert (first["message"], first["command"]) == (nasty, [{nasty: nasty}])
+    assert second["command"] == nasty
+
+
 def test_a_traceback_is_indented_under_its_line(file: int) -> None:
     with Logging(log_format="console", fd=file):
         try:
@@ -306,6 +320,19 @@ def test_fields_cannot_forge_what_the_journal_or_we_rely_on(tmp_path: Path) -> N
     assert entry["SUPEREZIO_9LIVES"] == "9"
     assert entry["X" * 64] == "long"
     assert "NOTHING" not in entry
+
+
+def test_no_field_of_the_journal_has_what_a_terminal_might_obey(tmp_path: Path) -> None:
+    nasty = "\x1b[2J\x9b31m\u2028\u202e\x85 fine"
+    with (
+        JournalReceiver(tmp_path / "journal") as journal,
+        Logging(log_format="journald", journal_socket=journal.path),
+    ):
+        structlog.get_logger().info("shown", message=nasty, comm=nasty, comms=[nasty])
+        entry = journal.entry()
+    assert all(value.isprintable() for value in entry.values())
+    assert entry["COMM"] == entry["MESSAGE"] == r"\x1b[2J\x9b31m\u2028\u202e\x85 fine"
+    assert json.loads(entry["COMMS"]) == [nasty], "still JSON"
 
 
 def test_a_traceback_is_part_of_the_message(tmp_path: Path) -> None:
