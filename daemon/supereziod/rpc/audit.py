@@ -1,10 +1,11 @@
 """One record in the journal of each administrative act: who, by which process, what, how it ended.
 
 What is audited is said by the table of methods (`Method.audit`): what admins alone may call,
-always; what anyone may do to things of their own, where it is about another user's, or shared.
-What was refused for want of rights is recorded as well, and so is a call of what admins alone may
-do that was turned away before anybody looked at it: it came too fast, or cannot be read. Whom the
-other methods would have been about is not known then, nor was anything of theirs touched.
+always, unless it only reads; what anyone may do to things of their own, where it is about another
+user's, or shared. What was refused for want of rights is recorded as well, reads of what is for
+admins too, and so is an act of theirs that was turned away before anybody looked at it: it came too
+fast, or cannot be read. Whom the other methods would have been about is not known then, nor was
+anything of theirs touched.
 
 What has changed something is never kept from the record by what has not: each has a rate of its
 own. An admin's acts have none; what is turned away has, whoever sends it.
@@ -27,6 +28,7 @@ from supereziod.observability.log_fields import in_one_line
 from supereziod.observability.targets import Target
 from supereziod.resilience.event_rate import EventRate
 from supereziod.rpc.actors import Actor, Actors
+from supereziod.rpc.method import Audit
 from supereziod.rpc.requests import Act, RequestContext
 from supereziod.rpc.route import Route
 
@@ -66,10 +68,8 @@ class AuditTrail:
         self._attempts = EventRate(clock=clock, per_second=_PER_SECOND, burst=_BURST)
 
     def begin(self, request: RequestContext, route: Route, params: Params) -> None:
-        """Have a request leave a record when it ends, if it is an act."""
-        if route.only_reads is not None and route.only_reads(params):
-            return
-        request.act = Act(params=params, always=route.audit == "always", actor=None)
+        """Have a request leave a record when it ends, if it is an act, or is refused as one."""
+        request.act = Act(params=params, audit=_audit_of(route, params), actor=None)
 
     def waits(self, request: RequestContext, act: Act) -> None:
         """Look up who is behind one that waits: nobody may be there when it ends."""
@@ -79,13 +79,11 @@ class AuditTrail:
         self, request: RequestContext, route: Route, params: Params | None, error: SuperezioError
     ) -> None:
         """Record a call that nobody looked at; `params` None: they cannot be read."""
-        if route.audit != "always":
-            return
-        if params is not None and route.only_reads is not None and route.only_reads(params):
+        if _audit_of(route, params) != "always":
             return
         besides = self._attempts.take(request.uid)
         if besides is not None:
-            act = Act(params=params, always=True, actor=None)
+            act = Act(params=params, audit="always", actor=None)
             self._record(request, act, "audit.turned_away", "turned_away", error, besides)
 
     def done(self, request: RequestContext, act: Act, result: object) -> None:
@@ -112,8 +110,8 @@ class AuditTrail:
         return result
 
     def _is_administrative(self, request: RequestContext, act: Act) -> bool:
-        if act.always:
-            return True
+        if act.audit != "others":
+            return act.audit == "always"
         target = _target_of(request)
         return target is not None and target.owner != request.uid
 
@@ -178,6 +176,11 @@ class AuditTrail:
 
     def _actor(self, request: RequestContext) -> Actor:
         return self._actors.describe(request.peer, request.origin.pidfd())
+
+
+def _audit_of(route: Route, params: Params | None) -> Audit:
+    reads = params is not None and route.only_reads is not None and route.only_reads(params)
+    return "refusals" if reads else route.audit
 
 
 def _target_of(request: RequestContext) -> Target | None:

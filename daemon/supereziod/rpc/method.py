@@ -11,8 +11,9 @@ from superezio.wire import Params, Role
 from supereziod.rpc.access import Visibility
 
 #: What leaves a record for the audit. `always`: each call. `others`: a call that is about what
-#: belongs to another user or is shared, and one that is refused for want of rights.
-Audit = Literal["always", "others", "never"]
+#: belongs to another user or is shared, and one that is refused for want of rights. `refusals`:
+#: such a refusal alone, as what only reads is no act.
+Audit = Literal["always", "others", "refusals", "never"]
 
 
 class Method(Struct, frozen=True, kw_only=True):
@@ -27,7 +28,7 @@ class Method(Struct, frozen=True, kw_only=True):
     a request of its own, and returns an awaitable.
     `hands_out` tells of params whether the request, as it is answered, is given what it has to give
     back or to do. It must not be a notification then: nobody would know of it.
-    `only_reads` tells of params that nothing is to be changed, so that there is nothing to audit.
+    `only_reads` tells of params that nothing is to be changed: of these `audit` is `refusals`.
     `errors` are the kinds a caller has to reckon with besides those of every method.
     """
 

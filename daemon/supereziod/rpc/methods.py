@@ -122,10 +122,10 @@ METHODS: Final[tuple[Method, ...]] = (
 
     _method("config.get", "admin", "public", ConfigCommands.get,
             wire.ConfigParams, wire.ConfigValues, "The configuration in force, and where each"
-            " value was set", may_wait=True, errors=("not_found",)),
+            " value was set", may_wait=True, errors=("not_found",), audit="refusals"),
     _method("config.diff", "admin", "public", ConfigCommands.diff,
             wire.NoParams, wire.ConfigDiff, "What the files say that is not in force",
-            may_wait=True, errors=("conflict",)),
+            may_wait=True, errors=("conflict",), audit="refusals"),
 
     _method("health.get", "observer", "public", HealthCommands.get,
             wire.NoParams, wire.Health, "The verdict on the host, with reasons and actions"),

@@ -12,6 +12,7 @@ from superezio.wire import Meta, Params, Role
 from supereziod.observability.correlation import accept_id, numbered_id
 from supereziod.observability.timeline import Timeline
 from supereziod.rpc.actors import Actor
+from supereziod.rpc.method import Audit
 from supereziod.rpc.peers import Peer
 from supereziod.rpc.sessions import SessionState
 
@@ -47,12 +48,12 @@ class Origin(Protocol):
 class Act(Struct, frozen=True, kw_only=True):
     """What the audit has to know of a request when it ends.
 
-    `always`: whatever it is about; else only where that is another user's, or shared. `actor` is
-    who asked, where that was looked up when it began to wait. Without `params` they cannot be read.
+    `audit` says what leaves a record. `actor` is who asked, where that was looked up when it began
+    to wait. Without `params` they cannot be read.
     """
 
     params: Params | None
-    always: bool
+    audit: Audit
     actor: Actor | None
 
 

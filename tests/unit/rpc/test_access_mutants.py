@@ -120,8 +120,8 @@ MUTANTS = (
     _mutant(
         "records what only reads",
         "audit",
-        "and route.only_reads(params):\n            return\n        request.act",
-        "and False:\n            return\n        request.act",
+        'if act.audit != "others":\n            return act.audit == "always"',
+        'if act.audit != "others":\n            return True',
     ),
     _mutant("records what is one's own", "audit", "and target.owner != request.uid", "and True"),
     _mutant(
@@ -170,14 +170,20 @@ MUTANTS = (
     _mutant(
         "tells of others' calls that were turned away",
         "audit",
-        '        if route.audit != "always":\n            return\n',
-        '        if route.audit == "never":\n            return\n',
+        'if _audit_of(route, params) != "always":',
+        'if _audit_of(route, params) not in {"always", "others"}:',
     ),
     _mutant(
         "tells of a look that came too fast",
         "audit",
-        "and route.only_reads(params):\n            return\n        besides",
-        "and False:\n            return\n        besides",
+        'if _audit_of(route, params) != "always":',
+        'if route.audit != "always":',
+    ),
+    _mutant(
+        "leaves out a look that was refused",
+        "audit",
+        "        if isinstance(error, PermissionDeniedError):\n",
+        '        if isinstance(error, PermissionDeniedError) and act.audit != "refusals":\n',
     ),
     _mutant("cuts nothing", "audit", "text if len(text) <= size else", "text if True else"),
     _mutant(

@@ -150,10 +150,31 @@ async def test_an_attempt_without_the_role_is_recorded(
     assert "refused: cannot call thing.do as user" in record["message"]
 
 
-async def test_what_is_no_act_leaves_none(tmp_path: Path, records: Records) -> None:
-    reading = replace(act("always", role="admin"), only_reads=lambda params: params.name == "r")
+#: Methods of admins of which a call that names `r` only reads.
+READING = (
+    replace(act("always", role="admin"), only_reads=lambda params: params.name == "r"),
+    act("refusals", role="admin"),
+)
+
+
+@pytest.mark.parametrize("reading", READING)
+async def test_a_look_is_no_act_and_leaves_a_record_where_it_was_refused(
+    tmp_path: Path, records: Records, reading: Method
+) -> None:
     async with calling(tmp_path, records, reading) as client:
         await client.call("thing.do", {"name": "r"})
+        await client.call("thing.do", {"name": "r", "owner": SOMEBODY})
+        await client.call("thing.do", {"name": "r", "reason": "conflict"})
+    assert records.written == []
+    async with calling(tmp_path / "b", records, reading, role="user") as client:
+        await client.call("thing.do", {"name": "r"})
+    record = records.take()
+    assert (record["event"], record["role"], record["uid"]) == ("audit.refused", "user", ME)
+    assert record["action"] == "thing.do"
+
+
+async def test_what_is_no_act_leaves_none(tmp_path: Path, records: Records) -> None:
+    async with calling(tmp_path, records, act("always", role="admin")) as client:
         await client.call("thing.undone", {"unheard_of": 1})
     async with calling(tmp_path / "b", records, act("never", role="admin")) as client:
         await client.call("thing.do", {"owner": SOMEBODY})
@@ -325,10 +346,9 @@ async def test_what_was_turned_away_is_told_of_administrative_methods_alone(
         await client.call("thing.do", {"unheard_of": 1})
         await client.call("no.such.method")
         await client.ask({"jsonrpc": "2.0", "id": 1, "method": 3})
-    reading = replace(act("always", role="admin"), only_reads=lambda params: params.name == "r")
     limits = Limits(requests_burst=1, requests_per_second=1)
     async with serving(
-        tmp_path / "b", [reading], audit=records.trail, limits=limits, clock=lambda: 0
+        tmp_path / "b", [READING[0]], audit=records.trail, limits=limits, clock=lambda: 0
     ) as served:
         client = await served.client()
         for _ in range(3):
