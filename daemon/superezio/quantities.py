@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
+from superezio.in_short import in_short
+
 #: A century: as nanoseconds it fits into 64 bits, with as much again to spare.
 LONGEST_S: Final = 36_500 * 86_400
 #: What fits into 64 bits, and so into JSON, SQLite and the kernel's calls.
@@ -33,19 +35,22 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"cannot read {text!r} as a size: write it like 8GiB, 512MiB or 10GB")
+        raise ValueError(
+            f"cannot read {in_short(text)} as a size: write it like 8GiB, 512MiB or 10GB"
+        )
     number, letter, binary = match.groups()
     has_byte_unit = text.strip().upper().endswith("B")
     base = 1000 if letter and has_byte_unit and not binary else 1024
     exact = float(number) * int(base ** _POWERS[letter.upper()])
     if exact > LARGEST:
-        raise ValueError(f"cannot use {text!r} as a size: no host has as much")
+        raise ValueError(f"cannot use {in_short(text)} as a size: no host has as much")
     size = round(exact)
     if size <= 0:
-        raise ValueError(f"cannot use {text!r} as a size: it has to be more than zero")
+        raise ValueError(f"cannot use {in_short(text)} as a size: it has to be more than zero")
     if size < _LEAST_BARE and not letter and not has_byte_unit:
         raise ValueError(
-            f"cannot use {text!r} as a size: it would be bytes; write it with a unit, like 8GiB"
+            f"cannot use {in_short(text)} as a size: it would be bytes; write it with a unit,"
+            " like 8GiB"
         )
     return size
 
@@ -60,13 +65,15 @@ def parse_duration(text: str) -> float:
         return _bounded(text, float(stripped))
     parts = _DURATION_PART.findall(stripped)
     if not parts or "".join(number + unit for number, unit in parts) != stripped:
-        raise ValueError(f"cannot read {text!r} as a duration: write it like 60s, 1m30s or 250ms")
+        raise ValueError(
+            f"cannot read {in_short(text)} as a duration: write it like 60s, 1m30s or 250ms"
+        )
     return _bounded(text, float(sum(float(number) * _SECONDS[unit] for number, unit in parts)))
 
 
 def _bounded(text: str, seconds: float) -> float:
     if seconds > LONGEST_S:
-        raise ValueError(f"cannot use {text!r} as a duration: it may have up to 36500d")
+        raise ValueError(f"cannot use {in_short(text)} as a duration: it may have up to 36500d")
     return seconds
 
 
@@ -81,14 +88,16 @@ def parse_money(text: str, *, finer: Literal["refuse", "round up"] = "refuse") -
         ("", "", "") if match is None else (each or "" for each in match.groups())
     )
     if not whole + part:
-        raise ValueError(f"cannot read {text!r} as money: write it like 10.00 or 0.02")
+        raise ValueError(f"cannot read {in_short(text)} as money: write it like 10.00 or 0.02")
     digits = int(whole.replace("_", "") + part)
     power = int(exponent or 0) + _MICRO_DIGITS - len(part)
     if power >= 0:
         return int(digits * 10**power)
     micros, rest = divmod(digits, int(10**-power))
     if rest and finer == "refuse":
-        raise ValueError(f"cannot use {text!r} as money: it has more than {_MICRO_DIGITS} decimals")
+        raise ValueError(
+            f"cannot use {in_short(text)} as money: it has more than {_MICRO_DIGITS} decimals"
+        )
     return micros + 1 if rest else micros
 
 

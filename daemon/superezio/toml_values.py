@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
+from superezio.in_short import in_short
 from superezio.quantities import (
     LARGEST,
     LONGEST_S,
@@ -29,7 +30,7 @@ _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 def read_value(name: str, type_: Any, value: object) -> object:  # noqa: ANN401 - a type form
     """Return `value` as the field `name` of `type_` takes it. Raises ValueError with a sentence."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"expected a number that is finite, got {value!r}")
+        raise ValueError(f"expected a number that is finite, got {in_short(value)}")
     if any(type(each) is int and abs(each) > LARGEST for each in _members(value)):
         raise ValueError("expected a number of up to 64 bits, got a larger one")
     read, in_words = value, None
@@ -44,7 +45,7 @@ def read_value(name: str, type_: Any, value: object) -> object:  # noqa: ANN401 
     except msgspec.ValidationError as error:
         expected = in_words and in_words(str(error))
         expected = expected or _expectation(type_, read, error)
-        raise ValueError(f"expected {expected}, got {value!r}") from None
+        raise ValueError(f"expected {expected}, got {in_short(value)}") from None
 
 
 def _of_bound(kind: str, show: Callable[[float], str]) -> Callable[[str], str | None]:
@@ -66,11 +67,11 @@ def _read_quantity(value: object, parse: Any, expected: str, *, most: int) -> ob
         try:
             return parse(value)
         except ValueError:
-            raise ValueError(f"expected {expected}, got {value!r}") from None
+            raise ValueError(f"expected {expected}, got {in_short(value)}") from None
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise ValueError(f"expected {expected}, got {value!r}")
+        raise ValueError(f"expected {expected}, got {in_short(value)}")
     if value > most:
-        raise ValueError(f"expected {expected}, got {value!r}, which is more than any")
+        raise ValueError(f"expected {expected}, got {in_short(value)}, which is more than any")
     return value
 
 

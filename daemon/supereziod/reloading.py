@@ -170,7 +170,8 @@ class Reloader:
 
 def _conflict(what: str, error: ConfigError) -> ConflictError:
     """Return what a caller is told of files that cannot be used."""
-    return ConflictError(f"{what}: {_told(error, chr(10))}")
+    between = " " if len(error.problems) == 1 else "\n"
+    return ConflictError(f"{what}:{between}{_told(error, chr(10))}")
 
 
 def _told(error: ConfigError, between: str) -> str:

@@ -103,7 +103,7 @@ async def test_a_bad_file_is_told_with_file_line_and_key_and_what_is_in_force(
         f"the configuration was not reloaded: {first}; {second}; that of {started} is in force"
     )
     assert refused.value.message == (
-        f"cannot reload, the old configuration stays: {first}\n{second}"
+        f"cannot reload, the old configuration stays:\n{first}\n{second}"
     )
     (event,) = daemon.events.recent(1)
     assert (event.message, event.severity) == (daemon.reloader.fault, "warning")
@@ -115,7 +115,16 @@ async def test_of_very_many_mistakes_a_few_are_told(daemon: Daemon) -> None:
     with pytest.raises(ConflictError) as refused:
         await daemon.reloader.reload()
     assert refused.value.message.endswith("and 40 more (superezioctl config check)")
-    assert len(refused.value.message.splitlines()) == 11
+    assert len(refused.value.message.splitlines()) == 12
+    assert "\n" not in (daemon.reloader.fault or "")
+
+
+async def test_one_mistake_is_told_in_the_sentence(daemon: Daemon) -> None:
+    daemon.file.write_text("[leases]\ngrce = 1\n")
+    mistake = f"{daemon.file}:2: leases.grce: no such key; did you mean grace?"
+    with pytest.raises(ConflictError) as refused:
+        await daemon.reloader.diff()
+    assert refused.value.message == f"cannot compare, the files cannot be used: {mistake}"
 
 
 async def test_what_is_in_force_is_what_was_read_last_and_found_good(daemon: Daemon) -> None:

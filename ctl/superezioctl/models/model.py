@@ -8,6 +8,8 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
 
+from superezio.in_short import in_short
+
 #: Where the files are: NAME.toml is what superezio-model@NAME.service runs.
 DIRECTORY: Final = "/etc/superezio/models"
 #: As a file's name and as a unit's: nothing in it that systemd would escape or a path go by.
@@ -97,11 +99,13 @@ class Model(Struct, frozen=True, kw_only=True, rename=key_of):
             raise ValueError("working_directory has to begin at the root: /srv/models")
         for name, value in self.environment.items():
             if not name or "=" in name or "\0" in name + value:
-                raise ValueError(f"environment cannot have {name!r}")
+                raise ValueError(f"environment cannot have {in_short(name)}")
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 < int(port) <= _LAST_PORT:
-        raise ValueError(f"cannot use {text!r} as tcp: write it like 127.0.0.1:8080 or [::1]:8080")
+        raise ValueError(
+            f"cannot use {in_short(text)} as tcp: write it like 127.0.0.1:8080 or [::1]:8080"
+        )
     return host.strip("[]") or "127.0.0.1", int(port)

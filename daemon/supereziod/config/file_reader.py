@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from msgspec.structs import fields
 
+from superezio.in_short import in_short
 from superezio.toml_lines import KeyPath, key_lines
 from superezio.toml_values import read_value
 from supereziod.config.schema import Config
@@ -60,7 +61,7 @@ class FileReader:
 
     def _section(self, path: KeyPath, section: type[Section], table: object) -> Iterator[Setting]:
         if not isinstance(table, dict):
-            self._add(path, f"expected a table, got {table!r}")
+            self._add(path, f"expected a table, got {in_short(table)}")
             return
         known = {field.encode_name: field.name for field in fields(section)}
         types = get_type_hints(section, include_extras=True)
@@ -86,7 +87,7 @@ class FileReader:
 
     def _by_name(self, path: KeyPath, section: type[Section], tables: object) -> Iterator[Setting]:
         if not isinstance(tables, dict):
-            self._add(path, f"expected a table, got {tables!r}")
+            self._add(path, f"expected a table, got {in_short(tables)}")
             return
         for name, table in tables.items():
             at = (*path, name)

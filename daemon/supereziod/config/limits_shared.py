@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, field
 
+from superezio.in_short import in_short
 from superezio.quantities import parse_duration, parse_money
 from superezio.resilience.rate_limiter import Limit as PureLimit
 from superezio.resilience.rate_limiter import Rate
@@ -203,7 +204,9 @@ def _rate(
         return None
     many, slash, long = text.partition("/")
     if not slash:
-        raise ValueError(f'{key} has to be so many in so long, as in "500/1m", not {text!r}')
+        raise ValueError(
+            f'{key} has to be so many in so long, as in "500/1m", not {in_short(text)}'
+        )
     try:
         return Rate(
             limit=amount(many.strip()),
@@ -216,7 +219,7 @@ def _rate(
 
 def _whole(text: str) -> int:
     if not _AMOUNT.fullmatch(text):
-        raise ValueError(f"cannot read {text!r} as a whole number")
+        raise ValueError(f"cannot read {in_short(text)} as a whole number")
     return int(text)
 
 

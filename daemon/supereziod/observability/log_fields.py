@@ -73,7 +73,7 @@ def in_one_line(text: str) -> str:
 
     What a terminal would act on besides is seen to where lines are written.
     """
-    return text.replace("\n", " | ")
+    return text.replace(":\n", ": ").replace("\n", " | ")
 
 
 def to_json(value: object) -> bytes:

@@ -320,6 +320,38 @@ def test_a_file_that_is_nested_without_end_is_refused(tmp_path: Path, text: str)
     assert said == "superezio.toml: its tables and lists are nested too deeply"
 
 
+_LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'[leases]\ngrace = "{_LONG}"',
+        f'[logging]\nlevel = "{_LONG}"',
+        f'[gpu]\nreserve = "{_LONG}"',
+        f'limits = "{_LONG}"',
+        f'[gpu]\noverride = "{_LONG}"',
+        f'[access]\nusers = ["{_LONG}", 3, "{_LONG}"]',
+        f"[leases]\ngrace = [{'1,' * 10_000}]",
+        f"[leases]\ngrace.{'x.' * 5_000}y = 1",
+        f'[limit.shared.api.host]\nrequests = "{_LONG}"',
+        f'[limit.shared.api.host]\nrequests = "{_LONG}/1m"',
+        f'[limit.shared.api.host]\nrequests = "1/{_LONG}"',
+        f'[limit.shared.api.host]\nmoney_per_day = "{_LONG}"',
+    ],
+)
+def test_a_value_is_repeated_in_short_in_what_is_said_of_it(tmp_path: Path, text: str) -> None:
+    said = refusal(tmp_path, text)
+    assert len(said) < 300
+    assert "\n" not in said
+
+
+def test_a_value_of_eighty_characters_is_repeated_whole(tmp_path: Path) -> None:
+    fits, too_long = "y" * 78, "y" * 79
+    assert refusal(tmp_path, f'[leases]\ngrace = "{fits}"').endswith(f"got '{fits}'")
+    assert refusal(tmp_path, f'[leases]\ngrace = "{too_long}"').endswith(f"got '{'y' * 76}...")
+
+
 def test_a_named_file_has_to_be_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nope\.toml: cannot read it: No such file"):
         Source(file=tmp_path / "nope.toml").load()

@@ -22,6 +22,7 @@ from journal_receiver import JournalReceiver
 from supereziod.observability.correlation import RequestScope, current_scope
 from supereziod.observability.events import EventLog
 from supereziod.observability.journald import is_journal, message_id
+from supereziod.observability.log_fields import in_one_line
 from supereziod.observability.logging_setup import Logging, choose_format, level_name
 
 _SCOPE = RequestScope(
@@ -226,6 +227,12 @@ def test_json_has_nothing_raw_that_a_terminal_might_obey_and_says_the_same(file:
     first, second = (json.loads(line) for line in raw.split("\n") if line)
     assert (first["message"], first["command"]) == (nasty, [{nasty: nasty}])
     assert second["command"] == nasty
+
+
+def test_a_sentence_with_a_list_under_it_is_one_line_where_one_is_due() -> None:
+    assert in_one_line("it stays:\na.toml:1: bad\nb.toml:2: bad") == (
+        "it stays: a.toml:1: bad | b.toml:2: bad"
+    )
 
 
 def test_a_traceback_is_indented_under_its_line(file: int) -> None:
