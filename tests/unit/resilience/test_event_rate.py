@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gpu_views import FakeClock
+from superezio.resilience.gcra import Gcra
 from supereziod.resilience.event_rate import BURST, PER_SECOND, EventRate
 
 
@@ -65,3 +68,39 @@ def test_users_who_have_been_quiet_are_forgotten_and_a_count_never_is() -> None:
         rate.take(uid)
     assert len(rate._by_uid) <= 256
     assert rate.take(0) == {"left_out": 1}
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """When it was looked at a user, to see whether that one can be forgotten."""
+    taken: list[int] = []
+    is_full = Gcra.is_full
+
+    def counted(rate: Gcra, now_ns: int) -> bool:
+        taken.append(now_ns)
+        return is_full(rate, now_ns)
+
+    monkeypatch.setattr(Gcra, "is_full", counted)
+    return taken
+
+
+def test_of_a_crowd_that_has_to_be_kept_each_is_looked_at_twice_at_most(looks: list[int]) -> None:
+    """Not all of them for each that comes, while the loop serves nobody else."""
+    rate = EventRate(clock=FakeClock())
+    for uid in range(2000):
+        rate.take(uid)
+    assert 0 < len(looks) <= 2 * 2000
+    assert len(rate._by_uid) == 2000
+
+
+def test_after_a_crowd_few_are_kept_again(looks: list[int]) -> None:
+    clock = FakeClock()
+    rate = EventRate(clock=clock)
+    for uid in range(2000):
+        rate.take(uid)
+    looks.clear()
+    for uid in range(2000, 6000):
+        clock.advance(1)
+        rate.take(uid)
+    assert len(rate._by_uid) <= 256
+    assert len(looks) <= 2 * 6000

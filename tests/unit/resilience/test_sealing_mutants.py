@@ -65,6 +65,24 @@ MUTANTS = (
         "uid = by if owner is None else owner",
         "uid = None",
     ),
+    Mutant(
+        "looks at a whole crowd for each that comes",
+        EVENT_RATE,
+        "max(_USERS, 2 * len(self._by_uid))",
+        "_USERS",
+    ),
+    Mutant(
+        "looks at a whole crowd for each that comes a little later",
+        EVENT_RATE,
+        "max(_USERS, 2 * len(self._by_uid))",
+        "max(_USERS, 1 + len(self._by_uid))",
+    ),
+    Mutant(
+        "keeps as many as there ever were",
+        EVENT_RATE,
+        "max(_USERS, 2 * len(self._by_uid))",
+        "2 * self._sweep_at",
+    ),
 )
 
 mutants, test_passes, test_the_suite_kills_one_that = kept_list(
