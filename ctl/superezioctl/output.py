@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from superezioctl.columns import columns_of, shortened
-
 from superezio.json_text import shown_json
+from superezioctl.columns import columns_of, shortened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

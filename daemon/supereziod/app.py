@@ -74,6 +74,7 @@ from supereziod.rpc.commands.system import DaemonFacts, LogLevel
 from supereziod.rpc.listener import Listener, ListenError
 from supereziod.rpc.server import RpcServer
 from supereziod.rpc.vocabulary import EVENT_TYPES
+from supereziod.stopgap import Stopgap
 from supereziod.storage import Database, Documents
 
 #: READY=1 goes out after this at the latest; GPUs that have not answered by then are UNKNOWN.
@@ -186,10 +187,11 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
     events = EventLog()
     database = Database.open(options.state_dir / "state.db", schema=_SCHEMA)
     stack.callback(database.close)
+    kept = Documents(database, stopgap=Stopgap(options.runtime_dir))
     suspend = SuspendWatch(events=events)
     monitor = GpuMonitor(
         spec=settings.probe_spec(config.gpu, runtime_dir=options.runtime_dir),
-        records=GpuRecords(Documents(database)),
+        records=GpuRecords(kept),
         events=events,
         rules=settings.monitor_rules(config.gpu),
         patience=config.gpu.probe.patience(),
@@ -235,7 +237,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         boot_id=read_boot_id(),
         ended_in_order=seal.break_(),
     )
-    watchdog_record = WatchdogRecord(Documents(database))
+    watchdog_record = WatchdogRecord(kept)
     run_record = RunRecord(
         boot_id=read_boot_id(), pid=os.getpid(), forget_after_s=config.watchdog.forget_after_s
     )

@@ -19,6 +19,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Final, Self
 
+from supereziod.stopgap import Stopgap
+
 _OPEN_TIMEOUT_S: Final = 1.0
 # What comes later runs on the event loop, in the middle of somebody's request.
 _REOPEN_TIMEOUT_S: Final = 0.02
@@ -205,12 +207,16 @@ class Database:
 
 
 class Documents:
-    """Small JSON documents by name, in a `Database` of the state directory."""
+    """Small JSON documents by name, in a `Database` of the state directory.
+
+    `stopgap` keeps over a restart, not over a reboot, what that does not take.
+    """
 
     SCHEMA = "CREATE TABLE IF NOT EXISTS documents (name TEXT PRIMARY KEY, body BLOB NOT NULL)"
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, stopgap: Stopgap | None = None) -> None:
         self._database = database
+        self._stopgap = stopgap
 
     @property
     def fault(self) -> str | None:
@@ -218,17 +224,30 @@ class Documents:
         return self._database.fault
 
     def get(self, name: str) -> bytes | None:
-        """Return the document, or None."""
+        """Return the document, or None. Raises StorageError."""
+        if self._stopgap is not None and (body := self._stopgap.get(name)) is not None:
+            return body
         rows = self._database.rows("SELECT body FROM documents WHERE name = ?", (name,))
         return bytes(rows[0][0]) if rows else None  # type: ignore[call-overload]
 
+    def is_owed(self, name: str) -> bool:
+        """Whether the document is in the stopgap alone, and to be put again."""
+        return self._stopgap is not None and self._stopgap.get(name) is not None
+
     def put(self, name: str, body: bytes) -> None:
-        """Replace the document and commit. Raises StorageError."""
-        self._database.execute(
-            "INSERT INTO documents VALUES (?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET body = excluded.body",
-            (name, body),
-        )
+        """Replace the document and commit. Raises StorageError: then it is in the stopgap alone."""
+        try:
+            self._database.execute(
+                "INSERT INTO documents VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET body = excluded.body",
+                (name, body),
+            )
+        except StorageError:
+            if self._stopgap is not None:
+                self._stopgap.put(name, body)
+            raise
+        if self._stopgap is not None:
+            self._stopgap.drop(name)
 
 
 def read_document(path: Path, name: str) -> bytes | None:

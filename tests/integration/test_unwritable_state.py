@@ -77,9 +77,11 @@ def test_a_lease_needs_the_runtime_directory_and_money_the_state_directory(
         with pytest.raises(RefusedError) as refused:
             call_once(daemon.socket_path, "limit.acquire", name="paid", money_micros=1)
         assert refused.value.kind == "state_not_writable"
+        call_once(daemon.socket_path, "gpu.cordon", gpu="1", reason="fan")
         daemon.kill()
         daemon.start()
         assert _leases(daemon) == [lease], "nothing of a lease is in the state directory"
+        assert _cordoned(daemon) == [False, True], "it is kept in the runtime directory meanwhile"
         assert daemon.stop() == 0
     with closing(sqlite3.connect(daemon.runtime_dir / "leases.db")) as other:
         other.isolation_level = None
@@ -91,6 +93,11 @@ def test_a_lease_needs_the_runtime_directory_and_money_the_state_directory(
         assert _conditions(daemon) == {"state_not_writable"}
         call_once(daemon.socket_path, "limit.acquire", name="paid", money_micros=1)
         assert _leases(daemon) == [lease]
+        assert _cordoned(daemon) == [False, True]
+
+
+def _cordoned(daemon: LiveDaemon) -> list[bool]:
+    return [each["cordoned"] for each in call_once(daemon.socket_path, "gpu.list")["gpus"]]
 
 
 def _leases(daemon: LiveDaemon) -> list[str]:

@@ -118,7 +118,8 @@ EXPLAINED: Final[dict[str, Explained]] = {
     ),
     "watchdog.record_not_stored": Explained(
         "The reason for withholding the watchdog cannot be stored",
-        "The next start, and the overheat unit, will not know why this run ended.",
+        "It is kept in /run/superezio, where the next start and the overheat unit find it; a reboot"
+        " forgets it.",
         "Make room in, or mend, the file system of /var/lib/superezio.",
         ("df -h /var/lib/superezio", "ls -ld /var/lib/superezio"),
     ),

@@ -140,7 +140,8 @@ EXPLAINED: Final[dict[str, Explained]] = {
     ),
     "gpu.records_not_written": Explained(
         "Cordons or quarantines cannot be stored",
-        "They hold now, and are forgotten by a restart.",
+        "They hold now, over restarts of the daemon, too; a reboot before they can be stored"
+        " forgets them.",
         "Make room in, or mend, the file system of /var/lib/superezio.",
         (_SPACE, _HEALTH),
     ),

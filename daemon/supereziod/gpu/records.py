@@ -18,7 +18,8 @@ _T = TypeVar("_T")
 class GpuRecords:
     """The documents `cordons`, `fitness` and `hot`, by UUID.
 
-    What cannot be written is in memory, and owed: `write_owed` is to be called now and then.
+    What cannot be written is in memory, and owed, also by the next life of the daemon where the
+    documents have a stopgap: `write_owed` is to be called now and then.
     `hot` has the boot in which a GPU was last HOT or CRITICAL, as long as it is.
     """
 
@@ -68,10 +69,13 @@ class GpuRecords:
     def _load(self, name: str, type_: type[dict[str, _T]]) -> dict[str, _T]:
         try:
             body = self._documents.get(name)
-            return msgspec.json.decode(body, type=type_) if body is not None else {}
+            found = msgspec.json.decode(body, type=type_) if body is not None else {}
         except (StorageError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             self._log.warning("gpu.records_unreadable", document=name, error=str(error))
             return {}
+        if self._documents.is_owed(name):
+            self._owed[name] = found
+        return found
 
     def _save(self, name: str, content: dict[str, _T]) -> bool:
         try:

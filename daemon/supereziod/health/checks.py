@@ -234,8 +234,8 @@ def _daemon_checks(observed: Observed, *, lag_limit_s: float) -> tuple[Check, ..
             code="state_not_kept",
             severity="warning",
             probe=lambda: [Finding(message=message) for message in observed.unkept()],
-            action="Free space in, or fix the rights of, the state directory: cordons, quarantines"
-            " and what is spent are in memory alone until then; leases are granted, and kept.",
+            action="Free space in, or fix the rights of, the state directory: what is cordoned or"
+            " quarantined now is forgotten with the boot until then; leases are granted, and kept.",
         ),
         Check(
             code="log_drops",

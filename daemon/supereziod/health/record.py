@@ -9,6 +9,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from supereziod.stopgap import left_in
 from supereziod.storage import Documents, StorageError, read_document
 
 _NAME = "watchdog"
@@ -56,7 +57,7 @@ class WatchdogRecord:
         self.ended_last_run = found.current is not None
         self.stored = True
         self.current: Withholding | None = None
-        if found.current is not None:
+        if found.current is not None or documents.is_owed(_NAME):
             self._write()
 
     def withhold(self, reason: Withholding) -> bool:
@@ -95,13 +96,14 @@ class WatchdogRecord:
             self.stored = True
 
 
-def read_reasons(path: Path) -> StoredReasons:
+def read_reasons(path: Path, *, runtime_dir: Path | None = None) -> StoredReasons:
     """Return what the daemon stored in the database at `path`, as long as none runs.
 
-    Raises StorageError.
+    What that did not take is in `runtime_dir`. Raises StorageError.
     """
+    left = None if runtime_dir is None else left_in(runtime_dir, _NAME)
     try:
-        return _decode(read_document(path, _NAME))
+        return _decode(read_document(path, _NAME) if left is None else left)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StorageError(f"what {path} says of the watchdog is damaged: {error}") from error
 

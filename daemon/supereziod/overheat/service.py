@@ -181,7 +181,7 @@ class _Attempt:
 
     def _by_stored_reason(self, trigger: Trigger, options: Options) -> str | None:
         try:
-            stored = read_reasons(options.state_dir / "state.db")
+            stored = read_reasons(options.state_dir / "state.db", runtime_dir=options.runtime_dir)
         except StorageError as error:
             self._log.error("overheat.reason_unreadable", message=str(error))
             stored = StoredReasons()

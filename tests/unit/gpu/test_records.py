@@ -9,6 +9,7 @@ import pytest
 from probe_doubles import SilentLog
 from supereziod.gpu.fitness import Fitness
 from supereziod.gpu.records import GpuRecords
+from supereziod.stopgap import Stopgap
 from supereziod.storage import Database, Documents
 
 
@@ -16,8 +17,9 @@ def records(documents: Documents) -> GpuRecords:
     return GpuRecords(documents, boot_id="boot", logger=SilentLog())
 
 
-def documents_at(path: Path) -> Documents:
-    return Documents(Database.open(path, schema=Documents.SCHEMA))
+def documents_at(path: Path, *, stopgap: Path | None = None) -> Documents:
+    database = Database.open(path, schema=Documents.SCHEMA)
+    return Documents(database, stopgap=None if stopgap is None else Stopgap(stopgap))
 
 
 def test_what_was_recorded_is_there_again(tmp_path: Path) -> None:
@@ -66,6 +68,27 @@ def test_what_could_not_be_written_is_once_it_can_be(tmp_path: Path) -> None:
     later.save_cordons()
     kept.write_owed()
     assert records(documents_at(state)).cordons == {}
+
+
+def test_what_could_not_be_written_outlives_a_restart_and_is_written_by_the_next_life(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "not there yet" / "state.db"
+    kept = records(documents_at(state, stopgap=tmp_path))
+    kept.cordons["GPU-a"] = "fan"
+    kept.save_cordons()
+    kept.fitness["GPU-b"] = Fitness().dump(5, boot_id="boot")
+    kept.save_fitness()
+    kept.note_heat("GPU-c", is_hot=True)
+    later = records(documents_at(state, stopgap=tmp_path))
+    assert (later.cordons, later.fitness) == (kept.cordons, kept.fitness)
+    assert later.was_hot("GPU-c")
+    later.cordons["GPU-d"] = "dust"
+    state.parent.mkdir()
+    later.write_owed()
+    assert records(documents_at(state)).cordons == {"GPU-a": "fan", "GPU-d": "dust"}
+    assert records(documents_at(state)).was_hot("GPU-c")
+    assert records(documents_at(state, stopgap=tmp_path)).cordons == later.cordons
 
 
 def test_the_boot_is_this_one(tmp_path: Path) -> None:

@@ -278,7 +278,8 @@ MUTANTS = (
     _mutant(
         "takes an old reason for the present one",
         "health.record",
-        "        if found.current is not None:\n            self._write()\n",
+        "        if found.current is not None or documents.is_owed(_NAME):\n"
+        "            self._write()\n",
         "",
     ),
     # how the run before ended
@@ -317,6 +318,18 @@ MUTANTS = (
         "health.run_record",
         "same_boot=run.boot_id == self._boot_id)",
         "same_boot=True)",
+    ),
+    _mutant(
+        "leaves what an earlier life owed unwritten",
+        "health.record",
+        " or documents.is_owed(_NAME)",
+        "",
+    ),
+    _mutant(
+        "does not look where a reason was left",
+        "health.record",
+        " if left is None else left)",
+        ")",
     ),
     _mutant("pings for another process", "health.notifier", " or asked_pid != str(pid)", ""),
     _mutant(

@@ -13,6 +13,7 @@ from supereziod.health.record import (
     Withholding,
     read_reasons,
 )
+from supereziod.stopgap import Stopgap
 from supereziod.storage import Database, Documents, StorageError
 from unit.health.host import Host
 
@@ -82,6 +83,29 @@ def test_a_reason_that_cannot_be_stored_is_said_once_and_stored_when_it_can(
     assert [each["event"] for each in logs] == ["watchdog.record_not_stored"]
     assert record.current == HEAT
     database.close()
+
+
+def test_a_reason_that_cannot_be_stored_is_known_to_the_next_life_and_to_the_overheat_unit(
+    tmp_path: Path,
+) -> None:
+    """Semantics 7: the reason is stored first, so that the next start, and that unit, know it."""
+    state = tmp_path / "state"
+    runtime_dir = tmp_path / "run"
+    runtime_dir.mkdir()
+
+    def life() -> WatchdogRecord:
+        database = Database.open(state / "state.db", schema=Documents.SCHEMA)
+        return WatchdogRecord(Documents(database, stopgap=Stopgap(runtime_dir)))
+
+    assert not life().withhold(HEAT)
+    left = read_reasons(state / "state.db", runtime_dir=runtime_dir)
+    assert left == StoredReasons(current=HEAT)
+    assert life().last == HEAT
+    left = read_reasons(state / "state.db", runtime_dir=runtime_dir)
+    assert left == StoredReasons(last=HEAT), "it withholds nothing"
+    state.mkdir()
+    assert life().last == HEAT
+    assert read_reasons(state / "state.db") == StoredReasons(last=HEAT), "written when it can be"
 
 
 def test_what_a_run_stored_is_read_when_it_is_dead(tmp_path: Path) -> None:
