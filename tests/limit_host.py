@@ -26,6 +26,7 @@ from supereziod.resilience.limit_service import DOCUMENT, LimitService
 from supereziod.resilience.sealing import Seal
 from supereziod.resilience.sharing import Audience
 from supereziod.resilience.spend import SpendBook
+from supereziod.stopgap import Stopgap
 from supereziod.storage import Database, Documents, StorageError
 
 MS = 1_000_000
@@ -135,6 +136,7 @@ class LimitHost:
             clock=lambda: self.now,
             wall=lambda: self.wall,
             ended_in_order=self.seal.break_(),
+            stopgap=Stopgap(self.path.parent),
         )
         if not self._timer:  # real time passes too, and nothing is to be due by it
             self.service.requests._waits._deadlines._arm = lambda: None  # type: ignore[method-assign]

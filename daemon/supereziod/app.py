@@ -187,7 +187,8 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
     events = EventLog()
     database = Database.open(options.state_dir / "state.db", schema=_SCHEMA)
     stack.callback(database.close)
-    kept = Documents(database, stopgap=Stopgap(options.runtime_dir))
+    stopgap = Stopgap(options.runtime_dir)
+    kept = Documents(database, stopgap=stopgap)
     suspend = SuspendWatch(events=events)
     monitor = GpuMonitor(
         spec=settings.probe_spec(config.gpu, runtime_dir=options.runtime_dir),
@@ -236,6 +237,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         events=events,
         boot_id=read_boot_id(),
         ended_in_order=seal.break_(),
+        stopgap=stopgap,
     )
     watchdog_record = WatchdogRecord(kept)
     run_record = RunRecord(

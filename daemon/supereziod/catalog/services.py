@@ -92,6 +92,13 @@ EXPLAINED: Final[dict[str, Explained]] = {
         "Nothing: programs wait a little longer at first.",
         (_LIMITS,),
     ),
+    "limit.debts_unreadable": Explained(
+        "What was spent beyond reservations in an earlier run cannot be read",
+        "It had been kept in /run/superezio while /var/lib/superezio could not be written. Caps on"
+        " money may let through as much more until the day or month is over.",
+        "Compare what the services say was spent with what counts.",
+        (_LIMITS,),
+    ),
     "limit.state_lost": Explained(
         "What rate limits had granted cannot be read",
         "They begin with nothing and grow at their own rates.",

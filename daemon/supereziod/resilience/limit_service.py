@@ -16,6 +16,7 @@ from supereziod.resilience.limits import RateLimits
 from supereziod.resilience.sharing import Audience, SharedNames
 from supereziod.resilience.spend import Calendar, SpendBook
 from supereziod.resilience.spend_commits import Disk
+from supereziod.stopgap import Stopgap
 from supereziod.storage import Database, Documents, StorageError
 
 #: Under which name a snapshot is kept.
@@ -39,8 +40,9 @@ class LimitService:
         clock: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], float] = time.time,
         ended_in_order: bool = True,
+        stopgap: Stopgap | None = None,
     ) -> None:
-        """Go on from what the database has.
+        """Go on from what the database has, and the stopgap besides.
 
         `ended_in_order`: what was said last there is what came last (see `Seal`).
         """
@@ -53,7 +55,9 @@ class LimitService:
             currency=currency,
             ended_in_order=ended_in_order,
         )
-        book = SpendBook(database, Calendar(wall), currency=currency, lost=may_be_lost)
+        book = SpendBook(
+            database, Calendar(wall), currency=currency, lost=may_be_lost, stopgap=stopgap
+        )
         book.forget_old()
         self._registry = LimitRegistry(
             shared=shared,

@@ -2,6 +2,9 @@
 
 One row for each scope and kind of window. Amounts are millionths of the currency. What cannot be
 read any more counts as spent to the cap in the windows that were then: an admin can say otherwise.
+
+What a request used beyond its reservation was spent whether or not it can be written: it is owed,
+and left in the stopgap each second, so that a restart before the disk has room forgets none of it.
 """
 
 from __future__ import annotations
@@ -10,8 +13,13 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import msgspec
+import structlog
+from msgspec import Struct
+
 from superezio.resilience.rate_limiter import Scope
 from superezio.resilience.spend_cap import SpendCap, Window
+from supereziod.stopgap import Stopgap
 from supereziod.storage import Database, StorageError
 
 #: What SQLite's integers hold, and far from it.
@@ -23,8 +31,16 @@ _ROWS_AT_ONCE: Final = 1000
 _LOST: Final = ""
 #: No kind of window: the mark of a limit of which nothing is lost.
 _FOUND: Final = "found"
+_DOCUMENT: Final = "spend"
 
 Row = tuple[str, Scope, str, Window]
+
+
+class _Debts(Struct, frozen=True, kw_only=True):
+    """What is left in the stopgap: rows that were not written, in one currency."""
+
+    currency: str
+    rows: list[Row]
 
 
 class Calendar:
@@ -64,16 +80,26 @@ class SpendBook:
     )
 
     def __init__(
-        self, database: Database, calendar: Calendar, *, currency: str, lost: bool = False
+        self,
+        database: Database,
+        calendar: Calendar,
+        *,
+        currency: str,
+        lost: bool = False,
+        stopgap: Stopgap | None = None,
     ) -> None:
         self._database = database
+        self._stopgap = stopgap
         self.calendar = calendar
         self._currency = currency
         self._kept: dict[str, dict[Scope, dict[str, Window]]] = {}
         self._owed: dict[tuple[str, Scope, str], Window] = {}
+        #: Whether something is owed that is not left in the stopgap.
+        self._is_new = False
         #: Limits of which an admin has said that nothing was lost.
         self._found: set[str] = set()
         self._load()
+        self._load_debts()
         if lost:
             lost_keys = calendar.keys().items()
             self.owe((_LOST, Scope("host"), kind, Window(key, 0)) for kind, key in lost_keys)
@@ -115,6 +141,8 @@ class SpendBook:
                 values += (name, scope.kind, scope.name, kind, self._currency, window.key, micros)
             self._database.execute(_statement(len(part)), tuple(values))
         self._owed.clear()
+        if self._stopgap is not None:
+            self._stopgap.drop(_DOCUMENT)
 
     def owe(self, rows: Iterable[Row]) -> None:
         """Commit what was spent already; where that fails, with the next that is committed.
@@ -123,15 +151,21 @@ class SpendBook:
         """
         for name, scope, kind, window in rows:
             self._owed[name, scope, kind] = window
+            self._is_new = True
         try:
             self.write(())
         except StorageError:
             return
 
     def settle_debts(self) -> None:
-        """Write what is owed, if it can be."""
+        """Write what is owed, if it can be; else leave it for the next life of the daemon."""
         if self._owed:
             self.owe(())
+        if self._owed and self._is_new and self._stopgap is not None:
+            rows = [(*key, window) for key, window in self._owed.items()]
+            debts = msgspec.json.encode(_Debts(currency=self._currency, rows=rows))
+            self._stopgap.put(_DOCUMENT, debts)
+            self._is_new = self._stopgap.get(_DOCUMENT) != debts
 
     def forget_old(self) -> None:
         """Delete the rows of windows that are over."""
@@ -154,6 +188,25 @@ class SpendBook:
             scope = Scope(kind_of_scope, str(scope_name))  # type: ignore[arg-type]
             windows = self._kept.setdefault(str(name), {}).setdefault(scope, {})
             windows[str(kind)] = Window(str(key), int(micros))  # type: ignore[call-overload]
+
+    def _load_debts(self) -> None:
+        body = None if self._stopgap is None else self._stopgap.get(_DOCUMENT)
+        if body is None:
+            return
+        try:
+            debts = msgspec.json.decode(body, type=_Debts)
+        except msgspec.MsgspecError as error:
+            structlog.get_logger().warning("limit.debts_unreadable", error=str(error))
+            return
+        if debts.currency != self._currency:
+            return
+        for name, scope, kind, window in debts.rows:
+            self._owed[name, scope, kind] = window
+            if kind == _FOUND:
+                self._found.add(name)
+                self._kept.pop(name, None)
+            else:
+                self._kept.setdefault(name, {}).setdefault(scope, {})[kind] = window
 
 
 def _statement(rows: int) -> str:

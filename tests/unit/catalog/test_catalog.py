@@ -41,7 +41,7 @@ FIELDS = {
 WITHOUT = {
     "lease.queued", "lease.position", "lease.cancelled", "lease.expired", "lease.lost",
     "limit.restarted", "limit.state_lost", "breaker.unreadable", "gpu.tick_failed",
-    "gpu.records_unreadable", "gpu.records_not_written",
+    "gpu.records_unreadable", "gpu.records_not_written", "limit.debts_unreadable",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from supereziod.gpu.control import SimulatedControl
 from supereziod.health.record import WatchdogRecord, Withholding
 from supereziod.leases.processes import read_boot_id
 from supereziod.overheat.record import Stopped, StoppedRecord, StoppedUnit
+from supereziod.stopgap import Stopgap
 from supereziod.storage import Database, Documents
 from unit.overheat.conftest import Systemd
 
@@ -97,6 +98,19 @@ def test_heat_that_is_over_by_now_stops_no_model(run: Run, systemd: Systemd) -> 
     assert run(SERVICE_RESULT="watchdog", UNIT="superezio.service") == 0
     assert run.logged[-1]["message"].startswith("stops no model: no GPU reads CRITICAL now")
     assert "GPU 0 (NVIDIA GeForce RTX 3060) reads NORMAL" in run.logged[-1]["message"]
+    assert systemd.calls == []
+
+
+def test_a_reason_that_the_state_directory_did_not_take_counts(run: Run, systemd: Systemd) -> None:
+    blocked = run.folder / "no" / "such" / "directory" / "state.db"
+    database = Database.open(blocked, schema=Documents.SCHEMA)
+    record = WatchdogRecord(Documents(database, stopgap=Stopgap(run.folder)))
+    assert not record.withhold(
+        Withholding(kind="overheat", message="m", time="t", boot_id=read_boot_id())
+    )
+    database.close()
+    assert run(SERVICE_RESULT="watchdog", UNIT="superezio.service") == 0
+    assert run.logged[-1]["message"].startswith("stops no model: no GPU reads CRITICAL now")
     assert systemd.calls == []
 
 

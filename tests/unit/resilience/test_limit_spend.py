@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from limit_host import SECOND, Connection, LimitHost, User
 from superezio.errors import (
@@ -23,6 +25,7 @@ from superezio.wire import LimitReservation
 from supereziod.resilience.limit_rules import LimitRules, ScopeRules
 from supereziod.resilience.sharing import Audience
 from supereziod.resilience.spend import Calendar
+from supereziod.stopgap import Stopgap
 from supereziod.storage import Database, StorageError
 
 ANN, BOB = User(1001), User(1002)
@@ -346,6 +349,55 @@ async def test_what_was_settled_while_it_could_not_be_committed_is_made_up_for(
         assert host.settle(ann, number, money_micros=20 * CENT)
     host.keep()
     assert spent(host, "host") == 20 * CENT
+
+
+@pytest.mark.parametrize("final", [False, True])
+async def test_what_was_settled_while_it_could_not_be_committed_outlives_a_restart(
+    host: LimitHost,
+    monkeypatch: pytest.MonkeyPatch,
+    final: bool,  # noqa: FBT001
+) -> None:
+    ann = host.connect(ANN)
+    number = host.acquire(ann, "paid", money_micros=10 * CENT)
+
+    def full(*_: object, **__: object) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "execute", full)
+        assert host.settle(ann, number, money_micros=40 * CENT)
+        host.keep()
+        with suppress(StorageError):
+            host.end(final=final)
+        host.start()
+        assert {each.spent_micros for each in host.peek(ANN, "paid").spend} == {40 * CENT}
+        host.end(final=False)
+        host.start()
+        assert {each.spent_micros for each in host.peek(ANN, "paid").spend} == {40 * CENT}
+    assert spent(host, "host") == 10 * CENT
+    host.keep()
+    assert spent(host, "host") == spent(host, "host", kind="month") == 40 * CENT
+    assert spent(host, "user", "1001") == 40 * CENT
+    host.now += 10 * SECOND  # a sudden end gives no fresh burst
+    host.acquire(host.connect(ANN), "paid", money_micros=CENT)
+    host.end(final=False)
+    host.start()
+    assert {each.spent_micros for each in host.peek(ANN, "paid").spend} == {41 * CENT}
+
+
+@pytest.mark.parametrize(
+    "left", [b"{", b'{"currency": "EUR", "rows": [["paid", ["host", ""], "day", 1]]}']
+)
+async def test_what_is_left_of_debts_that_makes_no_sense_is_said_and_spends_nothing(
+    host: LimitHost, left: bytes
+) -> None:
+    host.acquire(host.connect(ANN), "paid", money_micros=10 * CENT)
+    host.end(final=False)
+    Stopgap(host.path.parent).put("spend", left)
+    with capture_logs() as logs:
+        host.start()
+    assert "limit.debts_unreadable" in [each["event"] for each in logs]
+    assert {each.spent_micros for each in host.peek(ANN, "paid").spend} == {10 * CENT}
 
 
 async def test_a_waiter_spends_when_it_is_granted(host: LimitHost) -> None:

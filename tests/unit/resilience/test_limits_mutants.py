@@ -253,7 +253,25 @@ MUTANTS = (
     Mutant(
         "forgets what it could not write",
         SPEND,
-        "            self._owed[name, scope, kind] = window\n",
+        "            self._owed[name, scope, kind] = window\n            self._is_new = True\n",
+        "            self._is_new = True\n",
+    ),
+    Mutant(
+        "forgets over a restart what it could not write",
+        SPEND,
+        "            self._stopgap.put(_DOCUMENT, debts)\n",
+        "",
+    ),
+    Mutant(
+        "never writes what an earlier life owed",
+        SPEND,
+        "            self._owed[name, scope, kind] = window\n            if kind == _FOUND:",
+        "            if kind == _FOUND:",
+    ),
+    Mutant(
+        "goes on owing what was written",
+        SPEND,
+        "            self._stopgap.drop(_DOCUMENT)\n",
         "            pass\n",
     ),
     Mutant(
