@@ -21,6 +21,8 @@ pytestmark = pytest.mark.slow
 OVERHEAT = "superezio-overheat.service"
 SLICE = "superezio-models.slice"
 MODELS = ("superezio-model@ann.service", "superezio-model@bob.service")
+#: One that fails at once, and one that systemd does not start a third time.
+BROKEN, RESTLESS = "superezio-model@eve.service", MODELS[0]
 _CONFIG = """
 [watchdog]
 grace = "{grace}"
@@ -51,6 +53,16 @@ _MODEL = """
 [Service]
 Slice=superezio-models.slice
 ExecStart=sleep infinity
+"""
+_TWO_STARTS = """
+[Unit]
+StartLimitIntervalSec=1h
+StartLimitBurst=2
+"""
+_BROKEN = """
+[Service]
+ExecStart=
+ExecStart=false
 """
 
 
@@ -116,7 +128,13 @@ def host(machine: Machine) -> Iterator[Host]:
 
 def test_models_are_stopped_and_come_back_in_order_when_it_is_cool(host: Host) -> None:
     machine = host.machine
+    machine.write(f"/etc/systemd/system/{RESTLESS}.d/test.conf", _TWO_STARTS)
+    machine.write(f"/etc/systemd/system/{BROKEN}.d/test.conf", _BROKEN)
+    # As one that is enabled: systemd forgets what it had counted of any other once that is stopped.
+    machine.write("/etc/systemd/system/multi-user.target.d/test.conf", f"[Unit]\nWants={RESTLESS}")
     host.begin(starts=3)
+    machine.run("systemctl", "restart", RESTLESS)
+    machine.run("systemctl", "start", BROKEN, check=False)
     lease, pid = host.service.lease()
     host.gpus.temperature(0, 95)
 
@@ -147,6 +165,7 @@ def test_models_are_stopped_and_come_back_in_order_when_it_is_cool(host: Host) -
     assert lease in host.service.leases()
     machine.wait_for_properties(OVERHEAT, ActiveState="inactive", Result="success")
     assert machine.run("ls", "/run/superezio-overheat").stdout == ""
+    assert host.states(BROKEN) == ["failed"], "whoever failed by itself is not ours to reset"
 
 
 def test_where_it_stays_hot_all_stays_stopped_and_it_looks_again(host: Host) -> None:

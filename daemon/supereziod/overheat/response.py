@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -210,6 +211,10 @@ class Response:
                 unit_name=name,
             )
             return
+        # What it had used up of its start limit before is no reason now. systemd may have forgotten
+        # a unit that does not run, and its limit with it: then there is nothing to reset.
+        with suppress(SystemctlError):
+            await self._systemctl.reset_failed((name,))
         try:
             await self._systemctl.start(name, within_s=self._patience.model_s)
         except StillRunningError:

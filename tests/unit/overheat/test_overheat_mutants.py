@@ -78,6 +78,12 @@ MUTANTS = (
         "",
     ),
     _mutant(
+        "leaves a model down whose start limit is used up",
+        "response",
+        "            await self._systemctl.reset_failed((name,))\n",
+        "            pass\n",
+    ),
+    _mutant(
         "acts without a fresh reading",
         "service",
         "why_not = decision.by_reading(heats, fault=fault)",

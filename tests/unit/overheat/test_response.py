@@ -23,6 +23,8 @@ from unit.overheat.conftest import Systemd
 
 DAEMON = ["reset-failed superezio.socket superezio.service", "start superezio.socket"]
 DAEMON += ["start superezio.service"]
+#: How a model is started again.
+AGAIN = ("reset-failed {0}.service", "start {0}.service")
 THRESHOLDS = Thresholds().scaled(0.001)
 
 
@@ -141,12 +143,20 @@ async def test_one_model_that_does_not_start_keeps_no_other_from_it(scene: Scene
         await scene.response.finish(scene.stopped(*units))
     assert scene.systemd.calls == [
         *DAEMON,
-        *("start a.service", "start bad.service", "start slow.service", "start z.service"),
+        *(call.format(name) for name in ("a", "bad", "slow", "z") for call in AGAIN),
     ]
     assert told(logs, "overheat.model_started") == ["a.service", "z.service"]
     assert told(logs, "overheat.model_not_started") == ["bad.service", "run-1.scope"]
     assert told(logs, "overheat.model_starting") == ["slow.service"]
     assert scene.record.load() is None
+
+
+async def test_a_model_whose_unit_systemd_has_forgotten_is_started(scene: Scene) -> None:
+    """`systemctl reset-failed` is an error for a unit that is not loaded; a start loads it."""
+    scene.systemd.answer({"reset-failed -- a.service": "echo not loaded >&2; exit 1"})
+    with capture_logs() as logs:
+        await scene.response.finish(scene.stopped(StoppedUnit(name="a.service")))
+    assert told(logs, "overheat.model_started") == ["a.service"]
 
 
 async def test_where_the_daemon_does_not_start_no_model_is_and_it_is_tried_again(
@@ -157,5 +167,5 @@ async def test_where_the_daemon_does_not_start_no_model_is_and_it_is_tried_again
     scene.systemd.answer({"start -- superezio.service": once})
     with capture_logs() as logs:
         await scene.response.finish(scene.stopped(StoppedUnit(name="a.service")))
-    assert scene.systemd.calls == [*DAEMON, *DAEMON, "start a.service"]
+    assert scene.systemd.calls == [*DAEMON, *DAEMON, *(call.format("a") for call in AGAIN)]
     assert told(logs, "overheat.daemon_not_started") == ["superezio.service"]
