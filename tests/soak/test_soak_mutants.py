@@ -79,8 +79,7 @@ MUTANTS = (
     Mutant(
         "never ends a lease that was revoked",
         REVOKING,
-        '        self._book.lose(lease, "revoked", '
-        'f"it was revoked and did not end in time: {why}")\n',
+        '        self._book.lose(lease, "revoked", words, **known)\n',
         "",
     ),
     Mutant(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from markdown_blocks import blocks, commands
+from supereziod.gpu.control import SimulatedControl
 from system.machine import Machine
 from system.service import Service
 
@@ -19,13 +20,41 @@ SLICE = "superezio-models.slice"
 _SERVER = "/usr/lib/superezio-test/server.py"
 #: Loads for a moment, and then listens, as a model server does.
 _SCRIPT = """\
-import signal, socket, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+import os, signal, socket, sys, time
+def end(*_):
+    sys.exit(0)
+signal.signal(signal.SIGTERM, lambda *_: end())
 time.sleep(0.3)
 listening = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 print("serving", flush=True)
 while True:
     listening.accept()[0].close()
+"""
+_END = "/var/lib/superezio-models/end"
+#: Ends once there is a file.
+_SLOW_TO_END = _SCRIPT.replace(
+    "    sys.exit(0)\n",
+    f"""\
+    print("told to end", flush=True)
+    while not os.path.exists("{_END}"):
+        time.sleep(0.02)
+    print("has ended", flush=True)
+    sys.exit(0)
+""",
+)
+_QUICK_HEAT = """\
+[watchdog]
+grace = "1s"
+on_overheat = "report"
+[gpu]
+sample_period = "100ms"
+[gpu.thermal]
+warm_enter_dwell = "300ms"
+warm_leave_dwell = "300ms"
+hot_enter_dwell = "300ms"
+hot_leave_dwell = "300ms"
+critical_throttle_dwell = "500ms"
+critical_leave_dwell = "300ms"
 """
 _FILE = """\
 command = ["/usr/bin/python3", "{server}", "{port}"]
@@ -212,6 +241,54 @@ def test_a_revoked_model_ends_and_is_not_started_again(service: Service) -> None
     machine.run("superezioctl", "lease", "revoke", lease)
     machine.wait_for_properties(MODEL, ActiveState="inactive", Result="success", NRestarts="0")
     assert service.leases() == []
+
+
+def test_a_model_whose_gpu_is_too_hot_waits_and_comes_back_when_it_is_cool(
+    service: Service,
+) -> None:
+    """It has done nothing wrong: it is started anew, and stands in the queue meanwhile."""
+    machine = service.machine
+    gpus = _quick_to_heat(service)
+    _write(machine)
+    machine.run("systemctl", "start", MODEL)
+    (before,) = service.leases()
+    gpus.temperature(0, 95)
+    waiting = "waiting for a lease of 8.0 GiB"
+    machine.wait_for_properties(MODEL, ActiveState="activating", StatusText=waiting)
+    assert service.leases() == []
+    assert [waiter["name"] for waiter in service.call("lease.list")["queue"]] == ["llama"]
+    said = [entry["MESSAGE"] for entry in machine.journal(f"--unit={MODEL}")]
+    assert "superezioctl run: systemd starts it anew, and then it waits for a lease" in said
+    gpus.temperature(0, 40)
+    machine.wait_for_properties(MODEL, ActiveState="active", NRestarts="1")
+    assert service.leases() != [before]
+
+
+def test_a_model_that_an_administrator_stops_while_it_ends_for_heat_stays_stopped(
+    service: Service,
+) -> None:
+    machine = service.machine
+    gpus = _quick_to_heat(service)
+    machine.write(_SERVER, _SLOW_TO_END)
+    _write(machine)
+    machine.run("systemctl", "start", MODEL)
+    pid = _pid(machine)
+    gpus.temperature(0, 95)
+    machine.wait_until("another main process", lambda: _pid(machine) != pid)
+    machine.run("systemctl", "stop", "--no-block", MODEL)
+    machine.wait_for_properties(MODEL, ActiveState="deactivating")
+    machine.write(_END, "")
+    machine.wait_for_properties(MODEL, ActiveState="inactive", Result="success", NRestarts="0")
+    said = [entry["MESSAGE"] for entry in machine.journal(f"--unit={MODEL}")]
+    assert said.count("told to end") == 1, "a second time would end some servers at once"
+    assert "has ended" in said
+
+
+def _quick_to_heat(service: Service) -> SimulatedControl:
+    """Have heat decided within moments, and let the pings go on whatever is hot."""
+    service.configure(_QUICK_HEAT)
+    service.machine.run("systemctl", "restart", "superezio.service")
+    return SimulatedControl(service.machine.root / "run/superezio/simulated")
 
 
 def test_the_page_on_models_can_be_followed(service: Service) -> None:

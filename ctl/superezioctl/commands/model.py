@@ -217,8 +217,10 @@ COMMANDS = {
         description="What superezio-model@NAME.service calls: it waits for a lease as the file "
         "says, becomes the server, which is the holder of the lease, and tells systemd when that "
         "is ready. The lease ends with the server. In a terminal it does the same, without "
-        "systemd.\n\nThe exit code is the server's own. 78: the file cannot be used; 125: there "
-        "was no lease; 126, 127: the server cannot be executed, or is not there.",
+        "systemd.\n\nA server whose lease somebody wants back is told to end, and that is its "
+        "end. One that loses it because its GPU is too hot is started anew by systemd, and waits "
+        "for a lease.\n\nThe exit code is the server's own. 78: the file cannot be used; 125: "
+        "there was no lease; 126, 127: the server cannot be executed, or is not there.",
         examples=[
             "superezioctl model run llama",
             "superezioctl model run --directory . llama",

@@ -35,8 +35,17 @@ def run(context: Context) -> int:
     return launch(context)
 
 
-def launch(context: Context, *, leased: Callable[[str, dict[str, str]], None] | None = None) -> int:
-    """Do what `run` does; `leased` is told of the lease, and may change the environment."""
+def launch(
+    context: Context,
+    *,
+    leased: Callable[[str, dict[str, str]], None] | None = None,
+    tell: Callable[..., None] | None = None,
+) -> int:
+    """Do what `run` does; `leased` is told of the lease, and may change the environment.
+
+    `tell` sends assignments to the service manager that has started this process, if one has: a
+    command whose lease is taken through no fault of its own is one that it starts anew.
+    """
     run_options.check(context.arguments)
     caller = context.caller()
     caller.correlation_id = context.correlation_id or os.urandom(16).hex()
@@ -56,7 +65,7 @@ def launch(context: Context, *, leased: Callable[[str, dict[str, str]], None] | 
         if attendant is not None:
             command = attendant.begin(lease["id"], environment)
         else:
-            _start_minder(context, caller, lease["id"], environment)
+            _start_minder(context, caller, lease["id"], environment, tell=tell)
         if leased is not None:
             leased(lease["id"], environment)
         try:
@@ -98,7 +107,12 @@ def _confirmed(caller: Caller, raw: bytes, holder: int | None) -> dict[str, Any]
 
 
 def _start_minder(
-    context: Context, caller: Caller, lease: str, environment: dict[str, str]
+    context: Context,
+    caller: Caller,
+    lease: str,
+    environment: dict[str, str],
+    *,
+    tell: Callable[..., None] | None,
 ) -> None:
     """Let a process beside this one follow the lease, and do what --on-revoke says."""
     what: str = context.arguments["on_revoke"]
@@ -117,6 +131,7 @@ def _start_minder(
         grace_s=context.arguments["revoke_grace"],
         environment=environment,
         as_json=context.out.json,
+        tell=tell,
     )
     detached.start_beside(work, keep=[command.pidfd])
     os.close(command.pidfd)

@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from superezioctl.minding.responses import Response
+    from superezioctl.minding.standing_in import StandIn
 
 
 class Work:
-    """Follow a lease and do what --on-revoke says; called in the process that does it."""
+    """Follow a lease and do what --on-revoke says; called in the process that does it.
+
+    `tell` sends assignments to a service manager whose unit the command is; None: it is nobody's.
+    """
 
     def __init__(
         self,
@@ -28,6 +32,7 @@ class Work:
         grace_s: float | None,
         environment: dict[str, str],
         as_json: bool,
+        tell: Callable[..., None] | None = None,
     ) -> None:
         self._command = command
         self._group = group
@@ -38,14 +43,17 @@ class Work:
         self._grace_s = grace_s
         self._environment = environment
         self._as_json = as_json
+        self._tell = tell
 
-    def __call__(self) -> None:
-        """Return when the command or the lease is no more."""
+    def __call__(self) -> int:
+        """Return when the command or the lease is no more, and how to end."""
         # Imported here, for the command need not wait for it.
         from superezioctl.minding.follower import Follower  # noqa: PLC0415 - see above
         from superezioctl.minding.minder import Minder, voice  # noqa: PLC0415 - see above
 
         say = voice(as_json=self._as_json)
+        response = self._response(say)
+        stand_in = self._stand_in(response, say)
         Minder(
             command=self._command,
             follower=Follower(
@@ -53,9 +61,17 @@ class Work:
                 lease=self._lease,
                 correlation_id=self._correlation_id,
             ),
-            response=self._response(say),
+            response=stand_in or response,
             say=say,
         ).run()
+        return 0 if stand_in is None else stand_in.exit_code
+
+    def _stand_in(self, response: Response, say: Callable[[str], None]) -> StandIn | None:
+        if self._tell is None:
+            return None
+        from superezioctl.minding.standing_in import StandIn  # noqa: PLC0415 - units only
+
+        return StandIn(response, command=self._command, tell=self._tell, say=say)
 
     def _response(self, say: Callable[[str], None]) -> Response:
         from superezioctl.minding.responses import Hook, Termination  # noqa: PLC0415 - as above

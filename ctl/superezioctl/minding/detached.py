@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 _NAME = b"lease-minder"
 
 
-def start_beside(work: Callable[[], None], *, keep: Iterable[int] = ()) -> int:
+def start_beside(work: Callable[[], int | None], *, keep: Iterable[int] = ()) -> int:
     """Let `work` be done in a process of its own, which ends with it; return the pid of that.
 
+    Its exit code is what `work` returns, 0 for None.
     Of the open files it has standard error and those in `keep`: a pipe or a lock that is this
     process's own must not live on in the other. Nothing in `work` may close what was open before.
     Raises BusyError where the kernel gives no process.
@@ -38,19 +39,20 @@ def start_beside(work: Callable[[], None], *, keep: Iterable[int] = ()) -> int:
         if not beside:
             raise _no_process(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
         return int(beside)
+    code = None
     try:
         os.setsid()
         pid = os.fork()
         if pid == 0:
             _let_go_of_files({2, *keep})
             _be_named()
-            work()
+            code = work()
         else:
             os.write(telling, b"%d" % pid)
     except BaseException:  # noqa: BLE001 - the edge of a process: nothing may return to the caller
         sys.excepthook(*sys.exc_info())
         os._exit(1)
-    os._exit(0)
+    os._exit(code or 0)
 
 
 def _no_process(error: OSError) -> BusyError:

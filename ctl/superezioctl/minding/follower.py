@@ -34,10 +34,22 @@ _REPLAY = 1000
 
 
 class Revocation:
-    """A notice that stands: why, what was said, and when (monotonic ns) the lease is lost."""
+    """A notice that stands: why, what was said, and when (monotonic ns) the lease is lost.
 
-    def __init__(self, *, reason: str, message: str, deadline_ns: int, answered: bool) -> None:
+    `cause` is what the lease is wanted back for; of one that is lost, what it was lost for.
+    """
+
+    def __init__(
+        self,
+        *,
+        reason: str,
+        message: str,
+        deadline_ns: int,
+        answered: bool,
+        cause: str | None = None,
+    ) -> None:
         self.reason = reason
+        self.cause = reason if cause is None else cause
         self.message = message
         self.deadline_ns = deadline_ns
         self.answered = answered
@@ -63,6 +75,8 @@ class Follower:
         self.over = False
         #: What was said when the lease was lost; None where its user has released it.
         self.lost: str | None = None
+        #: What it was lost for, as far as that was said.
+        self.lost_for = "lost"
         #: When to try to connect next, while there is no connection.
         self.retry_ns: int | None = 0
         self._path = socket_path
@@ -164,7 +178,7 @@ class Follower:
 
     def _hear(self, event: dict[str, Any]) -> None:
         if event["type"] == "lease.lost":
-            self.lost = event["message"]
+            self._lost_as(event)
         self._look()
 
     def _answered(self, purpose: str, result: dict[str, Any]) -> None:
@@ -196,13 +210,18 @@ class Follower:
     def _recall(self, past: list[dict[str, Any]]) -> None:
         for event in past:
             if event["lease"] == self._lease:
-                self.lost = event["message"]
+                self._lost_as(event)
             elif event["data"].get("reason") == "state_corrupt":
                 self._why_gone = event["message"]
         if self.lost is not None:
             self._end()
         else:
             self._ask_whether_released()
+
+    def _lost_as(self, event: dict[str, Any]) -> None:
+        data = event["data"]
+        self.lost = event["message"]
+        self.lost_for = data.get("revoked_for") or data.get("reason", "lost")
 
     def _ask_whether_released(self) -> None:
         # The daemon remembers that over its own death. To release again is no error, and for what

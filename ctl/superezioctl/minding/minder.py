@@ -114,7 +114,13 @@ class Minder:
         known = self._follower.revocation
         if self._heard and known is not None:
             deadline_ns = min(deadline_ns, known.deadline_ns)
-        loss = Revocation(reason="lost", message=lost, deadline_ns=deadline_ns, answered=True)
+        loss = Revocation(
+            reason="lost",
+            message=lost,
+            deadline_ns=deadline_ns,
+            answered=True,
+            cause=self._follower.lost_for,
+        )
         if self._heard:
             self._response.changed(loss)
         else:

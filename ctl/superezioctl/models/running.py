@@ -57,7 +57,7 @@ def run(context: Context, name: str, model: Model) -> int:
 
     manager.tell(f"STATUS=waiting for a lease of {format_size(model.vram_bytes)}")
     try:
-        return running.launch(inner, leased=leased)
+        return running.launch(inner, leased=leased, tell=manager.tell if manager else None)
     except SuperezioError as error:
         manager.tell(f"STATUS=no lease: {error.message}")
         raise

@@ -32,6 +32,9 @@ class ServiceManager:
     def __init__(self, address: str | None) -> None:
         self._address = address
 
+    def __bool__(self) -> bool:
+        return bool(self._address)
+
     def tell(self, *assignments: str) -> None:
         """Send `NAME=value` assignments. One that does not listen any more is none of a model's."""
         if not self._address:

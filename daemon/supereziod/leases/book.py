@@ -395,11 +395,11 @@ class LeaseBook:
         self._remove(lease)
         self._tell(lease, "released", "was given back: its caller had gone", reason="caller_gone")
 
-    def lose(self, lease: LiveLease, reason: str, why: str) -> None:
+    def lose(self, lease: LiveLease, reason: str, why: str, **data: str) -> None:
         """End a lease that nobody holds any more without having released it."""
         self._store.forget(lease.id)
         self._remove(lease)
-        self._tell(lease, "lost", f"is lost: {why}", severity="warning", reason=reason)
+        self._tell(lease, "lost", f"is lost: {why}", severity="warning", reason=reason, **data)
 
     def mark_used(self, lease: LiveLease) -> None:
         """Note that the lease's processes use VRAM on one of its GPUs."""

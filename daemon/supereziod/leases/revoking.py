@@ -184,8 +184,11 @@ class Revoker:
 
     def _time_is_over(self, lease_id: str) -> None:
         lease = self._book.get(lease_id)
-        why = lease.order.message if lease.order is not None else ""
-        self._book.lose(lease, "revoked", f"it was revoked and did not end in time: {why}")
+        order = lease.order
+        known = {} if order is None else {"revoked_for": order.reason}
+        why = order.message if order is not None else ""
+        words = f"it was revoked and did not end in time: {why}"
+        self._book.lose(lease, "revoked", words, **known)
         self._on_lost()
 
 

@@ -54,7 +54,8 @@ EVENT_TYPES: Final[dict[str, str]] = {
     "lease.refused": "Its holder will not; the deadline stands.",
     "lease.kept": "What it was to end for is over: it may stay.",
     "lease.released": "The lease was given back, or its last process ended (`reason`).",
-    "lease.lost": "The lease ended without having been given back (`reason`).",
+    "lease.lost": "The lease ended without having been given back (`reason`). Of one that was"
+    " revoked, `revoked_for` says for whom or what.",
     "lease.overrun": "The holder uses more than it reserved on a GPU; the lease is raised to it.",
     "lease.idle": "Nothing has been used of the lease for long (`idle_s`).",
     "lease.unreturned": "The VRAM of a released lease is still in use.",

@@ -9,10 +9,10 @@ from system.service import GIB, UNIT
 
 _RESPONSE = "superezio-overheat.service"
 _MODEL = "superezio-model@server.service"
-#: It has to run on a card that is not hot: on one that is, its lease is asked back before.
+#: Its card is the hot one: its lease is asked back before anything else is done.
 _MODEL_FILE = """\
 command = ["/usr/bin/sleep", "infinity"]
-vram = "1GiB"
+vram = "8GiB"
 """
 
 
@@ -61,6 +61,7 @@ def overheating(host: FaultyHost) -> Sight:
     """Restart, restart, restart, failed; the models are stopped, and all is back once it is cool.
 
     The card cools down only after they have been stopped, so that nothing else brings it back.
+    The model on it has ended by then, and waits: it is among what is stopped and brought back.
     """
     model = _start_model(host)
     host.gpus.temperature(0, 95)

@@ -98,6 +98,7 @@ async def test_the_holder_gets_notice_with_a_deadline_and_then_has_lost_it(
         host.leases.get(ME, lease.id)
     (lost,) = host.only("lease.lost")
     assert (lost.lease, lost.data["reason"]) == (lease.id, "revoked")
+    assert lost.data["revoked_for"] == "admin"
 
 
 async def test_a_holder_that_ends_in_time_has_released_and_not_lost(host: LeaseHost) -> None:
