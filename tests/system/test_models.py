@@ -13,6 +13,7 @@ from markdown_blocks import blocks, commands
 from supereziod.gpu.control import SimulatedControl
 from system.machine import Machine
 from system.service import Service
+from system.test_doctor import doctor
 
 MODEL = "superezio-model@llama.service"
 _PAGE = Path(__file__).parents[2] / "docs" / "models.md"
@@ -231,6 +232,41 @@ def test_a_model_that_is_not_ready_in_time_is_ended_and_tried_a_few_times(
     told = "superezioctl model: llama: not ready: waited 500ms for an answer on 127.0.0.1:8099"
     assert sum(line.startswith(told) for line in said) == 5
     machine.wait_until("the leases to end", lambda: service.leases() == [])
+
+
+def test_a_model_that_dies_at_each_start_keeps_nobody_waiting_and_is_told_of(
+    service: Service,
+) -> None:
+    """Its lease goes at once each time; once systemd has given it up, it is said how to go on."""
+    machine = service.machine
+    die = "/var/lib/superezio-models/die"
+    line = f"while ! test -e {die}; do sleep 0.05; done; echo no such file; exit 3"
+    machine.write(
+        "/etc/superezio/models/llama.toml", f'command = ["sh", "-c", "{line}"]\nvram = "8GiB"\n'
+    )
+    _write(machine, name="other", port=8081)
+    other = "superezio-model@other.service"
+    machine.run("systemctl", "start", MODEL)
+    machine.run("systemctl", "start", "--no-block", other)
+    machine.wait_for_properties(other, StatusText="waiting for a lease of 8.0 GiB")
+    machine.write(die, "")
+    machine.wait_for_properties(other, ActiveState="active")
+    machine.wait_for_properties(MODEL, ActiveState="activating", NRestarts="1")
+    machine.run("systemctl", "stop", other)
+
+    machine.wait_for_properties(MODEL, ActiveState="failed", NRestarts="5")
+    machine.wait_until("the lease to end", lambda: service.leases() == [])
+    assert service.call("lease.list")["queue"] == []
+    listed = machine.output("superezioctl", "model", "list")
+    assert "llama has failed (exit code 3, 5 restarts): `journalctl -u" in listed
+    assert doctor(machine)[1]["model"]["status"] == "warn"
+    (advice,) = (line for line in listed.splitlines() if line.startswith("llama has failed"))
+    journal, *again = advice.split("`")[1::2]
+    assert "no such file" in machine.output(*journal.split())
+    machine.run("rm", die)
+    for command in again:
+        machine.run(*command.split())
+    machine.wait_for_properties(MODEL, ActiveState="active")
 
 
 def test_a_revoked_model_ends_and_is_not_started_again(service: Service) -> None:

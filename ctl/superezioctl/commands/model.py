@@ -165,6 +165,9 @@ def _model(
         "enabled": state and state.enabled,
         "status": state and state.status,
         "main_pid": state and state.main_pid,
+        "result": state and state.result,
+        "exit_code": state and state.exit_code,
+        "restarts": state and state.restarts,
         "lease": lease and lease["id"],
         "gpus": [gpu["index"] for gpu in lease["gpus"]] if lease else [],
         "problems": [str(problem) for problem in problems],
@@ -188,7 +191,8 @@ COMMANDS = {
         list_,
         options=[_DIRECTORY],
         description="A model is a file, /etc/superezio/models/NAME.toml, that "
-        "superezio-model@NAME.service runs. Who holds a lease is shown as far as your role goes: "
+        "superezio-model@NAME.service runs. Of one that has failed it says how, and what "
+        "to do. Who holds a lease is shown as far as your role goes: "
         "`superezioctl access`.",
         examples=[
             "superezioctl model list",

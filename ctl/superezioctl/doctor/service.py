@@ -12,6 +12,7 @@ from superezioctl.unit import OVERHEAT, STOPPED, has_bad_configuration
 
 SERVICE = "superezio.service"
 SOCKET = "superezio.socket"
+_MODEL = "superezio-model@"
 _PROPERTIES = (
     "Id",
     "LoadState",
@@ -41,7 +42,8 @@ def units(host: Host) -> Units | None:
     if not host.exists("/run/systemd/system"):
         return None
     wanted = f"--property={','.join(_PROPERTIES)}"
-    shown = host.run("systemctl", "show", SERVICE, SOCKET, OVERHEAT, "--no-pager", wanted)
+    asked = (SERVICE, SOCKET, OVERHEAT, f"{_MODEL}*.service")
+    shown = host.run("systemctl", "show", *asked, "--no-pager", wanted)
     if shown is None:
         return None
     return {unit["Id"]: unit for unit in properties(shown) if "Id" in unit}
@@ -102,6 +104,7 @@ def check(host: Host, known: Units | None, *, answers: bool) -> Iterator[Finding
     yield _enabled(host, service, socket)
     yield _active(host, known, answers=answers)
     yield _listening(host, known, answers=answers)
+    yield from _models(known)
 
 
 def is_installed(known: Units | None) -> bool:
@@ -170,3 +173,17 @@ def _listening(host: Host, known: Units, *, answers: bool) -> Finding:
     return found(
         "socket_unit", f"{SOCKET} is {state}: nobody listens for systemd", how_to_start(host, known)
     )
+
+
+def _models(known: Units) -> Iterator[Finding]:
+    """Name model servers that systemd has given up."""
+    for name in sorted(known):
+        if not name.startswith(_MODEL) or known[name].get("ActiveState") != "failed":
+            continue
+        model = name.removeprefix(_MODEL).removesuffix(".service")
+        yield warn(
+            "model",
+            f"the model {model} has failed, and systemd starts it no more: `superezioctl model"
+            " list` says how to go on",
+            f"journalctl -u {_MODEL}{model} -n 50",
+        )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
+from typing import Final
 
-from superezio.errors import SuperezioError
+from superezio.errors import GpusUnavailableError, SuperezioError
 from superezio.quantities import format_size
 from superezioctl.arguments import COMMON, Arguments, Reader
 from superezioctl.commands import run as running
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
     from superezioctl.models.model import Model
 
+#: How often it is looked whether a host without GPUs has some.
+_LOOK_S: Final = 5.0
 _INHERITED = ("socket", "timeout", "correlation_id", "json")
 
 
@@ -55,12 +59,33 @@ def run(context: Context, name: str, model: Model) -> int:
             when_ready=lambda: _tell_ready(inner, lease) if model.sizes_itself else None,
         )
 
-    manager.tell(f"STATUS=waiting for a lease of {format_size(model.vram_bytes)}")
-    try:
-        return running.launch(inner, leased=leased, tell=manager.tell if manager else None)
-    except SuperezioError as error:
-        manager.tell(f"STATUS=no lease: {error.message}")
-        raise
+    patience = _Patience(model.wait_s)
+    while True:
+        manager.tell(f"STATUS=waiting for a lease of {format_size(model.vram_bytes)}")
+        try:
+            return running.launch(inner, leased=leased, tell=manager.tell if manager else None)
+        except SuperezioError as error:
+            # Of a driver that is loaded late: to fail would use up the unit's starts in a minute.
+            if isinstance(error, GpusUnavailableError) and not patience.is_over:
+                manager.tell(f"STATUS=waiting for GPUs: {error.message}")
+                patience.pause()
+                continue
+            manager.tell(f"STATUS=no lease: {error.message}")
+            raise
+
+
+class _Patience:
+    """Pauses between looks for GPUs on a host that has none, until `wait_s` is over."""
+
+    def __init__(self, wait_s: float) -> None:
+        self._end = time.monotonic() + wait_s
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._end
+
+    def pause(self) -> None:
+        time.sleep(max(0.0, min(_LOOK_S, self._end - time.monotonic())))
 
 
 def words(name: str, model: Model) -> list[str]:

@@ -9,24 +9,33 @@ from typing import Final
 
 from msgspec import Struct
 
+from superezioctl.exit_codes import RUN_FAILED
 from superezioctl.models.model import unit_of
 from superezioctl.models.programs import Account, Place
 
 _PATIENCE_S: Final = 5.0
-_SHOWN: Final = "Id,ActiveState,SubState,UnitFileState,StatusText,MainPID"
+_SHOWN: Final = (
+    "Id,ActiveState,SubState,UnitFileState,StatusText,MainPID,"
+    "Result,ExecMainCode,ExecMainStatus,NRestarts"
+)
+#: CLD_EXITED: the main process ended by itself, and the status is its exit code.
+_EXITED: Final = "1"
 _SURROUNDINGS: Final = "Id,LoadState,User,SupplementaryGroups,Environment,WorkingDirectory"
 #: What systemd gives a service of the system that is given none.
 SERVICE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class UnitState(Struct, frozen=True, kw_only=True):
-    """What systemd says of one unit."""
+    """What systemd says of one unit; `result` and `exit_code` are of what ran last."""
 
     active_state: str
     sub_state: str
     enabled: bool
     status: str
     main_pid: int | None
+    result: str = "success"
+    exit_code: int | None = None
+    restarts: int = 0
 
 
 def states(names: list[str]) -> dict[str, UnitState]:
@@ -70,13 +79,20 @@ def _properties(block: str) -> dict[str, str]:
 
 def _state(properties: dict[str, str]) -> UnitState:
     pid = int(properties.get("MainPID", "0") or 0)
+    exit_code = None
+    if not pid and properties.get("ExecMainCode") == _EXITED:
+        exit_code = int(properties.get("ExecMainStatus", "0") or 0)
+    # systemd keeps what a process that is gone had said last: it counts where that said why.
+    counts = pid or exit_code == RUN_FAILED
     return UnitState(
         active_state=properties.get("ActiveState", "unknown"),
         sub_state=properties.get("SubState", "unknown"),
         enabled=properties.get("UnitFileState") == "enabled",
-        # systemd keeps what a process that is gone had said last.
-        status=properties.get("StatusText", "") if pid else "",
+        status=properties.get("StatusText", "") if counts else "",
         main_pid=pid or None,
+        result=properties.get("Result", "success") or "success",
+        exit_code=exit_code,
+        restarts=int(properties.get("NRestarts", "0") or 0),
     )
 
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from superezioctl.exit_codes import REFUSED_FOR_NOW
 from superezioctl.output import Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+#: What systemd calls it, in words.
+_RESULTS = {
+    "signal": "killed by a signal",
+    "core-dump": "crashed",
+    "timeout": "too slow to end, or to start",
+    "oom-kill": "killed for lack of memory",
+    "protocol": "ended before it was ready",
+    "start-limit-hit": "started too often",
+    "resources": "systemd could not set it up",
+}
+
 
 def show(out: Output, models: list[dict[str, Any]]) -> None:
-    """Print a line for each model, and what is wrong with files."""
+    """Print a line for each model, and what is wrong with files and units."""
     if not models:
         out.line("no models: write /etc/superezio/models/NAME.toml for one")
         return
@@ -19,6 +31,9 @@ def show(out: Output, models: list[dict[str, Any]]) -> None:
     for model in models:
         for problem in model["problems"]:
             out.line(out.style(problem, "bad"))
+    for model in models:
+        if model["active_state"] == "failed":
+            out.line(out.style(_how_to_go_on(model), "bad"))
 
 
 def _row(model: dict[str, Any]) -> list[str]:
@@ -29,5 +44,27 @@ def _row(model: dict[str, Any]) -> list[str]:
         {None: "unknown", True: "started", False: "no"}[model["enabled"]],
         (model["lease"] or "-")[:8],
         "+".join(map(str, model["gpus"])) or "-",
-        model["status"] or "",
+        model["status"] or _how_it_ended(model),
     ]
+
+
+def _how_it_ended(model: dict[str, Any]) -> str:
+    """Say how the server ended that ran last; nothing of one that runs, or ended well."""
+    result, code = model["result"], model["exit_code"]
+    if model["main_pid"] is not None or result in {None, "success"}:
+        return ""
+    if code == REFUSED_FOR_NOW:
+        return "had to give its lease back, is started anew"
+    if result in {"exit-code", "start-limit-hit"} and code:
+        return f"exit code {code}"
+    return _RESULTS.get(result, f"result {result}")
+
+
+def _how_to_go_on(model: dict[str, Any]) -> str:
+    unit = model["unit"].removesuffix(".service")
+    tried = f", {model['restarts']} restarts" if model["restarts"] else ""
+    return (
+        f"{model['name']} has failed ({_how_it_ended(model)}{tried}): `journalctl -u {unit} -n 50`"
+        f" has what it said. It is started no more before `systemctl reset-failed {unit}` and"
+        f" `systemctl start {unit}`"
+    )

@@ -325,6 +325,22 @@ def test_a_daemon_that_stands_still_until_it_is_cool_is_not_started_by_hand(tree
     assert {found[name].action for name in ("overheat", "unit_active")} == {look}
 
 
+def test_a_model_that_systemd_has_given_up_is_named(tree: Tree) -> None:
+    unit(tree, service_=ON, socket_=ON)
+    assert "model" not in units(tree.host())
+    script = tree.root.parent / "bin/systemctl"
+    failed = "echo; echo Id=superezio-model@llama.service; echo ActiveState=failed"
+    runs = "echo; echo Id=superezio-model@whisper.service; echo ActiveState=active"
+    script.write_text(f"{script.read_text()}{failed}\n{runs}\n")
+    (found,) = [
+        each
+        for each in service.check(tree.host(), service.units(tree.host()), answers=True)
+        if each.check == "model"
+    ]
+    assert (found.status, found.action) == ("warn", "journalctl -u superezio-model@llama -n 50")
+    assert "the model llama has failed" in found.message
+
+
 def test_a_unit_on_its_way_is_waited_for(tree: Tree) -> None:
     host = unit(tree, service_="ActiveState=activating SubState=auto-restart", socket_=ON)
     assert units(host)["unit_active"].status == "warn"

@@ -15,6 +15,7 @@ import pytest
 import wire_samples
 from ctl_runner import Ctl
 from fake_daemon import FakeDaemon
+from superezio import errors
 from superezio.quantities import parse_size
 from superezioctl.completion import candidates
 from superezioctl.minding.family import Process
@@ -238,6 +239,23 @@ def test_a_server_is_ready_when_its_command_says_so(
     assert manager.told()[0].startswith("STATUS=has the lease 1ea5e, waiting for `sh -c test")
     assert manager.told() == ["READY=1", "STATUS=ready"]
     assert daemon.params_of("lease.acquire")["sizes_itself"] is True
+
+
+def test_a_host_whose_driver_is_not_there_yet_is_waited_for(
+    daemon: FakeDaemon, manager: Manager, tmp_path: Path
+) -> None:
+    """It would use up its starts within a minute, else, and stay down for good."""
+    granted = daemon.answers["lease.acquire"]
+    absent = errors.GpusUnavailableError("cannot lease a GPU: the driver is not loaded")
+    daemon.answers["lease.acquire"] = [absent, granted]
+    text = "command = ['true']\nvram = '8GiB'\nwait = '300ms'\n"
+    assert run_model(tmp_path, text, manager).returncode == 0
+    waits = ["STATUS=waiting for a lease of 8.0 GiB"]
+    gpus = ["STATUS=waiting for GPUs: cannot lease a GPU: the driver is not loaded"]
+    assert [manager.told() for _ in range(3)] == [waits, gpus, waits]
+    assert manager.told()[0] == "READY=1"
+    daemon.answers["lease.acquire"] = absent
+    assert run_model(tmp_path, text, manager).returncode == 125, "and not for ever"
 
 
 def test_without_a_lease_systemd_is_told_why(
@@ -524,6 +542,10 @@ SubState=failed
 UnitFileState=disabled
 StatusText=ready
 MainPID=0
+Result=exit-code
+ExecMainCode=1
+ExecMainStatus=3
+NRestarts=5
 
 Id=superezio-model@good.service
 ActiveState=active
@@ -553,6 +575,74 @@ def test_list_has_unit_and_lease_of_each_model(
     assert ctl(*where) == 0
     assert lease.id[:8] in ctl.out
     assert "bad.toml:1: x: no such key" in ctl.out
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ({"Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "3"}, "exit code 3"),
+        ({"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"}, "killed by a signal"),
+        ({"Result": "protocol", "ExecMainCode": "1"}, "ended before it was ready"),
+        ({"Result": "oom-kill", "ExecMainCode": "2"}, "killed for lack of memory"),
+        ({"Result": "of-a-later-systemd"}, "result of-a-later-systemd"),
+        (
+            {"Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "75"},
+            "had to give its lease back, is started anew",
+        ),
+        (
+            {
+                "Result": "exit-code",
+                "ExecMainCode": "1",
+                "ExecMainStatus": "125",
+                "StatusText": "no lease: never fits",
+            },
+            "no lease: never fits",
+        ),
+        ({"Result": "success", "StatusText": "ready"}, ""),
+        ({"Result": "exit-code", "MainPID": "1", "StatusText": "waiting"}, "waiting"),
+    ],
+)
+def test_list_says_how_a_server_ended(
+    ctl: Ctl,
+    models: Path,
+    daemon: FakeDaemon,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    state: dict[str, str],
+    status: str,
+) -> None:
+    del daemon
+    (models / "bad.toml").unlink()
+    told = {"ActiveState": "activating", "SubState": "auto-restart", "MainPID": "0", **state}
+    lines = "".join(f"{name}={value}\n" for name, value in told.items())
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\ncat <<END\nId=superezio-model@good.service\n{lines}END\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert ctl("model", "list", "--directory", str(models)) == 0
+    header, row = ctl.out.splitlines()
+    assert row[header.index("STATUS") :] == status
+
+
+def test_list_says_what_to_do_about_a_server_that_is_given_up(
+    ctl: Ctl, models: Path, daemon: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del daemon
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(SYSTEMCTL.format(pid=1))
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    where = ("model", "list", "--directory", str(models))
+    assert ctl(*where) == 0
+    assert ctl.out.splitlines()[-1] == (
+        "bad has failed (exit code 3, 5 restarts): `journalctl -u superezio-model@bad -n 50` has"
+        " what it said. It is started no more before `systemctl reset-failed superezio-model@bad`"
+        " and `systemctl start superezio-model@bad`"
+    )
+    bad, good = ctl.json(*where)["models"]
+    assert (bad["result"], bad["exit_code"], bad["restarts"]) == ("exit-code", 3, 5)
+    assert (good["result"], good["exit_code"], good["restarts"]) == ("success", None, 0)
 
 
 def test_list_needs_neither_systemd_nor_daemon_nor_models(
