@@ -30,6 +30,11 @@ _ENVIRONMENT = (
 )
 
 
+#: What nspawn ends with when the machine is to boot again.
+_REBOOTS = 133
+_BOOTED = frozenset({"running", "degraded"})
+
+
 class MachineError(Exception):
     """The machine does not do what a test needs of it."""
 
@@ -62,8 +67,13 @@ class Machine:
         self._console = self._directory / "console"
         self._stage: subprocess.Popen[bytes] | None = None
         self._leader = 0
+        self._boot_timeout_s = boot_timeout_s
+        mount = str(self._directory / "mount")
+        stage = ("sh", str(_HERE / "stage.sh"), self.name, mount, str(tree))
+        self._stage_words = (*stage, *nspawn_options)
         try:
-            self._boot(tree, nspawn_options, boot_timeout_s)
+            (self._directory / "mount").mkdir()
+            self._boot("unshare", "--mount", "--propagation", "private")
         except BaseException:
             self.close()
             raise
@@ -168,6 +178,22 @@ class Machine:
         """Return the end of the journal, for the message of a test that fails."""
         return self.run("journalctl", "--no-pager", f"--lines={lines}", check=False).stdout
 
+    def reboot(self) -> None:
+        """Shut it down, and boot it again with the files that were written, but for /run and /tmp.
+
+        Returns once it takes commands: what is enabled may still be starting.
+        """
+        stage = self._stage
+        assert stage is not None
+        with open(f"/proc/{stage.pid}/ns/mnt", "rb") as namespace:  # noqa: PTH123 - no file
+            self.run("systemctl", "reboot", "--no-block")
+            if stage.wait(self._boot_timeout_s) != _REBOOTS:
+                raise MachineError(f"no reboot: {self._console.read_text()}")
+            self._leader = 0
+            fd = namespace.fileno()
+            self._boot("nsenter", f"--mount=/proc/self/fd/{fd}", keep=(fd,), await_all=False)
+        self.wait_until("an answer of systemd", lambda: self._state() in _BOOTED | {"starting"})
+
     def close(self) -> None:
         """Power the machine off and leave nothing of it."""
         stage = self._stage
@@ -180,32 +206,31 @@ class Machine:
         self._remove_cgroups()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _boot(self, tree: Path, nspawn_options: Sequence[str], timeout_s: float) -> None:
+    def _boot(self, *enter: str, keep: Sequence[int] = (), await_all: bool = True) -> None:
         notify_path = self._directory / "notify"
-        (self._directory / "mount").mkdir()
+        notify_path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(notify_path))
-            unshare = ["unshare", "--mount", "--propagation", "private"]
-            mount = str(self._directory / "mount")
-            stage = ["sh", str(_HERE / "stage.sh"), self.name, mount, str(tree)]
             with self._console.open("wb") as console:
                 self._stage = subprocess.Popen(
                     # A test run that is killed takes its machines with it.
-                    ["setpriv", "--pdeathsig", "TERM", *unshare, *stage, *nspawn_options],
+                    ["setpriv", "--pdeathsig", "TERM", *enter, *self._stage_words],
                     env={"PATH": os.environ["PATH"], "NOTIFY_SOCKET": str(notify_path)},
                     stdin=subprocess.DEVNULL,
                     stdout=console,
                     stderr=subprocess.STDOUT,
                     cwd="/",
                     start_new_session=True,
+                    pass_fds=keep,
                 )
-            self._await_ready(notify, time.monotonic() + timeout_s)
-        state = self.run("systemctl", "is-system-running", "--wait", check=False).stdout.strip()
-        if state not in {"running", "degraded"}:
+            self._await_ready(notify, time.monotonic() + self._boot_timeout_s, ready=not await_all)
+        if await_all and (state := self._state("--wait")) not in _BOOTED:
             raise MachineError(f"the machine is {state}: {self._console.read_text()}")
 
-    def _await_ready(self, notify: socket.socket, end: float) -> None:
-        ready = False
+    def _state(self, *options: str) -> str:
+        return self.run("systemctl", "is-system-running", *options, check=False).stdout.strip()
+
+    def _await_ready(self, notify: socket.socket, end: float, *, ready: bool) -> None:
         while not (ready and self._leader):
             notify.settimeout(0.5)
             try:

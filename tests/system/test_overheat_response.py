@@ -13,7 +13,7 @@ import pytest
 
 from supereziod.gpu.control import SimulatedControl
 from system.machine import Machine
-from system.service import UNIT, Service
+from system.service import SCENARIO, UNIT, Service
 from system.test_doctor import doctor
 
 pytestmark = pytest.mark.slow
@@ -21,8 +21,10 @@ pytestmark = pytest.mark.slow
 OVERHEAT = "superezio-overheat.service"
 SLICE = "superezio-models.slice"
 MODELS = ("superezio-model@ann.service", "superezio-model@bob.service")
+#: One that is started by hand.
+EVE = "superezio-model@eve.service"
 #: One that fails at once, and one that systemd does not start a third time.
-BROKEN, RESTLESS = "superezio-model@eve.service", MODELS[0]
+BROKEN, RESTLESS = EVE, MODELS[0]
 _CONFIG = """
 [watchdog]
 grace = "{grace}"
@@ -59,6 +61,17 @@ _TWO_STARTS = """
 StartLimitIntervalSec=1h
 StartLimitBurst=2
 """
+_HOT_FROM_THE_FIRST = """
+[[gpu]]
+profile = "RTX 3060"
+[[gpu]]
+profile = "RTX 2060"
+[[event]]
+at = "0s"
+gpu = 0
+kind = "temperature"
+celsius = 95
+"""
 _BROKEN = """
 [Service]
 ExecStart=
@@ -74,17 +87,27 @@ class Host:
         self.service = Service(machine)
 
     def begin(
-        self, *, grace: str = "300ms", within: str = "30s", retry: str = "30s", starts: int = 1
+        self,
+        *,
+        grace: str = "300ms",
+        within: str = "30s",
+        retry: str = "30s",
+        starts: int = 1,
+        model: str | None = _MODEL,
     ) -> None:
         self.service.configure(_CONFIG.format(grace=grace, within=within, retry=retry))
         machine = self.machine
-        machine.write("/etc/systemd/system/superezio-model@.service", _MODEL)
+        if model is not None:
+            machine.write("/etc/systemd/system/superezio-model@.service", model)
         machine.write(f"/etc/systemd/system/{OVERHEAT}.d/test.conf", "[Service]\nRestartSec=100ms")
         self.service.drop_in(_DROP_IN.format(starts=starts))
         self.service.start()
-        # The daemon's directory: it is there by now.
-        self.gpus = SimulatedControl(machine.root / "run/superezio/simulated")
         machine.run("systemctl", "start", *MODELS)
+
+    @property
+    def gpus(self) -> SimulatedControl:
+        """What forces values on the GPUs, once the daemon has made its directory."""
+        return SimulatedControl(self.machine.root / "run/superezio/simulated")
 
     def told(self, event: str) -> list[dict[str, Any]]:
         return self.machine.journal(f"--unit={OVERHEAT}", f"EVENT={event}")
@@ -168,28 +191,56 @@ def test_models_are_stopped_and_come_back_in_order_when_it_is_cool(host: Host) -
     assert host.states(BROKEN) == ["failed"], "whoever failed by itself is not ours to reset"
 
 
-def test_where_it_stays_hot_all_stays_stopped_and_it_looks_again(host: Host) -> None:
-    host.begin(within="1s", retry="2s")
+def test_where_it_stays_hot_all_stays_stopped_and_it_looks_again_until_the_host_is_started_anew(
+    host: Host,
+) -> None:
+    """What was stopped is forgotten with /run; what is enabled comes back by the boot."""
+    machine = host.machine
+    for name, vram in (("ann", "8GiB"), ("bob", "5GiB"), ("eve", "1MiB")):
+        file = f'command = ["sleep", "infinity"]\nvram = "{vram}"\n'
+        machine.write(f"/etc/superezio/models/{name}.toml", file)
+    host.begin(within="1s", retry="2s", model=None)
+    machine.run("systemctl", "start", EVE)
+    machine.run("systemctl", "enable", "superezio.socket", UNIT, *MODELS)
     host.gpus.temperature(0, 95)
     first = host.await_told("overheat.still_hot")
-    assert "the daemon and 2 models stay stopped" in host.status()
-    assert host.states(UNIT, *MODELS) == ["failed", "inactive", "inactive"]
+    assert "the daemon and 3 models stay stopped" in host.status()
+    assert host.states(UNIT, *MODELS, EVE) == ["failed", "inactive", "inactive", "inactive"]
 
     # Whoever asks is told, and not to start the daemon.
-    asked = host.machine.run("superezioctl", "status", check=False)
+    asked = machine.run("superezioctl", "status", check=False)
     assert asked.returncode == 5
     assert "CRITICAL at 95 C" in asked.stderr
     assert "systemctl start" not in asked.stderr
-    found = doctor(host.machine)[1]["overheat"]
+    found = doctor(machine)[1]["overheat"]
     assert (found["status"], "CRITICAL at 95 C" in found["message"]) == ("fail", True)
 
     again = host.await_told("overheat.still_hot", count=2)
     apart_us = int(again["__MONOTONIC_TIMESTAMP"]) - int(first["__MONOTONIC_TIMESTAMP"])
     assert 1.9e6 < apart_us < 10e6
-    assert host.states(UNIT, *MODELS) == ["failed", "inactive", "inactive"]
+    assert host.states(UNIT, *MODELS, EVE) == ["failed", "inactive", "inactive", "inactive"]
+
+    machine.write(SCENARIO, _HOT_FROM_THE_FIRST)
+    host.service.configure(_CONFIG.format(grace="1h", within="1s", retry="2s"))
+    machine.reboot()
+    _assert_models_wait_on_what_is_hot_alone(host)
+
+
+def _assert_models_wait_on_what_is_hot_alone(host: Host) -> None:
+    ann, bob = MODELS
+    waits = "waiting for a lease of 8.0 GiB"
+    host.machine.wait_for_properties(ann, ActiveState="activating", StatusText=waits)
+    host.machine.wait_for_properties(bob, ActiveState="active")
+    booted = host.machine.run("systemctl", "is-system-running", check=False).stdout
+    assert booted == "starting\n", "as long as a model waits"
+    gpus = host.service.call("gpu.list")["gpus"]
+    assert [gpu["level"] for gpu in gpus] == ["critical", "normal"]
+    assert [gpu["admissible"] for gpu in gpus] == [False, True]
+    assert [lease["name"] for lease in host.service.call("lease.list")["leases"]] == ["bob"]
+    assert host.states(UNIT, OVERHEAT) == ["active", "inactive"]
+    assert host.states(EVE) == ["inactive"], "it was started by hand, and is not enabled"
     host.gpus.temperature(0, 40)
-    host.await_told("overheat.over")
-    assert host.states(UNIT, *MODELS) == ["active"] * 3
+    host.machine.wait_for_properties(ann, ActiveState="active")
 
 
 def test_what_was_recorded_comes_back_where_the_unit_is_killed_in_the_middle(host: Host) -> None:
