@@ -34,7 +34,7 @@ def how_to_start() -> list[str]:
     waits = _overheat(state)
     if waits:
         return [*describe(state), *waits]
-    systemctl = "systemctl" if os.geteuid() == 0 else "sudo systemctl"
+    systemctl = _systemctl()
     if state.get("LoadState") == "not-found":
         return [f"Run `supereziod` in another terminal: this host has no {UNIT}."]
     if state.get("ActiveState") == "failed":
@@ -105,11 +105,20 @@ def _overheat(state: dict[str, str]) -> list[str]:
     overheat = _standing_still(state)
     if overheat is None:
         return []
+    prevention = (
+        f"`{_systemctl()} stop superezio-overheat` keeps all of it stopped; to stop {UNIT} does"
+        " not, as that has failed already."
+    )
     return [
         f"{OVERHEAT} starts the daemon and the models again once the GPUs are cool"
         + _status(overheat),
+        prevention,
         "`journalctl -u superezio-overheat` has the rest.",
     ]
+
+
+def _systemctl() -> str:
+    return "systemctl" if os.geteuid() == 0 else "sudo systemctl"
 
 
 def _standing_still(state: dict[str, str]) -> dict[str, str] | None:
