@@ -12,7 +12,7 @@ from system.machine import Machine, why_not
 from system.trees import Tree, debian13
 
 _OURS, _DEBIAN_13 = "here", "debian13"
-#: What is tried on each systemd; all else is tried on this machine's.
+#: What is tried on each systemd, besides what is marked so; all else is tried on this machine's.
 _ON_EACH_SYSTEMD = {"test_units", "test_service"}
 
 
@@ -25,7 +25,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "installation" in metafunc.fixturenames:
-        both = Path(metafunc.definition.path).stem in _ON_EACH_SYSTEMD
+        definition = metafunc.definition
+        is_marked = definition.get_closest_marker("each_systemd") is not None
+        both = is_marked or definition.path.stem in _ON_EACH_SYSTEMD
         trees = (_OURS, _DEBIAN_13) if both else (_OURS,)
         metafunc.parametrize("installation", trees, indirect=True, scope="session")
 

@@ -1,6 +1,7 @@
 """superezio-overheat.service in a booted systemd: whom it stops, whom it spares, what comes back.
 
-Judged by systemctl and the journal; only times are scaled, by configuration and drop-ins.
+Judged by systemctl and the journal; only times are scaled, by configuration and drop-ins. That it
+acts on each systemd is a row of tests/system/faults; here is that it does not where it must not.
 """
 
 from __future__ import annotations
@@ -268,6 +269,7 @@ def test_what_was_recorded_comes_back_where_the_unit_is_killed_in_the_middle(hos
     assert host.states(UNIT, *MODELS) == ["active"] * 3
 
 
+@pytest.mark.each_systemd
 def test_a_bad_configuration_stops_no_model(host: Host) -> None:
     host.begin(grace="1h", starts=2)
     pids = host.pids()
@@ -280,6 +282,7 @@ def test_a_bad_configuration_stops_no_model(host: Host) -> None:
     _assert_spared(host, pids)
 
 
+@pytest.mark.each_systemd
 def test_five_manual_restarts_stop_no_model(host: Host) -> None:
     host.begin(starts=4)
     pids = host.pids()
@@ -309,6 +312,7 @@ def test_a_kill_as_by_a_lack_of_memory_stops_no_model_on_a_hot_host(host: Host) 
     _assert_spared(host, pids)
 
 
+@pytest.mark.each_systemd
 def test_a_stuck_loop_stops_no_model_on_a_hot_host(host: Host) -> None:
     host.begin(grace="1h")
     pids = host.pids()
