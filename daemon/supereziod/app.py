@@ -38,6 +38,7 @@ from supereziod.health.notifier import Notifier, WatchdogRequest
 from supereziod.health.record import WatchdogRecord
 from supereziod.health.run_record import RunRecord
 from supereziod.health.self_check import SelfCheck
+from supereziod.health.state_files import StateFiles
 from supereziod.health.watchdog import Watchdog
 from supereziod.instance import SecondInstanceError, only_instance, refuse_beside_system_daemon
 from supereziod.leases.ledger import Ledger
@@ -98,6 +99,7 @@ class _Core:
     caches: Caches
     watchdog_record: WatchdogRecord
     run_record: RunRecord
+    state_files: StateFiles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +168,8 @@ async def _start(parts: _Parts, listener: Listener, stack: AsyncExitStack) -> No
     """Start in the order of the arrows; the stack closes in the opposite one."""
     core = parts.core
     core.run_record.tell(core.events)
-    for part in (core.monitor, core.leases, parts.health, core.limits, core.keeper):
+    watching = (core.monitor, core.leases, parts.health)
+    for part in (*watching, core.limits, core.keeper, core.state_files):
         stack.push_async_callback(part.aclose)
         await part.start()
     stack.push_async_callback(parts.server.aclose)
@@ -205,6 +208,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         return_timeout_s=config.leases.return_timeout_s,
         growing_timeout_s=config.leases.growing_timeout_s,
     )
+    store = LeaseStore.open(options.runtime_dir / "leases.db", boot_id=read_boot_id())
     leases = LeaseManager(
         monitor=monitor,
         ledger=ledger,
@@ -213,7 +217,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
             per_uid=config.leases.queue_per_uid,
             max_passed=config.leases.max_passed,
         ),
-        store=LeaseStore.open(options.runtime_dir / "leases.db", boot_id=read_boot_id()),
+        store=store,
         events=events,
         times=settings.lease_times(config.leases, drain_s=config.watchdog.grace_s),
         policies=settings.lease_policies(config.leases),
@@ -281,6 +285,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         recorder=recorder,
         watchdog_record=watchdog_record,
         run_record=run_record,
+        state_files=StateFiles((database, store, recorder), events=events),
     )
 
 

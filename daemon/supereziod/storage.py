@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from contextvars import Context
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Final, Self
 
+from supereziod import database_files
 from supereziod.stopgap import Stopgap
+from supereziod.whereabouts import Whereabouts
 
 _OPEN_TIMEOUT_S: Final = 1.0
 # What comes later runs on the event loop, in the middle of somebody's request.
@@ -27,8 +27,6 @@ _REOPEN_TIMEOUT_S: Final = 0.02
 _BUSY_TIMEOUT_MS: Final = 20
 #: Small against what is set aside, at a page or two each.
 _ADDITIONS_A_CHECK: Final = 8
-#: For the daemon's user alone.
-_MODE: Final = 0o600
 #: How long the log grows before it is written back: 800 KiB, as it may lie in memory.
 _LOG_PAGES: Final = 200
 
@@ -65,6 +63,8 @@ class Database:
         self._sync_fault: str | None = None
         self._is_syncing_again = False
         self._rewriting = Lock()
+        self._whereabouts = _whereabouts(path)
+        self._lost: str | None = None
         self.moved_aside = moved_aside
 
     @classmethod
@@ -81,7 +81,7 @@ class Database:
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):
                     raise
-                moved_aside = _move_aside(path)
+                moved_aside = database_files.move_aside(path)
                 connection = _connect(path, schema, timeout_s=_OPEN_TIMEOUT_S)
         except (sqlite3.Error, OSError) as error:
             fault: str | None = f"cannot use {path}: {error}"
@@ -101,7 +101,7 @@ class Database:
     @property
     def fault(self) -> str | None:
         """Why nothing is recorded, or is gone with the next power cut; None if neither."""
-        return self._write_fault or self._sync_fault
+        return self._lost or self._write_fault or self._sync_fault
 
     def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> None:
         """Run and commit one statement. Raises StorageError; then nothing was recorded."""
@@ -183,13 +183,60 @@ class Database:
             return False
         return True
 
+    def look(self) -> str | None:
+        """See whether the file is still the one by its name, and write all of it anew if not.
+
+        Returns what was done, as a sentence, if something was. Where it could not be, that is a
+        `fault` until it can, or until the file is back.
+        """
+        if not self._on_file or self._rewriting.locked():
+            return None  # it is tried again with each write; or is about to be another
+        lost = self._whereabouts.lost()
+        if lost is None:
+            self._lost = None
+            return None
+        try:
+            aside = self._write_anew()
+        except (sqlite3.Error, OSError) as error:
+            self._lost = f"{lost}, and cannot be written anew: {error}"
+            return None
+        self._lost = self._write_fault = None
+        there = "" if aside is None else f"; what was in its place is {aside} now"
+        return f"{lost}: all of it is written anew, and nothing is lost{there}"
+
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
+    def _write_anew(self) -> Path | None:
+        """Put what the open file has where its name is; return where what was there was moved."""
+        fresh = self._path.with_name(f"{self._path.name}.new")
+        database_files.remove(fresh)
+        with self._rewriting:
+            try:
+                _copy_out(self._connection, fresh, self._schema)
+                aside = None
+                if self._path.exists():
+                    aside = database_files.move_aside(self._path, "aside")
+                database_files.remove_logs(self._path)
+                fresh.rename(self._path)
+            except BaseException:
+                database_files.remove(fresh)
+                raise
+            # Closed before there is a new log: it removes the log by its name, whosever it is.
+            self._connection.close()
+            self._on_file = False
+            self._connection = _connect(self._path, self._schema, timeout_s=_REOPEN_TIMEOUT_S)
+            self._on_file = True
+        _set_aside(self._connection, self._spare_bytes)
+        self._whereabouts = _whereabouts(self._path)
+        return aside
+
     def _rewrite(self, path: Path) -> StorageError | None:
         with self._rewriting:  # SQLite lets none of two wait for the other
-            return _rewrite(path)
+            fault = _rewrite(path)
+            self._whereabouts.may_shrink()
+            return fault
 
     def _synced_again(self, _fault: StorageError | None) -> None:
         self._is_syncing_again = False
@@ -204,6 +251,7 @@ class Database:
         self._connection.close()
         self._connection = connection
         self._on_file = True
+        self._whereabouts = _whereabouts(self._path)
 
 
 class Documents:
@@ -268,7 +316,7 @@ def read_rows(path: Path, query: str) -> list[tuple[object, ...]]:
     """
     try:
         with tempfile.TemporaryDirectory(prefix="superezio-") as folder:
-            copy = _copy_files(path, Path(folder))
+            copy = database_files.copy_files(path, Path(folder))
             with closing(sqlite3.connect(copy, timeout=_OPEN_TIMEOUT_S)) as connection:
                 return connection.execute(query).fetchall()
     except (sqlite3.Error, OSError) as error:
@@ -276,7 +324,7 @@ def read_rows(path: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def _connect(path: Path, schema: str, *, timeout_s: float) -> sqlite3.Connection:
-    _make_private(path)
+    database_files.make_private(path)
     connection = sqlite3.connect(path, isolation_level=None, timeout=timeout_s)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -322,18 +370,6 @@ def _rewrite(path: Path) -> StorageError | None:
     return _sync(path)
 
 
-def _make_private(path: Path) -> None:
-    """Keep others from reading the file: its directory may be open to all, as the socket's is.
-
-    The log and the index that SQLite makes beside it get the same mode.
-    """
-    with suppress(OSError):  # where that is refused, SQLite says so better
-        if path.exists():  # not opened: that would give up the locks of another connection
-            path.chmod(_MODE)
-        else:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
-
-
 def _set_aside(connection: sqlite3.Connection, spare_bytes: int) -> None:
     """Grow the file and its log by pages that are free again at once."""
     if spare_bytes <= 0:
@@ -359,7 +395,7 @@ def _copy_in_memory(path: Path, schema: str) -> sqlite3.Connection:
     memory = sqlite3.connect(":memory:", isolation_level=None)
     try:
         with tempfile.TemporaryDirectory(prefix="superezio-") as folder:
-            copy = _copy_files(path, Path(folder))
+            copy = database_files.copy_files(path, Path(folder))
             source = _connect(copy, schema, timeout_s=_OPEN_TIMEOUT_S)
             try:
                 source.backup(memory)
@@ -372,19 +408,15 @@ def _copy_in_memory(path: Path, schema: str) -> sqlite3.Connection:
     return memory
 
 
-def _copy_files(path: Path, folder: Path) -> Path:
-    copy = folder / path.name
-    shutil.copyfile(path, copy)
-    log = path.with_name(path.name + "-wal")
-    if log.exists():
-        shutil.copyfile(log, copy.with_name(log.name))
-    return copy
+def _whereabouts(path: Path) -> Whereabouts:
+    log, index = database_files.logs(path)
+    return Whereabouts((path, index), to_read=(log,))
 
 
-def _move_aside(path: Path) -> Path:
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    target = path.with_name(f"{path.name}.corrupt-{stamp}")
-    path.rename(target)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    return target
+def _copy_out(connection: sqlite3.Connection, path: Path, schema: str) -> None:
+    """Write all that a connection has into a new file. Raises sqlite3.Error where it is damaged."""
+    with closing(_connect(path, schema, timeout_s=_REOPEN_TIMEOUT_S)) as copy:
+        connection.backup(copy)
+        ok = copy.execute("PRAGMA quick_check").fetchone()[0]
+        if ok != "ok":
+            raise sqlite3.DatabaseError(f"what it held is damaged: {ok}")

@@ -124,6 +124,31 @@ def test_with_a_full_state_directory_leases_are_granted_and_cordons_kept_until_a
     _restart(service)  # of whose start nothing is left to tell
 
 
+# --- files that are taken away --------------------------------------------------------------------
+
+
+def test_databases_that_are_removed_are_written_anew_and_kill_nine_loses_nothing(
+    service: Service,
+) -> None:
+    machine, pid = service.machine, service.main_pid
+    before, _ = service.lease()
+    machine.run("superezioctl", "gpu", "cordon", "1")
+    machine.run("sh", "-c", f"rm {_RUNTIME}/leases.db* {_STATE}/state.db*")
+    since_it_was_gone, _ = service.lease()
+    service.await_message("leases.db was removed while it was in use")
+    service.await_message("state.db was removed while it was in use")
+    _await_conditions(service, "gpu_cordoned")
+    machine.run("systemctl", "reset-failed", UNIT)
+    service.drop_in("[Service]\nRestartSec=100ms\n")
+    machine.run("kill", "-KILL", str(pid))
+    machine.wait_until("another process", lambda: service.main_pid not in (0, pid))
+    assert service.call("system.ping", timeout_s=30)["pid"] != pid
+    assert set(service.leases()) == {before, since_it_was_gone}
+    assert _cordoned(service) == [False, True]
+    machine.run("superezioctl", "gpu", "uncordon", "1")
+    service.drop_in("")
+
+
 # --- the journal ----------------------------------------------------------------------------------
 
 

@@ -67,6 +67,14 @@ EXPLAINED: Final[dict[str, Explained]] = {
         "Restart it, which applies all of it, and report the traceback of this line.",
         ("supereziod --check", "systemctl restart superezio.service"),
     ),
+    "state.mended": Explained(
+        "A file of the daemon's was gone, and is written anew",
+        "Somebody or something removed, replaced or cut short a file that the daemon had open. All"
+        " that was in it is in a new one now: no lease, cordon or budget is lost. What was put in"
+        " its place was moved aside, and is not read.",
+        "Find out who did it. Stop socket and service before you touch these files.",
+        ("ls -l /run/superezio /var/lib/superezio",),
+    ),
     "health.changed": Explained(
         "The verdict on this host, or the reasons for it, changed",
         "Degraded: something needs you, and what can go on goes on. Unhealthy: a GPU has been"

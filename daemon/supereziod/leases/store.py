@@ -181,6 +181,10 @@ class LeaseStore:
             return False
         return self._database.recheck()
 
+    def look(self) -> str | None:
+        """See whether the file is still there, and write it anew if not: what was done, if so."""
+        return self._database.look()
+
     def close(self) -> None:
         """Close the file."""
         self._database.close()

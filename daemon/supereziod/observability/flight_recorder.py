@@ -87,6 +87,10 @@ class FlightRecorder:
             found.append(f"a file that was no flight ring was moved to {self._ring.moved_aside}")
         return found
 
+    def look(self) -> None:
+        """See whether the ring's file is still there: it is one of the `faults` if not."""
+        self._ring.look()
+
     @property
     def written(self) -> int:
         """How many records were written since the daemon started."""

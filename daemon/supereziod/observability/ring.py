@@ -37,6 +37,7 @@ from superezio.flight.layout import (
 )
 from superezio.flight.reading import Lanes, RingReader
 from supereziod.observability.plain_lane import MethodMarks, PlainLane
+from supereziod.whereabouts import Whereabouts
 
 _MODE: Final = 0o600
 #: The wall clock was set, or the host slept, when it is off by more than this.
@@ -59,8 +60,10 @@ class Ring:
         moved_aside: Path | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         wall_clock: Callable[[], int] = time.time_ns,
+        whereabouts: Whereabouts | None = None,
     ) -> None:
         self.fault = fault
+        self._whereabouts = whereabouts
         self.moved_aside = moved_aside
         self._memory = memory
         self._buffer = memoryview(memory)
@@ -129,7 +132,7 @@ class Ring:
             memory = mmap.mmap(-1, size)
         return cls(
             memory, size=size, boot_id=boot_id, fault=fault, moved_aside=moved_aside, clock=clock,
-            wall_clock=wall_clock,
+            wall_clock=wall_clock, whereabouts=Whereabouts([path]) if fault is None else None,
         )  # fmt: skip
 
     @classmethod
@@ -138,6 +141,11 @@ class Ring:
         plain, full = lanes_of(size)
         size = Head(plain_bytes=plain, full_bytes=full).size
         return cls(mmap.mmap(-1, size), size=size, boot_id="", clock=clock)
+
+    def look(self) -> None:
+        """See whether the file is still the one by its name: a `fault` where it is not."""
+        if self._whereabouts is not None:
+            self.fault = self._whereabouts.lost()
 
     def close(self) -> None:
         """Let go of the file. Nothing is written any more, and it can be read as it is."""

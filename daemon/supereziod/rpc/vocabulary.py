@@ -16,6 +16,7 @@ EVENT_TYPES: Final[dict[str, str]] = {
     " (`same_boot` is false). `data` has `previous_pid`, `started_at` and `last_seen`, too.",
     "config.reloaded": "The configuration was read again; `data` lists what applies now and later.",
     "config.refused": "The new configuration is bad; the old one stands.",
+    "state.mended": "A file of the daemon's was removed or replaced, and is written anew.",
     "health.changed": "The verdict, or the reasons for it, changed.",
     "host.resumed": "The host slept (`suspended_s`); the GPUs are read again before anything else.",
     "watchdog.withheld": "The host is unhealthy: pings stop, and systemd will restart the daemon.",

@@ -421,3 +421,18 @@ def test_nothing_joins_a_series_of_a_connection_that_has_ended(tmp_path: Path) -
         ring.plain.forget(series)
         assert series.until_ns == 0
         assert sys.getrefcount(series) == alone, "it keeps something of each that there was"
+
+
+def test_a_ring_whose_file_is_taken_away_says_so_until_it_is_back(tmp_path: Path) -> None:
+    path = tmp_path / "flight.ring"
+    with opened(path) as ring:
+        ring.look()
+        assert ring.fault is None
+        path.rename(tmp_path / "away")
+        ring.look()
+        assert ring.fault == f"{path} was removed while it was in use"
+        plain(ring, 1)
+        (tmp_path / "away").rename(path)
+        ring.look()
+        assert ring.fault is None
+        assert numbers(of_file(path), full=False) == [1]

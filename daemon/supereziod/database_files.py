@@ -1,0 +1,61 @@
+"""The files of a SQLite database, by name: itself, and the log and index that lie beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+#: For the daemon's user alone.
+_MODE: Final = 0o600
+
+
+def make_private(path: Path) -> None:
+    """Keep others from reading the file: its directory may be open to all, as the socket's is.
+
+    The log and the index that SQLite makes beside it get the same mode.
+    """
+    with suppress(OSError):  # where that is refused, SQLite says so better
+        if path.exists():  # not opened: that would give up the locks of another connection
+            path.chmod(_MODE)
+        else:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
+
+
+def move_aside(path: Path, why: str = "corrupt") -> Path:
+    """Rename the file, to say `why`, and remove its log; return its new name."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    target = path.with_name(f"{path.name}.{why}-{stamp}")
+    path.rename(target)
+    remove_logs(path)
+    return target
+
+
+def logs(path: Path) -> tuple[Path, Path]:
+    """Return the log and its index, which SQLite makes beside a file."""
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def remove_logs(path: Path) -> None:
+    """Remove log and index, where they are."""
+    for log in logs(path):
+        log.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove the file with log and index, where they are."""
+    path.unlink(missing_ok=True)
+    remove_logs(path)
+
+
+def copy_files(path: Path, folder: Path) -> Path:
+    """Copy the file and its log into a folder; return the copy."""
+    copy = folder / path.name
+    shutil.copyfile(path, copy)
+    log = path.with_name(path.name + "-wal")
+    if log.exists():
+        shutil.copyfile(log, copy.with_name(log.name))
+    return copy
