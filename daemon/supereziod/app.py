@@ -147,7 +147,7 @@ async def _serve(options: Options, listener: Listener, logging: Logging) -> None
         core = _build_core(options, stack)
         # The listener's path, not the option's: systemd may have handed over another socket.
         client = await stack.enter_async_context(AsyncClient(str(listener.path)))
-        self_check = SelfCheck(client.system_ping)
+        self_check = SelfCheck(client.system_ping, out_of_reach=listener.out_of_reach)
         parts = _wire(options, core, logging, socket=listener.path, self_check=self_check)
         await _start(parts, listener, stack)
         core.events.emit("daemon.started", f"supereziod {__version__} is ready", pid=os.getpid())

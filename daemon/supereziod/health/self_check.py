@@ -13,8 +13,19 @@ class SelfCheck:
     table of connections, say): `fault` has it for the health, and it causes no restart.
     """
 
-    def __init__(self, call: Callable[[], Awaitable[object]], *, stuck_after: int = 3) -> None:
+    def __init__(
+        self,
+        call: Callable[[], Awaitable[object]],
+        *,
+        stuck_after: int = 3,
+        out_of_reach: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """Take the call, and what says why nobody else can make one any more, if that is so.
+
+        The call goes over a connection that stays open.
+        """
         self._call = call
+        self._out_of_reach = out_of_reach
         self._stuck_after = stuck_after
         self._silences = 0
         self.fault: str | None = None
@@ -37,4 +48,4 @@ class SelfCheck:
             self.fault = f"the daemon could not call itself: {error}"
         else:
             self._silences = 0
-            self.fault = None
+            self.fault = self._out_of_reach()

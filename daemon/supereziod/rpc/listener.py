@@ -35,7 +35,7 @@ class Listener:
         self.path = path
         self.inherited = inherited
         self._lock_fd = lock_fd
-        self._identity = None if inherited else _identity(path)
+        self._identity = _identity(path)
 
     @classmethod
     def inherit(cls, environ: MutableMapping[str, str]) -> Self | None:
@@ -82,9 +82,29 @@ class Listener:
                 raise ListenError(f"cannot listen at {path}: {error}") from error
             raise
 
+    def out_of_reach(self) -> str | None:
+        """Return why nobody finds it by its path any more, and what mends that, or None.
+
+        Connections that are open go on, the daemon's own to itself as well.
+        """
+        if self._identity is None:
+            return None  # it has no path here
+        now = _identity(self.path)
+        if now == self._identity:
+            if os.access(self.path, os.W_OK):
+                return None
+            return f"nobody can connect: {self.path} may not be opened. chmod 666 {self.path}"
+        what = "was removed" if now is None else "was replaced"
+        mend = "systemctl restart superezio.socket superezio.service"
+        return (
+            f"nobody can connect: {self.path} {what}."
+            f" {mend if self.inherited else 'Restart the daemon'}"
+        )
+
     def close(self) -> None:
         """Close, and remove the socket file if this daemon made the one that is there."""
-        if self._identity is not None and _identity(self.path) == self._identity:
+        is_ours = not self.inherited and self._identity is not None
+        if is_ours and _identity(self.path) == self._identity:
             self.path.unlink(missing_ok=True)
         self.socket.close()
         if self._lock_fd is not None:

@@ -66,3 +66,13 @@ async def test_a_client_that_times_out_by_itself_met_silence() -> None:
     check = SelfCheck(door.knock, stuck_after=1)
     await check.look(patience_s=5)
     assert check.stuck
+
+
+async def test_a_daemon_that_answers_itself_alone_says_why_nobody_else_can_connect() -> None:
+    door, reach = Door(), ["nobody can connect: the socket was removed", None]
+    check = SelfCheck(door.knock, out_of_reach=lambda: reach[0])
+    await check.look(patience_s=5)
+    assert (check.fault, check.stuck) == (reach[0], False), "a restart would not mend it"
+    del reach[0]
+    await check.look(patience_s=5)
+    assert check.fault is None

@@ -164,3 +164,25 @@ def test_a_wrong_socket_from_systemd_is_refused_with_a_sentence(tmp_path: Path) 
         assert "has to give one" in inherit(sock, count="2")[0]
     with socket.socket(socket.AF_INET) as inet:
         assert "no Unix stream socket" in inherit(inet)[0]
+
+
+def test_a_socket_that_others_cannot_reach_any_more_is_told_with_what_mends_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "control.sock"
+    listener = Listener.make(path)
+    assert listener.out_of_reach() is None
+    path.rename(tmp_path / "away")
+    assert listener.out_of_reach() == f"nobody can connect: {path} was removed. Restart the daemon"
+    path.touch()
+    assert "was replaced" in str(listener.out_of_reach())
+    (tmp_path / "away").rename(path)
+    assert listener.out_of_reach() is None
+    listener.close()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        given = Listener(sock, path, lock_fd=None, inherited=True)
+        path.unlink()
+        mend = "systemctl restart superezio.socket superezio.service"
+        assert str(given.out_of_reach()).endswith(f"was removed. {mend}")
+        given.close()
