@@ -25,6 +25,7 @@ from supereziod.config import (
 )
 from supereziod.config.fields import NoSuchKeyError
 from supereziod.config.in_force import SetSince, changes_on_disk, values_in_force
+from supereziod.config.stillness import load_when_still
 from supereziod.observability.events import EventLog
 
 #: So many mistakes are told at once; `superezioctl config check` tells all.
@@ -50,8 +51,10 @@ class Reloader:
         events: EventLog,
         set_since: Callable[[], SetSince] = dict,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        load: Callable[[Source], Loaded] = load_when_still,
     ) -> None:
         self._source = source
+        self._load = load
         self._started_with = loaded
         self._in_force = loaded
         self._apply = apply
@@ -138,7 +141,7 @@ class Reloader:
 
     def _read(self) -> tuple[Loaded, list[Problem]]:
         """Read the files, and ask the host whom they name: both may block."""
-        loaded = self._source.load()
+        loaded = self._load(self._source)
         return loaded, doubts(loaded)
 
     def _note_fault(self, fault: str, *, keys: list[str]) -> None:

@@ -329,6 +329,7 @@ class Host:
             apply=self._apply,
             events=events,
             now=clock.wall,
+            load=Source.load,
         )
         self.level = "info"
         with patch.object(supereziod.rpc.dispatcher, "RequestDecoder", _decoder):

@@ -124,7 +124,7 @@ def test_what_cannot_be_read_any_more_is_told_and_nothing_is_put_in_its_place(
     database.close()
 
 
-def test_who_looks_gives_up_no_lock(database: Database, tmp_path: Path) -> None:
+def test_who_looks_gives_up_no_lock(database: Database) -> None:
     """A file of a database that is closed loses the locks that the process has on it."""
     before = Path("/proc/locks").read_text()
     ours = [line.split(None, 1)[1] for line in before.splitlines() if f" {os.getpid()} " in line]
@@ -136,7 +136,7 @@ def test_who_looks_gives_up_no_lock(database: Database, tmp_path: Path) -> None:
 
 
 def test_a_log_that_its_owner_made_shorter_is_no_loss(database: Database, tmp_path: Path) -> None:
-    database._rewrite(tmp_path / "d" / "x.db")  # noqa: SLF001 - else a thread does, after a fault
+    database._rewrite(tmp_path / "d" / "x.db")
     assert (tmp_path / "d" / "x.db-wal").stat().st_size == 0
     assert (database.look(), database.fault) == (None, None)
     database.execute(PUT, ("more", b""))

@@ -48,6 +48,7 @@ class Daemon:
             events=self.events,
             set_since=self.level.set_since,
             now=lambda: self.now,
+            load=Source.load,
         )
 
     async def apply(self, config: Config) -> None:

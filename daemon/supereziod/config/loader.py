@@ -38,6 +38,15 @@ class Loaded(Struct, frozen=True, kw_only=True):
     tables: dict[KeyPath, Origin] = {}
 
 
+class FileStamp(Struct, frozen=True, kw_only=True):
+    """What tells that a file is another, or was written to. `changed_ns` is a time of day."""
+
+    file: Path
+    identity: tuple[int, int]
+    size_bytes: int
+    changed_ns: int
+
+
 class Source(Struct, frozen=True, kw_only=True):
     """Where the configuration comes from. A reload reads the same source again.
 
@@ -70,6 +79,10 @@ class Source(Struct, frozen=True, kw_only=True):
         origins = {setting.path: setting.origin for setting in settings}
         return Loaded(config=config, files=files, origins=origins, tables=tables)
 
+    def stamps(self) -> tuple[FileStamp, ...]:
+        """Return what the files are now, as far as that can be seen, and read none."""
+        return tuple(stamp for file in self._files([]) if (stamp := _stamp(file)) is not None)
+
     def _files(self, problems: list[Problem]) -> tuple[Path, ...]:
         main = self.file or self.default_file
         files = [main] if self.file is not None or _may_be_there(main) else []
@@ -99,6 +112,19 @@ def _why_not(file: Path) -> str | None:
     if file.parent.name == DROP_INS and (file.is_fifo() or file.is_char_device()):
         return "cannot read it: it is no file"  # and a reload would wait for who writes into it
     return None
+
+
+def _stamp(file: Path) -> FileStamp | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return FileStamp(
+        file=file,
+        identity=(status.st_dev, status.st_ino),
+        size_bytes=status.st_size,
+        changed_ns=status.st_mtime_ns,
+    )
 
 
 def _problem(file: Path, message: str) -> Problem:
