@@ -178,6 +178,28 @@ def test_a_journald_that_stands_still_is_mended_by_its_restart_and_no_act_is_los
 
 # --- rights ---------------------------------------------------------------------------------------
 
+
+def test_a_file_that_the_daemon_may_not_read_is_named_with_what_mends_it(service: Service) -> None:
+    machine, file = service.machine, "/etc/superezio/conf.d/50-own.toml"
+    machine.write(file, '[logging]\nlevel = "debug"\n', mode=0o600)
+    mend = f"chmod a+r {file}"
+    refused = machine.run("superezioctl", "reload", check=False)
+    assert refused.returncode == 1
+    assert f"the old configuration stays: {file}: cannot read it: Permission denied" in (
+        refused.stderr
+    )
+    assert mend in refused.stderr
+    _await_conditions(service, "configuration")
+    checked = machine.run("superezioctl", "config", "check")
+    assert f"{file}: Permission denied to superezio: {mend}" in checked.stderr
+    machine.run("sh", "-c", mend)
+    assert "Permission" not in machine.run("superezioctl", "config", "check").stderr
+    machine.run("superezioctl", "reload")
+    _await_conditions(service)
+    machine.run("rm", file)
+    machine.run("superezioctl", "reload")
+
+
 _FRITZ = '[access]\nusers = ["fritz"]\n'
 _FOR_A_TIME = {"vram_bytes": GIB, "mode": "ttl", "ttl_ms": 600_000}
 _VALUE = {"namespace": "own", "key": "k"}

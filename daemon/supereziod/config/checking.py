@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import msgspec
 
 from supereziod.config.doubts import doubts
-from supereziod.config.loader import Loaded
+from supereziod.config.loader import DEFAULT_FILE, DROP_INS, Loaded
+from supereziod.config.reading_rights import unreadable_to_service
 from supereziod.config.setting import ConfigError, Problem
 from supereziod.observability.journald import is_journal
 
@@ -18,7 +19,7 @@ _ERROR = "<3>"
 
 def tell_good(loaded: Loaded, *, as_json: bool) -> None:
     """Print that it can be used, and what somebody may have meant otherwise."""
-    found = doubts(loaded)
+    found = [*doubts(loaded), *_unreadable_to_service(loaded)]
     if as_json:
         sys.stdout.write(_document([], found, [str(file) for file in loaded.files]))
         return
@@ -27,6 +28,13 @@ def tell_good(loaded: Loaded, *, as_json: bool) -> None:
         sys.stderr.write(f"supereziod: warning: {problem}\n")
     files = ", ".join(str(file) for file in loaded.files) or "no files, all defaults"
     sys.stdout.write(f"supereziod: the configuration is good ({files})\n")
+
+
+def _unreadable_to_service(loaded: Loaded) -> list[Problem]:
+    """Return what root may read here, and the service may not: it would refuse these files."""
+    own = DEFAULT_FILE.parent
+    files = [file for file in loaded.files if own in file.parents]
+    return unreadable_to_service([*(each for each in (own / DROP_INS,) if each.is_dir()), *files])
 
 
 def bad_document(error: ConfigError) -> str:

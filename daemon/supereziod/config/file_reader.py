@@ -13,6 +13,7 @@ from msgspec.structs import fields
 from superezio.in_short import in_short
 from superezio.toml_lines import KeyPath, key_lines
 from superezio.toml_values import read_value
+from supereziod.config.reading_rights import why_unread
 from supereziod.config.schema import Config
 from supereziod.config.section import Section, section_type
 from supereziod.config.setting import Origin, Problem, Setting
@@ -44,7 +45,7 @@ class FileReader:
             table = tomllib.loads(text)
             self._lines = key_lines(text)
         except OSError as error:
-            self._add((), f"cannot read it: {error.strerror}")
+            self._add((), f"cannot read it: {why_unread(error, self._file)}")
         except UnicodeDecodeError as error:
             self._add((), f"is not UTF-8: {error.reason} at byte {error.start}")
         except tomllib.TOMLDecodeError as error:

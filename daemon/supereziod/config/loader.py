@@ -17,6 +17,7 @@ from superezio.toml_lines import KeyPath
 from supereziod.config.environment import read_variables
 from supereziod.config.file_reader import FileReader
 from supereziod.config.gpu import Gpu, GpuOverride, Thermal
+from supereziod.config.reading_rights import why_unread
 from supereziod.config.schema import Config
 from supereziod.config.section import section_type
 from supereziod.config.setting import ConfigError, Origin, Problem, Setting, as_utf8, is_utf8
@@ -93,7 +94,7 @@ class Source(Struct, frozen=True, kw_only=True):
             there = []
         except OSError as error:  # what nobody can read is not what nobody has written
             there = []
-            problems.append(_problem(drop_ins, f"cannot read it: {error.strerror}"))
+            problems.append(_problem(drop_ins, f"cannot read it: {why_unread(error, drop_ins)}"))
         files += [file for file in there if _is_drop_in(file)]
         refused = {file: why for file in files if (why := _why_not(file)) is not None}
         problems += [_problem(file, why) for file, why in refused.items()]
@@ -109,9 +110,14 @@ def _why_not(file: Path) -> str | None:
     """Return why a file may not even be opened, or None."""
     if not is_utf8(str(file)):
         return "its name is not UTF-8"
-    if file.parent.name == DROP_INS and (file.is_fifo() or file.is_char_device()):
-        return "cannot read it: it is no file"  # and a reload would wait for who writes into it
-    return None
+    if file.parent.name != DROP_INS:
+        return None
+    try:
+        waits = file.is_fifo() or file.is_char_device()
+    except OSError:
+        return None  # reading it tells
+    # A reload would wait for who writes into it.
+    return "cannot read it: it is no file" if waits else None
 
 
 def _stamp(file: Path) -> FileStamp | None:
