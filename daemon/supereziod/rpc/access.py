@@ -30,7 +30,8 @@ RANK: Final[dict[Role, int]] = {role: rank for rank, role in enumerate(ROLES)}
 class AccessPolicy(Struct, frozen=True, kw_only=True):
     """Which peers have which role; ids only, so that asking it never waits for a name service.
 
-    `own_uid` is the daemon's: whoever runs the daemon in a terminal administers it.
+    `own_uid` is the daemon's: whoever runs the daemon in a terminal administers it. The groups
+    by name are those to join; None where the configuration has none for that role.
     """
 
     own_uid: int
@@ -38,8 +39,8 @@ class AccessPolicy(Struct, frozen=True, kw_only=True):
     admin_gids: frozenset[int] = frozenset()
     user_uids: frozenset[int] = frozenset()
     admin_uids: frozenset[int] = frozenset()
-    user_group: str = "superezio"
-    admin_group: str = "superezio-admin"
+    user_group: str | None = "superezio"
+    admin_group: str | None = "superezio-admin"
     max_priority_user: int = 100
     max_priority_admin: int = 1000
 
@@ -62,8 +63,9 @@ class AccessPolicy(Struct, frozen=True, kw_only=True):
     def refusal(self, method: str, *, role: Role, needs: Role) -> PermissionDeniedError:
         """Return the error for a caller whose role does not reach, and how to get there."""
         group = self.admin_group if needs == "admin" else self.user_group
+        way = _join(group) if group is not None else _ask(needs)
         return PermissionDeniedError(
-            f"cannot call {method} as {role}: it needs the role {needs}. {_join(group)}",
+            f"cannot call {method} as {role}: it needs the role {needs}. {way}",
             data={"role": role, "needs": needs, "group": group},
         )
 
@@ -74,14 +76,21 @@ class AccessPolicy(Struct, frozen=True, kw_only=True):
         """
         if refusal.data.get("needs") != "admin" or "group" in refusal.data:
             return refusal
+        group = self.admin_group
+        way = _join(group, "join") if group is not None else _ask("admin", "no")
         return PermissionDeniedError(
-            f"{refusal.message.removesuffix('.')}. Admins may: {_join(self.admin_group, 'join')}",
-            data={**refusal.data, "group": self.admin_group},
+            f"{refusal.message.removesuffix('.')}. Admins may: {way}",
+            data={**refusal.data, "group": group},
         )
 
 
 def _join(group: str, join: str = "Join") -> str:
     return f'{join} the group {group} (sudo usermod -aG {group} "$USER"), then log in again.'
+
+
+def _ask(needs: Role, no: str = "No") -> str:
+    keys = f"access.{needs}s or access.{needs}_groups"
+    return f"{no} group has it here: ask for your name in {keys} of the configuration."
 
 
 class ResolvedAccess(Struct, frozen=True, kw_only=True):
@@ -113,8 +122,8 @@ def resolve_access(
         admin_gids=_ids(admin_groups, _gid, unknown),
         user_uids=_ids(users, _uid, unknown),
         admin_uids=_ids(admins, _uid, unknown),
-        user_group=next(iter(user_groups), "superezio"),
-        admin_group=next(iter(admin_groups), "superezio-admin"),
+        user_group=next(iter(user_groups), None),
+        admin_group=next(iter(admin_groups), None),
         max_priority_user=max_priority_user,
         max_priority_admin=max_priority_admin,
     )

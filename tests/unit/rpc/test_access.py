@@ -77,6 +77,20 @@ def test_a_method_that_is_for_admins_in_part_says_how_to_become_one(message: str
     assert told.data == {"name": "x", "needs": "admin", "group": "ops"}
 
 
+@pytest.mark.parametrize("needs", ["user", "admin"])
+def test_where_no_group_gives_a_role_none_is_named_but_who_can_give_it(needs: Role) -> None:
+    policy = resolve_access(user_groups=(), admin_groups=()).policy
+    error = policy.refusal("gpu.cordon", role="observer", needs=needs)
+    assert "group superezio" not in error.message
+    assert f"ask for your name in access.{needs}s or access.{needs}_groups" in error.message
+    assert error.data["group"] is None
+    assert policy.with_the_way(error) is error
+    of_part = PermissionDeniedError("cannot: it is of uid 7", data={"needs": "admin"})
+    assert "Admins may: no group has it here: ask for your name in access.admins" in (
+        policy.with_the_way(of_part).message
+    )
+
+
 def test_what_being_an_admin_is_no_way_to_and_what_says_its_way_are_left_alone() -> None:
     policy = AccessPolicy(own_uid=0)
     of_method = policy.refusal("gpu.cordon", role="user", needs="admin")
