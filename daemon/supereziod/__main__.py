@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from superezio import __version__
+from supereziod import hangups, standard_streams
 
 EX_CONFIG: Final = 78
 VARIABLE_PREFIX: Final = "SUPEREZIO_"
@@ -20,6 +21,7 @@ _LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run the daemon until it is told to stop. Return its exit code."""
+    standard_streams.settle()
     given, by_variable = _parse(argv, environ)
     if given["overheat"]:
         from supereziod.overheat.service import run as respond  # noqa: PLC0415 - no daemon's part
@@ -29,9 +31,12 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     from supereziod.config import ConfigError  # noqa: PLC0415
     from supereziod.options import resolve  # noqa: PLC0415
 
+    # From before the files are read: what changes in them by then, and is told, is not missed.
+    hangups.hold()
     try:
         options = resolve(given, environ, by_variable=by_variable)
     except ConfigError as error:
+        hangups.deliver()
         from supereziod.config import checking  # noqa: PLC0415 - a daemon that starts has no use
 
         if given["check"] and given["json"]:
@@ -40,6 +45,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
             sys.stderr.write(checking.refusal(error, environ))
         return EX_CONFIG
     if given["check"]:
+        hangups.deliver()
         from supereziod.config import checking  # noqa: PLC0415 - as above
 
         checking.tell_good(options.loaded, as_json=given["json"] is not None)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import structlog
 
 from superezio.errors import SuperezioError
+from supereziod import hangups
 from supereziod.gpu.monitor import GpuMonitor
 
 
@@ -29,16 +30,18 @@ def stop_signals() -> Iterator[asyncio.Event]:
 
 @contextmanager
 def hangup_signals() -> Iterator[asyncio.Event]:
-    """Yield an event that SIGHUP sets. Enter it before READY=1: unhandled, SIGHUP ends a process.
+    """Yield an event that SIGHUP sets, also one that was held back until now (see `hangups`).
 
-    systemd takes an end by SIGHUP for a clean one, and would not start the daemon again.
+    Afterwards it is held back again: nobody reloads any more, and the process is to end in order.
     """
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, asked.set)
+    hangups.deliver()
     try:
         yield asked
     finally:
+        hangups.hold()
         loop.remove_signal_handler(signal.SIGHUP)
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
+
+import pytest
 
 from superezio.errors import ConflictError
+from supereziod import hangups
 from supereziod.lifecycle import hangup_signals, on_hangup, stop_signals
 
 
@@ -23,6 +27,31 @@ class Reloads:
             self.done.set()
         if failure is not None:
             raise failure
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """Have the process afterwards as it was, without what waits."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    yield
+    if signal.SIGHUP in signal.sigpending():
+        signal.sigwait([signal.SIGHUP])
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+async def test_a_signal_that_comes_while_the_daemon_starts_waits_until_it_is_handled() -> None:
+    hangups.hold()
+    os.kill(os.getpid(), signal.SIGHUP)
+    with hangup_signals() as asked:
+        async with asyncio.timeout(5):
+            await asked.wait()
+
+
+async def test_a_signal_that_comes_while_the_daemon_ends_is_not_its_end() -> None:
+    with hangup_signals():
+        pass
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert signal.SIGHUP in signal.sigpending()
 
 
 async def test_a_signal_that_comes_before_anyone_reloads_is_not_lost_and_ends_nothing() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,8 +28,9 @@ def own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Options]]:
     """Stand in for the daemon itself: collect what it would be started with."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     started: list[Options] = []
 
     def run(options: Options) -> int:
@@ -35,7 +38,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
         return 0
 
     monkeypatch.setattr("supereziod.app.run", run)
-    return started
+    yield started
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)  # of the daemon's, SIGHUP waits for it
 
 
 def test_the_command_line_wins_over_the_environment_and_both_over_the_file(
