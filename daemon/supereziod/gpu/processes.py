@@ -114,8 +114,16 @@ class ProcessDescriber:
 
 def unit_of(cgroup: str) -> str | None:
     """Return the innermost systemd unit in the text of /proc/PID/cgroup."""
-    units = _UNIT.findall(_path(cgroup))
+    units = units_of(cgroup)
     return units[-1] if units else None
+
+
+def units_of(cgroup: str) -> list[str]:
+    """Return the systemd units in the text of /proc/PID/cgroup, the outermost first.
+
+    That one is the host's own. Below it are names that its owner gave: a user, or a container.
+    """
+    return [str(unit) for unit in _UNIT.findall(_path(cgroup))]
 
 
 def container_of(cgroup: str) -> str | None:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
-from supereziod.gpu.processes import unit_of
+from supereziod.gpu.processes import units_of
 from supereziod.rpc.peers import Peer
 
 _READ_BYTES: Final = 4096
 _PASSWD_BYTES: Final = 1 << 20
 #: What the kernel says of a process that nobody logged in for.
 _NOBODY: Final = 0xFFFF_FFFF
+#: What is shown of names that others give: nothing of it reads like the line around it.
+_ODD: Final = re.compile(r"[^\w.:/@+ -]")
+_ODD_OF_UNITS: Final = re.compile(r"[^\w.:@\\-]")
 
 
 class Actor(Struct, frozen=True, kw_only=True):
     """A caller. None is what is not known: of another pid namespace, or ended before it was read.
 
-    `login_uid` is who logged in, whoever the process became since (sudo, su).
+    `login_uid` is who logged in, whoever the process became since (sudo, su). `unit` is one of the
+    host's own units, and `inner_unit` one within it, of a user's own manager or in a container:
+    its owner names it, and may name it as one of the host's is named.
     """
 
     uid: int
@@ -29,6 +35,7 @@ class Actor(Struct, frozen=True, kw_only=True):
     user: str | None = None
     comm: str | None = None
     unit: str | None = None
+    inner_unit: str | None = None
     login_uid: int | None = None
     login_user: str | None = None
 
@@ -38,8 +45,10 @@ class Actor(Struct, frozen=True, kw_only=True):
             name += f", logged in as {self.login_user or f'uid {self.login_uid}'},"
         process = f"pid {self.pid}" if self.pid > 0 else "a process that cannot be seen from here"
         if self.comm is not None:
-            process += f" ({self.comm})"
+            process += f" ({_ODD.sub('?', self.comm)})"
         where = f" in {self.unit}" if self.unit else ""
+        if self.inner_unit is not None:
+            where = f" in {_ODD_OF_UNITS.sub('?', self.inner_unit)} of {self.unit}"
         return f"{name} by {process}{where}"
 
 
@@ -64,20 +73,23 @@ class Actors:
 
         `pidfd` is that very process: one that has ended is not taken for another of its pid.
         """
-        comm = unit = login_uid = None
+        comm = login_uid = None
+        units: list[str] = []
         if peer.pid > 0:
             directory = self._proc / str(peer.pid)
             comm = _text(directory / "comm").strip() or None
-            unit = unit_of(_text(directory / "cgroup"))
+            units = units_of(_text(directory / "cgroup"))
             login_uid = _login_uid(directory)
             if pidfd is not None and _has_ended(pidfd):
-                comm = unit = login_uid = None
+                comm = login_uid = None
+                units = []
         return Actor(
             uid=peer.uid,
             pid=peer.pid,
             user=self._name_of(peer.uid),
             comm=comm,
-            unit=unit,
+            unit=units[0] if units else None,
+            inner_unit=units[-1] if len(units) > 1 else None,
             login_uid=login_uid,
             login_user=None if login_uid is None else self._name_of(login_uid),
         )

@@ -223,6 +223,7 @@ def _of_actor(actor: Actor) -> Mapping[str, Any]:
         "actor_user": actor.user,
         "actor_comm": actor.comm,
         "actor_unit": actor.unit,
+        "actor_inner_unit": actor.inner_unit,
         "actor_login_uid": actor.login_uid,
         "actor_login_user": actor.login_user,
     }

@@ -491,6 +491,32 @@ def test_sudo_does_not_hide_who_logged_in(host: Host) -> None:
     assert (actor.login_uid, actor.login_user) == (1000, "alice")
 
 
+def test_a_unit_of_a_users_own_manager_is_not_taken_for_one_of_the_hosts(host: Host) -> None:
+    own = "/user.slice/user-1000.slice/user@1000.service/app.slice/superezio.service"
+    host.process(42, comm="superezioctl\n", cgroup=f"0::{own}\n", loginuid="1000")
+    actor = host.actors.describe(peer(1000, 42), None)
+    assert (actor.unit, actor.inner_unit) == ("user@1000.service", "superezio.service")
+    assert str(actor).endswith(" in superezio.service of user@1000.service")
+
+
+def test_the_name_of_a_process_cannot_look_like_the_rest_of_the_line(host: Host) -> None:
+    host.process(42, comm="x): done | (y\n", loginuid="4294967295")
+    actor = host.actors.describe(peer(1000, 42), None)
+    assert str(actor) == "alice (uid=1000) by pid 42 (x?: done ? ?y)"
+    assert actor.comm == "x): done | (y"
+
+
+def test_the_name_of_a_users_unit_cannot_look_like_the_rest_of_the_line(host: Host) -> None:
+    forged = "a.service: gpu.cordon: done | root (uid=0) by pid 1 (x) in b.service"
+    host.process(
+        42, comm="x\n", cgroup=f"0::/user.slice/user@1000.service/{forged}\n", loginuid="1000"
+    )
+    assert str(host.actors.describe(peer(1000, 42), None)) == (
+        "alice (uid=1000) by pid 42 (x) in a.service:?gpu.cordon:?done???root??uid?0??by?pid?1??x?"
+        "?in?b.service of user@1000.service"
+    )
+
+
 def test_what_cannot_be_seen_is_left_out(host: Host) -> None:
     host.process(42, comm="x\n", loginuid="4294967295")
     assert str(host.actors.describe(peer(1000, 42), None)) == "alice (uid=1000) by pid 42 (x)"
