@@ -51,6 +51,19 @@ def remove(path: Path) -> None:
     remove_logs(path)
 
 
+def sync_names(directory: Path) -> None:
+    """Have on the disk which files are in a directory, and by which names, as far as that goes.
+
+    A disk that takes nothing more is told with the next file that is synced.
+    """
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def copy_files(path: Path, folder: Path) -> Path:
     """Copy the file and its log into a folder; return the copy."""
     copy = folder / path.name

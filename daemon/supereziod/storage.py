@@ -189,8 +189,19 @@ class Database:
         Returns what was done, as a sentence, if something was. Where it could not be, that is a
         `fault` until it can, or until the file is back.
         """
-        if not self._on_file or self._rewriting.locked():
-            return None  # it is tried again with each write; or is about to be another
+        # Without a file it is tried with each write; one that is rewritten is looked at later.
+        if not self._on_file or not self._rewriting.acquire(blocking=False):
+            return None
+        try:
+            return self._look()
+        finally:
+            self._rewriting.release()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _look(self) -> str | None:
         lost = self._whereabouts.lost()
         if lost is None:
             self._lost = None
@@ -204,30 +215,26 @@ class Database:
         there = "" if aside is None else f"; what was in its place is {aside} now"
         return f"{lost}: all of it is written anew, and nothing is lost{there}"
 
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
-
     def _write_anew(self) -> Path | None:
         """Put what the open file has where its name is; return where what was there was moved."""
         fresh = self._path.with_name(f"{self._path.name}.new")
         database_files.remove(fresh)
-        with self._rewriting:
-            try:
-                _copy_out(self._connection, fresh, self._schema)
-                aside = None
-                if self._path.exists():
-                    aside = database_files.move_aside(self._path, "aside")
-                database_files.remove_logs(self._path)
-                fresh.rename(self._path)
-            except BaseException:
-                database_files.remove(fresh)
-                raise
-            # Closed before there is a new log: it removes the log by its name, whosever it is.
-            self._connection.close()
-            self._on_file = False
-            self._connection = _connect(self._path, self._schema, timeout_s=_REOPEN_TIMEOUT_S)
-            self._on_file = True
+        aside = None
+        try:
+            _copy_out(self._connection, fresh, self._schema)
+            if self._path.exists():
+                aside = database_files.move_aside(self._path, "aside")
+            database_files.remove_logs(self._path)
+            fresh.rename(self._path)
+        except BaseException:
+            database_files.remove(fresh)
+            raise
+        # Closed before there is a new log: it removes the log by its name, whosever it is.
+        self._connection.close()
+        self._on_file = False
+        database_files.sync_names(self._path.parent)
+        self._connection = _connect(self._path, self._schema, timeout_s=_REOPEN_TIMEOUT_S)
+        self._on_file = True
         _set_aside(self._connection, self._spare_bytes)
         self._whereabouts = _whereabouts(self._path)
         return aside
@@ -251,6 +258,7 @@ class Database:
         self._connection.close()
         self._connection = connection
         self._on_file = True
+        self._lost = None
         self._whereabouts = _whereabouts(self._path)
 
 
