@@ -60,6 +60,9 @@ def how_to_start(host: Host, known: Units | None) -> str:
     if service.get("ActiveState") == "failed":
         # Past its start limit systemd refuses a plain start.
         return host.as_root(f"systemctl reset-failed {SOCKET} {SERVICE}", start)
+    if {unit.get("ActiveState") for unit in ((known or {}).get(SOCKET, {}), service)} == {"active"}:
+        # Nobody reaches what runs: of the socket there is nothing but the name to systemd.
+        return host.as_root(f"systemctl restart {SOCKET} {SERVICE}")
     return host.as_root(start)
 
 

@@ -247,6 +247,13 @@ def test_units_that_run_and_start_with_the_host_pass(tree: Tree) -> None:
     assert "systemctl restart" in service.how_to_restart(host, service.units(host))
 
 
+def test_units_that_run_where_nobody_reaches_the_daemon_are_restarted(tree: Tree) -> None:
+    """As where the file of the socket was removed: there is nothing to start."""
+    host = unit(tree, service_=ON, socket_=ON)
+    restart = "sudo systemctl restart superezio.socket superezio.service"
+    assert service.how_to_start(host, service.units(host)) == restart
+
+
 def test_without_systemd_the_daemon_is_run_by_hand(tree: Tree) -> None:
     assert units(tree.host())["unit"].action == "supereziod"
     assert units(tree.host(), answers=True)["unit"].status == "ok"
