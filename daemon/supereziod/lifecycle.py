@@ -32,7 +32,7 @@ def stop_signals() -> Iterator[asyncio.Event]:
 def hangup_signals() -> Iterator[asyncio.Event]:
     """Yield an event that SIGHUP sets, also one that was held back until now (see `hangups`).
 
-    Afterwards it is held back again: nobody reloads any more, and the process is to end in order.
+    Afterwards it is ignored: nobody reloads any more, and the process is to end in order.
     """
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
@@ -41,8 +41,8 @@ def hangup_signals() -> Iterator[asyncio.Event]:
     try:
         yield asked
     finally:
-        hangups.hold()
         loop.remove_signal_handler(signal.SIGHUP)
+        hangups.ignore()
 
 
 async def on_hangup(asked: asyncio.Event, reload: Callable[[], Awaitable[object]]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from superezio.errors import ConflictError
-from supereziod import hangups
 from supereziod.lifecycle import hangup_signals, on_hangup, stop_signals
 
 
@@ -29,29 +30,57 @@ class Reloads:
             raise failure
 
 
-@pytest.fixture(autouse=True)
-def signals_as_before() -> Iterator[None]:
-    """Have the process afterwards as it was, without what waits."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    yield
-    if signal.SIGHUP in signal.sigpending():
-        signal.sigwait([signal.SIGHUP])
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+#: In a process of its own, as a thread of somebody else's would take the signal.
+_WHILE_IT_STARTS = """\
+import asyncio, os, signal
+from supereziod import hangups
+from supereziod.lifecycle import hangup_signals
 
-
-async def test_a_signal_that_comes_while_the_daemon_starts_waits_until_it_is_handled() -> None:
-    hangups.hold()
-    os.kill(os.getpid(), signal.SIGHUP)
+async def serve():
     with hangup_signals() as asked:
         async with asyncio.timeout(5):
             await asked.wait()
 
+hangups.hold()
+os.kill(os.getpid(), signal.SIGHUP)
+asyncio.run(serve())
+print("was asked")
+"""
+_WHILE_IT_ENDS = """\
+import asyncio, os, signal, threading
+from supereziod.lifecycle import hangup_signals
 
-async def test_a_signal_that_comes_while_the_daemon_ends_is_not_its_end() -> None:
+async def serve():
     with hangup_signals():
-        pass
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
     os.kill(os.getpid(), signal.SIGHUP)
-    assert signal.SIGHUP in signal.sigpending()
+
+asyncio.run(serve())
+os.kill(os.getpid(), signal.SIGHUP)
+print("lives")
+"""
+
+
+@pytest.fixture(autouse=True)
+def signal_as_before() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_that_comes_while_the_daemon_starts_waits_until_it_is_handled() -> None:
+    assert _run(_WHILE_IT_STARTS) == (0, "was asked\n")
+
+
+def test_a_signal_that_comes_while_the_daemon_ends_is_not_its_end() -> None:
+    assert _run(_WHILE_IT_ENDS) == (0, "lives\n")
+
+
+def _run(script: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout
 
 
 async def test_a_signal_that_comes_before_anyone_reloads_is_not_lost_and_ends_nothing() -> None:
