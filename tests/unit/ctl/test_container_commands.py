@@ -119,10 +119,15 @@ def runs(daemon: FakeDaemon, tmp_path: Path) -> Iterator[Runs]:
 def test_a_lease_that_the_container_may_not_hold_is_held_for_it(
     daemon: FakeDaemon, runs: Runs
 ) -> None:
-    refusal = errors.PermissionDeniedError("it is a process of uid 100999")
-    daemon.answers["lease.attach"] = refusal
+    told = runs.containers.parent / "told"
+
+    def refuse(_params: object) -> errors.SuperezioError:
+        told.touch()
+        return errors.PermissionDeniedError("it is a process of uid 100999")
+
+    daemon.answers["lease.attach"] = refuse
     # In the foreground for as long as it takes to be told.
-    code = "import time; time.sleep(0.5)"
+    code = f"import os, time\nwhile not os.path.exists({str(told)!r}): time.sleep(0.01)"
     name = f"held-{os.getpid()}"
     words = (str(runs.engine), "run", "--name", name, "any", sys.executable, "-c", code)
     done = runs.run(words=words)
