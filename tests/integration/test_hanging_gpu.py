@@ -1,6 +1,7 @@
-"""An NVML call that hangs for 60 s on one GPU of two: the other goes on as if nothing happened.
+"""An NVML call that hangs on one GPU of two: the other goes on as if nothing happened.
 
-The real pynvml talks to the simulated library; the hang is in its C code.
+The real pynvml talks to the simulated library; the hang is in its C code. As if nothing happened
+is what a twin does at the same time: a daemon on the same machine, none of whose GPUs hangs.
 """
 
 from __future__ import annotations
@@ -10,23 +11,43 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from live_daemon import LiveDaemon
+from nvml_sim.plugin import MakeSimulator
 from nvml_sim.simulator import NvmlSimulator
 from plain_client import Json, PlainClient, RefusedError, plain_client
 
 GIB = 1 << 30
-HANG_S = float(os.environ.get("SUPEREZIO_TEST_HANG_S", "60"))
+#: Of a minute's hang a third, and of what the probe does in it, each at a third of its time: the
+#: GPU is given a probe of its own, and is tried again in vain. 60 has the times by default.
+HANG_S = float(os.environ.get("SUPEREZIO_TEST_HANG_S", "20"))
+CONFIG = f"""
+[gpu.probe]
+replace_after = {5 * HANG_S / 60}
+trial_interval = {30 * HANG_S / 60}
+"""
+#: Beyond what the twin takes, which is a few milliseconds, and more where others compute as well.
 P99_BOUND_S = 0.050
 
 
 @pytest.fixture
 def daemon(tmp_path: Path, nvml_env: dict[str, str]) -> Iterator[LiveDaemon]:
-    live = LiveDaemon(tmp_path / "daemon", gpu_driver="nvml", environment=nvml_env).start()
+    directory = tmp_path / "daemon"
+    live = LiveDaemon(directory, gpu_driver="nvml", environment=nvml_env, config=CONFIG).start()
+    yield live
+    live.close()
+
+
+@pytest.fixture
+def twin(tmp_path: Path, make_nvml_sim: MakeSimulator, nvml_library: Path) -> Iterator[LiveDaemon]:
+    """A daemon on two GPUs of its own, which are as those of the other."""
+    environment = make_nvml_sim(name="twin.state").env(nvml_library)
+    live = LiveDaemon(tmp_path / "twin", gpu_driver="nvml", environment=environment).start()
     yield live
     live.close()
 
@@ -38,23 +59,44 @@ async def timed(client: PlainClient, latencies: list[float], method: str, **para
     return answer
 
 
-async def work_on(client: PlainClient, hanging: str, until: float) -> dict[str, list[float]]:
+@dataclass
+class Mix:
     """The mix that matters: acquires and releases on the healthy GPU, and looking around."""
-    latencies: dict[str, list[float]] = {"acquire": [], "release": [], "look": []}
-    turns = itertools.count()
-    while time.monotonic() < until:
+
+    client: PlainClient
+    avoid: str
+    acquires: list[float] = field(default_factory=list)
+    releases: list[float] = field(default_factory=list)
+    looks: list[float] = field(default_factory=list)
+
+    async def go_round(self, look: str) -> None:
         lease = await timed(
-            client,
-            latencies["acquire"],
+            self.client,
+            self.acquires,
             "lease.acquire",
             vram_bytes=GIB,
             mode="connection",
-            avoid=[hanging],
+            avoid=[self.avoid],
         )
-        await timed(client, latencies["release"], "lease.release", lease=lease["id"])
-        method = ("gpu.list", "health.get", "lease.list", "system.ping")[next(turns) % 4]
-        await timed(client, latencies["look"], method)
-    return latencies
+        await timed(self.client, self.releases, "lease.release", lease=lease["id"])
+        await timed(self.client, self.looks, look)
+
+    def p99_ms(self) -> dict[str, float]:
+        everything = self.acquires + self.releases + self.looks
+        of = {"acquire": self.acquires, "release": self.releases, "look": self.looks}
+        return {
+            name: round(percentile(values, 0.99) * 1000, 1)
+            for name, values in (of | {"all": everything}).items()
+        }
+
+
+async def work_on(mixes: list[Mix], until: float) -> None:
+    """Go round with each in turn, so that what else the machine does meets all alike."""
+    looks = itertools.cycle(("gpu.list", "health.get", "lease.list", "system.ping"))
+    while time.monotonic() < until:
+        look = next(looks)
+        for mix in mixes:
+            await mix.go_round(look)
 
 
 async def await_condition(client: PlainClient, what: str, holds: Any, within_s: float) -> float:
@@ -75,36 +117,36 @@ def percentile(values: list[float], fraction: float) -> float:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-async def test_a_60_s_hang_on_one_gpu_leaves_the_other_under_50_ms(
-    daemon: LiveDaemon, nvml_sim: NvmlSimulator
+async def test_a_long_hang_on_one_gpu_leaves_the_other_under_50_ms(
+    daemon: LiveDaemon, twin: LiveDaemon, nvml_sim: NvmlSimulator
 ) -> None:
     hanging = nvml_sim.gpu(0)
     async with (
         plain_client(daemon.socket_path) as worker,
+        plain_client(twin.socket_path) as twins_worker,
         plain_client(daemon.socket_path) as observer,
     ):
         await observer.call("events.subscribe", types=["gpu.", "probe.", "health."])
+        mix, twins = Mix(worker, hanging.uuid), Mix(twins_worker, hanging.uuid)
         hanging.hang()
         # From the first instant on, when nobody knows of the hang yet.
-        work = asyncio.create_task(work_on(worker, hanging.uuid, time.monotonic() + HANG_S))
+        work = asyncio.create_task(work_on([mix, twins], time.monotonic() + HANG_S))
         noticed_s = await await_condition(
             observer, "the hang", lambda gpus: gpus[0]["status"] == "unknown", 10
         )
-        latencies = await work
+        await work
         health = await observer.call("health.get")
         hanging.unhang()
         recovered_s = await await_condition(
             observer, "the recovery", lambda gpus: gpus[0]["admissible"], 60
         )
-    everything = [value for values in latencies.values() for value in values]
-    figures = {name: percentile(values, 0.99) for name, values in latencies.items()}
+    figures, usual = mix.p99_ms(), twins.p99_ms()
     print(
         f"\nhang of {HANG_S:.0f} s noticed after {noticed_s:.1f} s, over {recovered_s:.1f} s after"
-        f" its end; {len(everything)} requests, p99 in ms:"
-        f" { {name: round(value * 1000, 1) for name, value in figures.items()} }"
+        f" its end; {len(mix.acquires)} rounds, p99 in ms: {figures}; of the twin: {usual}"
     )
-    assert figures["acquire"] < P99_BOUND_S
-    assert percentile(everything, 0.99) < P99_BOUND_S
+    for name in ("acquire", "all"):
+        assert figures[name] < P99_BOUND_S * 1000 + usual[name]
     assert [reason["gpu"] for reason in health["reasons"] if reason["check"] == "gpu_unknown"] == [
         hanging.uuid
     ]
