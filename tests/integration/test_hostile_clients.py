@@ -70,6 +70,8 @@ def test_5000_idle_connections_leave_the_others_served(daemon: LiveDaemon) -> No
     with ExitStack() as stack:
         for _ in range(IDLE_CONNECTIONS):
             stack.enter_context(connect(daemon))
+        # Whoever comes last is answered once all before it were accepted: now they are idle.
+        served(daemon)
         waited = max(served(daemon) for _ in range(20))
         grown = resident_bytes(daemon.pid) - before
     print(
