@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from superezio.json_text import shown_json
 from superezioctl.columns import columns_of, shortened
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -167,10 +165,16 @@ class Output:
         What a terminal would act on is escaped in either case: programs hand on what they read.
         """
         if indent is None and (self.unicode or raw.isascii()):
-            return shown_json(raw.decode())
-        import json  # noqa: PLC0415 - programs, who do not read from terminals, need none
+            text = raw.decode()
+        else:
+            import json  # noqa: PLC0415 - programs, who do not read from terminals, need none
 
-        return shown_json(json.dumps(json.loads(raw), indent=indent, ensure_ascii=not self.unicode))
+            text = json.dumps(json.loads(raw), indent=indent, ensure_ascii=not self.unicode)
+        if text.isprintable():
+            return text
+        from superezio.json_text import shown_json  # noqa: PLC0415 - as above
+
+        return shown_json(text)
 
 
 def _taken(widths: Sequence[int], shown: Sequence[int]) -> int:
