@@ -19,8 +19,8 @@ _REMEMBERED = 4096
 #: more.
 TYPES = (
     "daemon.started", "daemon.stopping", "daemon.ended_suddenly", "config.reloaded",
-    "config.refused", "health.changed", "host.resumed", "watchdog.withheld", "watchdog.resumed",
-    "watchdog.restarted",
+    "config.refused", "health.changed", "state.mended", "host.resumed", "watchdog.withheld",
+    "watchdog.resumed", "watchdog.restarted",
     "connection.dropped", "driver.found", "driver.lost", "probe.started", "probe.lost",
     "probe.stuck", "probe.detached", "probe.attached", "gpu.status", "gpu.level", "gpu.fitness",
     "gpu.xid", "gpu.cordoned", "gpu.uncordoned", "gpu.overcommitted", "lease.queued",
