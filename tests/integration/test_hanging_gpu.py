@@ -111,6 +111,10 @@ async def await_condition(client: PlainClient, what: str, holds: Any, within_s: 
     return time.monotonic() - begun
 
 
+def all_are_admissible(gpus: list[Json]) -> bool:
+    return bool(gpus) and all(gpu["admissible"] for gpu in gpus)
+
+
 def percentile(values: list[float], fraction: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * fraction))]
 
@@ -128,6 +132,9 @@ async def test_a_long_hang_on_one_gpu_leaves_the_other_under_50_ms(
     ):
         await observer.call("events.subscribe", types=["gpu.", "probe.", "health."])
         mix, twins = Mix(worker, hanging.uuid), Mix(twins_worker, hanging.uuid)
+        # A daemon is ready before it has read its GPUs, and cannot find one by its UUID until then.
+        for each in (observer, twins_worker):
+            await await_condition(each, "the first reading", all_are_admissible, 20)
         hanging.hang()
         # From the first instant on, when nobody knows of the hang yet.
         work = asyncio.create_task(work_on([mix, twins], time.monotonic() + HANG_S))
