@@ -152,8 +152,10 @@ async def test_a_long_hang_on_one_gpu_leaves_the_other_under_50_ms(
         f"\nhang of {HANG_S:.0f} s noticed after {noticed_s:.1f} s, over {recovered_s:.1f} s after"
         f" its end; {len(mix.acquires)} rounds, p99 in ms: {figures}; of the twin: {usual}"
     )
+    # Of a few hundred rounds, as a busy machine has, it is the second or third worst, by which two
+    # that are alike differ by as much again.
     for name in ("acquire", "all"):
-        assert figures[name] < P99_BOUND_S * 1000 + usual[name]
+        assert figures[name] < P99_BOUND_S * 1000 + 2 * usual[name]
     assert [reason["gpu"] for reason in health["reasons"] if reason["check"] == "gpu_unknown"] == [
         hanging.uuid
     ]
