@@ -6,6 +6,7 @@ import os
 import sys
 
 from superezioctl.columns import columns_of, shortened
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -23,9 +23,9 @@ from nvml_sim.simulator import NvmlSimulator
 from plain_client import Json, PlainClient, RefusedError, plain_client
 
 GIB = 1 << 30
-#: Of a minute's hang a third, and of what the probe does in it, each at a third of its time: the
-#: GPU is given a probe of its own, and is tried again in vain. 60 has the times by default.
-HANG_S = float(os.environ.get("SUPEREZIO_TEST_HANG_S", "20"))
+#: Less has what the probe does in a minute's hang each at as much less of its time: the GPU is
+#: given a probe of its own, and is tried again in vain.
+HANG_S = float(os.environ.get("SUPEREZIO_TEST_HANG_S", "60"))
 CONFIG = f"""
 [gpu.probe]
 replace_after = {5 * HANG_S / 60}
@@ -121,7 +121,7 @@ def percentile(values: list[float], fraction: float) -> float:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-async def test_a_long_hang_on_one_gpu_leaves_the_other_under_50_ms(
+async def test_a_minutes_hang_of_one_gpu_costs_the_other_at_most_50_ms(
     daemon: LiveDaemon, twin: LiveDaemon, nvml_sim: NvmlSimulator
 ) -> None:
     hanging = nvml_sim.gpu(0)
