@@ -36,12 +36,13 @@ def hangup_signals() -> Iterator[asyncio.Event]:
     """
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, asked.set)
+    # No handler of the loop's: that is taken away before the signal is ignored, and one that came
+    # between the two would be the end.
+    signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(asked.set))
     hangups.deliver()
     try:
         yield asked
     finally:
-        loop.remove_signal_handler(signal.SIGHUP)
         hangups.ignore()
 
 
