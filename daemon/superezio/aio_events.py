@@ -47,6 +47,10 @@ class AsyncEvents:
         self._ready: deque[wire.EventNotification] = deque()
         self._something = asyncio.Event()
         self._closed = False
+        #: How many past events the first answer brought: so many can be had without waiting.
+        self.replayed = 0
+        #: Those of `types` that the daemon knows no event of; None of a daemon that does not say.
+        self.unknown_types: list[str] | None = None
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -118,8 +122,11 @@ class AsyncEvents:
         except BaseException:
             await self._drop_link()
             raise
+        missed = self._place.resume(subscribed, daemon_pid=pong.pid)
+        self.replayed = len(missed)
+        self.unknown_types = subscribed.unknown_types
         # Before those that were pushed while this coroutine was waiting for its turn.
-        self._ready.extendleft(reversed(self._place.resume(subscribed, daemon_pid=pong.pid)))
+        self._ready.extendleft(reversed(missed))
 
     async def _drop_link(self) -> None:
         link, self._link = self._link, None

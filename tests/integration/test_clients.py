@@ -105,6 +105,15 @@ def test_a_revoked_lease_is_answered_for_and_lost_at_its_deadline(daemon: LiveDa
             client.lease_get(lease.id)
 
 
+async def test_events_say_what_is_there_at_once_and_what_never_comes(daemon: LiveDaemon) -> None:
+    types = ["daemon.started", "leese."]
+    with daemon.client() as client, client.events(types, replay=1) as events:
+        said = (events.replayed, events.unknown_types)
+    other = AsyncClient(str(daemon.socket_path))
+    async with other, other.events(types, replay=1) as async_events:
+        assert (async_events.replayed, async_events.unknown_types) == said == (1, ["leese."])
+
+
 async def test_a_lease_that_was_lost_is_no_error_at_the_end_of_its_block(
     daemon: LiveDaemon,
 ) -> None:
