@@ -422,9 +422,16 @@ def _whereabouts(path: Path) -> Whereabouts:
 
 
 def _copy_out(connection: sqlite3.Connection, path: Path, schema: str) -> None:
-    """Write all that a connection has into a new file. Raises sqlite3.Error where it is damaged."""
+    """Write all that a connection has into a new file, and leave nothing of it in a log.
+
+    Raises sqlite3.Error where it is damaged, or where there is no room for it.
+    """
     with closing(_connect(path, schema, timeout_s=_REOPEN_TIMEOUT_S)) as copy:
         connection.backup(copy)
         ok = copy.execute("PRAGMA quick_check").fetchone()[0]
         if ok != "ok":
             raise sqlite3.DatabaseError(f"what it held is damaged: {ok}")
+        # To close it would do the same, and say nothing where the disk has no room for the file.
+        is_busy, *_ = copy.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            raise sqlite3.OperationalError("its log is in use")

@@ -222,6 +222,33 @@ def test_a_full_disk_records_nothing_and_heals(tmpfs: Path) -> None:
     again.close()
 
 
+def test_a_file_that_was_removed_is_written_anew_only_where_there_is_room_for_all_of_it(
+    tmpfs: Path,
+) -> None:
+    """There may be room for the log of the new file, and not for the file besides."""
+    database = Database.open(tmpfs / "a.db", schema=SCHEMA)
+    for number in range(10, 25):
+        database.execute(PUT, (f"{number}", b"x" * 4000))
+    held = names(database)
+    database._rewrite(tmpfs / "a.db")
+    assert database.look() is None
+    (tmpfs / "a.db").unlink()
+    filler = fill(tmpfs)
+    told, tries = None, 0
+    while told is None:
+        told = database.look()
+        assert names(database) == held
+        tries += told is None
+        assert ("cannot be written anew" in str(database.fault)) == (told is None)
+        os.truncate(filler, max(0, filler.stat().st_size - 8192))
+    assert tries > 10
+    assert sorted(each.name for each in tmpfs.glob("a.db*")) == ["a.db", "a.db-shm", "a.db-wal"]
+    database.close()
+    again = Database.open(tmpfs / "a.db", schema=SCHEMA)
+    assert names(again) == held
+    again.close()
+
+
 def test_what_was_set_aside_lets_a_full_disk_be_emptied(tmpfs: Path) -> None:
     database = Database.open(tmpfs / "a.db", schema=SCHEMA, spare_bytes=65536)
     for number in range(20):
