@@ -146,15 +146,19 @@ class Database:
                 return
             fault = synced.result()
             self._sync_fault = None if fault is None else str(fault)
-            done(fault)
+            # What is on the disk is no use where no name leads to it.
+            done(fault if self._lost is None else StorageError(self._lost))
 
         waiting.add_done_callback(tell, context=Context())
 
     def check_room(self) -> None:
-        """Make sure that what adds to the file leaves what was set aside.
+        """Make sure that what adds to the file is found there, and leaves what was set aside.
 
-        Raises StorageError while the file system has less left than that.
+        Raises StorageError while the file system has less left than that, and while the file that
+        is open is not the one by its name: what it takes is gone with the process.
         """
+        if self._lost is not None:
+            raise StorageError(self._lost)
         try:
             system = os.statvfs(self._path.parent)
         except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -99,14 +100,17 @@ def test_a_directory_that_is_away_is_a_fault_until_it_is_back(
     assert "was removed while it was in use, and cannot be written anew" in str(database.fault)
     database.execute(PUT, ("meanwhile", b""))
     assert database.fault is not None
+    with pytest.raises(StorageError, match="was removed while it was in use"):
+        database.check_room()  # nobody is granted what a kill -9 would take back
     (tmp_path / "away").rename(tmp_path / "d")
     assert database.look() is None
     assert database.fault is None
+    database.check_room()
     names = names_after_kill_nine(tmp_path / "d", tmp_path / "copy")
     assert names == {*map(str, range(BEFORE)), "meanwhile"}
 
 
-def test_what_cannot_be_read_any_more_is_told_and_nothing_is_put_in_its_place(
+async def test_what_cannot_be_read_any_more_is_told_and_nothing_is_put_in_its_place(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "x.db"
@@ -121,6 +125,9 @@ def test_what_cannot_be_read_any_more_is_told_and_nothing_is_put_in_its_place(
     )
     assert path.stat().st_size == 4096
     assert sorted(each.name for each in tmp_path.iterdir()) == ["x.db", "x.db-shm", "x.db-wal"]
+    synced: asyncio.Future[StorageError | None] = asyncio.get_running_loop().create_future()
+    database.sync(synced.set_result)
+    assert "x.db was cut short" in str(await synced), "nothing is told to be over a power cut"
     database.close()
 
 
