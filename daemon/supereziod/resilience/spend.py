@@ -195,7 +195,7 @@ class SpendBook:
             return
         try:
             debts = msgspec.json.decode(body, type=_Debts)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             structlog.get_logger().warning("limit.debts_unreadable", error=str(error))
             return
         if debts.currency != self._currency:

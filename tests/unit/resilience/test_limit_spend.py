@@ -386,7 +386,12 @@ async def test_what_was_settled_while_it_could_not_be_committed_outlives_a_resta
 
 
 @pytest.mark.parametrize(
-    "left", [b"{", b'{"currency": "EUR", "rows": [["paid", ["host", ""], "day", 1]]}']
+    "left",
+    [
+        b"{",
+        b'{"currency": "EUR", "rows": [["paid", ["host", ""], "day", 1]]}',
+        b'{"currency": "\xff", "rows": []}',
+    ],
 )
 async def test_what_is_left_of_debts_that_makes_no_sense_is_said_and_spends_nothing(
     host: LimitHost, left: bytes
