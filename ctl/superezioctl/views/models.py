@@ -54,7 +54,8 @@ def _how_it_ended(model: dict[str, Any]) -> str:
     if model["main_pid"] is not None or result in {None, "success"}:
         return ""
     if code == REFUSED_FOR_NOW:
-        return "had to give its lease back, is started anew"
+        is_given_up = model["active_state"] == "failed"
+        return "had to give its lease back" + ("" if is_given_up else ", is started anew")
     if result in {"exit-code", "start-limit-hit"} and code:
         return f"exit code {code}"
     return _RESULTS.get(result, f"result {result}")

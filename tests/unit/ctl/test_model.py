@@ -591,6 +591,15 @@ def test_list_has_unit_and_lease_of_each_model(
         ),
         (
             {
+                "ActiveState": "failed",
+                "Result": "start-limit-hit",
+                "ExecMainCode": "1",
+                "ExecMainStatus": "75",
+            },
+            "had to give its lease back",
+        ),
+        (
+            {
                 "Result": "exit-code",
                 "ExecMainCode": "1",
                 "ExecMainStatus": "125",
@@ -621,7 +630,7 @@ def test_list_says_how_a_server_ended(
     systemctl.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert ctl("model", "list", "--directory", str(models)) == 0
-    header, row = ctl.out.splitlines()
+    header, row, *_ = ctl.out.splitlines()
     assert row[header.index("STATUS") :] == status
 
 
