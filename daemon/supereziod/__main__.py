@@ -36,19 +36,19 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     try:
         options = resolve(given, environ, by_variable=by_variable)
     except ConfigError as error:
-        hangups.deliver()
         from supereziod.config import checking  # noqa: PLC0415 - a daemon that starts has no use
 
         if given["check"] and given["json"]:
             sys.stdout.write(checking.bad_document(error))
         else:
             sys.stderr.write(checking.refusal(error, environ))
+        hangups.forget()
         return EX_CONFIG
     if given["check"]:
-        hangups.deliver()
         from supereziod.config import checking  # noqa: PLC0415 - as above
 
         checking.tell_good(options.loaded, as_json=given["json"] is not None)
+        hangups.forget()
         return 0
     from supereziod.app import run  # noqa: PLC0415
 

@@ -22,6 +22,13 @@ def deliver() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANGUP)
 
 
+def forget() -> None:
+    """Have nothing come of what has waited: nothing was started that could do a reload."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which drops it
+    deliver()
+    signal.signal(signal.SIGHUP, before)
+
+
 def ignore() -> None:
     """Let nothing come of it any more, in whichever thread."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

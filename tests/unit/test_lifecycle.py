@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from superezio.errors import ConflictError
+from supereziod.__main__ import EX_CONFIG
 from supereziod.lifecycle import hangup_signals, on_hangup, stop_signals
 
 
@@ -46,6 +47,15 @@ os.kill(os.getpid(), signal.SIGHUP)
 asyncio.run(serve())
 print("was asked")
 """
+_WHILE_IT_IS_REFUSED = """\
+import os, signal, sys
+from supereziod import hangups
+from supereziod.__main__ import main
+
+hangups.hold()
+os.kill(os.getpid(), signal.SIGHUP)
+sys.exit(main(["--check", "--json", "--config", "nowhere.toml"]))
+"""
 _WHILE_IT_ENDS = """\
 import asyncio, os, signal, threading
 from supereziod.lifecycle import hangup_signals
@@ -70,6 +80,12 @@ def signal_as_before() -> Iterator[None]:
 
 def test_a_signal_that_comes_while_the_daemon_starts_waits_until_it_is_handled() -> None:
     assert _run(_WHILE_IT_STARTS) == (0, "was asked\n")
+
+
+def test_a_signal_that_comes_while_a_bad_configuration_is_read_does_not_hide_it() -> None:
+    code, said = _run(_WHILE_IT_IS_REFUSED)
+    assert code == EX_CONFIG, "and not by a signal, which systemd takes for an end in order"
+    assert "nowhere.toml" in said
 
 
 def test_a_signal_that_comes_while_the_daemon_ends_is_not_its_end() -> None:
