@@ -96,6 +96,7 @@ class _Core:
     recorder: FlightRecorder
     breakers: Breakers
     keeper: Keeper
+    run_keeper: Keeper
     caches: Caches
     watchdog_record: WatchdogRecord
     run_record: RunRecord
@@ -169,7 +170,7 @@ async def _start(parts: _Parts, listener: Listener, stack: AsyncExitStack) -> No
     core = parts.core
     core.run_record.tell(core.events)
     watching = (core.monitor, core.leases, parts.health)
-    for part in (*watching, core.limits, core.keeper, core.state_files):
+    for part in (*watching, core.limits, core.run_keeper, core.keeper, core.state_files):
         stack.push_async_callback(part.aclose)
         await part.start()
     stack.push_async_callback(parts.server.aclose)
@@ -247,13 +248,11 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
     run_record = RunRecord(
         boot_id=read_boot_id(), pid=os.getpid(), forget_after_s=config.watchdog.forget_after_s
     )
-    keeper = Keeper(
-        Documents(database),
-        {"breakers": breakers, LIMIT_DOCUMENT: limits, "run": run_record},
-        seal=seal,
-    )
+    # Apart from the rest: that it ended a run can say where the state directory takes nothing, too.
+    run_keeper = Keeper(kept, {"run": run_record})
+    keeper = Keeper(Documents(database), {"breakers": breakers, LIMIT_DOCUMENT: limits}, seal=seal)
     run_record.load(
-        keeper.found("run"), explained=watchdog_record.ended_last_run, fault=database.fault
+        run_keeper.found("run"), explained=watchdog_record.ended_last_run, fault=database.fault
     )
     breakers.load(keeper.found("breakers"))
     breakers.when_urgent(partial(keeper.soon, "breakers"))
@@ -280,6 +279,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         leases=leases,
         breakers=breakers,
         keeper=keeper,
+        run_keeper=run_keeper,
         caches=caches,
         limits=limits,
         recorder=recorder,

@@ -66,6 +66,18 @@ def test_a_kill_is_told_by_the_next_run_and_a_stop_is_not(
     assert len(_told(daemon)) == 1
 
 
+def test_a_run_that_was_stopped_while_the_state_directory_took_nothing_is_not_told_of(
+    daemon: LiveDaemon,
+) -> None:
+    with closing(sqlite3.connect(daemon.directory / "state/state.db")) as other:
+        other.isolation_level = None
+        other.execute("BEGIN IMMEDIATE")  # as a disk that is full
+        assert daemon.stop() == 0
+    daemon.start()
+    assert _CODE not in _conditions(daemon)
+    assert _told(daemon) == []
+
+
 def test_a_run_that_ended_with_its_boot_is_told_as_the_end_of_the_host(daemon: LiveDaemon) -> None:
     daemon.kill()
     with closing(sqlite3.connect(daemon.directory / "state/state.db")) as state, state:
