@@ -58,8 +58,10 @@ def left_in(runtime_dir: Path, name: str) -> bytes | None:
 
 
 def _bodies_in(directory: Path) -> dict[str, bytes]:
-    try:
-        files = [each for each in directory.iterdir() if not each.name.startswith(".")]
-        return {each.name: each.read_bytes() for each in files}
-    except OSError:
-        return {}
+    bodies: dict[str, bytes] = {}
+    with suppress(OSError):
+        for file in directory.iterdir():
+            if not file.name.startswith("."):
+                with suppress(OSError):  # one that cannot be read is no reason to lose the others
+                    bodies[file.name] = file.read_bytes()
+    return bodies

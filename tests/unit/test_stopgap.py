@@ -86,6 +86,14 @@ def test_it_is_the_daemons_alone_and_whole_or_not_at_all(host: Host) -> None:
     assert not (host.runtime_dir / "elsewhere").exists(), "no link is followed"
 
 
+def test_what_cannot_be_read_there_loses_nothing_else(host: Host) -> None:
+    Stopgap(host.runtime_dir).put("cordons", b"whole")
+    for name in ("a", "d", "z"):
+        (host.runtime_dir / DIRECTORY / name).mkdir()
+    assert Stopgap(host.runtime_dir).get("cordons") == b"whole"
+    assert left_in(host.runtime_dir, "a") is None
+
+
 def test_what_is_kept_already_is_not_written_every_second(host: Host) -> None:
     stopgap = Stopgap(host.runtime_dir)
     stopgap.put("cordons", b"{}")
