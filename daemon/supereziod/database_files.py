@@ -25,12 +25,18 @@ def make_private(path: Path) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
 
 
-def move_aside(path: Path, why: str = "corrupt") -> Path:
-    """Rename the file, to say `why`, and remove its log; return its new name."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    target = path.with_name(f"{path.name}.{why}-{stamp}")
+def move_aside(path: Path) -> Path:
+    """Rename a file that is corrupt, and remove its log; return its new name."""
+    target = _aside(path, "corrupt")
     path.rename(target)
     remove_logs(path)
+    return target
+
+
+def keep_aside(path: Path) -> Path:
+    """Give the file a second name, by which it outlives the first; return that."""
+    target = _aside(path, "aside")
+    os.link(path, target)
     return target
 
 
@@ -72,3 +78,7 @@ def copy_files(path: Path, folder: Path) -> Path:
     if log.exists():
         shutil.copyfile(log, copy.with_name(log.name))
     return copy
+
+
+def _aside(path: Path, why: str) -> Path:
+    return path.with_name(f"{path.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S}")

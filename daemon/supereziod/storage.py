@@ -227,11 +227,14 @@ class Database:
         try:
             _copy_out(self._connection, fresh, self._schema)
             if self._path.exists():
-                aside = database_files.move_aside(self._path, "aside")
+                aside = database_files.keep_aside(self._path)
+            # There is one by the name at each moment, and a log is never beside one of another.
             database_files.remove_logs(self._path)
             fresh.rename(self._path)
         except BaseException:
             database_files.remove(fresh)
+            if aside is not None:
+                aside.unlink()
             raise
         # Closed before there is a new log: it removes the log by its name, whosever it is.
         self._connection.close()

@@ -110,6 +110,26 @@ def test_a_directory_that_is_away_is_a_fault_until_it_is_back(
     assert names == {*map(str, range(BEFORE)), "meanwhile"}
 
 
+def test_what_is_there_stays_by_its_name_until_it_is_replaced(
+    database: Database, tmp_path: Path
+) -> None:
+    """A kill -9 in the middle finds one of the two, and not none."""
+    directory = tmp_path / "d"
+    replace_by_another(directory)
+    other = (directory / "x.db").stat().st_ino
+    (directory / "x.db-wal").unlink()
+    (directory / "x.db-wal").mkdir()  # it cannot be removed, which is what comes in between
+    assert database.look() is None
+    assert "was replaced while it was in use, and cannot be written anew" in str(database.fault)
+    assert (directory / "x.db").stat().st_ino == other
+    assert sorted(each.name for each in directory.iterdir()) == ["x.db", "x.db-shm", "x.db-wal"]
+    (directory / "x.db-wal").rmdir()
+    assert "x.db was replaced while it was in use: all of it is written anew" in str(
+        database.look()
+    )
+    assert (directory / "x.db").stat().st_ino != other
+
+
 async def test_what_cannot_be_read_any_more_is_told_and_nothing_is_put_in_its_place(
     tmp_path: Path,
 ) -> None:

@@ -93,7 +93,10 @@ class Listener:
         if now == self._identity:
             if os.access(self.path, os.W_OK):
                 return None
-            return f"nobody can connect: {self.path} may not be opened. chmod 666 {self.path}"
+            return (
+                f"the mode of {self.path} keeps the daemon's own user out, and so maybe others."
+                f" chmod 666 {self.path}"
+            )
         what = "was removed" if now is None else "was replaced"
         mend = "systemctl restart superezio.socket superezio.service"
         return (
