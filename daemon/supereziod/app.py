@@ -160,6 +160,8 @@ async def _serve(options: Options, listener: Listener, logging: Logging) -> None
         gc.freeze()
         await stopping.wait()
         parts.watchdog.stopping()
+        # What was taken away a moment ago would be gone with this process.
+        core.state_files.look()
         core.run_record.stop()
         core.events.emit("daemon.stopping", "supereziod was told to stop; leases stand")
         core.leases.stop_granting()

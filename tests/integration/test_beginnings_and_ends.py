@@ -56,6 +56,16 @@ def test_reloads_that_are_asked_for_until_the_end_do_not_cut_it_short(daemon: Li
     assert "supereziod has stopped" in daemon.log()
 
 
+def test_leases_whose_file_was_removed_a_moment_before_the_end_stand(daemon: LiveDaemon) -> None:
+    with daemon.start().client() as client:
+        lease = client.lease_acquire("1GiB", mode="ttl", ttl="10m").id
+    for file in daemon.runtime_dir.glob("leases.db*"):
+        file.unlink()
+    assert daemon.stop() == 0
+    with daemon.start().client() as client:
+        assert [each.id for each in client.lease_list().leases] == [lease]
+
+
 def test_without_standard_streams_it_runs_and_nothing_takes_their_numbers(
     daemon: LiveDaemon,
 ) -> None:

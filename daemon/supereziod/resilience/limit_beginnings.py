@@ -12,7 +12,7 @@ from supereziod.resilience.named_limit import NamedLimit
 
 _SECOND: Final = 1_000_000_000
 WHY: Final[dict[Unknown | None, str]] = {
-    "sudden_end": "the daemon had ended suddenly",
+    "sudden_end": "the daemon had ended without writing down all that was granted",
     "another_boot": "the host was started anew",
     "lost": "what had been granted cannot be read",
     None: "the daemon had been started without knowing all that was granted",

@@ -1210,7 +1210,9 @@ async def test_who_is_refused_for_how_a_limit_began_is_told_so_and_what_ends_it(
         else:
             with pytest.raises(RateLimitedError) as caught:
                 host.acquire(ann, name, requests=9)
-        assert "ago: the daemon had ended suddenly. All is there again in" in str(caught.value)
+        assert "ago: the daemon had ended without writing down all that was granted. All is" in (
+            str(caught.value)
+        )
         assert f"once {who} run `superezioctl limit reset {name}`" in str(caught.value)
     host.reset(ANN, "first")
     host.acquire(ann, "first", requests=9)
