@@ -47,9 +47,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     if given["check"]:
         from supereziod.config import checking  # noqa: PLC0415 - as above
 
-        checking.tell_good(options.loaded, as_json=given["json"] is not None)
+        good = checking.tell(options.loaded, environ, as_json=given["json"] is not None)
         hangups.forget()
-        return 0
+        return 0 if good else EX_CONFIG
     from supereziod.app import run  # noqa: PLC0415
 
     return run(options)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 
 from supereziod.config.doubts import doubts
 from supereziod.config.loader import DEFAULT_FILE, DROP_INS, Loaded
-from supereziod.config.reading_rights import unreadable_to_service
+from supereziod.config.reading_rights import SERVICE_USER, unreadable_to_service
 from supereziod.config.setting import ConfigError, Problem
 from supereziod.observability.journald import is_journal
 
@@ -17,24 +18,41 @@ from supereziod.observability.journald import is_journal
 _ERROR = "<3>"
 
 
-def tell_good(loaded: Loaded, *, as_json: bool) -> None:
-    """Print that it can be used, and what somebody may have meant otherwise."""
-    found = [*doubts(loaded), *_unreadable_to_service(loaded)]
+def tell(loaded: Loaded, environ: Mapping[str, str], *, as_json: bool) -> bool:
+    """Print whether it can be used, and what somebody may have meant otherwise; return whether."""
+    unread = _unreadable_to_service(loaded)
+    problems = [each for each in unread if _is_services(Path(each.origin.name))]
+    found = [*doubts(loaded), *(each for each in unread if each not in problems)]
     if as_json:
-        sys.stdout.write(_document([], found, [str(file) for file in loaded.files]))
-        return
+        sys.stdout.write(_document(problems, found, [str(file) for file in loaded.files]))
+        return not problems
     for problem in found:
         # No error: a name may come later, and a daemon that runs goes on without.
         sys.stderr.write(f"supereziod: warning: {problem}\n")
+    if problems:
+        sys.stderr.write(refusal(ConfigError(problems), environ))
+        return False
     files = ", ".join(str(file) for file in loaded.files) or "no files, all defaults"
     sys.stdout.write(f"supereziod: the configuration is good ({files})\n")
+    return True
 
 
 def _unreadable_to_service(loaded: Loaded) -> list[Problem]:
-    """Return what root may read here, and the service may not: it would refuse these files."""
-    own = DEFAULT_FILE.parent
-    files = [file for file in loaded.files if own in file.parents]
-    return unreadable_to_service([*(each for each in (own / DROP_INS,) if each.is_dir()), *files])
+    """Return what root may read here, and the service may not."""
+    own, drop_ins = DEFAULT_FILE.parent, DEFAULT_FILE.parent / DROP_INS
+    paths = [file for file in loaded.files if own in file.parents]
+    if len(paths) == len(loaded.files) and drop_ins.is_dir():
+        paths.insert(0, drop_ins)
+    return unreadable_to_service(paths, user=SERVICE_USER)
+
+
+def _is_services(path: Path) -> bool:
+    """Whether the service itself reads it, and does not start where it may not.
+
+    Another file beside them may be meant for it, or not.
+    """
+    drop_ins = DEFAULT_FILE.parent / DROP_INS
+    return path in {DEFAULT_FILE, drop_ins} or path.parent == drop_ins
 
 
 def bad_document(error: ConfigError) -> str:

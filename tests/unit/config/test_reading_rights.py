@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from supereziod.__main__ import main
+from supereziod.config import checking
 from supereziod.config.reading_rights import unreadable_to_service
 
 NOBODY = "nobody"
@@ -83,6 +86,65 @@ def test_what_the_daemon_may_not_read_is_told_with_what_mends_it(
 def test_a_host_without_the_services_user_has_nothing_to_tell(tmp_path: Path) -> None:
     (tmp_path / "x").touch(mode=0o600)
     assert unreadable_to_service([tmp_path / "x"], user="no-such-user") == []
+
+
+@pytest.fixture
+def of_the_service(file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file is the service's, which runs as nobody."""
+    monkeypatch.setattr(checking, "DEFAULT_FILE", file)
+    monkeypatch.setattr(checking, "SERVICE_USER", NOBODY)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("shut", "mode", "bits"),
+    [("superezio.toml", 0o600, "r"), ("conf.d/a.toml", 0o600, "r"), ("conf.d", 0o700, "rx")],
+)
+def test_what_the_service_may_not_read_is_a_mistake_in_what_it_goes_by(
+    of_the_service: Path,
+    capsys: pytest.CaptureFixture[str],
+    shut: str,
+    mode: int,
+    bits: str,
+) -> None:
+    """It would refuse to start with it: a check that calls it good is believed, and restarted."""
+    check = ["--check", "--config", str(of_the_service)]
+    place = of_the_service.parent / shut
+    assert main(check, {}) == 0
+    assert "is good" in capsys.readouterr().out
+    place.chmod(mode)
+    assert main(check, {}) == 78
+    printed = capsys.readouterr()
+    mend = f"Permission denied to nobody: chmod a+{bits} {place}"
+    assert mend in printed.err
+    assert "warning" not in printed.err
+    assert "good" not in printed.out + printed.err
+    assert main([*check, "--json"], {}) == 78
+    found = json.loads(capsys.readouterr().out)
+    assert (found["good"], found["warnings"]) == (False, [])
+    assert mend in {problem["message"] for problem in found["problems"]}
+
+
+def test_another_file_beside_the_services_own_may_be_meant_for_somebody_else(
+    of_the_service: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = of_the_service.with_name("other.toml")
+    other.touch(mode=0o600)
+    assert main(["--check", "--config", str(other)], {}) == 0
+    printed = capsys.readouterr()
+    assert f"warning: {other}: Permission denied to nobody" in printed.err
+    assert "is good" in printed.out
+
+
+def test_files_that_are_elsewhere_do_not_depend_on_the_services(
+    of_the_service: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (of_the_service.parent / "conf.d").chmod(0o700)
+    (tmp_path / "new.toml").touch(mode=0o600)
+    assert main(["--check", "--config", str(tmp_path / "new.toml")], {}) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "is good" in printed.out
 
 
 def _load_as_nobody(file: Path) -> str:
