@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,11 +13,12 @@ if TYPE_CHECKING:
 
 UNIT = "superezio.service"
 OVERHEAT = "superezio-overheat.service"
-#: There while that unit has the daemon and the models stopped.
+#: There while that unit has the daemon or models stopped.
 STOPPED = "/run/superezio-overheat/stopped.json"
 _PATIENCE_S = 2.0
 #: What supereziod exits with where its configuration is bad.
 BAD_CONFIGURATION = "78"
+_MEND = "Its configuration is bad: `superezioctl config check` says where. Mend it."
 
 
 def describe(state: dict[str, str] | None = None) -> list[str]:
@@ -33,7 +35,7 @@ def how_to_start() -> list[str]:
     state = show()
     waits = _overheat(state)
     if waits:
-        return [*describe(state), *waits]
+        return [*describe(state), *waits, *([_MEND] if has_bad_configuration(state) else [])]
     systemctl = _systemctl()
     if state.get("LoadState") == "not-found":
         return [f"Run `supereziod` in another terminal: this host has no {UNIT}."]
@@ -41,12 +43,12 @@ def how_to_start() -> list[str]:
         # Past its start limit systemd refuses a plain start.
         why = "`systemctl status superezio` and `journalctl -u superezio -n 50` say why."
         if has_bad_configuration(state):
-            why = "Its configuration is bad: `superezioctl config check` says where. Mend it."
+            why = _MEND
         advice = (
             f"{why} Then `{systemctl} reset-failed superezio.socket {UNIT}` and "
             f"`{systemctl} start superezio`."
         )
-        return [*describe(state), advice]
+        return [*describe(state), advice, *_starting_again()]
     return [
         f"Start it with `{systemctl} start superezio`, or run `supereziod` in another terminal.",
         *describe(state),
@@ -56,6 +58,14 @@ def how_to_start() -> list[str]:
 def has_bad_configuration(state: dict[str, str]) -> bool:
     """Say whether the unit has failed for what its files say, which no restart mends."""
     return (state.get("Result"), state.get("ExecMainStatus")) == ("exit-code", BAD_CONFIGURATION)
+
+
+def is_still_to_start(record: str | None) -> bool:
+    """Say whether the daemon is still to be started, by what that unit has put on record.
+
+    Once it starts what was stopped, heat is no reason any more why the daemon does not run.
+    """
+    return _stage(record) == "stopped"
 
 
 def members() -> dict[str, Any] | None:
@@ -123,11 +133,36 @@ def _systemctl() -> str:
 
 def _standing_still(state: dict[str, str]) -> dict[str, str] | None:
     """Return the properties of that unit; None where the daemon does not stand still for it."""
-    stands = os.path.exists(STOPPED)  # noqa: PTH110 - pathlib costs 8 ms
-    if not stands or state.get("ActiveState") in {None, "active"}:
+    if state.get("ActiveState") in {None, "active"} or not is_still_to_start(_record()):
         return None
     overheat = show(OVERHEAT)
     return overheat if overheat.get("ActiveState") == "active" else None
+
+
+def _starting_again() -> list[str]:
+    """Return what that unit says while it starts what was stopped: it may try the daemon, too."""
+    if _stage(_record()) != "starting":
+        return []
+    overheat = show(OVERHEAT)
+    if overheat.get("ActiveState") != "active":
+        return []
+    return [f"{OVERHEAT} is starting what it had stopped{_status(overheat)}"]
+
+
+def _record() -> str | None:
+    try:
+        with open(STOPPED, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - pathlib costs 8 ms
+            return file.read()
+    except OSError:
+        return None
+
+
+def _stage(record: str | None) -> object:
+    try:
+        stopped = json.loads(record or "null")
+    except ValueError:
+        return None
+    return stopped.get("stage") if isinstance(stopped, dict) else None
 
 
 def _result(state: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from superezioctl.doctor.finding import Finding, fail, ok, warn
 from superezioctl.doctor.host import Host, properties
-from superezioctl.unit import OVERHEAT, STOPPED, has_bad_configuration
+from superezioctl.unit import OVERHEAT, STOPPED, has_bad_configuration, is_still_to_start
 
 SERVICE = "superezio.service"
 SOCKET = "superezio.socket"
@@ -118,8 +118,10 @@ def is_installed(known: Units | None) -> bool:
 def _is_too_hot(host: Host, known: Units | None) -> bool:
     """Say whether the daemon stands still until it is cool: it is nobody's to start then."""
     units = known or {}
-    waits = units.get(OVERHEAT, {}).get("ActiveState") == "active" and host.exists(STOPPED)
-    return waits and units.get(SERVICE, {}).get("ActiveState") != "active"
+    if units.get(OVERHEAT, {}).get("ActiveState") != "active":
+        return False
+    is_down = units.get(SERVICE, {}).get("ActiveState") != "active"
+    return is_down and is_still_to_start(host.text(STOPPED))
 
 
 def _without_systemd(*, answers: bool) -> Finding:

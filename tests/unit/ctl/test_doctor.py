@@ -324,7 +324,11 @@ def test_a_daemon_that_stands_still_until_it_is_cool_is_not_started_by_hand(tree
     overheat = "echo; echo Id=superezio-overheat.service; echo ActiveState=active"
     script.write_text(f"{script.read_text()}{overheat}; echo 'StatusText=GPU 0 reads HOT'\n")
     assert "overheat" not in units(tree.host()), "it only looks yet"
-    tree.write("/run/superezio-overheat/stopped.json")
+    tree.write("/run/superezio-overheat/stopped.json", '{"stage":"starting"}')
+    found = units(tree.host())
+    assert "overheat" not in found, "it has started the daemon already, and starts the models"
+    assert "reset-failed" in str(found["unit_active"].action)
+    tree.write("/run/superezio-overheat/stopped.json", '{"stage":"stopped"}')
     found = units(tree.host())
     assert found["overheat"].status == "fail"
     assert "once the GPUs are cool: GPU 0 reads HOT" in found["overheat"].message

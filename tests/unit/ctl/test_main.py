@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -22,6 +22,7 @@ from superezioctl import exit_codes
 from superezioctl.arguments import COMMON, Reader
 from superezioctl.catalogue import CATALOGUE
 from superezioctl.command_line import load
+from supereziod.overheat.record import Stopped, StoppedRecord
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -277,6 +278,19 @@ def test_a_unit_that_failed_or_is_not_there(
     assert ("systemd says" in ctl.err) == ("LoadState=loaded" in body)
 
 
+_BAD_WHILE_OVERHEATED = (
+    "echo LoadState=loaded; case $2 in superezio.service) echo ActiveState=failed;"
+    " echo Result=exit-code; echo ExecMainStatus=78 ;;"
+    " *) echo ActiveState=active; echo 'StatusText=its words' ;; esac"
+)
+
+
+def on_record(file: Path, stage: Literal["stopped", "starting"]) -> None:
+    stopped = Stopped(boot_id="b", since_ns=1, gpus=("GPU-1",), stage=stage)
+    StoppedRecord(file.parent, boot_id="b").save(stopped)
+    assert file.exists()
+
+
 def test_a_daemon_that_stands_still_until_it_is_cool_is_said_to(
     ctl: Ctl, tmp_path: Path, no_journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,10 +302,52 @@ def test_a_daemon_that_stands_still_until_it_is_cool_is_said_to(
     )
     assert ctl("--socket", str(tmp_path / "no.sock"), "status") == 5
     assert "reset-failed" in ctl.err, "the other unit only looks yet"
-    (tmp_path / "stopped.json").touch()
+    on_record(tmp_path / "stopped.json", "stopped")
     assert ctl("--socket", str(tmp_path / "no.sock"), "status") == 5
     assert "once the GPUs are cool: GPU 0 reads CRITICAL at 95 C" in ctl.err
     assert "systemctl start" not in ctl.err
+    assert "configuration" not in ctl.err
+
+
+def test_a_bad_configuration_is_told_of_a_daemon_that_stands_still_too(
+    ctl: Ctl, tmp_path: Path, no_journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it is started once it is cool, and fails."""
+    monkeypatch.setattr("superezioctl.unit.STOPPED", str(tmp_path / "stopped.json"))
+    script(no_journal / "systemctl", _BAD_WHILE_OVERHEATED)
+    on_record(tmp_path / "stopped.json", "stopped")
+    assert ctl("--socket", str(tmp_path / "no.sock"), "status") == 5
+    assert "once the GPUs are cool" in ctl.err
+    assert "configuration is bad: `superezioctl config check` says where" in ctl.err
+
+
+@pytest.mark.parametrize("why", ["Result=start-limit-hit", "Result=exit-code"])
+def test_a_daemon_that_fails_once_it_was_started_again_does_not_stand_still_for_heat(
+    ctl: Ctl, tmp_path: Path, no_journal: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """While the models are still to be started nobody starts the daemon a second time."""
+    monkeypatch.setattr("superezioctl.unit.STOPPED", str(tmp_path / "stopped.json"))
+    script(no_journal / "systemctl", _BAD_WHILE_OVERHEATED.replace("Result=exit-code", why))
+    on_record(tmp_path / "stopped.json", "starting")
+    assert ctl("--socket", str(tmp_path / "no.sock"), "status") == 5
+    assert "once the GPUs are cool" not in ctl.err
+    assert "reset-failed superezio.socket superezio.service" in ctl.err
+    assert ("configuration is bad: `superezioctl" in ctl.err) == (why == "Result=exit-code")
+    assert "superezio-overheat.service is starting what it had stopped: its words" in ctl.err
+    ctl("--json", "--socket", str(tmp_path / "no.sock"), "status")
+    assert json.loads(ctl.out)["error"]["systemd"]["overheat"] is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"stage": 1}'])
+def test_a_record_that_is_none_says_nothing(
+    ctl: Ctl, tmp_path: Path, no_journal: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr("superezioctl.unit.STOPPED", str(tmp_path / "stopped.json"))
+    script(no_journal / "systemctl", _BAD_WHILE_OVERHEATED)
+    (tmp_path / "stopped.json").write_text(text)
+    assert ctl("--socket", str(tmp_path / "no.sock"), "status") == 5
+    assert "reset-failed" in ctl.err
+    assert "superezio-overheat" not in ctl.err
 
 
 @pytest.mark.parametrize("hot", [False, True])
@@ -306,7 +362,7 @@ def test_programs_are_told_what_the_unit_is_doing_too(
         " *) echo ActiveState=active; echo 'StatusText=GPU 0 reads CRITICAL at 95 C' ;; esac",
     )
     if hot:
-        (tmp_path / "stopped.json").touch()
+        on_record(tmp_path / "stopped.json", "stopped")
     assert ctl("--json", "--socket", str(tmp_path / "no.sock"), "status") == 5
     error = json.loads(ctl.out)["error"]
     overheat = {"unit": "superezio-overheat.service", "status": "GPU 0 reads CRITICAL at 95 C"}
