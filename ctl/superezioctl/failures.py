@@ -70,18 +70,23 @@ def usage_document(message: str) -> str:
 def sentences(error: errors.SuperezioError, context: Context) -> list[str]:
     """Return what to tell a person: what happened, what the unit is doing, what to do."""
     if isinstance(error, errors.DaemonNotRunningError):
-        return [_no_daemon(error, context.socket_path), *unit.how_to_start()]
+        path, state = context.socket_path, unit.show()
+        unreached = unit.runs_unreached(state, path)
+        return [_no_daemon(error, path, runs=unreached), *unit.how_to_start(path, state)]
     if isinstance(error, errors.ReplyTimeoutError):
         limit = format_duration(context.timeout_s)
         if isinstance(error.__cause__, errors.DaemonNotRunningError):
             none_came = f"superezioctl: no daemon came to {context.socket_path} within {limit}."
-            return [none_came, *unit.how_to_start()]
+            return [none_came, *unit.how_to_start(context.socket_path)]
         return [
             f"superezioctl: the daemon on {context.socket_path} did not answer within {limit}.",
             *(unit.describe() or ["Its log may say why; --timeout waits longer."]),
         ]
     if isinstance(error, errors.ConnectionLostError) and error.message.startswith(_LOST):
-        return [f"superezioctl: {error.message}", *(unit.describe() or unit.how_to_start())]
+        return [
+            f"superezioctl: {error.message}",
+            *(unit.describe() or unit.how_to_start(context.socket_path)),
+        ]
     message = error.message
     if isinstance(error, errors.InvalidParamsError):
         message = wording.with_options(
@@ -106,9 +111,11 @@ def _rounded_up(wait_ms: int) -> str:
     return format_duration(ceil(wait_ms / 1000) if wait_ms > 1000 else wait_ms / 1000)  # noqa: PLR2004 - a second
 
 
-def _no_daemon(error: errors.SuperezioError, socket_path: str) -> str:
+def _no_daemon(error: errors.SuperezioError, socket_path: str, *, runs: bool) -> str:
     cause = error.__cause__
     why = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    if runs:
+        return f"superezioctl: the daemon runs, and cannot be reached at {socket_path} ({why})."
     return f"superezioctl: the superezio daemon is not running ({socket_path}: {why})."
 
 

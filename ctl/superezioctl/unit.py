@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 
+from superezio.paths import SYSTEM_SOCKET
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -30,9 +32,14 @@ def describe(state: dict[str, str] | None = None) -> list[str]:
     return [f"systemd says: {UNIT} is {active} ({sub})" + _result(state) + _status(state)]
 
 
-def how_to_start() -> list[str]:
-    """Return sentences on how a daemon that does not run is started."""
-    state = show()
+def runs_unreached(state: dict[str, str], socket_path: str) -> bool:
+    """Say whether the unit runs, though nobody is reached at its socket: a start does nothing."""
+    return state.get("ActiveState") == "active" and socket_path == SYSTEM_SOCKET
+
+
+def how_to_start(socket_path: str, state: dict[str, str] | None = None) -> list[str]:
+    """Return sentences on how a daemon is started that nobody reaches at `socket_path`."""
+    state = show() if state is None else state
     waits = _overheat(state)
     if waits:
         return [*describe(state), *waits, *([_MEND] if has_bad_configuration(state) else [])]
@@ -49,6 +56,12 @@ def how_to_start() -> list[str]:
             f"`{systemctl} start superezio`."
         )
         return [*describe(state), advice, *_starting_again()]
+    if runs_unreached(state, socket_path):
+        restart = f"{systemctl} restart superezio.socket {UNIT}"
+        return [f"`{restart}` makes its socket anew; leases stand.", *describe(state)]
+    if state.get("ActiveState") == "active":
+        elsewhere = f"{UNIT} runs, and is reached at {SYSTEM_SOCKET} unless its unit was edited."
+        return [elsewhere, *describe(state)]
     return [
         f"Start it with `{systemctl} start superezio`, or run `supereziod` in another terminal.",
         *describe(state),

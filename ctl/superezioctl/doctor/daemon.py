@@ -33,16 +33,20 @@ _BY_SEVERITY = {"info": info, "warning": warn, "critical": fail}
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """How the daemon is started and restarted on this host."""
+    """How the daemon is started and restarted on this host.
+
+    `runs`: systemd says that it runs, so that one that is not reached is no one that is down.
+    """
 
     start: str
     restart: str
+    runs: bool = False
 
 
 def check(host: Host, answers: Answers, socket_path: str, commands: Commands) -> Iterator[Finding]:
     """Check the daemon from outside, and by what it says of itself."""
     yield _socket(host, answers, socket_path, commands)
-    yield _answer(answers, commands)
+    yield _answer(answers, socket_path, commands)
     if answers.system is not None:
         yield _version(answers.system, commands)
     yield _open_files(host, answers)
@@ -97,13 +101,15 @@ def _closed(host: Host, path: str) -> Path:
     return above[0]
 
 
-def _answer(answers: Answers, commands: Commands) -> Finding:
+def _answer(answers: Answers, socket_path: str, commands: Commands) -> Finding:
     error, system = answers.error, answers.system
     if system is not None:
         up = format_duration(system.uptime_s)
         return ok("daemon", f"it answers (pid {system.pid}, up {up}); you are {system.role}")
     if isinstance(error, DaemonNotRunningError):
-        return fail("daemon", "the daemon is not running", commands.start)
+        unreached = f"the daemon runs, and cannot be reached at {socket_path}"
+        message = unreached if commands.runs else "the daemon is not running"
+        return fail("daemon", message, commands.start)
     if isinstance(error, ConnectionLostError | ShuttingDownError):
         # As when systemd listens for a service that cannot start.
         return fail("daemon", f"the daemon went away: {error.message}", commands.start)

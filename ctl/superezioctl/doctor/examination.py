@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from superezio.paths import SYSTEM_SOCKET
 from superezioctl.doctor import daemon, driver, groups, service
 from superezioctl.doctor.answers import Answers
 from superezioctl.doctor.finding import Finding
@@ -17,6 +18,7 @@ def examine(host: Host, answers: Answers, socket_path: str) -> Iterator[Finding]
     commands = daemon.Commands(
         start=service.how_to_start(host, units),
         restart=service.how_to_restart(host, units, pid=answers.pid),
+        runs=service.is_active(units) and socket_path == SYSTEM_SOCKET,
     )
     yield from driver.check(host, system, answers.gpus)
     yield driver.check_mig(host, system, answers.gpus)

@@ -60,8 +60,9 @@ def how_to_start(host: Host, known: Units | None) -> str:
     if service.get("ActiveState") == "failed":
         # Past its start limit systemd refuses a plain start.
         return host.as_root(f"systemctl reset-failed {SOCKET} {SERVICE}", start)
-    if {unit.get("ActiveState") for unit in ((known or {}).get(SOCKET, {}), service)} == {"active"}:
-        # Nobody reaches what runs: of the socket there is nothing but the name to systemd.
+    if is_active(known):
+        # Nobody reaches what runs: of the socket there is nothing but the name to systemd, or it
+        # was stopped, and systemd does not listen for a service that runs.
         return host.as_root(f"systemctl restart {SOCKET} {SERVICE}")
     return host.as_root(start)
 
@@ -115,13 +116,17 @@ def is_installed(known: Units | None) -> bool:
     return (known or {}).get(SERVICE, {}).get("LoadState") == "loaded"
 
 
+def is_active(known: Units | None) -> bool:
+    """Say whether systemd has the service running."""
+    return (known or {}).get(SERVICE, {}).get("ActiveState") == "active"
+
+
 def _is_too_hot(host: Host, known: Units | None) -> bool:
     """Say whether the daemon stands still until it is cool: it is nobody's to start then."""
     units = known or {}
     if units.get(OVERHEAT, {}).get("ActiveState") != "active":
         return False
-    is_down = units.get(SERVICE, {}).get("ActiveState") != "active"
-    return is_down and is_still_to_start(host.text(STOPPED))
+    return not is_active(known) and is_still_to_start(host.text(STOPPED))
 
 
 def _without_systemd(*, answers: bool) -> Finding:

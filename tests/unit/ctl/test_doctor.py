@@ -17,6 +17,7 @@ from msgspec import structs
 
 import wire_samples
 from superezio import errors, wire
+from superezio.paths import SYSTEM_SOCKET
 from superezioctl.doctor import daemon, driver, groups, service
 from superezioctl.doctor.answers import Answers
 from superezioctl.doctor.examination import examine
@@ -252,6 +253,24 @@ def test_units_that_run_where_nobody_reaches_the_daemon_are_restarted(tree: Tree
     host = unit(tree, service_=ON, socket_=ON)
     restart = "sudo systemctl restart superezio.socket superezio.service"
     assert service.how_to_start(host, service.units(host)) == restart
+    host = unit(tree, service_=ON, socket_="ActiveState=failed")
+    assert service.how_to_start(host, service.units(host)) == restart
+
+
+@pytest.mark.parametrize(
+    ("path", "state", "said"),
+    [
+        (SYSTEM_SOCKET, "active", f"the daemon runs, and cannot be reached at {SYSTEM_SOCKET}"),
+        (SYSTEM_SOCKET, "inactive", "the daemon is not running"),
+        ("/s", "active", "the daemon is not running"),
+    ],
+)
+def test_a_daemon_that_runs_where_nobody_reaches_it_is_not_said_to_be_down(
+    tree: Tree, path: str, state: str, said: str
+) -> None:
+    host = unit(tree, service_=f"ActiveState={state} UnitFileState=enabled", socket_=ON)
+    gone = Answers(error=errors.DaemonNotRunningError("x"))
+    assert by_check(examine(host, gone, path))["daemon"].message == said
 
 
 def test_without_systemd_the_daemon_is_run_by_hand(tree: Tree) -> None:

@@ -278,6 +278,36 @@ def test_a_unit_that_failed_or_is_not_there(
     assert ("systemd says" in ctl.err) == ("LoadState=loaded" in body)
 
 
+def test_a_daemon_that_runs_and_has_lost_its_socket_is_not_said_to_be_down(
+    ctl: Ctl, tmp_path: Path, no_journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the file of the socket was removed: to start what runs does nothing."""
+    path = str(tmp_path / "no.sock")
+    monkeypatch.setattr("superezioctl.unit.SYSTEM_SOCKET", path)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    script(
+        no_journal / "systemctl",
+        "printf '%s\\n' LoadState=loaded ActiveState=active SubState=running MainPID=7",
+    )
+    assert ctl("--socket", path, "status") == 5
+    assert f"the daemon runs, and cannot be reached at {path} (No such file" in ctl.err
+    assert "`sudo systemctl restart superezio.socket superezio.service`" in ctl.err
+    assert "is not running" not in ctl.err
+    assert "systemctl start" not in ctl.err
+
+
+def test_a_unit_that_runs_is_none_to_start_for_a_socket_that_somebody_named(
+    ctl: Ctl, tmp_path: Path, no_journal: Path
+) -> None:
+    script(
+        no_journal / "systemctl",
+        "printf '%s\\n' LoadState=loaded ActiveState=active SubState=running MainPID=7",
+    )
+    assert ctl("--socket", str(tmp_path / "no.sock"), "status") == 5
+    assert "superezio.service runs, and is reached at /run/superezio/control.sock" in ctl.err
+    assert "systemctl" not in ctl.err
+
+
 _BAD_WHILE_OVERHEATED = (
     "echo LoadState=loaded; case $2 in superezio.service) echo ActiveState=failed;"
     " echo Result=exit-code; echo ExecMainStatus=78 ;;"
