@@ -39,7 +39,7 @@ def check(host: Host, system: SystemInfo | None, gpus: list[Gpu] | None) -> Iter
     cards = _cards(host)
     loaded = _module_version(host)
     if not cards and loaded is None:
-        yield _without_cards(gpus)
+        yield _without_cards(gpus, runs=system is not None)
         return
     yield ok("card", f"NVIDIA cards on the PCI bus: {len(cards)}")
     error = _library_error(host)
@@ -50,14 +50,12 @@ def check(host: Host, system: SystemInfo | None, gpus: list[Gpu] | None) -> Iter
         yield _nodes(host)
 
 
-def _without_cards(gpus: list[Gpu] | None) -> Finding:
+def _without_cards(gpus: list[Gpu] | None, *, runs: bool) -> Finding:
     if gpus:
         return ok("card", f"the daemon sees {len(gpus)}, though not on a PCI bus we can see")
-    return warn(
-        "card",
-        "there is no NVIDIA card on the PCI bus: the daemon runs, with no GPUs",
-        "lspci -d 10de:",
-    )
+    how = "runs" if runs else "would run"
+    message = f"there is no NVIDIA card on the PCI bus: the daemon {how}, with no GPUs"
+    return warn("card", message, "lspci -d 10de:")
 
 
 def check_mig(host: Host, system: SystemInfo | None, gpus: list[Gpu] | None) -> Finding:

@@ -100,10 +100,13 @@ def test_a_host_without_a_card_is_warned_of_and_needs_no_driver(tree: Tree) -> N
     found = seen(tree)
     assert list(found) == ["card"]
     assert found["card"].status == "warn"
+    assert "the daemon would run, with no GPUs" in found["card"].message, "there is none"
     for host in (tree.host(), with_card(Tree(tree.root / "other"), module=None).host()):
         simulated = driver.check(host, wire_samples.system_info(), [])
         assert [finding.status for finding in simulated] == ["ok"]
     real = msgspec.structs.replace(wire_samples.system_info(), gpu_driver="nvml")
+    (card,) = driver.check(tree.host(), real, [])
+    assert (card.status, "the daemon runs, with no GPUs" in card.message) == ("warn", True)
     (card,) = driver.check(tree.host(), real, [wire_samples.gpu()])
     assert (card.status, "sees 1" in card.message) == ("ok", True)
 
