@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from superezioctl.exit_codes import REFUSED_FOR_NOW
+from superezioctl.exit_codes import BAD_FILE, REFUSED_FOR_NOW
 from superezioctl.output import Output
 
 TYPE_CHECKING = False
@@ -62,10 +62,24 @@ def _how_it_ended(model: dict[str, Any]) -> str:
 
 
 def _how_to_go_on(model: dict[str, Any]) -> str:
-    unit = model["unit"].removesuffix(".service")
+    name, unit = model["name"], model["unit"].removesuffix(".service")
     tried = f", {model['restarts']} restarts" if model["restarts"] else ""
-    return (
-        f"{model['name']} has failed ({_how_it_ended(model)}{tried}): `journalctl -u {unit} -n 50`"
-        f" has what it said. It is started no more before `systemctl reset-failed {unit}` and"
-        f" `systemctl start {unit}`"
-    )
+    failed = f"{name} has failed ({_how_it_ended(model)}{tried}): `journalctl -u {unit} -n 50`"
+    reset, start = f"`systemctl reset-failed {unit}`", f"`systemctl start {unit}`"
+    is_refused = _is_refused(model)
+    if is_refused:
+        start = f"{reset} and {start}"
+    if model["exit_code"] == BAD_FILE:
+        mend = f"Mend the file (`superezioctl model check {name}`), then {start}"
+        # Of starts by hand systemd counts each, too, and tells nobody how many there were.
+        often = "" if is_refused else f" (after five starts in ten minutes: {reset} before it)"
+        return f"{failed} has what it said. {mend}{often}"
+    return f"{failed} has what it said. It is started no more before {start}"
+
+
+def _is_refused(model: dict[str, Any]) -> bool:
+    """Say whether systemd may refuse to start it: each start that it has tried is counted.
+
+    Past the limit the result is still that of the last run where that had failed.
+    """
+    return model["result"] == "start-limit-hit" or bool(model["restarts"])

@@ -654,6 +654,53 @@ def test_list_says_what_to_do_about_a_server_that_is_given_up(
     assert (good["result"], good["exit_code"], good["restarts"]) == ("success", None, 0)
 
 
+@pytest.mark.parametrize(
+    ("state", "go_on"),
+    [
+        (
+            "Result=exit-code ExecMainStatus=78 NRestarts=0",
+            "`), then {start} (after five starts in ten minutes: {reset} before it)",
+        ),
+        (
+            "Result=start-limit-hit ExecMainStatus=78 NRestarts=0",
+            "Mend the file (`superezioctl model check bad`), then {reset} and {start}",
+        ),
+        (
+            "Result=exit-code ExecMainStatus=78 NRestarts=4",
+            "Mend the file (`superezioctl model check bad`), then {reset} and {start}",
+        ),
+        (
+            "Result=exit-code ExecMainStatus=3 NRestarts=4",
+            "It is started no more before {reset} and {start}",
+        ),
+        ("Result=start-limit-hit ExecMainStatus=0", "no more before {reset} and {start}"),
+        ("Result=timeout ExecMainStatus=0 NRestarts=0", "It is started no more before {start}"),
+    ],
+)
+def test_a_server_that_is_given_up_needs_its_limit_reset_only_where_systemd_may_refuse_it(
+    ctl: Ctl,
+    models: Path,
+    daemon: FakeDaemon,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    go_on: str,
+) -> None:
+    """A restart mends no file, so that one is not tried again, and has used up nothing."""
+    del daemon
+    (models / "good.toml").unlink()
+    lines = ["Id=superezio-model@bad.service", "ActiveState=failed", "ExecMainCode=1"]
+    shown = "\n".join([*lines, "MainPID=0", *state.split()])
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\ncat <<END\n{shown}\nEND\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert ctl("model", "list", "--directory", str(models)) == 0
+    unit = "superezio-model@bad"
+    told = go_on.format(start=f"`systemctl start {unit}`", reset=f"`systemctl reset-failed {unit}`")
+    assert ctl.out.splitlines()[-1].endswith(told)
+
+
 def test_list_needs_neither_systemd_nor_daemon_nor_models(
     ctl: Ctl, models: Path, no_journal: Path
 ) -> None:
