@@ -430,6 +430,13 @@ def history() -> wire.GpuHistory:
     )
 
 
+def cordon_change() -> wire.CordonChange:
+    shown = gpu()
+    return wire.CordonChange(
+        done=True, gpu=shown.uuid, index=shown.index, mig_index=None, name=shown.name
+    )
+
+
 def processes() -> wire.GpuProcessList:
     mine = wire.GpuProcess(
         gpu=UUID_3060,
@@ -689,8 +696,8 @@ def everything() -> dict[str, Any]:
         "gpu.get": gpu(),
         "gpu.history": history(),
         "gpu.processes": processes(),
-        "gpu.cordon": wire.Done(done=True),
-        "gpu.uncordon": wire.Done(done=True),
+        "gpu.cordon": cordon_change(),
+        "gpu.uncordon": cordon_change(),
         "gpu.detach": wire.ProbeState(attached=False),
         "gpu.attach": wire.ProbeState(attached=True),
         "lease.acquire": lease(),

@@ -22,7 +22,8 @@ Anyone may look at GPUs, health and leases. Who leases has to be in the group `s
 administers in `superezio-admin` (or root); `superezioctl access` says what you may.
 
 A SIZE is written as `8GiB`, `512MiB` or `10GB`, a DURATION as `250ms`, `30s` or `1m30s`. A GPU
-goes by its index, its UUID or the beginning of that, a MIG instance by `0:1` or its UUID.
+goes by its index, its UUID or the beginning of that, a MIG instance by `0:1` or its UUID. Digits
+alone are an index always; a beginning without `GPU-` or `MIG-` has at least 4 characters.
 """
 
 #: What each exit code means.

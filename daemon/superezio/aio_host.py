@@ -62,7 +62,7 @@ class AsyncHostMethods(Protocol):
         return await self._call(calls.gpu_list(), timeout_s)
 
     async def gpu_get(self, gpu: str, *, timeout_s: float | str | None = None) -> wire.Gpu:
-        """Return one GPU, by UUID, a unique beginning of it, or index."""
+        """Return one GPU, by index, UUID or a unique beginning of that."""
         return await self._call(calls.gpu_get(gpu), timeout_s)
 
     async def gpu_history(
@@ -79,11 +79,13 @@ class AsyncHostMethods(Protocol):
 
     async def gpu_cordon(
         self, gpu: str, *, reason: str = "", timeout_s: float | str | None = None
-    ) -> wire.Done:
+    ) -> wire.CordonChange:
         """Let no new lease onto a GPU (admins)."""
         return await self._call(calls.gpu_cordon(gpu, reason), timeout_s)
 
-    async def gpu_uncordon(self, gpu: str, *, timeout_s: float | str | None = None) -> wire.Done:
+    async def gpu_uncordon(
+        self, gpu: str, *, timeout_s: float | str | None = None
+    ) -> wire.CordonChange:
         """Undo `gpu_cordon` (admins)."""
         return await self._call(calls.gpu_uncordon(gpu), timeout_s)
 

@@ -68,7 +68,7 @@ class HostMethods(Protocol):
         return self._call(calls.gpu_list(), timeout_s)
 
     def gpu_get(self, gpu: str, *, timeout_s: float | str | None = None) -> wire.Gpu:
-        """Return one GPU, by UUID, by a unique beginning of it, or by index.
+        """Return one GPU, by its index, its UUID or a unique beginning of that.
 
         Raises NotFoundError.
         """
@@ -91,11 +91,11 @@ class HostMethods(Protocol):
 
     def gpu_cordon(
         self, gpu: str, *, reason: str = "", timeout_s: float | str | None = None
-    ) -> wire.Done:
+    ) -> wire.CordonChange:
         """Let no new lease onto a GPU, until `gpu_uncordon`, also over restarts (admins)."""
         return self._call(calls.gpu_cordon(gpu, reason), timeout_s)
 
-    def gpu_uncordon(self, gpu: str, *, timeout_s: float | str | None = None) -> wire.Done:
+    def gpu_uncordon(self, gpu: str, *, timeout_s: float | str | None = None) -> wire.CordonChange:
         """Undo `gpu_cordon` (admins)."""
         return self._call(calls.gpu_uncordon(gpu), timeout_s)
 

@@ -63,7 +63,9 @@ def processes(context: Context) -> int:
     return DONE
 
 
-_GPU = Positional("GPU", "a UUID, the beginning of one, or an index (0:1 of a MIG instance)")
+_GPU = Positional(
+    "GPU", "an index (0:1 of a MIG instance), a UUID, or the beginning of one (4 characters)"
+)
 
 COMMANDS = {
     "gpu list": Command(

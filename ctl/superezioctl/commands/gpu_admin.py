@@ -12,16 +12,15 @@ if TYPE_CHECKING:
 
 def cordon(context: Context) -> int:
     """Cordon one GPU."""
-    gpu = context.arguments["gpu"]
-    raw = context.call("gpu.cordon", {"gpu": gpu, "reason": context.arguments["reason"]})
-    return _tell(context, raw, f"gpu {gpu} is cordoned: it gets no new leases")
+    params = {"gpu": context.arguments["gpu"], "reason": context.arguments["reason"]}
+    raw = context.call("gpu.cordon", params)
+    return _tell_change(context, raw, "is cordoned: it gets no new leases")
 
 
 def uncordon(context: Context) -> int:
     """Undo it."""
-    gpu = context.arguments["gpu"]
-    raw = context.call("gpu.uncordon", {"gpu": gpu})
-    return _tell(context, raw, f"gpu {gpu} is not cordoned")
+    raw = context.call("gpu.uncordon", {"gpu": context.arguments["gpu"]})
+    return _tell_change(context, raw, "is not cordoned")
 
 
 def detach(context: Context) -> int:
@@ -36,6 +35,16 @@ def attach(context: Context) -> int:
     return _tell(context, raw, "the daemon watches the GPUs")
 
 
+def _tell_change(context: Context, raw: bytes, what: str) -> int:
+    if context.out.json:
+        context.out.document(raw)
+    else:
+        from superezioctl.views import gpus  # noqa: PLC0415 - for people only
+
+        gpus.show_change(context.out, raw, what, typed=context.arguments["gpu"])
+    return DONE
+
+
 def _tell(context: Context, raw: bytes, sentence: str) -> int:
     if context.out.json:
         context.out.document(raw)
@@ -44,7 +53,9 @@ def _tell(context: Context, raw: bytes, sentence: str) -> int:
     return DONE
 
 
-_GPU = Positional("GPU", "a UUID, the beginning of one, or an index (0:1 of a MIG instance)")
+_GPU = Positional(
+    "GPU", "an index (0:1 of a MIG instance), a UUID, or the beginning of one (4 characters)"
+)
 
 COMMANDS = {
     "gpu cordon": Command(

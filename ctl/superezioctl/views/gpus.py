@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from superezio.quantities import format_duration
-from superezio.wire import Gpu, GpuList, GpuProcessList
+from superezio.wire import CordonChange, Gpu, GpuList, GpuProcessList
 from superezioctl.lease_ids import SHOWN_COLUMNS
 from superezioctl.output import Output
 from superezioctl.views.text import NOTHING, figure, place, size, styled, user
@@ -198,6 +198,15 @@ def show_instances(out: Output, raw: bytes, gpus: bytes) -> None:
             f" {state(out, part)}{reason}  {part.uuid}",
             indent=len(which) + 4,
         )
+
+
+def show_change(out: Output, raw: bytes, what: str, *, typed: str) -> None:
+    """Print that the GPU which was meant by `typed` is `what`."""
+    change = msgspec.json.decode(raw, type=CordonChange)
+    which = typed
+    if change.gpu is not None:
+        which = f"{place(change.index, change.mig_index)} ({change.name}, {change.gpu})"
+    out.paragraph(f"gpu {which} {what}")
 
 
 def show_processes(out: Output, raw: bytes, gpus: bytes) -> None:

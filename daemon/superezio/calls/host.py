@@ -64,13 +64,14 @@ def gpu_processes(gpu: str | None) -> Call[wire.GpuProcessList]:
     return Call(method="gpu.processes", result=wire.GpuProcessList, params=params)
 
 
-def gpu_cordon(gpu: str, reason: str) -> Call[wire.Done]:
+def gpu_cordon(gpu: str, reason: str) -> Call[wire.CordonChange]:
     params = wire.CordonParams(gpu=gpu, reason=reason)
-    return Call(method="gpu.cordon", result=wire.Done, params=params)
+    return Call(method="gpu.cordon", result=wire.CordonChange, params=params)
 
 
-def gpu_uncordon(gpu: str) -> Call[wire.Done]:
-    return Call(method="gpu.uncordon", result=wire.Done, params=wire.GpuParams(gpu=gpu))
+def gpu_uncordon(gpu: str) -> Call[wire.CordonChange]:
+    params = wire.GpuParams(gpu=gpu)
+    return Call(method="gpu.uncordon", result=wire.CordonChange, params=params)
 
 
 def gpu_detach() -> Call[wire.ProbeState]:

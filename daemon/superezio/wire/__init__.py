@@ -44,6 +44,7 @@ from superezio.wire.events import (
     UnsubscribeParams,
 )
 from superezio.wire.gpus import (
+    CordonChange,
     CordonParams,
     FitnessState,
     Gpu,
@@ -193,6 +194,7 @@ __all__ = [
     "ConfigRunTime",
     "ConfigValue",
     "ConfigValues",
+    "CordonChange",
     "CordonParams",
     "Done",
     "Event",

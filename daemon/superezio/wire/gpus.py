@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from superezio.wire.message import Params, Result
+from superezio.wire.message import Done, Params, Result
 
 GpuStatus = Literal["ok", "unknown", "lost", "detached"]
 Level = Literal["normal", "warm", "hot", "critical", "unknown"]
@@ -80,9 +80,10 @@ class GpuList(Result):
 
 
 class GpuParams(Params):
-    """`gpu` is a UUID, a unique prefix of one (with or without `GPU-` or `MIG-`), or an index.
+    """`gpu` is a UUID, a unique prefix of one, or an index. Digits alone are an index always.
 
-    The index of a MIG instance is written like 0:1.
+    Without its `GPU-` or `MIG-` the prefix has at least 4 characters. The index of a MIG instance
+    is written like 0:1.
     """
 
     gpu: str
@@ -95,6 +96,18 @@ class OptionalGpuParams(Params):
 class CordonParams(Params):
     gpu: str
     reason: str = ""
+
+
+class CordonChange(Done):
+    """Which GPU was meant: `gpu` is its UUID. `mig_index` is null but for a MIG instance.
+
+    `done` is False when it was so already.
+    """
+
+    gpu: str | None = None
+    index: int | None = None
+    mig_index: int | None = None
+    name: str | None = None
 
 
 class GpuProcess(Result):

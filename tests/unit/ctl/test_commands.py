@@ -625,6 +625,30 @@ def test_a_reload_says_whom_the_host_does_not_know(ctl: Ctl, daemon: FakeDaemon)
     assert not ctl.err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("gpu cordon GPU-593d", "is cordoned: it gets no new leases"),
+        ("gpu uncordon GPU-593d", "is not cordoned"),
+    ],
+)
+def test_a_cordon_tells_which_gpu_was_meant(
+    ctl: Ctl, daemon: FakeDaemon, words: str, said: str
+) -> None:
+    card = "NVIDIA GeForce RTX 2060"
+    change = wire.CordonChange(done=True, gpu="GPU-593d-77", index=1, mig_index=None, name=card)
+    method = "gpu." + words.split()[1]
+    daemon.answers[method] = change
+    assert ctl(*words.split()) == 0
+    assert ctl.out == f"gpu 1 ({card}, GPU-593d-77) {said}\n"
+    daemon.answers[method] = structs.replace(change, mig_index=0)
+    assert ctl(*words.split()) == 0
+    assert ctl.out.startswith("gpu 1:0 (")
+    daemon.answers[method] = wire.Done(done=True)  # an older daemon does not tell
+    assert ctl(*words.split()) == 0
+    assert ctl.out == f"gpu GPU-593d {said}\n"
+
+
 @pytest.mark.parametrize("words", ["run", "explain", "lease acquire"])
 def test_a_gpu_to_prefer_is_named_as_any_gpu_is(ctl: Ctl, words: str) -> None:
     assert ctl(*words.split(), "--help") == 0

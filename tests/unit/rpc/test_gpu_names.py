@@ -18,7 +18,7 @@ SNAPSHOT = snapshot_of(gpu_view(0, A), gpu_view(1, B), gpu_view(12, C))
     ("name", "uuid"),
     [
         ("0", A), ("1", B), ("12", C), (A, A), ("GPU-aaaa2", B), ("aaaa1", A), ("AAAA1", A),
-        ("gpu-aaaa1", A), ("123", C),
+        ("gpu-aaaa1", A), ("GPU-123", C), ("GPU-1", C),
     ],
 )  # fmt: skip
 def test_a_gpu_has_many_names(name: str, uuid: str) -> None:
@@ -30,10 +30,29 @@ def test_a_beginning_of_several_is_refused_with_their_names() -> None:
         find_gpu(SNAPSHOT, "aaaa")
 
 
-@pytest.mark.parametrize("name", ["", "7", "GPU-zzz", "-1", "9" * 5000])
+@pytest.mark.parametrize("name", ["", "7", "GPU-zzz", "-1", "9" * 5000, "GPU-", "gpu", "G"])
 def test_an_unknown_name_is_answered_with_those_there_are(name: str) -> None:
     with pytest.raises(NotFoundError, match=r"there are 0 \(GPU-aaaa1111"):
         find_gpu(SNAPSHOT, name)
+
+
+@pytest.mark.parametrize("digits", ["1", "12", "123", "1234", "12345678", "012"])
+def test_digits_alone_are_an_index_and_never_the_beginning_of_a_uuid(digits: str) -> None:
+    """Else who mistypes an index cordons another GPU."""
+    host = snapshot_of(gpu_view(0, A), gpu_view(5, C))
+    with pytest.raises(NotFoundError, match=rf"no GPU '{digits}'; there are 0 \(GPU-aaaa.*, 5 \("):
+        find_gpu(host, digits)
+
+
+@pytest.mark.parametrize("name", ["b", "bc", "bcd"])
+def test_the_beginning_of_a_uuid_has_four_characters_or_its_prefix(name: str) -> None:
+    uuid = "GPU-bcde1111-0000-0000-0000-000000000000"
+    host = snapshot_of(gpu_view(0, uuid), gpu_view(1, A))
+    with pytest.raises(NotFoundError, match=f"begins so write GPU-{name}$"):
+        find_gpu(host, name)
+    with pytest.raises(NotFoundError, match="no GPU"):
+        find_units(host, [name])
+    assert find_gpu(host, f"GPU-{name}").uuid == find_gpu(host, "bcde").uuid == uuid
 
 
 def test_without_gpus_the_reason_is_told() -> None:
@@ -77,8 +96,10 @@ def test_an_instance_that_is_not_there_is_answered_with_those_there_are(name: st
 
 
 def test_a_beginning_that_instances_share_is_refused() -> None:
-    with pytest.raises(InvalidParamsError, match=f"{PART}, {OTHER}"):
-        find_gpu(CUT_UP, "MIG")
+    alike = "MIG-abcd1111-0000-0000-0000-000000000000"
+    twins = snapshot_of(*CUT_UP.gpus, mig_view(SNAPSHOT.gpus[1], 0, alike))
+    with pytest.raises(InvalidParamsError, match=f"{PART}, {alike}"):
+        find_gpu(twins, "abcd")
 
 
 def test_who_avoids_a_gpu_avoids_its_instances() -> None:

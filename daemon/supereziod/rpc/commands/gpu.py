@@ -8,8 +8,8 @@ from typing import Final, Protocol
 
 from superezio.errors import InvalidParamsError
 from superezio.wire import (
+    CordonChange,
     CordonParams,
-    Done,
     Gpu,
     GpuHistory,
     GpuList,
@@ -118,21 +118,19 @@ class GpuCommands:
             processes.append(_process(request, view.uuid, use, known[use.pid], lease))
         return GpuProcessList(processes=processes)
 
-    def cordon(self, _request: RequestContext, params: CordonParams) -> Done:
+    def cordon(self, _request: RequestContext, params: CordonParams) -> CordonChange:
         """Keep new leases off a GPU, until uncordon; survives restarts."""
         if len(params.reason) > _MAX_REASON or not params.reason.isprintable():
             raise InvalidParamsError(
                 f"reason has up to {_MAX_REASON} characters, and no control characters"
             )
         view = self._named(self._monitor.snapshot(), params.gpu)
-        note(gpu=view.uuid)
-        return Done(done=self._monitor.cordon(view.uuid, reason=params.reason))
+        return _change(view, done=self._monitor.cordon(view.uuid, reason=params.reason))
 
-    def uncordon(self, _request: RequestContext, params: GpuParams) -> Done:
+    def uncordon(self, _request: RequestContext, params: GpuParams) -> CordonChange:
         """Let new leases onto a cordoned GPU again."""
         view = self._named(self._monitor.snapshot(), params.gpu)
-        note(gpu=view.uuid)
-        return Done(done=self._monitor.uncordon(view.uuid))
+        return _change(view, done=self._monitor.uncordon(view.uuid))
 
     async def detach(self, _request: RequestContext, _params: NoParams) -> ProbeState:
         """Let go of the driver, to reset a GPU or to unload it."""
@@ -148,6 +146,17 @@ class GpuCommands:
         view = find_gpu(snapshot, name)
         note(gpu=view.uuid)
         return view
+
+
+def _change(view: GpuView, *, done: bool) -> CordonChange:
+    mig = view.identity.mig
+    return CordonChange(
+        done=done,
+        gpu=view.uuid,
+        index=view.identity.index,
+        mig_index=None if mig is None else mig.index,
+        name=view.identity.name,
+    )
 
 
 def _uses(views: Sequence[GpuView]) -> list[tuple[GpuView, ProcessUse]]:
