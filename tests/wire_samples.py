@@ -433,7 +433,12 @@ def history() -> wire.GpuHistory:
 def cordon_change() -> wire.CordonChange:
     shown = gpu()
     return wire.CordonChange(
-        done=True, gpu=shown.uuid, index=shown.index, mig_index=None, name=shown.name
+        done=True,
+        gpu=shown.uuid,
+        index=shown.index,
+        mig_index=None,
+        name=shown.name,
+        recorded=True,
     )
 
 

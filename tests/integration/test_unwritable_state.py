@@ -77,7 +77,8 @@ def test_a_lease_needs_the_runtime_directory_and_money_the_state_directory(
         with pytest.raises(RefusedError) as refused:
             call_once(daemon.socket_path, "limit.acquire", name="paid", money_micros=1)
         assert refused.value.kind == "state_not_writable"
-        call_once(daemon.socket_path, "gpu.cordon", gpu="1", reason="fan")
+        answer = call_once(daemon.socket_path, "gpu.cordon", gpu="1", reason="fan")
+        assert (answer["done"], answer["recorded"]) == (True, False)
         daemon.kill()
         daemon.start()
         assert _leases(daemon) == [lease], "nothing of a lease is in the state directory"

@@ -65,7 +65,7 @@ COMMANDS = {
         ],
         positionals=[_GPU],
         description="Leases that are there stay. The cordon stands until it is undone, over "
-        "restarts and reboots too. For admins.",
+        "restarts and reboots too, unless health has state_not_kept. For admins.",
         examples=[
             "superezioctl gpu cordon 1 --reason 'new fan'",
             "superezioctl gpu cordon MIG-2f86 --reason 'for the class'",

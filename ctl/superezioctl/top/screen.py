@@ -295,8 +295,10 @@ class Screen:
         self._said = f"{waiter} {was} out of the queue"
 
     async def _call_cordon(self, uuid: str, reason: str) -> None:
-        await self._follower.client.gpu_cordon(uuid, reason=reason, timeout_s=_PATIENCE_S)
-        self._said = f"{self._called(uuid)} is cordoned: it gets no new leases"
+        client = self._follower.client
+        done = await client.gpu_cordon(uuid, reason=reason, timeout_s=_PATIENCE_S)
+        until = " until a reboot: see health" if done.recorded is False else ""
+        self._said = f"{self._called(uuid)} is cordoned: it gets no new leases{until}"
 
     async def _call_uncordon(self, uuid: str) -> None:
         done = await self._follower.client.gpu_uncordon(uuid, timeout_s=_PATIENCE_S)

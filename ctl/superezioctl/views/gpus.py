@@ -207,6 +207,8 @@ def show_change(out: Output, raw: bytes, what: str, *, typed: str) -> None:
     if change.gpu is not None:
         which = f"{place(change.index, change.mig_index)} ({change.name}, {change.gpu})"
     out.paragraph(f"gpu {which} {what}")
+    if change.recorded is False:
+        out.paragraph("not kept over a reboot: see `superezioctl health`")
 
 
 def show_processes(out: Output, raw: bytes, gpus: bytes) -> None:

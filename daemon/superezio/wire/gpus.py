@@ -101,13 +101,15 @@ class CordonParams(Params):
 class CordonChange(Done):
     """Which GPU was meant: `gpu` is its UUID. `mig_index` is null but for a MIG instance.
 
-    `done` is False when it was so already.
+    `done` is False when it was so already; `recorded` where the state directory does not take it
+    for now, so that a reboot forgets it. A daemon that tells only `done` leaves the others null.
     """
 
     gpu: str | None = None
     index: int | None = None
     mig_index: int | None = None
     name: str | None = None
+    recorded: bool | None = None
 
 
 class GpuProcess(Result):

@@ -107,14 +107,15 @@ EXPLAINED: Final[dict[str, Explained]] = {
     ),
     "gpu.cordoned": Explained(
         "An administrator keeps new leases off a GPU",
-        "Leases on it stand. The cordon outlives restarts and reboots. The audit record beside this"
-        " line says who did it.",
+        "Leases on it stand. The cordon outlives restarts and reboots, unless health has"
+        " state_not_kept. The audit record beside this line says who did it.",
         "Take it off when the work is done.",
         ("superezioctl gpu uncordon @GPU@", "journalctl -u superezio AUDIT=1 GPU=@GPU@"),
     ),
     "gpu.uncordoned": Explained(
         "A GPU may be leased again",
-        "The cordon is off. Whatever else keeps leases off it is not concerned.",
+        "The cordon is off, for good unless health has state_not_kept. Whatever else keeps leases"
+        " off it is not concerned.",
         "Nothing.",
         (_SHOW,),
     ),

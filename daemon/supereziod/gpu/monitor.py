@@ -232,6 +232,10 @@ class GpuMonitor:
         self._changed()
         return True
 
+    def records_cordons(self) -> bool:
+        """Whether who is cordoned outlives a reboot as it is now."""
+        return self._records.has_written("cordons")
+
     # --- from the probes --------------------------------------------------------------------
 
     def driver_opened(self, info: DriverInfo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -13,6 +14,12 @@ from supereziod.storage import Documents, StorageError
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _T = TypeVar("_T")
+#: What each document says.
+_ABOUT: Final[Mapping[str, str]] = {
+    "cordons": "which GPUs are cordoned",
+    "fitness": "which GPUs are trusted",
+    "hot": "which GPUs are hot",
+}
 
 
 class GpuRecords:
@@ -61,6 +68,10 @@ class GpuRecords:
         """Write who is fit; False if that cannot be."""
         return self._save("fitness", self.fitness)
 
+    def has_written(self, name: str) -> bool:
+        """Whether the state directory has the document as it is."""
+        return name not in self._owed
+
     def write_owed(self) -> None:
         """Write what could not be written, if that can be now."""
         for name, content in list(self._owed.items()):
@@ -82,7 +93,12 @@ class GpuRecords:
             self._documents.put(name, msgspec.json.encode(content))
         except StorageError as error:
             if name not in self._owed:
-                self._log.warning("gpu.records_not_written", document=name, error=str(error))
+                message = (
+                    f"{_ABOUT[name]} cannot be written, and is forgotten with a reboot: {error}"
+                )
+                self._log.warning(
+                    "gpu.records_not_written", message=message, document=name, error=str(error)
+                )
             self._owed[name] = content
             return False
         self._owed.pop(name, None)

@@ -644,6 +644,9 @@ def test_a_cordon_tells_which_gpu_was_meant(
     daemon.answers[method] = structs.replace(change, mig_index=0)
     assert ctl(*words.split()) == 0
     assert ctl.out.startswith("gpu 1:0 (")
+    daemon.answers[method] = structs.replace(change, recorded=False)
+    assert ctl(*words.split()) == 0
+    assert ctl.out.endswith("\nnot kept over a reboot: see `superezioctl health`\n")
     daemon.answers[method] = wire.Done(done=True)  # an older daemon does not tell
     assert ctl(*words.split()) == 0
     assert ctl.out == f"gpu GPU-593d {said}\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from probe_doubles import SilentLog
 from supereziod.gpu.fitness import Fitness
@@ -48,6 +49,24 @@ def test_what_cannot_be_written_holds_in_memory(tmp_path: Path) -> None:
     assert not kept.save_cordons()
     assert not kept.save_fitness()
     assert kept.cordons == {"GPU-a": "fan"}
+
+
+@pytest.mark.parametrize("name", ["cordons", "fitness", "hot"])
+def test_what_cannot_be_written_is_told_in_a_sentence_once(tmp_path: Path, name: str) -> None:
+    state = tmp_path / "not there yet" / "state.db"
+    with capture_logs() as logs:
+        kept = GpuRecords(documents_at(state), boot_id="boot")
+        assert kept.has_written(name)
+        for is_hot in (True, False):
+            kept.save_cordons()
+            kept.save_fitness()
+            kept.note_heat("GPU-a", is_hot=is_hot)
+        assert not kept.has_written(name)
+        state.parent.mkdir()
+        kept.write_owed()
+    assert kept.has_written(name)
+    (told,) = [line["message"] for line in logs if line.get("document") == name]
+    assert "cannot be written, and is forgotten with a reboot: " in told
 
 
 def test_what_could_not_be_written_is_once_it_can_be(tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ class FakeMonitor:
         self.views = views
         self.attached = True
         self.cordoned: dict[str, str] = {}
+        self.has_room = True
 
     def snapshot(self) -> Snapshot:
         return snapshot_of(*self.views, attached=self.attached)
@@ -175,6 +176,9 @@ class FakeMonitor:
 
     def uncordon(self, uuid: str) -> bool:
         return self.cordoned.pop(uuid, None) is not None
+
+    def records_cordons(self) -> bool:
+        return self.has_room
 
     async def detach(self) -> bool:
         self.attached = False

@@ -48,6 +48,9 @@ class Monitor(Protocol):
     def uncordon(self, uuid: str) -> bool:
         """Take the cordon off; False if there was none."""
 
+    def records_cordons(self) -> bool:
+        """Whether who is cordoned outlives a reboot as it is now."""
+
     async def detach(self) -> bool:
         """Stop the probe; returns whether it is attached then."""
 
@@ -125,12 +128,13 @@ class GpuCommands:
                 f"reason has up to {_MAX_REASON} characters, and no control characters"
             )
         view = self._named(self._monitor.snapshot(), params.gpu)
-        return _change(view, done=self._monitor.cordon(view.uuid, reason=params.reason))
+        done = self._monitor.cordon(view.uuid, reason=params.reason)
+        return self._changed(view, done=done)
 
     def uncordon(self, _request: RequestContext, params: GpuParams) -> CordonChange:
         """Let new leases onto a cordoned GPU again."""
         view = self._named(self._monitor.snapshot(), params.gpu)
-        return _change(view, done=self._monitor.uncordon(view.uuid))
+        return self._changed(view, done=self._monitor.uncordon(view.uuid))
 
     async def detach(self, _request: RequestContext, _params: NoParams) -> ProbeState:
         """Let go of the driver, to reset a GPU or to unload it."""
@@ -142,21 +146,21 @@ class GpuCommands:
         await self._monitor.attach()
         return ProbeState(attached=self._monitor.snapshot().attached)
 
+    def _changed(self, view: GpuView, *, done: bool) -> CordonChange:
+        mig = view.identity.mig
+        return CordonChange(
+            done=done,
+            gpu=view.uuid,
+            index=view.identity.index,
+            mig_index=None if mig is None else mig.index,
+            name=view.identity.name,
+            recorded=self._monitor.records_cordons(),
+        )
+
     def _named(self, snapshot: Snapshot, name: str) -> GpuView:
         view = find_gpu(snapshot, name)
         note(gpu=view.uuid)
         return view
-
-
-def _change(view: GpuView, *, done: bool) -> CordonChange:
-    mig = view.identity.mig
-    return CordonChange(
-        done=done,
-        gpu=view.uuid,
-        index=view.identity.index,
-        mig_index=None if mig is None else mig.index,
-        name=view.identity.name,
-    )
 
 
 def _uses(views: Sequence[GpuView]) -> list[tuple[GpuView, ProcessUse]]:

@@ -129,19 +129,19 @@ async def test_a_past_nobody_can_mean_is_refused(tmp_path: Path, since_s: float)
     assert answer["data"]["kind"] == "invalid_params"
 
 
-async def test_cordon_and_uncordon(tmp_path: Path) -> None:
+async def test_cordon_and_uncordon_tell_which_gpu_was_meant_and_whether_it_is_recorded(
+    tmp_path: Path,
+) -> None:
     async with daemon(tmp_path) as built:
-        meant = {
-            "gpu": GPU_B,
-            "index": 1,
-            "mig_index": None,
-            "name": built.monitor.views[1].identity.name,
-        }
+        name = built.monitor.views[1].identity.name
+        meant = {"gpu": GPU_B, "index": 1, "mig_index": None, "name": name, "recorded": True}
         params = {"gpu": "aaaa2", "reason": "dust"}
-        assert await result(built, "gpu.cordon", params) == {"done": True} | meant
+        assert await result(built, "gpu.cordon", params) == meant | {"done": True}
         assert built.monitor.cordoned == {GPU_B: "dust"}
-        assert await result(built, "gpu.uncordon", {"gpu": "1"}) == {"done": True} | meant
-        assert await result(built, "gpu.uncordon", {"gpu": "1"}) == {"done": False} | meant
+        assert await result(built, "gpu.uncordon", {"gpu": "1"}) == meant | {"done": True}
+        built.monitor.has_room = False
+        lost = meant | {"recorded": False}
+        assert await result(built, "gpu.uncordon", {"gpu": "1"}) == lost | {"done": False}
 
 
 async def test_detach_and_attach(tmp_path: Path) -> None:
