@@ -430,6 +430,20 @@ def history() -> wire.GpuHistory:
     )
 
 
+def health_at_start() -> wire.Health:
+    """Return the health of a host whose GPUs have not been read yet."""
+    check = wire.CheckState(
+        check="starting",
+        passing=False,
+        visible=False,
+        severity="info",
+        message="the first readings are not in yet",
+        hidden_by=None,
+        gpu=None,
+    )
+    return structs.replace(health("healthy"), checks=[check])
+
+
 def cordon_change() -> wire.CordonChange:
     shown = gpu()
     return wire.CordonChange(

@@ -18,7 +18,10 @@ def list_(context: Context) -> int:
     else:
         from superezioctl.views import gpus  # noqa: PLC0415 - for people only
 
-        gpus.show_list(context.out, raw)
+        if gpus.is_empty(raw):
+            gpus.show_none(context.out, context.call("health.get"))
+        else:
+            gpus.show_list(context.out, raw)
     return DONE
 
 

@@ -5,21 +5,32 @@ from __future__ import annotations
 import msgspec
 
 from superezio.quantities import format_duration
-from superezio.wire import CordonChange, Gpu, GpuList, GpuProcessList
+from superezio.wire import CordonChange, Gpu, GpuList, GpuProcessList, Health
 from superezioctl.lease_ids import SHOWN_COLUMNS
 from superezioctl.output import Output
+from superezioctl.views.health import NOT_READ_YET, is_starting
 from superezioctl.views.text import NOTHING, figure, place, size, styled, user
 
 #: As much of a UUID as tells the GPUs of a host apart; `gpu show` takes it.
 _UUID_COLUMNS = 12
 
 
+def show_none(out: Output, raw: bytes) -> None:
+    """Say why the list is empty, by the health of the host."""
+    if is_starting(msgspec.json.decode(raw, type=Health)):
+        out.line(NOT_READ_YET)
+    else:
+        out.line("no GPUs: `superezioctl health` says why")
+
+
+def is_empty(raw: bytes) -> bool:
+    """Whether there is no GPU in a list."""
+    return not msgspec.json.decode(raw, type=GpuList).gpus
+
+
 def show_list(out: Output, raw: bytes) -> None:
     """Print a line for each GPU."""
     gpus = msgspec.json.decode(raw, type=GpuList).gpus
-    if not gpus:
-        out.line("no GPUs: `superezioctl health` says why")
-        return
     header = (
         "GPU",
         "NAME",

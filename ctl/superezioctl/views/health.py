@@ -9,6 +9,17 @@ from superezio.wire import Health, HealthReason
 from superezioctl.output import Output
 from superezioctl.views.text import styled
 
+#: The check that fails, at first without showing, until each GPU has been read.
+_STARTING = "starting"
+_IN_THE_WAY = ("driver", "probe", "probe_detached")
+NOT_READ_YET = "the GPUs have not been read yet: ask again in a moment"
+
+
+def is_starting(health: Health) -> bool:
+    """Whether the GPUs have not been read yet, and nothing is known to be in the way of that."""
+    failing = {check.check for check in health.checks if not check.passing}
+    return _STARTING in failing and failing.isdisjoint(_IN_THE_WAY)
+
 
 def show(out: Output, raw: bytes, *, every_check: bool) -> str:
     """Print the verdict with reasons, and return it."""
@@ -16,6 +27,8 @@ def show(out: Output, raw: bytes, *, every_check: bool) -> str:
     out.line(styled(out, health.verdict))
     for reason in health.reasons:
         show_reason(out, reason)
+    if is_starting(health) and all(reason.check != _STARTING for reason in health.reasons):
+        out.paragraph(f"  {NOT_READ_YET}")
     if health.watchdog_withheld:
         out.line("The watchdog is not pinged: systemd restarts the daemon unless this gets better.")
     if every_check:

@@ -8,7 +8,7 @@ from superezio.quantities import format_duration, format_size
 from superezio.wire import BreakerList, Gpu, GpuList, Health, Lease, LeaseList, SystemInfo
 from superezioctl.output import Output, printed_width
 from superezioctl.views.gpus import short_name, state
-from superezioctl.views.health import show_reason
+from superezioctl.views.health import NOT_READ_YET, is_starting, show_reason
 from superezioctl.views.leases import show_queue
 from superezioctl.views.text import figure, fit, place, size, styled, user
 
@@ -41,7 +41,10 @@ def show(out: Output, parts: dict[str, bytes]) -> None:
     if services:
         out.paragraph(f"{out.style('services:', 'bold')} {', '.join(services)}")
     out.line()
-    _show_gpus(out, gpus)
+    if gpus:
+        _show_gpus(out, gpus)
+    else:
+        out.line(NOT_READ_YET if is_starting(health) else "no GPUs")
     out.line()
     _show_leases(out, leases.leases)
     if leases.queue:
@@ -60,9 +63,6 @@ def _services(raw: bytes) -> list[str]:
 
 
 def _show_gpus(out: Output, gpus: list[Gpu]) -> None:
-    if not gpus:
-        out.line("no GPUs")
-        return
     for gpu in gpus:
         out.paragraph(
             f"{out.style(f'gpu {place(gpu.index, gpu.mig_index)}', 'bold')}  {short_name(gpu)}  "

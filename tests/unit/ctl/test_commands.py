@@ -108,6 +108,27 @@ def test_status_is_one_screen_of_eighty_columns(ctl: Ctl, daemon: FakeDaemon) ->
     assert "no leases" in ctl.out
 
 
+def test_a_host_whose_gpus_have_not_been_read_yet_is_not_said_to_have_none(
+    ctl: Ctl, daemon: FakeDaemon
+) -> None:
+    """The condition `starting` shows only after some seconds, as every start takes a moment."""
+    daemon.answers["gpu.list"] = wire.GpuList(gpus=[])
+    daemon.answers["health.get"] = wire_samples.health_at_start()
+    for words in ("status", "gpu list", "health"):
+        assert ctl(*words.split()) == 0
+        assert "the GPUs have not been read yet: ask again in a moment" in ctl.out
+        assert "no GPUs" not in ctl.out
+    (starting,) = wire_samples.health_at_start().checks
+    stuck = [starting, structs.replace(starting, check="probe", visible=True)]
+    daemon.answers["health.get"] = structs.replace(
+        wire_samples.health_at_start(), checks=stuck, reasons=wire_samples.health().reasons
+    )
+    for words in ("status", "gpu list"):
+        assert ctl(*words.split()) == 0
+        assert "no GPUs" in ctl.out
+        assert "not been read" not in ctl.out
+
+
 def test_status_names_the_shared_services_that_are_not_called_as_usual(
     ctl: Ctl, daemon: FakeDaemon
 ) -> None:

@@ -3,28 +3,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
-
 import wire_samples
 from fake_daemon import FakeDaemon, HangUp
-from superezio import wire
 
 Ctl = Any
 
-STARTING = msgspec.structs.replace(
-    wire_samples.health("healthy"),
-    checks=[
-        wire.CheckState(
-            check="starting",
-            passing=False,
-            visible=False,
-            severity="info",
-            message="the first readings are not in yet",
-            hidden_by=None,
-            gpu=None,
-        )
-    ],
-)
+STARTING = wire_samples.health_at_start()
 
 
 def test_wait_asks_until_the_first_readings_are_in(ctl: Ctl, daemon: FakeDaemon) -> None:
