@@ -213,11 +213,12 @@ class Block(Struct, frozen=True, kw_only=True):
 class Cooling(Struct, frozen=True, kw_only=True):
     """How far a GPU that is cool again is from leaving its level, by its last good sample.
 
-    It was at `peak_c` at most since it was NORMAL, has been cool enough for `cool_s`, and leaves
-    its level in `left_s` if it stays so. `closed_s`: how long it then admits nothing, in all.
+    It was at `peak_c` at most since it was NORMAL (None where nothing was seen of the heat that
+    the level is for), has been cool enough for `cool_s`, and leaves its level in `left_s` if it
+    stays so. `closed_s`: how long it then admits nothing, in all.
     """
 
-    peak_c: int
+    peak_c: int | None
     cool_s: float
     left_s: float
     closed_s: float

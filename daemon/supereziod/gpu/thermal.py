@@ -110,12 +110,13 @@ class ThermalLadder:
         self._newest_ns: int | None = None
         self._good_ns: int | None = None
         self._reading: tuple[GpuSample, int] | None = None
-        self._peak_c: int | None = None
+        #: The highest temperature since it was NORMAL, with its margin.
+        self._peak: tuple[int, int] | None = None
 
     @property
     def cooling(self) -> Cooling | None:
         """How far the GPU is from the level below; None where it is not on its way there."""
-        if self.level in ("normal", "unknown") or self._peak_c is None or not self._cool.count:
+        if self.level in ("normal", "unknown") or not self._cool.count:
             return None
         dwell_s: float = getattr(self._thresholds, f"{self.level}_leave_s")
         left_s = max(0.0, dwell_s - self._cool.seconds)
@@ -143,7 +144,7 @@ class ThermalLadder:
         self._good_ns = taken_ns
         self._good += 1
         self._reading = (sample, margin)
-        self._note_peak(sample)
+        self._note_peak(sample, margin)
         self._heat.feed(margin, sample.throttle_mask, taken_ns)
         if self.level == "unknown":
             return lost or self._recover()
@@ -186,12 +187,21 @@ class ThermalLadder:
         near = limit is not None and temperature >= limit - self._thresholds.warm_enter_c
         return margin if throttled or near else None
 
-    def _note_peak(self, sample: GpuSample) -> None:
+    def _note_peak(self, sample: GpuSample, margin: int) -> None:
         if sample.temperature_c is None:
             return
-        if self.level == "normal" or self._peak_c is None:
-            self._peak_c = sample.temperature_c
-        self._peak_c = max(self._peak_c, sample.temperature_c)
+        seen = (sample.temperature_c, margin)
+        if self.level == "normal" or self._peak is None or seen[0] > self._peak[0]:
+            self._peak = seen
+
+    @property
+    def _peak_c(self) -> int | None:
+        """The peak, where it is what the level is for: one that was resumed may not have been."""
+        if self._peak is None:
+            return None
+        temperature_c, margin = self._peak
+        enter_c: int = getattr(self._thresholds, f"{self.level}_enter_c")
+        return temperature_c if margin <= enter_c else None
 
     def _recover(self) -> LevelChange | None:
         if self._good < self._good_needed or self._reading is None:

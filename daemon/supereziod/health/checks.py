@@ -400,8 +400,9 @@ def _at_level(gpu: GpuView, level: str) -> str | None:
     cooling = gpu.cooling
     if cooling is None:
         return now
+    peak = f"was at {cooling.peak_c} C, " if cooling.peak_c is not None else ""
     return (
-        f"{now}: it was at {cooling.peak_c} C, has been cool for {cooling.cool_s:.0f} s, and is"
+        f"{now}: it {peak}has been cool for {cooling.cool_s:.0f} s, and is"
         f" {level.upper()} for {cooling.left_s:.0f} s more"
     )
 

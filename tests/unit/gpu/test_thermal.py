@@ -259,6 +259,19 @@ def test_what_was_before_a_gpu_was_normal_is_no_peak() -> None:
     assert bench.ladder.cooling.peak_c == SLOWDOWN_C - 12
 
 
+@pytest.mark.parametrize(("margin", "peak_c"), [(65, None), (7, None), (6, 87)])
+def test_a_level_of_before_a_restart_has_no_peak_but_one_that_is_hot_enough(
+    margin: int, peak_c: int | None
+) -> None:
+    """Else a GPU would be HOT as it was at 28 C."""
+    resumed = ThermalLadder(thresholds=Thresholds(), period_s=1.0, resume="hot")
+    bench = Bench(resumed)
+    bench.feed(margin)
+    assert bench.feed(65) == "hot"
+    assert bench.ladder.cooling is not None
+    assert bench.ladder.cooling.peak_c == peak_c
+
+
 def test_nothing_is_cooling_that_is_unknown() -> None:
     bench = at("critical")
     bench.feed(60, seconds=10)

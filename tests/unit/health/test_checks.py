@@ -114,6 +114,10 @@ def test_a_gpu_that_is_cool_again_says_for_how_long_its_level_stands(host: Host)
         "is CRITICAL at 32 C, margin 61 C: it was at 95 C, has been cool for 40 s, and is CRITICAL"
         " for 80 s more"
     )
+    unseen = replace(cooling, peak_c=None, cool_s=0.0)
+    host.set_gpu(0, level="hot", temperature=28, cooling=unseen)
+    (reason,) = look(host).reasons
+    assert reason.message.endswith("C: it has been cool for 0 s, and is HOT for 80 s more")
 
 
 def test_a_gpu_that_nobody_watches_is_not_judged_by_its_last_temperature(host: Host) -> None:
