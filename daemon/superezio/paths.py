@@ -30,14 +30,19 @@ def default_socket_path() -> str:
     """Return where a client looks for the daemon.
 
     `$SUPEREZIO_SOCKET` wins; then the system's socket, if it is there or the caller is root; then
-    the one of a daemon that this user started.
+    the one of a daemon that this user started, if it is there. Where neither is, a host on which
+    superezio is installed will have the system's.
     """
     named = os.environ.get(SOCKET_VARIABLE)
     if named:
         return named
     if os.geteuid() == 0 or os.path.exists(SYSTEM_SOCKET):  # noqa: PTH110 - pathlib costs 8 ms
         return SYSTEM_SOCKET
-    return f"{user_runtime_dir()}/control.sock"
+    own = f"{user_runtime_dir()}/control.sock"
+    # Whoever waits, waits for the one that is chosen now.
+    if not os.path.exists(own) and os.path.isdir(SYSTEM_RUNTIME_DIR):  # noqa: PTH110, PTH112
+        return SYSTEM_SOCKET
+    return own
 
 
 def daemon_socket_path() -> str:

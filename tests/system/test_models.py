@@ -180,6 +180,22 @@ def test_a_model_waits_for_room_and_starts_when_there_is_some(service: Service) 
     machine.wait_for_properties("superezio-model@other.service", ActiveState="active")
 
 
+def test_a_model_that_starts_while_the_socket_is_missing_waits_for_the_systems(
+    service: Service,
+) -> None:
+    machine = service.machine
+    _write(machine)
+    machine.run("rm", "/run/superezio/control.sock")
+    machine.run("systemctl", "start", "--no-block", MODEL)
+    waits = "superezioctl run: no daemon on /run/superezio/control.sock, waiting for one"
+    machine.wait_until(
+        "it to wait",
+        lambda: waits in [entry["MESSAGE"] for entry in machine.journal(f"--unit={MODEL}")],
+    )
+    machine.run("systemctl", "restart", "superezio.socket", "superezio.service")
+    machine.wait_for_properties(MODEL, ActiveState="active")
+
+
 def test_a_bad_file_fails_the_unit_once_and_says_where(service: Service) -> None:
     machine = service.machine
     machine.write("/etc/superezio/models/llama.toml", 'vram = "much"\ncomand = ["server"]\n')

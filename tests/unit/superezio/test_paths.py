@@ -12,6 +12,7 @@ from superezio import paths
 def not_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SUPEREZIO_SOCKET", raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(paths, "SYSTEM_RUNTIME_DIR", "/nonexistent")
     monkeypatch.setattr(paths, "SYSTEM_SOCKET", "/nonexistent/control.sock")
 
 
@@ -45,6 +46,26 @@ def test_a_user_prefers_the_systems_daemon_and_does_not_take_its_place(
     monkeypatch.setattr(paths, "SYSTEM_SOCKET", "/dev/null")
     assert paths.default_socket_path() == "/dev/null"
     assert paths.daemon_socket_path() == "/run/user/7/superezio/control.sock"
+
+
+@pytest.mark.usefixtures("not_root")
+def test_where_no_socket_is_the_systems_will_be_if_superezio_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may start while the system's daemon has no socket, and waits for the right one."""
+    system, own = tmp_path / "system", tmp_path / "user" / "superezio" / "control.sock"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "user"))
+    monkeypatch.setattr(paths, "SYSTEM_RUNTIME_DIR", str(system))
+    monkeypatch.setattr(paths, "SYSTEM_SOCKET", f"{system}/control.sock")
+    assert paths.default_socket_path() == str(own)
+    system.mkdir()
+    assert paths.default_socket_path() == f"{system}/control.sock"
+    assert paths.daemon_socket_path() == str(own), "which is no place for a daemon of the user's"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert paths.default_socket_path() == str(own)
+    (system / "control.sock").touch()
+    assert paths.default_socket_path() == f"{system}/control.sock"
 
 
 @pytest.mark.usefixtures("not_root")
