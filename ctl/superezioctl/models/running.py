@@ -61,6 +61,7 @@ def run(context: Context, name: str, model: Model) -> int:
 
     patience = _Patience(model.wait_s)
     while True:
+        # superezio-overheat.service starts the next model when this one says so.
         manager.tell(f"STATUS=waiting for a lease of {format_size(model.vram_bytes)}")
         try:
             return running.launch(inner, leased=leased, tell=manager.tell if manager else None)

@@ -65,8 +65,8 @@ EXPLAINED: Final[dict[str, Explained]] = {
         (_DAEMON, "journalctl -u superezio -b"),
     ),
     "overheat.model_starting": Explained(
-        "A model server takes long to start",
-        "It goes on starting; the next ones are started beside it.",
+        "A model server is being started, and is not up yet",
+        "It takes long, or waits for a lease. The next ones are started beside it.",
         "Nothing, unless it does not get ready.",
         (_MODELS,),
     ),

@@ -1,4 +1,4 @@
-"""Who holds leases outside the slice of the models: nobody's to stop, and named instead."""
+"""Who holds leases: models in their slice, and others, who are nobody's to stop."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ from supereziod.leases.processes import ProcessTable
 from supereziod.leases.store import LeaseRecord
 
 
-class OutsideHolder(Struct, frozen=True, kw_only=True):
-    """One process that holds a lease, and the unit that it runs in, where it is in one."""
+class LeaseHolder(Struct, frozen=True, kw_only=True):
+    """One process that holds a lease, and the unit that it runs in, where it is in one.
+
+    `in_slice`: that unit is a model's.
+    """
 
     lease: str
     owner_uid: int
     gpus: tuple[str, ...]
     pid: int
     unit: str | None
+    in_slice: bool
     command: str | None
 
 
-def holders_outside(
+def lease_holders(
     records: Iterable[LeaseRecord], processes: ProcessTable, *, slice_: str
-) -> Iterator[OutsideHolder]:
-    """Yield the processes of leases that live, and run outside a slice."""
+) -> Iterator[LeaseHolder]:
+    """Yield the processes of leases that live, and whether they run in the models' slice."""
     for record in records:
         for held in record.processes:
             if not processes.is_alive(held.identity):
                 continue
             path = processes.unit_path(held.pid)
-            if path is not None and slice_ in path.split("/"):
-                continue
-            yield OutsideHolder(
+            yield LeaseHolder(
                 lease=record.id,
                 owner_uid=record.uid,
                 gpus=tuple(record.gpus),
                 pid=held.pid,
                 unit=path.rpartition("/")[2] if path is not None else None,
+                in_slice=path is not None and slice_ in path.split("/"),
                 command=processes.command(held.pid),
             )

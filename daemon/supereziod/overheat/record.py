@@ -17,16 +17,27 @@ _FILE: Final = "stopped.json"
 
 
 class StoppedUnit(Struct, frozen=True, kw_only=True):
-    """A unit that ran in the slice. `transient`: once stopped it is gone, as systemd-run's are."""
+    """A unit that ran in the slice. `transient`: once stopped it is gone, as systemd-run's are.
+
+    `held`: it had a lease when it was stopped; `served`: it had been active, then or before.
+    """
 
     name: str
     transient: bool = False
+    held: bool = False
+    served: bool = False
+
+    @property
+    def turn(self) -> tuple[bool, bool, str]:
+        """Sorts units in the order in which they are started again: by what they had, then name."""
+        return (not self.held, not self.served, self.name)
 
 
 class Stopped(Struct, frozen=True, kw_only=True):
     """What was stopped, for which GPUs, and what is not started again yet.
 
-    `stage` is `starting` once the GPUs were cool; `since_ns` (CLOCK_MONOTONIC) is when it began.
+    `units` are in their order. `stage` is `starting` once the GPUs were cool; `since_ns`
+    (CLOCK_MONOTONIC) is when it began.
     """
 
     boot_id: str

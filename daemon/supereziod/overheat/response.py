@@ -18,9 +18,15 @@ from msgspec.structs import replace
 
 from supereziod.health.notifier import Notifier
 from supereziod.overheat.decision import SERVICE, Heat
-from supereziod.overheat.holders import OutsideHolder
+from supereziod.overheat.holders import LeaseHolder
+from supereziod.overheat.model_start import start_model
 from supereziod.overheat.record import Stopped, StoppedRecord, StoppedUnit
-from supereziod.overheat.systemctl import StillRunningError, Systemctl, SystemctlError
+from supereziod.overheat.systemctl import (
+    ACTIVE_SINCE,
+    StillRunningError,
+    Systemctl,
+    SystemctlError,
+)
 from supereziod.overheat.thermometer import Thermometer
 
 SLICE: Final = "superezio-models.slice"
@@ -34,7 +40,8 @@ class Patience(Struct, frozen=True, kw_only=True):
     """How long what may take, in seconds.
 
     `cool_s`: until the GPUs are cool, the first time; `retry_s`: between two later looks;
-    `look_s`: until a reading says what there is to say.
+    `look_s`: until a reading says what there is to say; `model_look_s`: between two looks at a
+    model that starts.
     """
 
     cool_s: float
@@ -45,6 +52,7 @@ class Patience(Struct, frozen=True, kw_only=True):
     socket_s: float = 20.0
     service_s: float = 90.0
     model_s: float = 120.0
+    model_look_s: float = 1.0
 
 
 class Response:
@@ -56,7 +64,7 @@ class Response:
         systemctl: Systemctl,
         record: StoppedRecord,
         thermometer: Callable[[Collection[str]], Thermometer],
-        holders: Callable[[], Iterable[OutsideHolder]],
+        holders: Callable[[], Iterable[LeaseHolder]],
         notifier: Notifier,
         patience: Patience,
         boot_id: str,
@@ -95,20 +103,25 @@ class Response:
             gpus=[heat.uuid for heat in hot],
             temperatures_c=[heat.temperature_c for heat in hot],
         )
-        self._name_holders()
+        holders = list(self._holders())
+        self._name([holder for holder in holders if not holder.in_slice])
+        held = {holder.unit for holder in holders if holder.in_slice and holder.unit is not None}
         gpus = tuple(heat.uuid for heat in hot)
         stopped = Stopped(boot_id=self._boot_id, since_ns=self._clock(), gpus=gpus)
-        return await self.stop_models(stopped)
+        return await self.stop_models(stopped, held=held)
 
-    async def stop_models(self, stopped: Stopped) -> Stopped:
-        """Record what runs in the slice, then stop it; also what comes up meanwhile."""
+    async def stop_models(self, stopped: Stopped, *, held: Collection[str] = ()) -> Stopped:
+        """Record what runs in the slice, then stop it; also what comes up meanwhile.
+
+        `held` are units that have a lease now.
+        """
         for _ in range(_LOOKS):
             try:
                 found = await self._systemctl.running_in(SLICE)
             except SystemctlError as error:
                 self._log.error("overheat.models_unknown", message=str(error))
                 break
-            stopped = _with(stopped, found)
+            stopped = _with(stopped, found, held)
             self._save(stopped)
             names = [each["Id"] for each in found]
             if not names:
@@ -215,8 +228,9 @@ class Response:
         # a unit that does not run, and its limit with it: then there is nothing to reset.
         with suppress(SystemctlError):
             await self._systemctl.reset_failed((name,))
+        within_s, look_s = self._patience.model_s, self._patience.model_look_s
         try:
-            await self._systemctl.start(name, within_s=self._patience.model_s)
+            is_up = await start_model(self._systemctl, name, within_s=within_s, look_s=look_s)
         except StillRunningError:
             message = f"{name} is starting, and takes its time; goes on with the next"
             self._log.warning("overheat.model_starting", message=message, unit_name=name)
@@ -224,9 +238,12 @@ class Response:
             message = f"{name} does not start again: {error}"
             self._log.error("overheat.model_not_started", message=message, unit_name=name)
         else:
-            self._log.info(
-                "overheat.model_started", message=f"started {name} again", unit_name=name
-            )
+            if is_up:
+                message = f"started {name} again"
+                self._log.info("overheat.model_started", message=message, unit_name=name)
+            else:
+                message = f"{name} waits for a lease; goes on with the next"
+                self._log.info("overheat.model_starting", message=message, unit_name=name)
 
     async def _stop(self, names: list[str]) -> None:
         self._log.warning(
@@ -257,8 +274,8 @@ class Response:
                 unit_names=[unit.name for unit in stopped.units],
             )
 
-    def _name_holders(self) -> None:
-        for holder in self._holders():
+    def _name(self, outside: Iterable[LeaseHolder]) -> None:
+        for holder in outside:
             where = f"in {holder.unit}" if holder.unit is not None else "in no unit"
             self._log.warning(
                 "overheat.holder_outside",
@@ -307,14 +324,20 @@ class Response:
         return f"the daemon and {len(stopped.units)} models stay stopped"
 
 
-def _with(stopped: Stopped, found: list[dict[str, str]]) -> Stopped:
+def _with(stopped: Stopped, found: list[dict[str, str]], held: Collection[str]) -> Stopped:
     known = {unit.name for unit in stopped.units}
-    new = tuple(
-        StoppedUnit(name=each["Id"], transient=each.get("Transient") == "yes")
+    new = (
+        StoppedUnit(
+            name=each["Id"],
+            transient=each.get("Transient") == "yes",
+            held=each["Id"] in held,
+            served=each.get(ACTIVE_SINCE, "0") != "0",
+        )
         for each in found
         if each["Id"] not in known
     )
-    return replace(stopped, units=(*stopped.units, *new))
+    units = sorted((*stopped.units, *new), key=lambda unit: unit.turn)
+    return replace(stopped, units=tuple(units))
 
 
 def _readings(thermometer: Thermometer) -> str:

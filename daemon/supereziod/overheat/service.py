@@ -26,7 +26,7 @@ from supereziod.observability.logging_setup import LogFormat, Logging, parse_lev
 from supereziod.options import Options, resolve
 from supereziod.overheat import decision
 from supereziod.overheat.decision import SERVICE, Trigger
-from supereziod.overheat.holders import OutsideHolder, holders_outside
+from supereziod.overheat.holders import LeaseHolder, lease_holders
 from supereziod.overheat.record import Stopped, StoppedRecord
 from supereziod.overheat.response import SLICE, Patience, Response
 from supereziod.overheat.systemctl import Systemctl, SystemctlError
@@ -234,10 +234,10 @@ class _Attempt:
             boot_id=self._boot_id,
         )
 
-    def _holders(self, options: Options) -> Iterator[OutsideHolder]:
+    def _holders(self, options: Options) -> Iterator[LeaseHolder]:
         try:
             records = read_leases(options.runtime_dir / "leases.db", boot_id=self._boot_id)
         except StorageError as error:
             self._log.error("overheat.leases_unreadable", message=str(error))
             return iter(())
-        return holders_outside(records, ProcessTable(), slice_=SLICE)
+        return lease_holders(records, ProcessTable(), slice_=SLICE)

@@ -15,6 +15,8 @@ _LOOK_S: Final = 20.0
 _ACTIVE: Final = frozenset({"active", "activating", "reloading"})
 #: Units that hold processes; their patterns match what systemd has loaded.
 _PATTERNS: Final = ("*.service", "*.scope")
+ACTIVE_SINCE: Final = "ActiveEnterTimestampMonotonic"
+_OF_A_UNIT: Final = ("Id", "Slice", "ActiveState", "Transient", ACTIVE_SINCE)
 
 
 class SystemctlError(Exception):
@@ -49,11 +51,12 @@ class Systemctl:
         return found[0] if found else {}
 
     async def running_in(self, slice_: str) -> list[dict[str, str]]:
-        """Return Id and Transient of what runs in a slice and in those below it, by name.
+        """Return Id, Transient and the time of its last being active, of what runs in a slice.
 
-        Raises SystemctlError.
+        That and those below it, by name; the time (ActiveEnterTimestampMonotonic) is 0 of one that
+        was never active. Raises SystemctlError.
         """
-        shown = await self._show(_PATTERNS, ("Id", "Slice", "ActiveState", "Transient"))
+        shown = await self._show(_PATTERNS, _OF_A_UNIT)
         below = slice_.removesuffix(".slice") + "-"
         found = {
             each["Id"]: each

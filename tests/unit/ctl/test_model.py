@@ -23,6 +23,7 @@ from superezioctl.models import files, programs, units
 from superezioctl.models.model import Model, Ready, is_name, names
 from superezioctl.models.running import words
 from superezioctl.models.starting import Readiness, ServiceManager
+from supereziod.overheat.model_start import WAITS_FOR_LEASE
 
 LEAST = 'command = ["server"]\nvram = "8GiB"\n'
 #: With a program that every host has.
@@ -218,7 +219,9 @@ def test_the_server_runs_as_the_file_says_and_systemd_hears_of_it(
     assert done.returncode == 7, done.stderr
     assert done.stdout == f"{wire_samples.UUID_3060} 1ea5e mine {tmp_path} none\n"
     assert daemon.params_of("lease.acquire")["name"] == "llama"
-    assert manager.told() == ["STATUS=waiting for a lease of 8.0 GiB"]
+    waits = manager.told()
+    assert waits == ["STATUS=waiting for a lease of 8.0 GiB"]
+    assert waits[0].startswith(f"STATUS={WAITS_FOR_LEASE}"), "what is looked for after a heat"
     assert manager.told() == ["READY=1", "STATUS=runs under the lease 1ea5e"]
 
 

@@ -1,4 +1,4 @@
-"""Lease holders outside the slice of the models are named, those in it are not, nor the dead."""
+"""Lease holders in the slice of the models are told from those outside, and the dead are none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from superezio.wire import Placement
 from supereziod.leases.handles import HeldBy
 from supereziod.leases.processes import ProcessTable
 from supereziod.leases.store import LeaseRecord, LeaseStore, read_leases
-from supereziod.overheat.holders import holders_outside
+from supereziod.overheat.holders import lease_holders
 from supereziod.storage import StorageError
 
 SLICE = "superezio-models.slice"
@@ -52,7 +52,7 @@ def a_process(root: Path, pid: int, *, cgroup: str, start_time: int = 9) -> None
     (folder / "cmdline").write_bytes(b"python\0train.py\0")
 
 
-def test_who_is_outside_is_named_with_pid_and_unit(tmp_path: Path) -> None:
+def test_who_holds_a_lease_is_named_with_pid_and_unit(tmp_path: Path) -> None:
     root = tmp_path / "proc"
     a_process(root, 10, cgroup=MODEL)
     a_process(root, 11, cgroup=SHELL)
@@ -66,11 +66,13 @@ def test_who_is_outside_is_named_with_pid_and_unit(tmp_path: Path) -> None:
     # The daemon is gone, and has closed nothing.
     records = read_leases(path, boot_id="b")
     assert [record.id for record in records] == ["in-it", "of-the-dead", "outside"]
-    found = list(holders_outside(records, ProcessTable(root), slice_=SLICE))
+    found = list(lease_holders(records, ProcessTable(root), slice_=SLICE))
     assert [(each.lease, each.pid, each.unit, each.command) for each in found] == [
+        ("in-it", 10, "superezio-model@a.service", "python train.py"),
         ("outside", 11, "session-3.scope", "python train.py"),
         ("outside", 12, None, "python train.py"),
     ]
+    assert [each.in_slice for each in found] == [True, False, False]
     assert read_leases(path, boot_id="another") == []
     store.close()
 

@@ -123,6 +123,34 @@ MUTANTS = (
         "True or",
     ),
     _mutant("stops what has ended", "systemctl", 'each.get("ActiveState") in _ACTIVE', "True"),
+    _mutant(
+        "starts all by name", "record", "(not self.held, not self.served, self.name)", "self.name"
+    ),
+    _mutant("forgets who held a lease", "response", 'each["Id"] in held', "False"),
+    _mutant(
+        "takes one that never was up for one that served",
+        "response",
+        'each.get(ACTIVE_SINCE, "0") != "0"',
+        "True",
+    ),
+    _mutant(
+        "stands behind a model that waits for a lease",
+        "model_start",
+        "waits + 1 if",
+        "0 if",
+    ),
+    _mutant(
+        "goes on before a model has asked for its lease",
+        "model_start",
+        "_LOOKS: Final = 2",
+        "_LOOKS: Final = 1",
+    ),
+    _mutant(
+        "believes what a model said that ended",
+        "model_start",
+        'shown.get("SubState") == "start" and ',
+        "",
+    ),
     _mutant("names models as outside", "holders", 'slice_ in path.split("/")', "False"),
     _mutant("names the dead", "holders", "if not processes.is_alive(held.identity):", "if False:"),
     _mutant(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from supereziod.gpu.control import SimulatedControl
@@ -15,6 +16,7 @@ from supereziod.gpu.frames import ProbeSpec, SimulatedSpec
 from supereziod.gpu.thermal import Thresholds
 from supereziod.health.notifier import Notifier
 from supereziod.overheat.decision import Heat
+from supereziod.overheat.holders import LeaseHolder
 from supereziod.overheat.record import Stopped, StoppedRecord, StoppedUnit
 from supereziod.overheat.response import Patience, Response
 from supereziod.overheat.systemctl import Systemctl
@@ -36,14 +38,22 @@ class Scene:
         self.systemd = systemd
         self.record = StoppedRecord(tmp_path, boot_id="b")
         self.directory = tmp_path
+        self.holders: list[LeaseHolder] = []
         self.response = Response(
             systemctl=Systemctl([str(systemd.program)]),
             record=self.record,
             thermometer=self.thermometer,
-            holders=list,
+            holders=lambda: self.holders,
             notifier=Notifier(environ={}),
             patience=Patience(
-                cool_s=20, retry_s=0.05, look_s=10, tick_s=0.02, stop_s=5, service_s=5, model_s=0.3
+                cool_s=20,
+                retry_s=0.05,
+                look_s=10,
+                tick_s=0.02,
+                stop_s=5,
+                service_s=5,
+                model_s=0.3,
+                model_look_s=0.05,
             ),
             boot_id="b",
         )
@@ -77,6 +87,12 @@ def running(*names: str) -> str:
     return "; ".join(block.format(name) for name in names) or "true"
 
 
+def holder(unit: str, *, in_slice: bool = True) -> LeaseHolder:
+    return LeaseHolder(
+        lease="1", owner_uid=7, gpus=(), pid=9, unit=unit, in_slice=in_slice, command=None
+    )
+
+
 def told(logs: list[Any], event: str) -> list[Any]:
     return [entry.get("unit_name") for entry in logs if entry["event"] == event]
 
@@ -106,6 +122,23 @@ async def test_what_comes_up_while_they_are_stopped_is_stopped_too(scene: Scene)
     stopped = await scene.response.begin(await scene.critical())
     assert [unit.name for unit in stopped.units] == ["a.service", "late.service"]
     assert scene.systemd.calls[:2] == ["stop a.service", "stop late.service"]
+
+
+async def test_who_held_a_lease_is_started_first_and_who_never_served_last(scene: Scene) -> None:
+    blocks = running("a.service", "b.service", "c.service", "d.service").split("; echo; ")
+    since = [f"echo ActiveEnterTimestampMonotonic={us}" for us in (0, 0, 5, 5)]
+    show = "; echo; ".join("; ".join(each) for each in zip(since, blocks, strict=True))
+    mark = scene.directory / "asked"
+    scene.systemd.answer({"show": f"[ -e {mark} ] && exit; touch {mark}; {show}"})
+    scene.holders = [holder("d.service"), holder("b.service"), holder("x.scope", in_slice=False)]
+    with capture_logs() as logs:
+        stopped = await scene.response.begin(await scene.critical())
+    assert [unit.name for unit in stopped.units] == [
+        *("d.service", "b.service", "c.service", "a.service"),
+    ]
+    assert scene.record.load() == stopped, "and whoever goes on knows the order"
+    (outside,) = [entry for entry in logs if entry["event"] == "overheat.holder_outside"]
+    assert outside["holder_unit"] == "x.scope"
 
 
 async def test_units_that_do_not_stop_or_cannot_be_asked_for_are_told(scene: Scene) -> None:
@@ -148,6 +181,21 @@ async def test_one_model_that_does_not_start_keeps_no_other_from_it(scene: Scene
     assert told(logs, "overheat.model_started") == ["a.service", "z.service"]
     assert told(logs, "overheat.model_not_started") == ["bad.service", "run-1.scope"]
     assert told(logs, "overheat.model_starting") == ["slow.service"]
+    assert scene.record.load() is None
+
+
+async def test_the_next_has_its_turn_as_soon_as_one_waits_for_a_lease(
+    tmp_path: Path, systemd: Systemd
+) -> None:
+    scene = Scene(tmp_path, systemd)
+    scene.response._patience = replace(scene.response._patience, model_s=60)
+    waits = "echo SubState=start; echo StatusText=waiting for a lease of 8.0 GiB"
+    scene.systemd.answer({"start -- a.service": "exec sleep 50", "show": waits})
+    units = [StoppedUnit(name=f"{name}.service") for name in "az"]
+    with capture_logs() as logs:
+        await scene.response.finish(scene.stopped(*units))
+    assert told(logs, "overheat.model_starting") == ["a.service"]
+    assert told(logs, "overheat.model_started") == ["z.service"]
     assert scene.record.load() is None
 
 
