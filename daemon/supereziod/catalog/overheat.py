@@ -64,6 +64,13 @@ EXPLAINED: Final[dict[str, Explained]] = {
         "See why the daemon does not start.",
         (_DAEMON, "journalctl -u superezio -b"),
     ),
+    "overheat.failed_anew": Explained(
+        "The daemon failed again before all model servers were started again",
+        "If heat is the cause they are all stopped once more. If not, the rest is started, and"
+        " waits for the daemon.",
+        "The next lines say which it is. If it is not heat, see why the daemon failed.",
+        (_WHAT_HAPPENED, _DAEMON),
+    ),
     "overheat.model_starting": Explained(
         "A model server is being started, and is not up yet",
         "It takes long, or waits for a lease. The next ones are started beside it.",

@@ -93,8 +93,11 @@ class Response:
         finally:
             await thermometer.aclose()
 
-    async def begin(self, hot: Collection[Heat]) -> Stopped:
-        """Name who is not ours to stop, and stop what runs in the slice."""
+    async def begin(self, hot: Collection[Heat], *, before: Iterable[StoppedUnit] = ()) -> Stopped:
+        """Name who is not ours to stop, and stop what runs in the slice.
+
+        `before` was stopped for an earlier heat, and is not started again yet.
+        """
         words = ", ".join(heat.words for heat in hot)
         self._log.critical(
             "overheat.confirmed",
@@ -107,7 +110,8 @@ class Response:
         self._name([holder for holder in holders if not holder.in_slice])
         held = {holder.unit for holder in holders if holder.in_slice and holder.unit is not None}
         gpus = tuple(heat.uuid for heat in hot)
-        stopped = Stopped(boot_id=self._boot_id, since_ns=self._clock(), gpus=gpus)
+        since_ns, units = self._clock(), tuple(before)
+        stopped = Stopped(boot_id=self._boot_id, since_ns=since_ns, gpus=gpus, units=units)
         return await self.stop_models(stopped, held=held)
 
     async def stop_models(self, stopped: Stopped, *, held: Collection[str] = ()) -> Stopped:
@@ -130,15 +134,21 @@ class Response:
         self._notifier.send(f"STATUS={self._standing(stopped)}")
         return stopped
 
-    async def finish(self, stopped: Stopped) -> None:
-        """Wait until it is cool, however long that takes, and start all again."""
+    async def finish(self, stopped: Stopped) -> Stopped:
+        """Wait until it is cool, however long that takes, and start all again in order.
+
+        Returns what is not started as the daemon has failed anew meanwhile: no unit, mostly.
+        """
         patience = self._patience
         first = True
         while True:
             began_ns = self._clock()
             cool = await self._await_cool(stopped, patient=first)
-            if cool and await self._start_all(stopped):
-                return
+            if cool:
+                starting = replace(stopped, stage="starting", since_ns=self._clock())
+                self._save(starting)
+                if await self._start_daemon():
+                    return await self.start_models(starting)
             wait_s = patience.retry_s
             if not first:
                 wait_s = max(0.0, wait_s - (self._clock() - began_ns) / _SECOND)
@@ -174,16 +184,14 @@ class Response:
         finally:
             await thermometer.aclose()
 
-    async def _start_all(self, stopped: Stopped) -> bool:
-        """Start socket, service and models, in that order; False where the daemon does not start.
+    async def start_models(self, stopped: Stopped, *, without_daemon: bool = False) -> Stopped:
+        """Start them one after the other, and return what is left as the daemon has failed anew.
 
         What is started is taken off the record at once: whoever goes on, goes on with the rest.
         """
-        stopped = replace(stopped, stage="starting", since_ns=self._clock())
-        self._save(stopped)
-        if not await self._start_daemon():
-            return False
         for unit in stopped.units:
+            if not without_daemon and await self._has_failed_anew(stopped):
+                return stopped
             self._notifier.send(f"STATUS=it is cool: starts {unit.name}")
             await self._start_model(unit)
             stopped = replace(stopped, units=stopped.units[1:])
@@ -192,9 +200,27 @@ class Response:
         message = "it is cool, and what was stopped was started again"
         self._log.info("overheat.over", message=message, gpus=stopped.gpus)
         self._notifier.send(f"STATUS={message}")
+        return stopped
+
+    async def _has_failed_anew(self, stopped: Stopped) -> bool:
+        try:
+            shown = await self._systemctl.show(SERVICE, "ActiveState")
+        except SystemctlError as error:
+            self._log.error("overheat.systemd_unknown", message=str(error))
+            return False
+        if shown.get("ActiveState") != "failed":
+            return False
+        names = [unit.name for unit in stopped.units]
+        self._log.warning(
+            "overheat.failed_anew",
+            message=f"{SERVICE} has failed anew: looks whether heat is the cause before it starts"
+            f" {', '.join(names)}",
+            unit_names=names,
+        )
         return True
 
     async def _start_daemon(self) -> bool:
+        """Start the socket, then the service; False where that does not start."""
         try:
             await self._systemctl.reset_failed((_SOCKET, SERVICE))
             # First: the service without it would be one that nobody is handed.

@@ -81,6 +81,8 @@ class _Attempt:
         self._record = StoppedRecord(Path(directory.split(":")[0]), boot_id=self._boot_id)
         self._systemctl = Systemctl()
         self._log = structlog.get_logger()
+        #: What is not started again yet as the daemon has failed anew, and who would start it.
+        self._rest: tuple[Response, Stopped] | None = None
 
     async def respond(self) -> int:
         """Respond to what has failed, and to what fails while that is done: it starts nothing."""
@@ -94,6 +96,10 @@ class _Attempt:
             code = await self._decide(trigger)
         while code == _ACTED and (trigger := await self._failure()).result is not None:
             code = await self._decide(trigger)
+        if self._rest is not None:
+            # Heat is not the cause: as those that run, they wait for a daemon by themselves.
+            response, rest = self._rest
+            await response.start_models(rest, without_daemon=True)
         return 0 if code == _ACTED else code
 
     async def _decide(self, trigger: Trigger) -> int:
@@ -117,7 +123,12 @@ class _Attempt:
             return self._ignore(why_not, trigger)
         self._notifier.send("READY=1")
         hot = [heat for heat in heats if heat.level == "critical"]
-        await response.finish(await response.begin(hot))
+        before = self._rest[1].units if self._rest is not None else ()
+        return await self._finish(response, await response.begin(hot, before=before))
+
+    async def _finish(self, response: Response, stopped: Stopped) -> int:
+        rest = await response.finish(stopped)
+        self._rest = (response, rest) if rest.units else None
         return _ACTED
 
     async def _left_over(self) -> Stopped | None:
@@ -160,8 +171,7 @@ class _Attempt:
         self._notifier.send("READY=1")
         if stopped.stage == "stopped":
             stopped = await response.stop_models(stopped)
-        await response.finish(stopped)
-        return _ACTED
+        return await self._finish(response, stopped)
 
     async def _failure(self) -> Trigger:
         """Return what systemd says of the service when it is asked."""

@@ -98,8 +98,8 @@ MUTANTS = (
     _mutant(
         "starts models without the daemon",
         "response",
-        "        if not await self._start_daemon():\n            return False\n",
-        "        await self._start_daemon()\n",
+        "                if await self._start_daemon():\n",
+        "                if await self._start_daemon() or True:\n",
     ),
     _mutant(
         "starts the service before its socket",
@@ -183,6 +183,30 @@ MUTANTS = (
         "        while code == _ACTED and (trigger := await self._failure()).result is not None:\n"
         "            code = await self._decide(trigger)\n",
         "",
+    ),
+    _mutant(
+        "starts models though the daemon has failed anew",
+        "response",
+        'shown.get("ActiveState") != "failed"',
+        "True",
+    ),
+    _mutant(
+        "forgets what a second heat kept it from starting",
+        "service",
+        "self._rest[1].units if self._rest is not None else ()",
+        "()",
+    ),
+    _mutant(
+        "leaves models down after a failure that is none of heat",
+        "service",
+        "            await response.start_models(rest, without_daemon=True)\n",
+        "            del response, rest\n",
+    ),
+    _mutant(
+        "starts the rest twice",
+        "service",
+        "(response, rest) if rest.units else None",
+        "self._rest or (response, rest)",
     ),
     _mutant(
         "stops again what it had begun to start",

@@ -199,6 +199,25 @@ async def test_the_next_has_its_turn_as_soon_as_one_waits_for_a_lease(
     assert scene.record.load() is None
 
 
+async def test_where_the_daemon_fails_anew_no_further_model_is_started(scene: Scene) -> None:
+    mark = scene.directory / "failed"
+    shown = f"[ -e {mark} ] && echo ActiveState=failed || echo ActiveState=activating"
+    scene.systemd.answer({"start -- a.service": f"touch {mark}", "show": shown})
+    stopped = scene.stopped(*(StoppedUnit(name=f"{name}.service") for name in "abc"))
+    with capture_logs() as logs:
+        rest = await scene.response.finish(stopped)
+    assert [unit.name for unit in rest.units] == ["b.service", "c.service"]
+    assert scene.record.load() == rest, "and whoever goes on goes on with them"
+    assert told(logs, "overheat.model_started") == ["a.service"]
+    (anew,) = [entry for entry in logs if entry["event"] == "overheat.failed_anew"]
+    assert anew["unit_names"] == ["b.service", "c.service"]
+    scene.systemd.answer({"show": "exit 1"})
+    with capture_logs() as logs:
+        rest = await scene.response.start_models(rest)
+    assert rest.units == ()
+    assert len(told(logs, "overheat.systemd_unknown")) == 2, "what is not known keeps nobody down"
+
+
 async def test_a_model_whose_unit_systemd_has_forgotten_is_started(scene: Scene) -> None:
     """`systemctl reset-failed` is an error for a unit that is not loaded; a start loads it."""
     scene.systemd.answer({"reset-failed -- a.service": "echo not loaded >&2; exit 1"})

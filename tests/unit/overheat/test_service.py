@@ -193,17 +193,24 @@ def test_a_record_that_is_damaged_is_told_and_the_failure_decided_anew(
     assert systemd.calls == []
 
 
+def _failed_once(mark: Path, result: str) -> str:
+    failed = f"echo ActiveState=failed; echo Result={result}"
+    return f"if [ -e {mark} ]; then {failed}; else echo ActiveState=active; fi"
+
+
 def test_a_failure_while_all_was_started_again_is_decided_too(run: Run, systemd: Systemd) -> None:
     """OnFailure= starts nothing that runs already."""
     run.store("overheat")
     gpus = SimulatedControl(run.folder / "simulated")
     gpus.temperature(0, 95)
     models = "echo Id=a.service; echo Slice=superezio-models.slice; echo ActiveState=active"
+    mark = run.folder / "failed"
     systemd.answer(
         {
             "show --no-pager --property=Id": models,
-            "show --no-pager --property=ActiveState": "echo ActiveState=failed; echo Result=signal",
+            "show --no-pager --property=ActiveState": _failed_once(mark, "signal"),
             "stop": f"rm -f {gpus.directory}/control.json",
+            "start -- a.service": f"touch {mark}",
         }
     )
     assert run(SERVICE_RESULT="watchdog", UNIT="superezio.service") == 0
@@ -212,3 +219,62 @@ def test_a_failure_while_all_was_started_again_is_decided_too(run: Run, systemd:
     assert events[-2:] == ["overheat.over", "overheat.ignored"]
     assert "result signal" in run.logged[-1]["message"]
     assert systemd.calls[-1] == "start a.service"
+
+
+class Heats:
+    """A host with models a, b and c, on which the daemon fails anew when a is started again."""
+
+    def __init__(self, run: Run, systemd: Systemd, *, result: str) -> None:
+        run.store("overheat")
+        gpus = SimulatedControl(run.folder / "simulated")
+        gpus.temperature(0, 95)
+        hot, saved = gpus.directory / "control.json", run.folder / "saved"
+        saved.write_bytes(hot.read_bytes())
+        again, failed, runs = run.folder / "again", run.folder / "failed", run.folder / "runs"
+        runs.mkdir()
+        for name in "abc":
+            (runs / f"{name}.service").touch()
+        state = "echo Slice=superezio-models.slice; echo ActiveState=active; echo"
+        show = f"for each in {runs}/*; do [ -e $each ] && echo Id=${{each##*/}} && {state}; done"
+        fail = f"[ -e {again} ] || {{ touch {again} {failed}; cp {saved} {hot}; }}"
+        systemd.answer(
+            {
+                "show --no-pager --property=Id": show,
+                "show --no-pager --property=ActiveState": _failed_once(failed, result),
+                "stop": f"rm -f {runs}/* {hot}",
+                "start -- superezio.service": f"rm -f {failed}",
+                "start -- a.service": f"touch {runs}/a.service; {fail}",
+                "start -- b.service": f"touch {runs}/b.service",
+                "start -- c.service": f"touch {runs}/c.service",
+            }
+        )
+
+
+def test_a_second_heat_before_all_was_started_again_stops_all_and_brings_all_back(
+    run: Run, systemd: Systemd
+) -> None:
+    Heats(run, systemd, result="watchdog")
+    assert run(SERVICE_RESULT="watchdog", UNIT="superezio.service") == 0
+    acts = [call for call in systemd.calls if not call.startswith("reset-failed")]
+    daemon = ["start superezio.socket", "start superezio.service"]
+    assert acts == [
+        *("stop a.service b.service c.service", *daemon, "start a.service"),
+        *("stop a.service", *daemon, "start a.service", "start b.service", "start c.service"),
+    ]
+    assert [line["event"] for line in run.logged].count("overheat.failed_anew") == 1
+    assert run.record.load() is None
+
+
+def test_a_failure_of_another_kind_before_all_was_started_again_leaves_no_model_down(
+    run: Run, systemd: Systemd
+) -> None:
+    Heats(run, systemd, result="signal")
+    assert run(SERVICE_RESULT="watchdog", UNIT="superezio.service") == 0
+    starts = [call for call in systemd.calls if call.startswith("start")]
+    assert starts[2:] == ["start a.service", "start b.service", "start c.service"]
+    events = [line["event"] for line in run.logged]
+    order = ("failed_anew", "ignored", "over")
+    assert [event for event in events if event.removeprefix("overheat.") in order] == [
+        f"overheat.{event}" for event in order
+    ]
+    assert run.record.load() is None
