@@ -194,6 +194,8 @@ def test_models_are_stopped_and_come_back_in_order_when_it_is_cool(host: Host) -
     assert host.starts_since(before) == ["superezio.socket", UNIT, *MODELS]
     assert lease in host.service.leases()
     machine.wait_for_properties(OVERHEAT, ActiveState="inactive", Result="success")
+    said = [entry["MESSAGE"] for entry in machine.journal(f"UNIT={OVERHEAT}")]
+    assert not any("notification message" in line for line in said), "it alone tells systemd"
     assert machine.run("ls", "/run/superezio-overheat").stdout == ""
     assert host.states(BROKEN) == ["failed"], "whoever failed by itself is not ours to reset"
 

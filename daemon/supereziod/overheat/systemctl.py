@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import BinaryIO, Final
 
 _LOOK_S: Final = 20.0
+_NOTIFY_SOCKET: Final = "NOTIFY_SOCKET"
 _ACTIVE: Final = frozenset({"active", "activating", "reloading"})
 #: Units that hold processes; their patterns match what systemd has loaded.
 _PATTERNS: Final = ("*.service", "*.scope")
@@ -78,10 +79,13 @@ class Systemctl:
             try:
                 child = await asyncio.create_subprocess_exec(
                     *self._command,
+                    # Nobody is there to answer.
+                    "--no-ask-password",
                     *arguments,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
+                    env=_environment(),
                 )
             except OSError as error:
                 raise SystemctlError(f"cannot run {words}: {error}") from error
@@ -99,6 +103,11 @@ class Systemctl:
                 said = _text(err).strip() or f"exit code {child.returncode}"
                 raise SystemctlError(f"{words}: {said}")
             return _text(out)
+
+
+def _environment() -> dict[str, str]:
+    """Return ours without what names our place at systemd: systemctl would tell it of itself."""
+    return {name: value for name, value in os.environ.items() if name != _NOTIFY_SOCKET}
 
 
 def _memory() -> BinaryIO:

@@ -21,7 +21,8 @@ class Systemd:
         """Say what it does from now on."""
         arms = "".join(f"'{call}'*) {script} ;;\n" for call, script in answers.items())
         self.program.write_text(
-            f'#!/bin/sh\necho "$*" >>{self._calls}\ncase "$*" in\n{arms}esac\nexit 0\n'
+            '#!/bin/sh\n[ "$1" = --no-ask-password ] || exit 64\nshift\n'
+            f'echo "$*" >>{self._calls}\ncase "$*" in\n{arms}esac\nexit 0\n'
         )
         self.program.chmod(0o755)
 

@@ -122,6 +122,12 @@ MUTANTS = (
         'each.get("Slice") == slice_ or',
         "True or",
     ),
+    _mutant(
+        "has systemctl tell systemd of itself",
+        "systemctl",
+        "if name != _NOTIFY_SOCKET",
+        "if name",
+    ),
     _mutant("stops what has ended", "systemctl", 'each.get("ActiveState") in _ACTIVE', "True"),
     _mutant(
         "starts all by name", "record", "(not self.held, not self.served, self.name)", "self.name"

@@ -39,6 +39,20 @@ async def test_a_host_without_systemctl_says_so(tmp_path: Path) -> None:
         await Systemctl([str(tmp_path / "none")]).show("a.service", "ActiveState")
 
 
+async def test_it_asks_for_no_password_and_has_our_environment_but_tells_systemd_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would send READY=1 of its own, in the name of a unit whose main process alone may."""
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    said = 'echo "First=$1"; echo "Socket=${NOTIFY_SOCKET-none}"; echo "Lang=$LANG"'
+    assert await saying(tmp_path, said).show("a.service", "ActiveState") == {
+        "First": "--no-ask-password",
+        "Socket": "none",
+        "Lang": "C.UTF-8",
+    }
+
+
 async def test_properties_are_read_whatever_is_in_them(tmp_path: Path) -> None:
     systemctl = saying(tmp_path, "echo ActiveState=failed; echo StatusText=a=b; echo Result=")
     assert await systemctl.show("a.service", "ActiveState", "StatusText", "Result") == {
