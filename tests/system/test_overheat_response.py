@@ -215,6 +215,10 @@ def test_where_it_stays_hot_all_stays_stopped_and_it_looks_again_until_the_host_
     first = host.await_told("overheat.still_hot")
     assert "the daemon and 3 models stay stopped" in host.status()
     assert host.states(UNIT, *MODELS, EVE) == ["failed", "inactive", "inactive", "inactive"]
+    record = json.loads(machine.output("cat", "/run/superezio-overheat/stopped.json"))
+    units = {unit["name"]: unit for unit in record["units"]}
+    assert all(unit["served"] for unit in units.values()), "also whose lease the heat has ended"
+    assert units[MODELS[1]]["held"], "on the card that is cool"
 
     # Whoever asks is told, and not to start the daemon.
     asked = machine.run("superezioctl", "status", check=False)
