@@ -30,7 +30,7 @@ with socket.socket(socket.AF_UNIX) as sock:
                 "meta": {"correlation_id": f"act-{number}"}}
         began = time.monotonic()
         sock.sendall(json.dumps(call).encode() + b"\\n")
-        assert json.loads(lines.readline())["result"] == {"done": True}
+        assert json.loads(lines.readline())["result"]["done"]
         slowest = max(slowest, time.monotonic() - began)
         time.sleep(pause_s)
 print(slowest)
