@@ -191,6 +191,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
     config = options.loaded.config
     events = EventLog()
+    boot_id = read_boot_id()
     database = Database.open(options.state_dir / "state.db", schema=_SCHEMA)
     stack.callback(database.close)
     stopgap = Stopgap(options.runtime_dir)
@@ -211,7 +212,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         return_timeout_s=config.leases.return_timeout_s,
         growing_timeout_s=config.leases.growing_timeout_s,
     )
-    store = LeaseStore.open(options.runtime_dir / "leases.db", boot_id=read_boot_id())
+    store = LeaseStore.open(options.runtime_dir / "leases.db", boot_id=boot_id)
     leases = LeaseManager(
         monitor=monitor,
         ledger=ledger,
@@ -230,9 +231,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         resumed_ns=suspend.resumed_ns,
         quotas=settings.quota_rules(config.leases.quota),
     )
-    breakers = Breakers(
-        settings.breaker_settings(config.breaker), events=events, boot_id=read_boot_id()
-    )
+    breakers = Breakers(settings.breaker_settings(config.breaker), events=events, boot_id=boot_id)
     stack.callback(breakers.close)
     seal = Seal(Documents(database), options.runtime_dir / "sealed")
     limits = LimitService(
@@ -242,13 +241,13 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         bounds=settings.limit_bounds(config.limit),
         currency=config.limit.currency,
         events=events,
-        boot_id=read_boot_id(),
+        boot_id=boot_id,
         ended_in_order=seal.break_(),
         stopgap=stopgap,
     )
     watchdog_record = WatchdogRecord(kept)
     run_record = RunRecord(
-        boot_id=read_boot_id(), pid=os.getpid(), forget_after_s=config.watchdog.forget_after_s
+        boot_id=boot_id, pid=os.getpid(), forget_after_s=config.watchdog.forget_after_s
     )
     # Apart from the rest: that it ended a run can say where the state directory takes nothing, too.
     run_keeper = Keeper(kept, {"run": run_record})
@@ -268,7 +267,7 @@ def _build_core(options: Options, stack: AsyncExitStack) -> _Core:
         Ring.open(
             options.state_dir / "flight.ring",
             size=config.recorder.size_bytes,
-            boot_id=read_boot_id(),
+            boot_id=boot_id,
         ),
         samples=gpu_notes(monitor.snapshot, time.monotonic_ns),
     )

@@ -74,7 +74,7 @@ def copy_files(path: Path, folder: Path) -> Path:
     """Copy the file and its log into a folder; return the copy."""
     copy = folder / path.name
     shutil.copyfile(path, copy)
-    log = path.with_name(path.name + "-wal")
+    log, _ = logs(path)
     if log.exists():
         shutil.copyfile(log, copy.with_name(log.name))
     return copy

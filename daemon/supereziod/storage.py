@@ -357,7 +357,7 @@ def _connect(path: Path, schema: str, *, timeout_s: float) -> sqlite3.Connection
 
 
 def _sync(path: Path) -> StorageError | None:
-    path = path.with_name(f"{path.name}-wal")
+    path, _ = database_files.logs(path)
     try:
         log = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -31,7 +31,7 @@ CONFIG = f"""
 replace_after = {5 * HANG_S / 60}
 trial_interval = {30 * HANG_S / 60}
 """
-#: Beyond what the twin takes, which is a few milliseconds, and more where others compute as well.
+#: In all: a calm machine takes a few milliseconds, as the twin does.
 P99_BOUND_S = 0.050
 
 
@@ -152,10 +152,10 @@ async def test_a_minutes_hang_of_one_gpu_costs_the_other_at_most_50_ms(
         f"\nhang of {HANG_S:.0f} s noticed after {noticed_s:.1f} s, over {recovered_s:.1f} s after"
         f" its end; {len(mix.acquires)} rounds, p99 in ms: {figures}; of the twin: {usual}"
     )
-    # Of a few hundred rounds, as a busy machine has, it is the second or third worst, by which two
-    # that are alike differ by as much again.
+    # Where the machine is so busy that the twin takes half of the bound: p99 is of few rounds then,
+    # the second or third worst, by which two that are alike differ by as much again.
     for name in ("acquire", "all"):
-        assert figures[name] < P99_BOUND_S * 1000 + 2 * usual[name]
+        assert figures[name] < max(P99_BOUND_S * 1000, 2 * usual[name])
     assert [reason["gpu"] for reason in health["reasons"] if reason["check"] == "gpu_unknown"] == [
         hanging.uuid
     ]
